@@ -1,0 +1,116 @@
+"""Batches as a pure function of (seed, step): which rows each run of a stack sees at a step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grok_lightning.randomness import derive_keys, permutations
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model sees at once.
+
+    Attributes:
+        tokens_RBT: Inputs, int64.
+        targets_RBA: Answer tokens, int64; -100 where there is nothing to answer.
+        split: Name of the split that the rows are from.
+        step: The optimizer step whose batch this is; -1 outside training.
+        first_row: Where in the whole batch this process's share begins.
+        whole: How many rows the whole batch has over all processes.
+    """
+
+    tokens_RBT: Tensor
+    targets_RBA: Tensor
+    split: str
+    step: int = -1
+    first_row: int = 0
+    whole: int = 0
+
+
+class Chunk(NamedTuple):
+    """A stretch of one split, in order: what an evaluation loader yields before any tensor is made."""
+
+    split: str
+    start: int
+    stop: int
+
+
+class NextBatch(NamedTuple):
+    """What the training loader yields: a request that is filled only when the step is known."""
+
+
+class TrainingRequests:
+    """The endless training loader. It holds no position: the step comes from the Trainer."""
+
+    def __iter__(self) -> Iterator[NextBatch]:
+        while True:
+            yield NextBatch()
+
+
+class Chunks:
+    """An evaluation loader: one process's share of a split, in order.
+
+    Args:
+        split: Name of the split.
+        rows: Its number of rows.
+        size: Rows a chunk.
+        rank, world_size: This process, of how many.
+    """
+
+    def __init__(self, split: str, rows: int, size: int, rank: int = 0, world_size: int = 1) -> None:
+        start, stop = share(rows, rank, world_size)
+        self._chunks = [Chunk(split, first, min(first + size, stop)) for first in range(start, stop, size)]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self._chunks)
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+
+def share(rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """The stretch [start, stop) of ``rows`` that one of ``world_size`` processes works on."""
+    return rows * rank // world_size, rows * (rank + 1) // world_size
+
+
+class BatchOrder:
+    """Each run walks its own seeded permutations of its training rows end to end; every batch is full.
+
+    Args:
+        seeds: The runs' seeds.
+        counts: Each run's number of training rows.
+        batch_size: B.
+        device: Where the order is computed and kept.
+    """
+
+    def __init__(self, seeds: list[int], counts: list[int], batch_size: int, device: torch.device) -> None:
+        self._seeds, self._counts, self._batch_size, self._device = seeds, counts, batch_size, device
+        self._permutations: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        """Positions among the training rows at ``step``: int64, shape (R, B)."""
+        start = step * self._batch_size
+        used: set[tuple[int, int]] = set()
+        rows = []
+        for run, count in enumerate(self._counts):
+            epochs = range(start // count, (start + self._batch_size - 1) // count + 1)
+            used |= {(run, epoch) for epoch in epochs}
+            whole = torch.cat([self._permutation(run, epoch) for epoch in epochs])
+            first = start - epochs[0] * count
+            rows.append(whole[first : first + self._batch_size])
+        self._permutations = {key: order for key, order in self._permutations.items() if key in used}
+        return torch.stack(rows)
+
+    def _permutation(self, run: int, epoch: int) -> Tensor:
+        if (run, epoch) not in self._permutations:
+            # all runs that begin this epoch now are sorted together: one sort for a stack of equal counts
+            count = self._counts[run]
+            runs = [r for r, other in enumerate(self._counts) if other == count and (r, epoch) not in self._permutations]
+            keys = derive_keys([self._seeds[r] for r in runs], "batches", epoch).to(self._device)
+            for r, order in zip(runs, permutations(keys, count), strict=True):
+                self._permutations[r, epoch] = order
+        return self._permutations[run, epoch]

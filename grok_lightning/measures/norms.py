@@ -1,0 +1,38 @@
+"""Norms of weights and of the gradient, run by run."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+PARTS = ("embeddings", "attention", "feedforward", "head")
+
+
+@torch.no_grad()
+def weight_norms(model: nn.Module) -> dict[str, Tensor]:
+    """Euclidean norms of all weights and of each part, each of shape (R,), float64.
+
+    A parameter belongs to the part that its dotted name contains; layer norms count in the total alone.
+    """
+    squares = {name: _squares(weight) for name, weight in model.named_parameters()}
+    norms = {"norm/weights": _root(squares.values())}
+    for part in PARTS:
+        of_part = [square for name, square in squares.items() if part in name.split(".")]
+        if of_part:
+            norms[f"norm/{part}"] = _root(of_part)
+    return norms
+
+
+@torch.no_grad()
+def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
+    """Euclidean norm of the last step's gradient, shape (R,), float64; nothing before the first step."""
+    squares = [_squares(weight.grad) for weight in model.parameters() if weight.grad is not None]
+    return {"norm/gradient": _root(squares)} if squares else {}
+
+
+def _squares(tensor: Tensor) -> Tensor:
+    return tensor.double().square().flatten(1).sum(1)
+
+
+def _root(squares: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(squares)).sum(0).sqrt()

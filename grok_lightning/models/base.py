@@ -1,0 +1,62 @@
+"""What every model is: a map from tokens to logits at the answer's positions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grok_lightning.models.stacked import Draw, StackedLayer
+
+
+class SequenceModel(nn.Module, ABC):
+    """A stack of R models of one shape. Subclasses take ``(vocabulary, length, seeds, *, options)``.
+
+    Shapes: R runs, B batch, T tokens, A answer tokens, V vocabulary, D width, H heads.
+    """
+
+    @abstractmethod
+    def forward(self, tokens_RBT: Tensor, answer_length: int, draw: Draw | None = None) -> Tensor:
+        """Logits at the last ``answer_length`` positions.
+
+        Args:
+            tokens_RBT: Input tokens, int64.
+            answer_length: A; whatever does not reach these positions need not be computed.
+            draw: The randomness of a training forward; None for none.
+
+        Returns:
+            logits_RBAV.
+        """
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Sets all weights: each run's are a pure function of its seed and the parameters' names."""
+        for name, module in self.named_modules():
+            if isinstance(module, StackedLayer):
+                module.reset(seeds, name)
+
+    @torch.no_grad()
+    def activations(self, tokens_RBT: Tensor) -> dict[str, Tensor]:
+        """The output of every named part at all T positions, such as ``layers.0.attention.pattern`` (R, B, H, T, T).
+
+        Args:
+            tokens_RBT: Input tokens, int64.
+
+        Returns:
+            A tensor for each submodule's name that was computed; the logits (R, B, T, V) are under ``logits``.
+        """
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                found[name] = output
+
+            return hook
+
+        handles = [module.register_forward_hook(keep(name)) for name, module in self.named_modules() if name]
+        try:
+            found["logits"] = self(tokens_RBT, tokens_RBT.shape[-1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found

@@ -1,0 +1,142 @@
+"""Layers whose weights lead with R: R independent runs computed at once.
+
+Every layer draws its initial weights run by run, as a pure function of (the run's seed, the parameter's name), so a run
+starts alike whatever stack it is in.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grok_lightning.randomness import derive_keys, mix, normal, uniform
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the randomness of one training forward comes from.
+
+    Attributes:
+        step: The optimizer step, an int64 tensor without dimensions (a tensor, lest each step compile anew).
+        first_row: Where in the whole batch this process's share begins.
+    """
+
+    step: Tensor
+    first_row: int = 0
+
+
+class StackedLayer(nn.Module, ABC):
+    """A layer that knows how its weights begin."""
+
+    @abstractmethod
+    def reset(self, seeds: Sequence[int], name: str) -> None:
+        """Sets the layer's weights (and noise keys), a pure function of each run's seed and the layer's name."""
+
+
+def _fill(parameter: nn.Parameter, std: float, seeds: Sequence[int], name: str) -> None:
+    with torch.no_grad():
+        for run, seed in enumerate(seeds):
+            parameter[run] = std * normal(parameter.shape[1:], seed, "initial weights", name)
+
+
+class Linear(StackedLayer):
+    """``y = x W + b`` with weights (R, in, out): normal of standard deviation ``std``, bias (R, 1, out) zero."""
+
+    def __init__(self, runs: int, inputs: int, outputs: int, bias: bool, std: float) -> None:
+        super().__init__()
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(runs, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(runs, 1, outputs)) if bias else None
+
+    def reset(self, seeds: Sequence[int], name: str) -> None:
+        _fill(self.weight, self.std, seeds, f"{name}.weight")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (R, ..., in) to (R, ..., out)."""
+        rows = x.flatten(1, -2)
+        out = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
+        return out.unflatten(1, x.shape[1:-1])
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of a (R, V, D) table, with a gradient that adds in a fixed order on every device, compiled or not.
+
+    Torch's own gradient of a gather adds atomically when compiled (and on a GPU), so two runs of it may differ.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table_RVD: Tensor, tokens_RBT: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens_RBT)
+        ctx.rows = table_RVD.shape[1]
+        runs = torch.arange(table_RVD.shape[0], device=tokens_RBT.device)[:, None, None]
+        return table_RVD[runs, tokens_RBT]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (tokens_RBT,) = ctx.saved_tensors
+        (gradient,) = gradients
+        chosen = tokens_RBT.flatten(1)[:, None, :] == torch.arange(ctx.rows, device=gradient.device)[:, None]
+        return torch.bmm(chosen.to(gradient.dtype), gradient.flatten(1, 2)), None
+
+
+class Embedding(StackedLayer):
+    """A table (R, V, D) of vectors, normal of standard deviation ``std``."""
+
+    def __init__(self, runs: int, vocabulary: int, width: int, std: float) -> None:
+        super().__init__()
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(runs, vocabulary, width))
+
+    def reset(self, seeds: Sequence[int], name: str) -> None:
+        _fill(self.weight, self.std, seeds, f"{name}.weight")
+
+    def forward(self, tokens_RBT: Tensor) -> Tensor:
+        """Looks up (R, B, T) tokens: (R, B, T, D)."""
+        return _Gather.apply(self.weight, tokens_RBT)  # type: ignore[no-any-return]
+
+
+class LayerNorm(StackedLayer):
+    """Layer normalization over the last dimension with gain (R, 1, D) one and bias zero."""
+
+    def __init__(self, runs: int, width: int, bias: bool) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(runs, 1, width))
+        self.bias = nn.Parameter(torch.zeros(runs, 1, width)) if bias else None
+
+    def reset(self, seeds: Sequence[int], name: str) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes (R, ..., D)."""
+        rows = nn.functional.layer_norm(x, x.shape[-1:]).flatten(1, -2)
+        rows = rows * self.gain if self.bias is None else torch.addcmul(self.bias, rows, self.gain)
+        return rows.unflatten(1, x.shape[1:-1])
+
+
+class Dropout(StackedLayer):
+    """Zeroes each number with probability ``rate`` and scales the rest by 1 / (1 - rate), only where a Draw is given.
+
+    The mask is a pure function of (the run's seed, the step, this layer, the place in the whole batch).
+    """
+
+    keys: Tensor
+
+    def __init__(self, runs: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("keys", torch.zeros(runs, dtype=torch.int64), persistent=False)
+
+    def reset(self, seeds: Sequence[int], name: str) -> None:
+        self.keys = derive_keys(seeds, "dropout", name)
+
+    def forward(self, x: Tensor, draw: Draw | None) -> Tensor:
+        """Drops out of (R, B, ...)."""
+        if draw is None or self.rate == 0:
+            return x
+        row = x[0, 0].numel()
+        counter = torch.arange(x[0].numel(), device=x.device) + draw.first_row * row
+        kept = uniform(mix(mix(draw.step) ^ self.keys)[:, None], counter) >= self.rate
+        return x * kept.view(x.shape) / (1 - self.rate)

@@ -1,0 +1,64 @@
+"""Randomness as a pure function of (seed, purpose, counter), the same on every device and in every stack.
+
+Nothing here reads or moves a global generator. That is what makes run ``r`` of a stack equal its single run, and a
+resumed run equal the one that was never stopped.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+def derive_key(seed: int, *purpose: str | int) -> int:
+    """A 32-bit key for one purpose of one seed.
+
+    Args:
+        seed: The run's seed, any integer.
+        purpose: What the key is for, such as ``("dropout", 3)``; different purposes give unrelated keys.
+
+    Returns:
+        An integer in ``[0, 2**32)``.
+    """
+    text = repr((int(seed), *purpose)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+def derive_keys(seeds: Sequence[int], *purpose: str | int) -> Tensor:
+    """``derive_key`` for each run of a stack: an int64 tensor of shape (R,)."""
+    return torch.tensor([derive_key(seed, *purpose) for seed in seeds], dtype=torch.int64)
+
+
+def mix(x: Tensor) -> Tensor:
+    """A bijective scramble of 32-bit integers held in int64, after the "lowbias32" family of hash functions.
+
+    The two multipliers are kept below 2**31, so that no product overflows int64 and every device agrees.
+    """
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
+    x = ((x ^ (x >> 15)) * 0x31848BAB) & _MASK
+    return x ^ (x >> 16)
+
+
+def hashed(key: Tensor, counter: Tensor) -> Tensor:
+    """Random 32-bit integers, one for each counter under each key (broadcast against each other)."""
+    return mix(mix((counter + 0x1E3779B1) & _MASK) ^ key)
+
+
+def uniform(key: Tensor, counter: Tensor) -> Tensor:
+    """Random float32 numbers in [0, 1), one for each counter under each key (broadcast against each other)."""
+    return (hashed(key, counter) >> 8).to(torch.float32) * 2.0**-24
+
+
+def permutations(keys_R: Tensor, length: int) -> Tensor:
+    """One random order of ``range(length)`` for each key: an int64 tensor of shape (R, length)."""
+    counter = torch.arange(length, device=keys_R.device)
+    return torch.argsort(hashed(keys_R[:, None], counter), dim=1, stable=True)
+
+
+def normal(shape: Sequence[int], seed: int, *purpose: str | int) -> Tensor:
+    """A float32 tensor of standard normal numbers on the CPU, a pure function of seed and purpose."""
+    generator = torch.Generator().manual_seed(derive_key(seed, *purpose))
+    return torch.randn(*shape, generator=generator)
