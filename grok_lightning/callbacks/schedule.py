@@ -1,0 +1,57 @@
+"""When a run is evaluated: at step 0, at log-spaced points, every N steps, and at the last step."""
+
+from math import inf
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from grok_lightning.errors import UserError
+
+
+class EvaluationSchedule(Callback):
+    """Evaluates at the points of a schedule, by moving the Trainer's validation interval to the next one.
+
+    Args:
+        per_decade: Points per decade of steps, evenly spaced in the logarithm: the integers nearest to
+            10 ** (i / per_decade). 0 for none.
+        every: Also every that many steps. 0 for none.
+
+    Raises:
+        UserError: If a number is negative.
+    """
+
+    def __init__(self, per_decade: int = 16, every: int = 200) -> None:
+        for name, value in (("per_decade", per_decade), ("every", every)):
+            if value < 0:
+                raise UserError(f"evaluation.{name} is {value}; it must be at least 0")
+        self.per_decade, self.every = per_decade, every
+
+    def is_point(self, step: int) -> bool:
+        """Whether the schedule itself evaluates at a step; the last step of a budget need not be one."""
+        return step == 0 or self.next_point(step - 1) == step
+
+    def next_point(self, step: int) -> float:
+        """The first point after a step; infinity if there is none."""
+        points: list[float] = [inf]
+        if self.every:
+            points.append((step // self.every + 1) * self.every)
+        if self.per_decade:
+            exponent = 0
+            while (point := round(10 ** (exponent / self.per_decade))) <= step:
+                exponent += 1
+            points.append(point)
+        return min(points)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._move(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._move(trainer)
+
+    def _move(self, trainer: Trainer) -> None:
+        # Lightning validates when (batches so far) % val_check_batch == 0; the next point n is the only multiple of n
+        # up to n, so any increasing schedule works, over an endless loader and on resume.
+        point = min(self.next_point(trainer.global_step), trainer.max_steps)
+        schedule: Any = trainer
+        schedule.val_check_batch = max(int(point), trainer.global_step + 1)

@@ -1,0 +1,109 @@
+"""Checkpoints: written durably, read only when whole, and never as a program.
+
+A checkpoint is an ordinary ``torch.save`` file (a zip archive) whose archive comment carries the SHA-256 of every byte
+before it; ``torch.load`` reads it as it is. Torch alone would load a file with a flipped bit.
+"""
+
+import hashlib
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from grok_lightning.errors import UserError
+
+CONFIG_KEY = "grok_lightning_config"
+TEMPORARY = ".saving-"
+_MARK = b"grok_lightning sha256 "
+_COMMENT_LENGTH = len(_MARK) + 64
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint so that, whatever happens, ``path`` is the old file or the whole new one.
+
+    Temporary file in the same directory, fsync, rename, fsync of the directory. On an error (a full disk) the temporary
+    file is removed and the previous checkpoint stays.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    content = bytearray(buffer.getbuffer())
+    content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")  # the archive's last field: the length of its comment
+    content += _MARK
+    content += hashlib.sha256(content).hexdigest().encode()
+    write_durably(path, bytes(content))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def sweep(directory: Path) -> None:
+    """Removes the temporary files that a killed process left in a directory."""
+    for leftover in directory.glob(f"{TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go, as for ``torch.load``.
+
+    Returns:
+        Its dictionary; the resolved config of its run is under ``CONFIG_KEY``.
+
+    Raises:
+        UserError: If the file is missing, empty, of another program, damaged, or holds anything but plain data.
+    """
+    wanted = "a checkpoint written by grok-lightning is expected"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"ckpt_path {str(path)!r} cannot be read ({error.strerror}); {wanted}") from None
+    if not content:
+        raise UserError(f"ckpt_path {str(path)!r} is empty; {wanted}")
+    if content[-_COMMENT_LENGTH:-64] != _MARK:
+        ours = _MARK in content or zipfile.is_zipfile(io.BytesIO(content)) is False
+        kind = "is damaged (its end is missing) or" if ours else "was"
+        raise UserError(f"ckpt_path {str(path)!r} {kind} written by another program; {wanted}")
+    if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
+        raise UserError(f"ckpt_path {str(path)!r} is damaged: its checksum does not agree; use another checkpoint")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(f"ckpt_path {str(path)!r} holds more than plain data and was not run ({reason})") from None
+    if not isinstance(checkpoint, dict) or CONFIG_KEY not in checkpoint:
+        raise UserError(f"ckpt_path {str(path)!r} has no config of a run; {wanted}")
+    return checkpoint
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to our ``save`` and ``load``."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load(Path(path), map_location or "cpu")

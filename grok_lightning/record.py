@@ -1,0 +1,176 @@
+"""The on-disk form of a run: ``metrics.csv``, ``result.json``; write it, read it, nothing else."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+METRICS = "metrics.csv"
+RESULT = "result.json"
+CONFIG = "config.yaml"
+SCHEMA = 1
+
+Row = dict[str, float]
+
+
+def append_metrics(directory: Path, row: Row) -> None:
+    """Adds one evaluation to ``metrics.csv`` and forces it to disk; a new key widens the whole table."""
+    path = directory / METRICS
+    rows = read_metrics(directory) if path.exists() else []
+    known = list(rows[0]) if rows else []
+    if not rows or any(key not in known for key in row):
+        write_metrics(directory, [*rows, row])
+        return
+    with path.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow([_cell(row.get(key, math.nan), key) for key in known])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_metrics(directory: Path, rows: list[Row]) -> None:
+    """Writes ``metrics.csv`` anew, atomically."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = directory / f".{METRICS}"
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(keys or ["step"])
+        writer.writerows([_cell(row.get(key, math.nan), key) for key in keys] for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, directory / METRICS)
+
+
+def read_metrics(directory: Path) -> list[Row]:
+    """The evaluations of a run, oldest first; an unfinished last line (a killed process) is left out."""
+    text = (directory / METRICS).read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = list(csv.reader(lines))
+    return [
+        {key: int(cell) if key == "step" else float(cell or math.nan) for key, cell in zip(rows[0], row, strict=True)}
+        for row in rows[1:]
+        if len(row) == len(rows[0])
+    ]
+
+
+def _cell(value: float, key: str) -> str:
+    if key == "step":
+        return str(int(value))
+    return "" if math.isnan(value) and key == "norm/gradient" else repr(float(value))
+
+
+def reaches(accuracy: float, count: int, threshold: float) -> bool:
+    """Whether an accuracy over ``count`` equations is at the threshold, compared as whole numbers of right answers."""
+    return not math.isnan(accuracy) and round(accuracy * count) >= Fraction(repr(threshold)) * count
+
+
+def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sustain: int) -> dict[str, int | None]:
+    """When a run memorized and grokked, as the record tells it.
+
+    Args:
+        rows: Its evaluations, oldest first.
+        counts: Equations in the ``train`` and ``val`` splits.
+        threshold: The accuracy to reach, 0.99 say.
+        sustain: k, how many evaluations must stand at the threshold, to the end, for it to be sustained; the first of
+            them counts.
+
+    Returns:
+        ``memorize_step``, ``grok_step``: the first evaluated step at the threshold, in training and in validation;
+        ``memorize_after``, ``grok_after``: the last evaluated step before it, where accuracy was below;
+        ``sustained_grok_step``. None where it never came.
+    """
+    found: dict[str, int | None] = {}
+    for name, split in (("memorize", "train"), ("grok", "val")):
+        reached = [reaches(row[f"{split}/acc"], counts[split], threshold) for row in rows]
+        first = reached.index(True) if True in reached else None
+        found[f"{name}_step"] = None if first is None else int(rows[first]["step"])
+        found[f"{name}_after"] = int(rows[first - 1]["step"]) if first else None
+    lasting = standing(rows, counts, threshold)
+    found["sustained_grok_step"] = int(rows[-lasting]["step"]) if lasting >= max(sustain, 1) else None
+    return found
+
+
+def standing(rows: list[Row], counts: Mapping[str, int], threshold: float) -> int:
+    """How many evaluations, counted back from the newest, have had validation accuracy at the threshold."""
+    lasting = 0
+    for row in reversed(rows):
+        if not reaches(row["val/acc"], counts["val"], threshold):
+            break
+        lasting += 1
+    return lasting
+
+
+def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored: Iterable[str]) -> str:
+    """A hash of the options that change results: those at their default, and the ignored ones, left out.
+
+    Args:
+        config: The resolved config, nested.
+        defaults: What the same options would be had nobody given them, nested alike.
+        ignored: Dotted options, or whole groups of them, that cannot change a result.
+    """
+    ignored = tuple(ignored)
+    base = flatten(defaults)
+    counted = {
+        key: value
+        for key, value in flatten(config).items()
+        if base.get(key, _MISSING) != value and not any(key == name or key.startswith(f"{name}.") for name in ignored)
+    }
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+_MISSING = object()
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; lists and empty mappings are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file atomically; numbers that are not finite become null."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w") as file:
+        json.dump(_finite(content), file, indent=2, default=str)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
+    """The results of finished runs, one row each.
+
+    Args:
+        paths: Run directories, or directories above them (an experiment, the whole ``lightning_logs``).
+
+    Returns:
+        A table whose columns are the fields of ``result.json``, nested ones dotted (``config.data.modulus``,
+        ``final.val/acc``), and ``path``. Unfinished runs are not in it.
+
+    Example:
+        >>> table = read_records("lightning_logs/addition")
+        >>> table[["config.seed_everything", "memorize_step", "grok_step"]]  # doctest: +SKIP
+    """
+    tops = [paths] if isinstance(paths, str | Path) else list(paths)
+    results = sorted({result for top in tops for result in Path(top).rglob(RESULT)})
+    return pd.DataFrame([{**flatten(json.loads(file.read_text())), "path": str(file.parent)} for file in results])
