@@ -6,8 +6,6 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 
 import hashlib
 import io
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,15 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from grok_lightning.errors import UserError
+from grok_lightning.files import write_durably
 
 CONFIG_KEY = "grok_lightning_config"
-TEMPORARY = ".saving-"
 _MARK = b"grok_lightning sha256 "
 _COMMENT_LENGTH = len(_MARK) + 64
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint so that, whatever happens, ``path`` is the old file or the whole new one.
-
-    Temporary file in the same directory, fsync, rename, fsync of the directory. On an error (a full disk) the temporary
-    file is removed and the previous checkpoint stays.
-    """
+    """Writes a checkpoint so that, whatever happens, ``path`` is the old file or the whole new one."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     content = bytearray(buffer.getbuffer())
@@ -35,32 +29,6 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
     content += _MARK
     content += hashlib.sha256(content).hexdigest().encode()
     write_durably(path, bytes(content))
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, finds the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def sweep(directory: Path) -> None:
-    """Removes the temporary files that a killed process left in a directory."""
-    for leftover in directory.glob(f"{TEMPORARY}*"):
-        leftover.unlink(missing_ok=True)
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -84,9 +52,7 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not content:
         raise UserError(f"ckpt_path {str(path)!r} is empty; {wanted}")
     if content[-_COMMENT_LENGTH:-64] != _MARK:
-        ours = _MARK in content or zipfile.is_zipfile(io.BytesIO(content)) is False
-        kind = "is damaged (its end is missing) or" if ours else "was"
-        raise UserError(f"ckpt_path {str(path)!r} {kind} written by another program; {wanted}")
+        raise UserError(f"ckpt_path {str(path)!r} is cut short or was written by another program; {wanted}")
     if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
         raise UserError(f"ckpt_path {str(path)!r} is damaged: its checksum does not agree; use another checkpoint")
     try:

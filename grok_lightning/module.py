@@ -35,6 +35,7 @@ class GrokModule(LightningModule):
         compile: Whether the training step is compiled by torch.compile; what cannot be compiled is an error.
 
     Attributes:
+        compiled: Whether the training step is compiled.
         evaluation: The newest evaluation: a float64 tensor (R,) for each metric key.
         diverged_at_R: The step at which each run's loss stopped being finite, -1 while it is.
 
@@ -63,6 +64,7 @@ class GrokModule(LightningModule):
         self.network = network(vocabulary, length, seeds)
         self.build_optimizer = optimizer
         self.warmup = warmup
+        self.compiled = compile
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
         self._training_score = torch.compile(self._step, fullgraph=True, dynamic=False) if compile else self._step
         self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,12 +13,17 @@ from typing import Any
 
 import pandas as pd
 
+from grok_lightning.files import write_durably
+
 METRICS = "metrics.csv"
 RESULT = "result.json"
-CONFIG = "config.yaml"
-SCHEMA = 1
 
 Row = dict[str, float]
+
+
+def run_directories(root: Path, experiment: str, run: str) -> tuple[Path, Path]:
+    """Where a run's record and its checkpoints lie."""
+    return root / "lightning_logs" / experiment / run, root / "checkpoints" / experiment / run
 
 
 def append_metrics(directory: Path, row: Row) -> None:
@@ -37,14 +43,11 @@ def append_metrics(directory: Path, row: Row) -> None:
 def write_metrics(directory: Path, rows: list[Row]) -> None:
     """Writes ``metrics.csv`` anew, atomically."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    temporary = directory / f".{METRICS}"
-    with temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(keys or ["step"])
-        writer.writerows([_cell(row.get(key, math.nan), key) for key in keys] for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, directory / METRICS)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(keys or ["step"])
+    writer.writerows([_cell(row.get(key, math.nan), key) for key in keys] for row in rows)
+    write_durably(directory / METRICS, text.getvalue().encode())
 
 
 def read_metrics(directory: Path) -> list[Row]:
@@ -140,13 +143,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file atomically; numbers that are not finite become null."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w") as file:
-        json.dump(_finite(content), file, indent=2, default=str)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_durably(path, (json.dumps(_finite(content), indent=2, default=str) + "\n").encode())
 
 
 def _finite(value: Any) -> Any:

@@ -18,7 +18,7 @@ class StopRequested(Exception):
     """
 
     def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}")
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step:,}")
         self.signum, self.step = signum, step
 
 

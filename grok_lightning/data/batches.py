@@ -17,6 +17,7 @@ class Batch:
     Attributes:
         tokens_RBT: Inputs, int64.
         targets_RBA: Answer tokens, int64; -100 where there is nothing to answer.
+        rows_RB: Rows of the table, int64; -1 where a run of the stack has none.
         split: Name of the split that the rows are from.
         step: The optimizer step whose batch this is; -1 outside training.
         first_row: Where in the whole batch this process's share begins.
@@ -25,6 +26,7 @@ class Batch:
 
     tokens_RBT: Tensor
     targets_RBA: Tensor
+    rows_RB: Tensor
     split: str
     step: int = -1
     first_row: int = 0
@@ -55,6 +57,7 @@ class Chunks:
     """An evaluation loader: one process's share of a split, in order.
 
     Args:
+        rows_RB: Rows of the table, int64; -1 where a run of the stack has none.
         split: Name of the split.
         rows: Its number of rows.
         size: Rows a chunk.

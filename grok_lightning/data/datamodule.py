@@ -132,15 +132,11 @@ class TableDataModule(LightningDataModule, ABC):
         """A stretch of a split, with -100 as target where a run of the stack has no such row."""
         return self._batch(self._table(device)[chunk.split][:, chunk.start : chunk.stop], device, chunk.split)
 
-    def rows(self, chunk: Chunk) -> Tensor:
-        """Row numbers of a stretch of a split, shape (R, B); -1 where a run has no such row."""
-        return self._table(torch.device("cpu"))[chunk.split][:, chunk.start : chunk.stop]
-
     def _batch(self, rows_RB: Tensor, device: torch.device, split: str, **where: int) -> Batch:
         table = self._table(device)
         known = rows_RB.clamp(min=0)
         targets = table["targets_NA"][known].masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
-        return Batch(table["tokens_NT"][known], targets, split, **where)
+        return Batch(table["tokens_NT"][known], targets, rows_RB, split, **where)
 
     def _table(self, device: torch.device) -> dict[str, Tensor]:
         if device not in self._tables:

@@ -1,0 +1,128 @@
+"""The command ``grok-lightning``."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grok_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from grok_lightning.cli import GrokCLI
+
+USAGE = """\
+usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]
+
+commands:
+  fit        train a run:            grok-lightning fit --config addition
+  validate   evaluate a checkpoint:  grok-lightning validate --ckpt_path checkpoints/addition/0/grok.ckpt
+  test       on its test rows:       grok-lightning test --ckpt_path FILE
+  predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
+  generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
+  configs    list the shipped configs
+
+grok-lightning COMMAND --help tells the options of a command."""
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: What follows the program's name; default: the command line.
+
+    Returns:
+        The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ngrok-lightning: interrupted before the first step; there is nothing to resume", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"grok-lightning: {error}", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    command = arguments[0]
+    # each command imports what it needs: Lightning alone takes seconds
+    if command in TRAINER_COMMANDS:
+        return _train_or_evaluate(arguments)
+    if command == "configs":
+        from grok_lightning.options import shipped_configs
+
+        for name, path in shipped_configs().items():
+            print(f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
+        return 0
+    if command == "generate":
+        from grok_lightning.generate import generate_command
+
+        return generate_command(arguments[1:])
+    from grok_lightning.options import suggestion
+
+    known = [*TRAINER_COMMANDS, "generate", "configs"]
+    raise UserError(f"there is no command {command!r}{suggestion(command, known)}")
+
+
+def _train_or_evaluate(arguments: list[str]) -> int:
+    from grok_lightning.callbacks.divergence import Diverged
+    from grok_lightning.callbacks.signals import StopRequested
+    from grok_lightning.cli import GrokCLI, quiet
+
+    quiet()
+    cli = GrokCLI(arguments)
+    try:
+        cli.execute()
+    except StopRequested as stop:
+        resume = f"{program()} fit --experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
+        print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
+        return 128 + stop.signum
+    except Diverged as diverged:
+        print(f"grok-lightning: {diverged}; its record is {cli.logs / 'result.json'}", file=sys.stderr)
+        return 3
+    if cli.subcommand == "fit" and cli.trainer.is_global_zero:
+        print(_summary(cli))
+    return 0
+
+
+def _summary(cli: "GrokCLI") -> str:
+    """What a fit came to, where its figure is, and how to look at it in TensorBoard."""
+    found = cli.detection.milestones(0)
+    memorized, grokked, budget = found["memorize_step"], found["grok_step"], cli.trainer.max_steps
+    if memorized is None and grokked is None:
+        outcome = f"neither memorized nor grokked within {budget:,} steps"
+    elif grokked is None:
+        outcome = f"memorized at step {memorized:,}, not grokked within {budget:,} steps (censored)"
+    elif memorized is None:
+        outcome = f"grokked at step {grokked:,} before training accuracy reached the threshold"
+    else:
+        delay = f" (delay {grokked / memorized:.1f}x)" if memorized else ""
+        outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
+    tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
+    return f"{outcome}\nfigure: {cli.figure.paths()[0]}\nTensorBoard: {tensorboard} --logdir {cli.logs.parents[1]}"
+
+
+def program() -> str:
+    """How this program was called, for commands that the user can copy."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{_short(sys.executable)} -m grok_lightning"
+    return called.name if shutil.which(called.name) == str(called) else _short(str(called))
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+if __name__ == "__main__":
+    sys.exit(main())

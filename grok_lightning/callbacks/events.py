@@ -1,0 +1,33 @@
+"""TensorBoard events in the run's own directory."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+
+class Events(TensorBoardLogger):
+    """Lightning's TensorBoard logger for one run directory, without a second file of hyperparameters.
+
+    Args:
+        directory: The run's directory.
+        purge_step: On resume, the first step whose events are to be dropped.
+    """
+
+    def __init__(self, directory: Path, purge_step: int | None = None) -> None:
+        super().__init__(str(directory), name="", version="", default_hp_metric=False, purge_step=purge_step)
+
+    def save(self) -> None:
+        self.experiment.flush()
+
+    def log_final(self, options: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Puts a finished run on the HPARAMS tab; the metrics' keys are those of scalars logged before.
+
+        Args:
+            options: Numbers, booleans or texts by dotted name.
+            metrics: Final values by key.
+        """
+        for summary in hparams(options, metrics):
+            self.experiment.file_writer.add_summary(summary)
+        self.save()

@@ -1,0 +1,430 @@
+"""GrokCLI: joins data, model, optimizer, callbacks and Trainer, and refuses what contradicts itself."""
+
+import logging
+import os
+import re
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.curves_figure import CurvesFigure
+from grok_lightning.callbacks.detection import GrokDetection
+from grok_lightning.callbacks.divergence import DivergenceGuard
+from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.predictions import Predictions
+from grok_lightning.callbacks.progress import ProgressLine
+from grok_lightning.callbacks.recorder import Recorder
+from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.checkpoint import CONFIG_KEY, DurableCheckpointIO, load
+from grok_lightning.errors import UserError
+from grok_lightning.module import GrokModule
+from grok_lightning.options import (
+    CLASS_OPTIONS,
+    Nested,
+    check_names,
+    complete,
+    expand,
+    expected,
+    given_options,
+    merge,
+    normalize,
+    plain,
+)
+from grok_lightning.record import config_hash, flatten, run_directories
+from grok_lightning.runs import check_name, differences, fresh_number, last_checkpoint, link_task
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+BUDGET = 100_000
+OWNED = {  # options of the Trainer that this workbench decides itself: why, and what to use instead
+    "gradient_clip_val": "one run's NaN would reach all the others of a stack",
+    "gradient_clip_algorithm": "one run's NaN would reach all the others of a stack",
+    "accumulate_grad_batches": "use data.batch_size",
+    "max_epochs": "a budget is counted in steps: use trainer.max_steps",
+    "min_epochs": "a budget is counted in steps: use trainer.max_steps",
+    "min_steps": "a budget is counted in steps: use trainer.max_steps",
+    "val_check_interval": "use evaluation.every and evaluation.per_decade",
+    "check_val_every_n_epoch": "use evaluation.every and evaluation.per_decade",
+    "num_sanity_val_steps": "the evaluation at step 0 takes its place",
+    "limit_train_batches": "use data.train_fraction",
+    "limit_val_batches": "evaluation covers whole splits",
+    "limit_test_batches": "evaluation covers whole splits",
+    "limit_predict_batches": "evaluation covers whole splits",
+    "overfit_batches": "use data.train_fraction",
+    "fast_dev_run": "use a small trainer.max_steps",
+    "reload_dataloaders_every_n_epochs": "the data stay on the device",
+    "enable_checkpointing": "use checkpoint.keep",
+    "barebones": "evaluations and checkpoints are what a run is for",
+}
+TRAINER_DEFAULTS: Nested = {
+    "max_steps": BUDGET,
+    "max_epochs": -1,
+    "num_sanity_val_steps": -1,
+    "check_val_every_n_epoch": None,
+    "val_check_interval": 1,
+    "enable_model_summary": False,
+    "enable_checkpointing": True,
+    "enable_autolog_hparams": False,
+    "use_distributed_sampler": False,
+    "logger": True,
+}
+FREE_ON_RESUME = ("trainer", "model.compile", "checkpoint", "overwrite", "split", "output")
+NOT_RESULTS = tuple(f"trainer.{name}" for name in (
+    "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
+    "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
+    "detect_anomaly", "max_time", "sync_batchnorm", "model_registry",
+))  # fmt: skip
+NOT_RESULTS += ("model.compile", "checkpoint", "experiment", "run", "overwrite", "split", "output")
+RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
+
+
+class GrokCLI(LightningCLI):
+    """The subcommands that are Trainer methods: fit, validate, test and predict.
+
+    Args:
+        arguments: The command line after the program's name.
+
+    Raises:
+        UserError: If what was asked for cannot be done; nothing has been written then.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+        self.given: Nested = {}
+        self.checkpoint: Path | None = None
+        super().__init__(
+            GrokModule,
+            LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
+            args=arguments,
+        )
+
+    # --- options ------------------------------------------------------------------------------------------------------
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.add_argument("--experiment", type=str | None, help="Name; default: the config's, else `default`.")
+        parser.add_argument("--run", type=str | None, help="Name; default: a fresh number.")
+        for group, owner, skip in (
+            ("evaluation", EvaluationSchedule, set()),
+            ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
+            ("checkpoint", Checkpoints, {"directory", "config"}),
+        ):
+            parser.add_class_arguments(owner, group, as_group=False, skip=skip)
+        if subcommand == "fit":
+            parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run if it exists.")
+        if subcommand == "predict":
+            parser.add_argument(
+                "--split", type=Literal["train", "val", "test", "all"], default="all", help="Which rows."
+            )
+            parser.add_argument("--output", type=str, default="predictions.csv", help="The CSV file to write.")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        link_task(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        subcommand, *rest = args
+        of_subcommand = self._subcommand_parsers[subcommand]
+        if any(re.fullmatch(r"-h|--help|--print_config.*|--[\w.]+\.help(=.*)?", argument) for argument in rest):
+            self.config = parser.parse_args(args)
+            return
+        known = {action.dest for action in of_subcommand._actions} - {"config", "help", "print_config"}
+        known -= {"model.vocabulary", "model.length", "model.answer_length", "model.seeds"}
+        flags = {"overwrite", "model.compile"}
+        self.given, configs = given_options(rest, flags)
+        known_leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
+        known_leaves |= {name for name in known if f"{name}.help" in known} | {n for n in known if n.endswith(".help")}
+        base = self._base(subcommand, configs)
+        check_names(merge(_skeleton(base), self.given), known_leaves)
+        wanted = complete(merge(base, self.given))
+        wanted.pop("ckpt_path", None)
+        self.config = self._typed(parser, subcommand, wanted)
+        self.subcommand_name = subcommand
+        self.resolved = self._resolved(self.config[subcommand])
+        self._refuse_contradictions(subcommand)
+
+    def _base(self, subcommand: str, configs: list[Path]) -> Nested:
+        """What the given options are laid over: the checkpoint's config where there is one, and the run's names."""
+        trainer = self.given.get("trainer") or {}
+        self.root = Path(str(trainer.get("default_root_dir") or "."))
+        names = {key: str(self.given[key]) for key in ("experiment", "run") if self.given.get(key) is not None}
+        for key, name in names.items():
+            check_name(key, name)
+        experiment = names.get("experiment", configs[-1].stem if configs else "default")
+        path = self.given.get("ckpt_path")
+        if path is None:
+            if subcommand != "fit":
+                raise UserError(f"{subcommand} needs --ckpt_path: a checkpoint file, or last")
+            run = names.get("run") or os.environ.get(RUN_FROM_PARENT) or self._fresh_run(experiment)
+            return {"experiment": experiment, "run": run}
+        if str(path) == "last":
+            path = last_checkpoint(self.root, experiment, names.get("run"))
+        self.checkpoint = Path(str(path))
+        loaded = load(self.checkpoint)
+        self.checkpoint_step = int(loaded["global_step"])
+        config: Nested = normalize(loaded[CONFIG_KEY])
+        self.checkpoint_config = flatten(config)
+        if subcommand != "fit":
+            config.get("trainer", {}).pop("callbacks", None)
+        return {key: value for key, value in config.items() if key not in ("overwrite", "split", "output")}
+
+    def _fresh_run(self, experiment: str) -> str:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("--run is not given; several processes need one name to agree on")
+        return fresh_number(self.root, experiment)
+
+    def _typed(self, parser: LightningArgumentParser, subcommand: str, wanted: Nested) -> Namespace:
+        try:
+            return parser.parse_object({"subcommand": subcommand, subcommand: expand(wanted)})
+        except (ArgumentError, TypeError, ValueError, KeyError) as error:
+            raise self._in_one_line(error, subcommand, wanted) from None
+
+    def _in_one_line(self, error: Exception, subcommand: str, wanted: Nested) -> UserError:
+        text = " ".join(str(error).split())
+        keys = re.findall(r'[Kk]ey "([^"]+)"', text)
+        option = ".".join(keys[:1]).removeprefix(f"{subcommand}.").replace(".init_args", "")
+        inner = next((key for key in re.findall(r"--?([\w.]+)|Parser key \"([\w.]+)\"", text) if key), None)
+        flat = flatten(wanted)
+        candidates = [key for key in flat if key == option or key.startswith(f"{option}.")]
+        wrong = [key for key in candidates if re.search(rf'"{re.escape(key.rsplit(".", 1)[-1])}"', text)] or candidates
+        if option and wrong and len(wrong) == 1:
+            accepted = expected(wrong[0], wanted, self._subcommand_parsers[subcommand])
+            return UserError(f"--{wrong[0]} is {flat[wrong[0]]!r}; expected: {accepted}")
+        return UserError(f"{option or inner or 'options'}: {text[:300]}")
+
+    def _resolved(self, config: Namespace) -> Nested:
+        """The config as written in records, checkpoints and config.yaml."""
+        whole = plain(config.as_dict())
+        for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions", "dataloaders"):
+            whole.pop(key, None)
+        whole = normalize(whole)
+        whole["data"].pop("seeds", None)
+        for key in ("vocabulary", "length", "answer_length", "seeds"):
+            whole["model"].pop(key, None)
+        return whole
+
+    def _refuse_contradictions(self, subcommand: str) -> None:
+        trainer = self.resolved["trainer"]
+        given = self.given.get("trainer") or {}
+        for name, reason in OWNED.items():
+            if name in given and trainer[name] != TRAINER_DEFAULTS.get(name, _unset(trainer[name])):
+                raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
+        if str(trainer["precision"] or "32-true") not in PRECISIONS:
+            raise UserError(f"--trainer.precision is {trainer['precision']!r}; expected: {', '.join(PRECISIONS)}")
+        on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
+        if trainer["precision"] == "16-mixed" and not on_gpu:
+            raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
+        if type(trainer["max_steps"]) is not int or trainer["max_steps"] < 1:
+            raise UserError(f"--trainer.max_steps is {trainer['max_steps']}; it must be at least 1")
+        if isinstance(self.resolved["seed_everything"], bool):
+            raise UserError(f"--seed_everything is {self.resolved['seed_everything']}; expected: an integer")
+        if self.checkpoint is not None:
+            changed = differences(self.checkpoint_config, flatten(self.resolved), FREE_ON_RESUME)
+            if changed:
+                key = changed[0]
+                raise UserError(
+                    f"--{key} is {flatten(self.resolved).get(key)!r}, but the checkpoint {str(self.checkpoint)!r} "
+                    f"was trained with {self.checkpoint_config.get(key)!r}; leave the option out or start a fresh run"
+                )
+            if subcommand == "fit" and self.checkpoint_step >= trainer["max_steps"]:
+                raise UserError(
+                    f"--trainer.max_steps is {trainer['max_steps']}, but the checkpoint {str(self.checkpoint)!r} "
+                    f"already stands at step {self.checkpoint_step}; give a larger one to continue"
+                )
+
+    # --- building -----------------------------------------------------------------------------------------------------
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint's config was laid under the given options already."""
+
+    def _set_seed(self) -> None:
+        """Nothing: no randomness here comes from a global generator."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.logs, self.checkpoints = run_directories(self.root, self.resolved["experiment"], self.resolved["run"])
+        is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+        if self.subcommand == "fit" and self.checkpoint is None and is_main:
+            self._refuse_existing_run()
+        elif self.subcommand == "fit" and self.checkpoint is not None and not self.logs.is_dir():
+            raise UserError(
+                f"--ckpt_path {str(self.checkpoint)!r} belongs to run {self.resolved['run']!r} of experiment "
+                f"{self.resolved['experiment']!r}, whose directory {str(self.logs)!r} is not here"
+            )
+        trainer = dict(self._get(self.config_init, "trainer"))
+        own_loggers = trainer.pop("logger")
+        callbacks = self._callbacks() + list(trainer.pop("callbacks") or [])
+        plugins = trainer.pop("plugins") or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), DurableCheckpointIO()]
+        if trainer["default_root_dir"] is None:
+            trainer["default_root_dir"] = str(self.root)
+        try:
+            return Trainer(**trainer, logger=self._loggers(own_loggers), callbacks=callbacks, plugins=plugins)
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
+
+    def _refuse_existing_run(self) -> None:
+        existing = [path for path in (self.logs, self.checkpoints) if path.exists()]
+        if existing and not self.resolved["overwrite"]:
+            raise UserError(
+                f"--run {self.resolved['run']!r} of experiment {self.resolved['experiment']!r} exists already "
+                f"({str(existing[0])!r}); continue it with --ckpt_path last, replace it with --overwrite, or name another"
+            )
+
+    def _loggers(self, own: Any) -> Any:
+        """TensorBoard in the run's own directory, beside whatever loggers the user brought; none for ``false``."""
+        if self.subcommand != "fit" or own is False:
+            return False
+        brought = [] if own in (True, None) else own if isinstance(own, list) else [own]
+        purge = None if self.checkpoint is None else self.checkpoint_step + 1
+        return [Events(self.logs, purge), *brought]
+
+    def _callbacks(self) -> list[Any]:
+        config = self._get(self.config_init, "evaluation").as_dict()
+        schedule = EvaluationSchedule(config.pop("per_decade"), config.pop("every"))
+        checkpoints = Checkpoints(self.checkpoints, self.resolved, **self._get(self.config_init, "checkpoint").as_dict())
+        self.detection = GrokDetection([self.logs], schedule, checkpoints, **config)
+        if self.subcommand == "predict":
+            output = Path(self._get(self.config_init, "output"))
+            split = self._get(self.config_init, "split")
+            self.datamodule.predict_splits = self._predicted_splits(split)
+            return [Predictions(output)]
+        if self.subcommand != "fit":
+            if self.subcommand == "test":
+                self.datamodule.test_dataloader()  # says so at once if there are no test rows
+            return []
+        self.recorder = Recorder(
+            self.detection,
+            [self.resolved],
+            [config_hash(self.resolved, self._defaults(), NOT_RESULTS)],
+            [split.commutative_fraction for split in self.datamodule.splits],
+        )
+        name = f"{self.resolved['experiment']}/{self.resolved['run']}"
+        self.figure = CurvesFigure(self.detection, [f"{name}: {_title(self.resolved)}"])
+        progress = ProgressLine(self.detection, name)
+        # in this order: notice divergence, notice the evaluation, write it down, then show and (last, always) save
+        return [DivergenceGuard(), schedule, self.detection, self.recorder, self.figure, progress, checkpoints]
+
+    def _predicted_splits(self, split: str) -> list[str]:
+        wanted = ["train", "val", "test"] if split == "all" else [split]
+        kept = [name for name in wanted if max(self.datamodule.counts(name))]
+        if not kept:
+            raise UserError(f"--split is {split!r}, which has no rows in this run; use train, val or all")
+        return kept
+
+    def _defaults(self) -> Nested:
+        """The resolved config that the same classes would have had, had nobody given any other option."""
+        classes: Nested = {}
+        for option in CLASS_OPTIONS:
+            *parents, last = option.split(".")
+            place, source = classes, self.resolved
+            for parent in parents:
+                place, source = place.setdefault(parent, {}), source[parent]
+            place[last] = {"class_path": source[last]["class_path"]}
+        subcommand = self.subcommand_name
+        typed = self._typed(self.parser, subcommand, complete(classes))
+        defaults = self._resolved(typed[subcommand])
+        for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
+            *parents, last = option.split(".")
+            place = defaults
+            for parent in parents:
+                place = place[parent]
+            place[last]["class_path"] = CLASS_OPTIONS[option].default
+        return defaults
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing yet: ``execute`` runs it, when the whole object stands."""
+
+    def execute(self) -> None:
+        """Runs the subcommand."""
+        super()._run_subcommand(str(self.subcommand))
+
+    def before_fit(self) -> None:
+        """Makes the run's directories: everything has been checked by now."""
+        if not self.trainer.is_global_zero:
+            return
+        os.environ[RUN_FROM_PARENT] = self.resolved["run"]
+        if self.checkpoint is None:
+            for directory in (self.logs, self.checkpoints):
+                if directory.exists():
+                    shutil.rmtree(directory)
+                directory.mkdir(parents=True)
+        self._save_config()
+
+    def _save_config(self) -> None:
+        name = "config.yaml" if self.subcommand == "fit" else f"config-{self.subcommand}.yaml"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        (self.logs / name).write_text(yaml.safe_dump(self.resolved, sort_keys=False))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
+        fresh = self.checkpoint is None or (subcommand == "fit" and self.checkpoint_step == 0)
+        kwargs["ckpt_path"] = None if fresh else str(self.checkpoint)
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        return kwargs
+
+    def before_validate(self) -> None:
+        self._save_config()
+
+    def before_test(self) -> None:
+        self._save_config()
+
+    def before_predict(self) -> None:
+        self._save_config()
+
+
+def _skeleton(base: Nested) -> Nested:
+    """Only the classes of a config: enough to know which options exist."""
+    found: Nested = {}
+    for option in CLASS_OPTIONS:
+        *parents, last = option.split(".")
+        source: Any = base
+        for parent in parents:
+            source = source.get(parent, {})
+        if last in source:
+            place = found
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = {"class_path": source[last]["class_path"]}
+    return found
+
+
+def _unset(value: Any) -> Any:
+    """What an owned Trainer option may be given as without effect."""
+    return {bool: False, float: 0.0, int: 1}.get(type(value))
+
+
+def _title(resolved: Nested) -> str:
+    data = resolved["data"]
+    over = f"mod {data['modulus']}" if "modulus" in data else f"over S{data.get('degree', '')}"
+    fraction = data.get("train_fraction")
+    return f"{data.get('formula')} {over}, α = {fraction}, seed {resolved['seed_everything']}"
+
+
+def quiet() -> None:
+    """Silences what Lightning tells every user about itself."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*IterableDataset.*__len__.*")
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,1 @@
+"""Figures: pure functions from records or tables to a matplotlib Figure."""

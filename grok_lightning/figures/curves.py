@@ -1,0 +1,57 @@
+"""Accuracy and loss against steps."""
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grok_lightning.record import Row
+
+# two colors that the common forms of color blindness tell apart (Okabe and Ito)
+TRAIN, VAL, NOTE = "#0072B2", "#D55E00", "#555555"
+
+
+def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:
+    """Training and validation accuracy and loss of one run on a logarithmic step axis.
+
+    Args:
+        rows: The run's evaluations, oldest first; step 0 is left out of the logarithmic axis.
+        milestones: ``memorize_step`` and ``grok_step``, marked where they came.
+        title: The figure's title.
+
+    Returns:
+        A figure of two panels, accuracy in percent above loss in nats.
+    """
+    shown = [row for row in rows if row["step"] > 0]
+    steps = [row["step"] for row in shown]
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    accuracy, loss = figure.subplots(2, 1, sharex=True)
+    for split, color, label in (("train", TRAIN, "training"), ("val", VAL, "validation")):
+        accuracy.plot(steps, [100 * row[f"{split}/acc"] for row in shown], color=color, label=label)
+        loss.plot(steps, [row[f"{split}/loss"] for row in shown], color=color, label=label)
+    for axes in (accuracy, loss):
+        axes.set_xscale("log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    accuracy.set(ylabel="accuracy (%)", ylim=(-3, 106))
+    loss.set(ylabel="loss (nats)", xlabel="optimizer steps")
+    if any(row[f"{split}/loss"] > 0 for row in shown for split in ("train", "val")):
+        loss.set_yscale("log")
+    _mark(accuracy, loss, milestones)
+    accuracy.legend(frameon=False, loc="center left")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _mark(accuracy: Axes, loss: Axes, milestones: Mapping[str, int | None]) -> None:
+    for name, word, side in (("memorize_step", "memorized", "right"), ("grok_step", "grokked", "left")):
+        step = milestones.get(name)
+        if step is None or step == 0:
+            continue
+        for axes in (accuracy, loss):
+            axes.axvline(step, color=NOTE, linewidth=1, linestyle=":")
+        text = f"{word}\nstep {step:,}"
+        accuracy.annotate(
+            text, (step, 50), xytext=(-6 if side == "right" else 6, 0), textcoords="offset points",
+            ha=side, va="center", fontsize=9, color=NOTE,
+        )  # fmt: skip

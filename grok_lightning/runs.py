@@ -1,0 +1,148 @@
+"""Where runs are: fresh numbers, the checkpoint to resume, and a run loaded back into Python."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
+
+from grok_lightning.callbacks.checkpoints import GROK, LAST
+from grok_lightning.checkpoint import CONFIG_KEY, load
+from grok_lightning.data import TableDataModule
+from grok_lightning.errors import UserError
+from grok_lightning.module import GrokModule
+from grok_lightning.options import Nested, expand
+from grok_lightning.record import RESULT, run_directories
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+
+
+def check_name(option: str, name: str) -> str:
+    """Refuses names that could leave their directory.
+
+    Raises:
+        UserError: If the name has anything but letters, digits and ``. _ = + -``, or begins with none of the first two.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--{option} is {name!r}; letters, digits and . _ = + - are accepted, a letter or digit first")
+    return name
+
+
+def fresh_number(root: Path, experiment: str) -> str:
+    """The smallest number above those of all runs of an experiment."""
+    taken = [
+        int(entry.name)
+        for directory in run_directories(root, experiment, "0")
+        for entry in (directory.parent.iterdir() if directory.parent.is_dir() else [])
+        if entry.name.isdigit()
+    ]
+    return str(max(taken, default=-1) + 1)
+
+
+def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
+    """``last.ckpt`` of the given run, else of the newest unfinished run of the experiment.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if run is not None:
+        path = run_directories(root, experiment, run)[1] / LAST
+        if not path.exists():
+            raise UserError(f"--ckpt_path last: run {run!r} of experiment {experiment!r} has no checkpoint {str(path)!r}")
+        return path
+    folder = run_directories(root, experiment, "0")[1].parent
+    found = [
+        path
+        for path in folder.glob(f"*/{LAST}")
+        if not (run_directories(root, experiment, path.parent.name)[0] / RESULT).exists()
+    ]
+    if not found:
+        raise UserError(
+            f"--ckpt_path last: experiment {experiment!r} has no unfinished run in {str(folder)!r}; "
+            "name a finished one with --run to continue it with a larger --trainer.max_steps"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def link_task(parser: ArgumentParser) -> None:
+    """Tells the model what the data look like, and the data the run's seed."""
+    parser.link_arguments("data.vocabulary_size", "model.vocabulary", apply_on="instantiate")
+    parser.link_arguments("data.length", "model.length", apply_on="instantiate")
+    parser.link_arguments("data.answer_length", "model.answer_length", apply_on="instantiate")
+    parser.link_arguments("data.seeds", "model.seeds", apply_on="instantiate")
+    parser.link_arguments("seed_everything", "data.init_args.seeds", compute_fn=lambda seed: [seed])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to be looked into.
+
+    Attributes:
+        model: The network, a stack of one, in eval mode on the CPU.
+        module: The GrokModule around it.
+        data: Its DataModule.
+        operands_NK, results_N: The table as element numbers, int64 arrays.
+        step: The optimizer step that the checkpoint stands at.
+        config: The resolved config.
+    """
+
+    module: GrokModule
+    data: TableDataModule
+    step: int
+    config: Nested
+
+    @property
+    def model(self) -> Any:
+        return self.module.network
+
+    @property
+    def operands_NK(self) -> Any:
+        return self.data.operation.operands_NK
+
+    @property
+    def results_N(self) -> Any:
+        return self.data.operation.results_N
+
+
+def load_run(path: str | Path) -> Run:
+    """Loads model, data and table of a run.
+
+    Args:
+        path: A checkpoint, or a directory of checkpoints (``grok.ckpt`` is taken, else ``last.ckpt``).
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If there is no whole checkpoint of ours.
+
+    Example:
+        >>> run = load_run("checkpoints/addition/0/grok.ckpt")  # doctest: +SKIP
+        >>> batch = torch.tensor([[run.data.tokenizer.prompts(run.operands_NK)[0]]])  # doctest: +SKIP
+        >>> run.model.activations(batch)["layers.0.attention.pattern"].shape  # doctest: +SKIP
+        torch.Size([1, 1, 4, 4, 4])
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / GROK if (path / GROK).exists() else path / LAST
+    checkpoint = load(path)
+    config = checkpoint[CONFIG_KEY]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--seed_everything", type=int)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    parser.add_class_arguments(GrokModule, "model")
+    link_task(parser)
+    wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
+    built = parser.instantiate_classes(parser.parse_object(wanted))
+    module = built.model
+    module.load_state_dict(checkpoint["state_dict"])
+    return Run(module.eval(), built.data, int(checkpoint["global_step"]), config)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Options that differ between two flat configs, those of the ``free`` groups left out."""
+    keys = [key for key in {**before, **after} if not any(key == name or key.startswith(f"{name}.") for name in free)]
+    return [key for key in keys if cast(object, before.get(key)) != after.get(key)]
