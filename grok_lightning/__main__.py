@@ -89,9 +89,26 @@ def _train_or_evaluate(arguments: list[str]) -> int:
     except Diverged as diverged:
         print(f"grok-lightning: {diverged}; its record is {cli.logs / 'result.json'}", file=sys.stderr)
         return 3
-    if cli.subcommand == "fit" and cli.trainer.is_global_zero:
-        print(_summary(cli))
+    if cli.trainer.is_global_zero:
+        print({"fit": _summary, "predict": _written}.get(str(cli.subcommand), _evaluated)(cli))
     return 0
+
+
+def _evaluated(cli: "GrokCLI") -> str:
+    """The accuracy and loss of each evaluated split."""
+    evaluation = cli.model.evaluation
+    lines = []
+    for split in ("train", "val", "test"):
+        if f"{split}/acc" in evaluation:
+            accuracy, loss = float(evaluation[f"{split}/acc"][0]), float(evaluation[f"{split}/loss"][0])
+            (count,) = cli.datamodule.counts(split)
+            right = round(accuracy * count)
+            lines.append(f"{split:<5} accuracy {accuracy:.2%} ({right:,} of {count:,}), loss {loss:.4g}")
+    return "\n".join(lines)
+
+
+def _written(cli: "GrokCLI") -> str:
+    return f"predictions: {cli.resolved['output']}"
 
 
 def _summary(cli: "GrokCLI") -> str:

@@ -40,7 +40,7 @@ from grok_lightning.options import (
     normalize,
     plain,
 )
-from grok_lightning.record import config_hash, flatten, run_directories
+from grok_lightning.record import config_hash, flatten, run_directories, write_json
 from grok_lightning.runs import check_name, differences, fresh_number, last_checkpoint, link_task
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -316,9 +316,10 @@ class GrokCLI(LightningCLI):
         )
         name = f"{self.resolved['experiment']}/{self.resolved['run']}"
         self.figure = CurvesFigure(self.detection, [f"{name}: {_title(self.resolved)}"])
-        progress = ProgressLine(self.detection, name)
+        wanted = self.resolved["trainer"]["enable_progress_bar"] is not False
+        progress = [ProgressLine(self.detection, name)] if wanted else []
         # in this order: notice divergence, notice the evaluation, write it down, then show and (last, always) save
-        return [DivergenceGuard(), schedule, self.detection, self.recorder, self.figure, progress, checkpoints]
+        return [DivergenceGuard(), schedule, self.detection, self.recorder, self.figure, *progress, checkpoints]
 
     def _predicted_splits(self, split: str) -> list[str]:
         wanted = ["train", "val", "test"] if split == "all" else [split]
@@ -385,11 +386,24 @@ class GrokCLI(LightningCLI):
     def before_validate(self) -> None:
         self._save_config()
 
+    def after_validate(self) -> None:
+        self._save_evaluation()
+
     def before_test(self) -> None:
         self._save_config()
 
+    def after_test(self) -> None:
+        self._save_evaluation()
+
     def before_predict(self) -> None:
         self._save_config()
+
+    def _save_evaluation(self) -> None:
+        """Writes ``test.json`` or ``validate.json`` beside the run's record."""
+        if self.trainer.is_global_zero:
+            metrics = {key: float(value[0]) for key, value in self.model.evaluation.items()}
+            found = {"checkpoint": str(self.checkpoint), "step": self.checkpoint_step} | metrics
+            write_json(self.logs / f"{self.subcommand}.json", found)
 
 
 def _skeleton(base: Nested) -> Nested:
