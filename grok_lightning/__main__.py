@@ -83,7 +83,9 @@ def _train_or_evaluate(arguments: list[str]) -> int:
     try:
         cli.execute()
     except StopRequested as stop:
-        resume = f"{program()} fit --experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
+        resume = (
+            f"{program()} fit --experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
+        )
         print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
         return 128 + stop.signum
     except Diverged as diverged:

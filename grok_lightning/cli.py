@@ -26,10 +26,11 @@ from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import CONFIG_KEY, DurableCheckpointIO, load
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
 from grok_lightning.options import (
     CLASS_OPTIONS,
+    NO_VALUE,
     Nested,
     check_names,
     complete,
@@ -45,25 +46,30 @@ from grok_lightning.runs import check_name, differences, fresh_number, last_chec
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 BUDGET = 100_000
-OWNED = {  # options of the Trainer that this workbench decides itself: why, and what to use instead
-    "gradient_clip_val": "one run's NaN would reach all the others of a stack",
-    "gradient_clip_algorithm": "one run's NaN would reach all the others of a stack",
-    "accumulate_grad_batches": "use data.batch_size",
-    "max_epochs": "a budget is counted in steps: use trainer.max_steps",
-    "min_epochs": "a budget is counted in steps: use trainer.max_steps",
-    "min_steps": "a budget is counted in steps: use trainer.max_steps",
-    "val_check_interval": "use evaluation.every and evaluation.per_decade",
-    "check_val_every_n_epoch": "use evaluation.every and evaluation.per_decade",
-    "num_sanity_val_steps": "the evaluation at step 0 takes its place",
-    "limit_train_batches": "use data.train_fraction",
-    "limit_val_batches": "evaluation covers whole splits",
-    "limit_test_batches": "evaluation covers whole splits",
-    "limit_predict_batches": "evaluation covers whole splits",
-    "overfit_batches": "use data.train_fraction",
-    "fast_dev_run": "use a small trainer.max_steps",
-    "reload_dataloaders_every_n_epochs": "the data stay on the device",
-    "enable_checkpointing": "use checkpoint.keep",
-    "barebones": "evaluations and checkpoints are what a run is for",
+_IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
+_SCHEDULE = "use evaluation.every and evaluation.per_decade"
+_WHOLE = "evaluation covers whole splits"
+_PER_RUN = "one run's NaN would reach all the others of a stack"
+OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
+    # options of the Trainer that this workbench decides itself: values without effect, and what to do instead
+    "gradient_clip_val": ((None, 0, 0.0), _PER_RUN),
+    "gradient_clip_algorithm": ((None,), _PER_RUN),
+    "accumulate_grad_batches": ((1,), "use data.batch_size"),
+    "max_epochs": ((None, -1), _IN_STEPS),
+    "min_epochs": ((None,), _IN_STEPS),
+    "min_steps": ((None,), _IN_STEPS),
+    "val_check_interval": ((1,), _SCHEDULE),
+    "check_val_every_n_epoch": ((None,), _SCHEDULE),
+    "num_sanity_val_steps": ((-1,), "the evaluation at step 0 takes its place"),
+    "limit_train_batches": ((None, 1.0), "use data.train_fraction"),
+    "limit_val_batches": ((None, 1.0), _WHOLE),
+    "limit_test_batches": ((None, 1.0), _WHOLE),
+    "limit_predict_batches": ((None, 1.0), _WHOLE),
+    "overfit_batches": ((0, 0.0), "use data.train_fraction"),
+    "fast_dev_run": ((False,), "use a small trainer.max_steps"),
+    "reload_dataloaders_every_n_epochs": ((0,), "the data stay on the device"),
+    "enable_checkpointing": ((True,), "use checkpoint.keep"),
+    "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
 }
 TRAINER_DEFAULTS: Nested = {
     "max_steps": BUDGET,
@@ -76,6 +82,7 @@ TRAINER_DEFAULTS: Nested = {
     "enable_autolog_hparams": False,
     "use_distributed_sampler": False,
     "logger": True,
+    "devices": 1,
 }
 FREE_ON_RESUME = ("trainer", "model.compile", "checkpoint", "overwrite", "split", "output")
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
@@ -154,6 +161,7 @@ class GrokCLI(LightningCLI):
         check_names(merge(_skeleton(base), self.given), known_leaves)
         wanted = complete(merge(base, self.given))
         wanted.pop("ckpt_path", None)
+        self._refuse_at_once(wanted)
         self.config = self._typed(parser, subcommand, wanted)
         self.subcommand_name = subcommand
         self.resolved = self._resolved(self.config[subcommand])
@@ -168,6 +176,8 @@ class GrokCLI(LightningCLI):
             check_name(key, name)
         experiment = names.get("experiment", configs[-1].stem if configs else "default")
         path = self.given.get("ckpt_path")
+        if path == NO_VALUE:
+            raise UserError("--ckpt_path needs a value: a checkpoint file, or last")
         if path is None:
             if subcommand != "fit":
                 raise UserError(f"{subcommand} needs --ckpt_path: a checkpoint file, or last")
@@ -180,14 +190,22 @@ class GrokCLI(LightningCLI):
         self.checkpoint_step = int(loaded["global_step"])
         config: Nested = normalize(loaded[CONFIG_KEY])
         self.checkpoint_config = flatten(config)
-        if subcommand != "fit":
-            config.get("trainer", {}).pop("callbacks", None)
+        if subcommand != "fit":  # a checkpoint is evaluated wherever one likes, on one device
+            config["trainer"] = {"precision": config["trainer"]["precision"]}
         return {key: value for key, value in config.items() if key not in ("overwrite", "split", "output")}
 
     def _fresh_run(self, experiment: str) -> str:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--run is not given; several processes need one name to agree on")
         return fresh_number(self.root, experiment)
+
+    def _refuse_at_once(self, wanted: Nested) -> None:
+        """What is wrong whatever its type, in better words than a type's."""
+        seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
+        if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
+            raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
+        if precision is not None and str(precision) not in PRECISIONS:
+            raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
 
     def _typed(self, parser: LightningArgumentParser, subcommand: str, wanted: Nested) -> Namespace:
         try:
@@ -222,18 +240,16 @@ class GrokCLI(LightningCLI):
     def _refuse_contradictions(self, subcommand: str) -> None:
         trainer = self.resolved["trainer"]
         given = self.given.get("trainer") or {}
-        for name, reason in OWNED.items():
-            if name in given and trainer[name] != TRAINER_DEFAULTS.get(name, _unset(trainer[name])):
+        for name, (harmless, reason) in OWNED.items():
+            if name in given and trainer[name] not in harmless:
                 raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
-        if str(trainer["precision"] or "32-true") not in PRECISIONS:
-            raise UserError(f"--trainer.precision is {trainer['precision']!r}; expected: {', '.join(PRECISIONS)}")
         on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
         if trainer["precision"] == "16-mixed" and not on_gpu:
             raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
+        if subcommand != "fit" and trainer["devices"] not in (1, "1"):
+            raise UserError(f"--trainer.devices is {trainer['devices']!r}; {subcommand} runs on 1 device")
         if type(trainer["max_steps"]) is not int or trainer["max_steps"] < 1:
             raise UserError(f"--trainer.max_steps is {trainer['max_steps']}; it must be at least 1")
-        if isinstance(self.resolved["seed_everything"], bool):
-            raise UserError(f"--seed_everything is {self.resolved['seed_everything']}; expected: an integer")
         if self.checkpoint is not None:
             changed = differences(self.checkpoint_config, flatten(self.resolved), FREE_ON_RESUME)
             if changed:
@@ -256,31 +272,47 @@ class GrokCLI(LightningCLI):
     def _set_seed(self) -> None:
         """Nothing: no randomness here comes from a global generator."""
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (UserError, TypeError, ValueError, ArgumentError) as error:
+            raise user_error_in(error) or UserError(" ".join(str(error).split())[:300]) from None
+
+    def _try_optimizer(self) -> None:
+        """Builds the optimizer once before anything is written: what it refuses is refused now."""
+        try:
+            self.model.build_optimizer(list(self.model.network.parameters()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.logs, self.checkpoints = run_directories(self.root, self.resolved["experiment"], self.resolved["run"])
-        is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
-        if self.subcommand == "fit" and self.checkpoint is None and is_main:
-            self._refuse_existing_run()
-        elif self.subcommand == "fit" and self.checkpoint is not None and not self.logs.is_dir():
-            raise UserError(
-                f"--ckpt_path {str(self.checkpoint)!r} belongs to run {self.resolved['run']!r} of experiment "
-                f"{self.resolved['experiment']!r}, whose directory {str(self.logs)!r} is not here"
-            )
         trainer = dict(self._get(self.config_init, "trainer"))
         own_loggers = trainer.pop("logger")
+        self._try_optimizer()
         callbacks = self._callbacks() + list(trainer.pop("callbacks") or [])
         plugins = trainer.pop("plugins") or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), DurableCheckpointIO()]
         if trainer["default_root_dir"] is None:
             trainer["default_root_dir"] = str(self.root)
+        if self.subcommand == "fit":
+            self._refuse_wrong_directory()
         try:
             return Trainer(**trainer, logger=self._loggers(own_loggers), callbacks=callbacks, plugins=plugins)
         except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
 
-    def _refuse_existing_run(self) -> None:
+    def _refuse_wrong_directory(self) -> None:
+        if self.checkpoint is not None:
+            if not self.logs.is_dir():
+                raise UserError(
+                    f"--ckpt_path {str(self.checkpoint)!r} belongs to run {self.resolved['run']!r} of experiment "
+                    f"{self.resolved['experiment']!r}, whose directory {str(self.logs)!r} is not here"
+                )
+            return
         existing = [path for path in (self.logs, self.checkpoints) if path.exists()]
-        if existing and not self.resolved["overwrite"]:
+        is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+        if existing and is_main and not self.resolved["overwrite"]:
             raise UserError(
                 f"--run {self.resolved['run']!r} of experiment {self.resolved['experiment']!r} exists already "
                 f"({str(existing[0])!r}); continue it with --ckpt_path last, replace it with --overwrite, or name another"
@@ -297,7 +329,9 @@ class GrokCLI(LightningCLI):
     def _callbacks(self) -> list[Any]:
         config = self._get(self.config_init, "evaluation").as_dict()
         schedule = EvaluationSchedule(config.pop("per_decade"), config.pop("every"))
-        checkpoints = Checkpoints(self.checkpoints, self.resolved, **self._get(self.config_init, "checkpoint").as_dict())
+        checkpoints = Checkpoints(
+            self.checkpoints, self.resolved, **self._get(self.config_init, "checkpoint").as_dict()
+        )
         self.detection = GrokDetection([self.logs], schedule, checkpoints, **config)
         if self.subcommand == "predict":
             output = Path(self._get(self.config_init, "output"))
@@ -420,11 +454,6 @@ def _skeleton(base: Nested) -> Nested:
                 place = place.setdefault(parent, {})
             place[last] = {"class_path": source[last]["class_path"]}
     return found
-
-
-def _unset(value: Any) -> Any:
-    """What an owned Trainer option may be given as without effect."""
-    return {bool: False, float: 0.0, int: 1}.get(type(value))
 
 
 def _title(resolved: Nested) -> str:

@@ -102,4 +102,3 @@ def _spelled_out(arguments: list[str]) -> list[str]:
             argument = f"--{key}{equals}{value}"
         spelled.append(argument)
     return spelled
-

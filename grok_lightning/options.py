@@ -8,10 +8,11 @@ AdamW's reaches Muon; and what was *given* stays apart from what is default.
 import copy
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -29,22 +30,33 @@ class ClassOption:
 
     Args:
         default: Dotted path of the class taken when none is named.
+        base: Dotted path of the class that all of them extend.
         rooms: Modules in which bare names are looked up, with everything below them.
         skip: How many leading parameters the program itself supplies.
         hidden: Further parameters that the program supplies.
     """
 
-    def __init__(self, default: str, rooms: tuple[str, ...], skip: int = 0, hidden: frozenset[str] = frozenset()):
-        self.default, self.rooms, self.skip, self.hidden = default, rooms, skip, hidden
+    def __init__(
+        self, default: str, base: str, rooms: tuple[str, ...], skip: int = 0, hidden: frozenset[str] = frozenset()
+    ) -> None:
+        self.default, self.base, self.rooms, self.skip, self.hidden = default, base, rooms, skip, hidden
 
 
 CLASS_OPTIONS = {
     "data": ClassOption(
-        "grok_lightning.data.ModularArithmeticDataModule", ("grok_lightning.data",), hidden=frozenset({"seeds"})
+        "grok_lightning.data.ModularArithmeticDataModule",
+        "lightning.pytorch.LightningDataModule",
+        ("grok_lightning.data",),
+        hidden=frozenset({"seeds"}),
     ),
-    "model.network": ClassOption("grok_lightning.models.Transformer", ("grok_lightning.models",), skip=3),
-    "model.optimizer": ClassOption("grok_lightning.optim.AdamW", ("grok_lightning.optim", "torch.optim"), skip=1),
+    "model.network": ClassOption(
+        "grok_lightning.models.Transformer", "grok_lightning.models.SequenceModel", ("grok_lightning.models",), skip=3
+    ),
+    "model.optimizer": ClassOption(
+        "grok_lightning.optim.AdamW", "torch.optim.Optimizer", ("grok_lightning.optim", "torch.optim"), skip=1
+    ),
 }
+NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
 
 def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, list[Path]]:
@@ -60,7 +72,7 @@ def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, l
         The options given, nested and short; and the config files read.
 
     Raises:
-        UserError: If an argument is no option, a value is missing or a file cannot be read.
+        UserError: If an argument is no option or a file cannot be read.
     """
     flags, assignments, configs = set(flags), [], []
     rest = iter(range(len(arguments)))
@@ -77,7 +89,7 @@ def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, l
         elif not equals and key in flags:
             value = "true"
         elif not equals:
-            raise UserError(f"--{key} needs a value")
+            value = NO_VALUE
         if key == "config":
             configs.append(find_config(value))
         else:
@@ -174,17 +186,16 @@ def merge(base: Nested, new: Nested, prefix: str = "") -> Nested:
     for key, value in new.items():
         option = f"{prefix}{key}"
         old = base.get(key)
-        if not (isinstance(old, dict) and isinstance(value, dict)):
-            base[key] = copy.deepcopy(value)
-        elif option in CLASS_OPTIONS and value.get("class_path", _class_of(option, old)) != _class_of(option, old):
-            base[key] = copy.deepcopy(value)
-        else:
+        both = isinstance(old, dict) and isinstance(value, dict)
+        if both and value.get("class_path", _class_of(option, old)) == _class_of(option, old):
             merge(old, value, f"{option}.")
+        else:
+            base[key] = copy.deepcopy(value)
     return base
 
 
 def _class_of(option: str, value: Nested) -> str:
-    return str(value.get("class_path", CLASS_OPTIONS[option].default))
+    return str(value.get("class_path", CLASS_OPTIONS[option].default if option in CLASS_OPTIONS else ""))
 
 
 def complete(given: Nested) -> Nested:
@@ -222,7 +233,7 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         known: The dotted options that do not belong to a class of ``CLASS_OPTIONS``.
 
     Raises:
-        UserError: For the first unknown option.
+        UserError: For the first unknown option, or the first without a value.
     """
     known = set(known)
     own = set()
@@ -230,8 +241,11 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         value = _lookup(given, option) or {}
         name = _class_of(option, value)
         own |= {f"{option}.{key}" for key in class_defaults(option, name)} | {f"{option}.class_path", option}
-    for key in _leaves(given):
-        if key in own or key in known or any(key.startswith(f"{name}.") and f"{name}.help" in known for name in known):
+    classes_of_others = [name for name in known if f"{name}.help" in known and name not in CLASS_OPTIONS]
+    for key, value in flatten(given).items():
+        if key in own or key in known or any(key.startswith(f"{name}.") for name in classes_of_others):
+            if value == NO_VALUE:
+                raise UserError(f"--{key} needs a value")
             continue
         owner = next((option for option in CLASS_OPTIONS if key.startswith(f"{option}.")), None)
         what = "no option"
@@ -239,11 +253,6 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
             what = f"no option of {_class_of(owner, _lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
         raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
-
-
-def _leaves(nested: Nested, prefix: str = "") -> Iterator[str]:
-    for key in flatten(nested, prefix):
-        yield str(key)
 
 
 def _lookup(nested: Nested, option: str) -> Any:
@@ -272,38 +281,41 @@ def class_path(option: str, name: str) -> str:
     Raises:
         UserError: If there is no such class.
     """
-    rooms = CLASS_OPTIONS[option].rooms
     if "." in name:
-        module, _, last = name.rpartition(".")
-        try:
-            if isinstance(getattr(importlib.import_module(module), last, None), type):
-                return name
-        except ImportError:
-            pass
+        if isinstance(_imported(name), type):
+            return name
         raise UserError(f"{option} names the class {name!r}, which cannot be imported")
+    base = _imported(CLASS_OPTIONS[option].base)
     found: dict[str, str] = {}
-    for room in rooms:
+    for room in CLASS_OPTIONS[option].rooms:
         package = importlib.import_module(room)
-        inside = [room]
+        modules = [room]
         if room.startswith("grok_lightning"):
-            inside += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-        for module_name in inside:
-            for key, value in vars(importlib.import_module(module_name)).items():
-                public = isinstance(value, type) and not key.startswith("_") and value.__module__.startswith(room)
-                if public and not getattr(value, "__abstractmethods__", None):
-                    found.setdefault(key, f"{module_name}.{key}")
+            modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+        for module in modules:
+            for key, value in vars(importlib.import_module(module)).items():
+                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                    found.setdefault(key, f"{module}.{key}")
     if name not in found:
         raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
     return found[name]
 
 
+def _imported(path: str) -> Any:
+    """What a dotted path names, or None."""
+    module, _, last = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), last, None)
+    except ImportError:
+        return None
+
+
 @cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
-    module, _, last = name.rpartition(".")
     parser = ArgumentParser(exit_on_error=False)
     kept = CLASS_OPTIONS[option]
     skip: set[Any] = {kept.skip} if kept.skip else set()
-    parser.add_class_arguments(getattr(importlib.import_module(module), last), skip=skip | kept.hidden)
+    parser.add_class_arguments(_imported(name), skip=skip | kept.hidden)
     return parser
 
 
@@ -332,7 +344,7 @@ def _in_words(hint: Any) -> str:
     if origin is Union or (inner and origin is not None and origin.__module__ == "types"):
         return " or ".join(_in_words(kind) for kind in inner)
     if origin is not None and inner:
-        return f"{getattr(origin, '__name__', origin)} of {_in_words(inner[0])}"
+        return f"a list of {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from grok_lightning.callbacks.checkpoints import GROK, LAST
 from grok_lightning.checkpoint import CONFIG_KEY, load
 from grok_lightning.data import TableDataModule
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
 from grok_lightning.options import Nested, expand
 from grok_lightning.record import RESULT, run_directories
@@ -51,7 +51,9 @@ def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
     if run is not None:
         path = run_directories(root, experiment, run)[1] / LAST
         if not path.exists():
-            raise UserError(f"--ckpt_path last: run {run!r} of experiment {experiment!r} has no checkpoint {str(path)!r}")
+            raise UserError(
+                f"--ckpt_path last: run {run!r} of experiment {experiment!r} has no checkpoint {str(path)!r}"
+            )
         return path
     folder = run_directories(root, experiment, "0")[1].parent
     found = [
@@ -136,7 +138,11 @@ def load_run(path: str | Path) -> Run:
     parser.add_class_arguments(GrokModule, "model")
     link_task(parser)
     wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
-    built = parser.instantiate_classes(parser.parse_object(wanted))
+    try:
+        built = parser.instantiate_classes(parser.parse_object(wanted))
+    except Exception as error:
+        reason = user_error_in(error) or " ".join(str(error).split())[:200]
+        raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
     module = built.model
     module.load_state_dict(checkpoint["state_dict"])
     return Run(module.eval(), built.data, int(checkpoint["global_step"]), config)

@@ -1,6 +1,5 @@
 """Which checkpoints a run leaves: ``last``, ``grok`` and chosen steps; and the stop that saves first."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,15 +36,15 @@ class Checkpoints(Checkpoint):
         directory: Path,
         config: dict[str, Any],
         every: int = 1000,
-        steps: Sequence[int] = (),
+        steps: list[int] | None = None,
         keep: Literal["none", "grok", "last"] = "last",
     ) -> None:
         if every < 1:
             raise UserError(f"checkpoint.every is {every}; it must be at least 1")
-        if any(step < 1 for step in steps):
-            raise UserError(f"checkpoint.steps is {list(steps)}; each must be at least 1")
+        if any(step < 1 for step in steps or ()):
+            raise UserError(f"checkpoint.steps is {steps}; each must be at least 1")
         self.directory, self.config = directory, config
-        self.every, self.steps, self.keep = every, frozenset(steps), keep
+        self.every, self.steps, self.keep = every, frozenset(steps or ()), keep
         self.signals = StopSignals()
         self._fresh = True
         self._grokked = False

@@ -71,7 +71,9 @@ class GrokDetection(Callback):
         for run, directory in enumerate(self.directories):
             if step and (directory / METRICS).exists():
                 self.rows[run] = [
-                    row for row in read_metrics(directory) if row["step"] <= step and self.schedule.is_point(int(row["step"]))
+                    row
+                    for row in read_metrics(directory)
+                    if row["step"] <= step and self.schedule.is_point(int(row["step"]))
                 ]
         grokked = any(self.phase(run) == "grokked" for run in range(len(self.rows)))
         if trainer.is_global_zero and not grokked:
@@ -87,8 +89,6 @@ class GrokDetection(Callback):
             rows.append({"step": trainer.global_step} | {key: float(value[run]) for key, value in evaluation.items()})
         if not before and any(self.phase(run) == "grokked" for run in range(len(self.rows))):
             self.checkpoints.mark_grokked()
-        lasting = [
-            standing(rows, counts, self.threshold) for rows, counts in zip(self.rows, self.counts, strict=True)
-        ]
+        lasting = [standing(rows, counts, self.threshold) for rows, counts in zip(self.rows, self.counts, strict=True)]
         if self.stop_after and min(lasting) >= self.stop_after:
             trainer.should_stop = True

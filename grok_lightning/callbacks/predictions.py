@@ -46,6 +46,8 @@ class Predictions(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*data.operation.formula.operand_names, "answer", "prediction", "probability", "correct", "split"])
+        writer.writerow(
+            [*data.operation.formula.operand_names, "answer", "prediction", "probability", "correct", "split"]
+        )
         writer.writerows(self._rows)
         write_durably(self.output, text.getvalue().encode())

@@ -38,7 +38,11 @@ class ProgressLine(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
-                total=trainer.max_steps, initial=trainer.global_step, bar_format=FORMAT, dynamic_ncols=True, unit=" steps"
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                bar_format=FORMAT,
+                dynamic_ncols=True,
+                unit=" steps",
             )
         self._show(trainer)
 

@@ -137,7 +137,8 @@ class Recorder(Callback):
         chosen = {
             key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
             for key, value in flatten(self.configs[0]).items()
-            if key.startswith(("data.", "model.", "seed_everything")) or key in ("trainer.max_steps", "trainer.precision")
+            if key.startswith(("data.", "model.", "seed_everything"))
+            or key in ("trainer.max_steps", "trainer.precision")
         }
         rows = self.detection.rows[0]
         final = {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}

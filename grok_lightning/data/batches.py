@@ -112,7 +112,9 @@ class BatchOrder:
         if (run, epoch) not in self._permutations:
             # all runs that begin this epoch now are sorted together: one sort for a stack of equal counts
             count = self._counts[run]
-            runs = [r for r, other in enumerate(self._counts) if other == count and (r, epoch) not in self._permutations]
+            runs = [
+                r for r, other in enumerate(self._counts) if other == count and (r, epoch) not in self._permutations
+            ]
             keys = derive_keys([self._seeds[r] for r in runs], "batches", epoch).to(self._device)
             for r, order in zip(runs, permutations(keys, count), strict=True):
                 self._permutations[r, epoch] = order

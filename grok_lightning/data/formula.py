@@ -64,6 +64,7 @@ class Formula:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise _reject(f"{text!r} cannot be read as an expression") from None
         self.text = text
+        self._check(self._root, in_condition=False)
         names = {node.id for node in ast.walk(self._root) if isinstance(node, ast.Name)}
         self._position = {name: _operand_position(name) for name in names}
         if not names:
@@ -73,7 +74,6 @@ class Formula:
             raise _reject(f"{text!r} mixes x, y, z with numbered operands")
         count = max(self._position.values()) + 1
         self.operand_names = ["x", "y", "z"][:count] if letters else [f"x{k + 1}" for k in range(count)]
-        self._check(self._root, in_condition=False)
 
     @property
     def arity(self) -> int:

@@ -81,7 +81,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each on a residual branch, with layer norm before, after or not at all."""
 
-    def __init__(self, attention: Attention, feedforward: FeedForward, norms: list[nn.Module], norm: Norm, drop: Dropout):
+    def __init__(
+        self, attention: Attention, feedforward: FeedForward, norms: list[nn.Module], norm: Norm, drop: Dropout
+    ):
         super().__init__()
         self.attention, self.feedforward, self.dropout = attention, feedforward, drop
         self.attention_norm, self.feedforward_norm = norms

@@ -105,9 +105,7 @@ class AdamW(Optimizer):
                 torch._foreach_add_(steps, 1.0)
                 rates = [self._per_run(self.lr, w) * group["lr"] for w in weights]
                 decays = [1 - r * self._per_run(self.weight_decay, w) for r, w in zip(rates, weights, strict=True)]
-                adamw_update(
-                    weights, gradients, means, squares, int(steps[0]), rates, decays, self.betas, self.eps
-                )
+                adamw_update(weights, gradients, means, squares, int(steps[0]), rates, decays, self.betas, self.eps)
             else:
                 # one kernel for all tensors: 0.5 ms instead of 2.6 for two layers of width 128 on a CPU
                 adamw(

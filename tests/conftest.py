@@ -1,0 +1,38 @@
+"""What all tests share."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from grok_lightning.__main__ import main
+
+torch.set_num_threads(2)
+
+TINY = [
+    *("--data.modulus", "11", "--data.batch_size", "16"),
+    *("--model.network.layers", "1", "--model.network.width", "16", "--model.network.heads", "2"),
+    *("--trainer.accelerator", "cpu", "--evaluation.every", "10", "--trainer.enable_progress_bar", "false"),
+]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the real command in this process, in an empty directory: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GROK_LIGHTNING_RUN", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            status = main([str(argument) for argument in arguments])
+        os.environ.pop("GROK_LIGHTNING_RUN", None)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
