@@ -315,7 +315,7 @@ class GrokCLI(LightningCLI):
         if existing and is_main and not self.resolved["overwrite"]:
             raise UserError(
                 f"--run {self.resolved['run']!r} of experiment {self.resolved['experiment']!r} exists already "
-                f"({str(existing[0])!r}); continue it with --ckpt_path last, replace it with --overwrite, or name another"
+                f"({str(existing[0])!r}); continue it with --ckpt_path last, replace it with --overwrite, or rename"
             )
 
     def _loggers(self, own: Any) -> Any:

@@ -1,10 +1,10 @@
 """GrokModule: a stack of models, its objective, optimizer and evaluations, as one LightningModule."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -71,7 +71,7 @@ class GrokModule(LightningModule):
         self.evaluation: dict[str, Tensor] = {}
         self._sums: dict[str, Score] = {}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(self.network.parameters())
         schedule = LambdaLR(optimizer, self._rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -134,8 +134,8 @@ class GrokModule(LightningModule):
         evaluation = {}
         for split, sums in self._sums.items():
             whole = Score(*(self.trainer.strategy.reduce(part, reduce_op="sum") for part in sums))
-            evaluation[f"{split}/loss"] = whole.loss / whole.count
-            evaluation[f"{split}/acc"] = whole.correct.double() / whole.count
+            evaluation[f"{split}/loss"] = whole.loss / whole.equations
+            evaluation[f"{split}/acc"] = whole.correct.double() / whole.equations
         if "val" in self._sums:
             evaluation |= weight_norms(self.network) | gradient_norm(self.network)
         self.evaluation = {key: value.double().cpu() for key, value in evaluation.items()}

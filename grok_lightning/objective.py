@@ -14,12 +14,12 @@ class Score(NamedTuple):
     Attributes:
         loss: Sum of the equations' losses in nats, each the mean over its answer tokens.
         correct: Number of equations whose whole answer is right, int64.
-        count: Number of equations, int64.
+        equations: Number of equations, int64.
     """
 
     loss: Tensor
     correct: Tensor
-    count: Tensor
+    equations: Tensor
 
 
 def token_losses(logits_RBAV: Tensor, targets_RBA: Tensor) -> Tensor:

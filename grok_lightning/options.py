@@ -182,12 +182,15 @@ def normalize(nested: Nested) -> Nested:
 
 
 def merge(base: Nested, new: Nested, prefix: str = "") -> Nested:
-    """Lays ``new`` over ``base``, in place; an option that names another class than before drops the old one's options."""
+    """Lays ``new`` over ``base``, in place; naming another class than before drops the old one's options."""
     for key, value in new.items():
         option = f"{prefix}{key}"
         old = base.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        if both and value.get("class_path", _class_of(option, old)) == _class_of(option, old):
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("class_path", _class_of(option, old)) == _class_of(option, old)
+        ):
             merge(old, value, f"{option}.")
         else:
             base[key] = copy.deepcopy(value)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -205,7 +205,7 @@ class PermutationDataModule(TableDataModule):
 
 def _one_for_each(value: Any, runs: int, option: str) -> list[Any]:
     """One value for each run: a list as given, anything else repeated."""
-    values = cast("list[Any]", value) if isinstance(value, list) else [value] * runs
+    values = value if isinstance(value, list) else [value] * runs
     if len(values) != runs:
         raise UserError(f"data.{option} has {len(values)} values for a stack of {runs} runs; give one, or one each")
     return values

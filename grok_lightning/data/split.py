@@ -104,7 +104,8 @@ def split_table(
     else:
         parts = _deal_pairs(shuffled, mirrors_N, counts, commutative_fraction or 0.0)
     reached = None if mirrors_N is None else measure_commutative_fraction(parts[0], parts[1], mirrors_N)
-    return Split(*parts, commutative_fraction=reached)
+    train, val, test = parts
+    return Split(train, val, test, reached)
 
 
 def measure_commutative_fraction(train: Column, val: Column, mirrors_N: Column) -> float:

@@ -95,7 +95,8 @@ class Embedding(StackedLayer):
 
     def forward(self, tokens_RBT: Tensor) -> Tensor:
         """Looks up (R, B, T) tokens: (R, B, T, D)."""
-        return _Gather.apply(self.weight, tokens_RBT)  # type: ignore[no-any-return]
+        vectors: Tensor = _Gather.apply(self.weight, tokens_RBT)
+        return vectors
 
 
 class LayerNorm(StackedLayer):

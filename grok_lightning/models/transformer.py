@@ -1,7 +1,7 @@
 """The decoder-only transformer."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -198,14 +198,14 @@ class Transformer(SequenceModel):
         if self.sinusoidal is not None:
             x = x + self.sinusoidal[:length].to(x.dtype)
         else:
-            x = x + self.embeddings["positions"].weight[:, None, :length]
+            x = x + cast(Embedding, self.embeddings["positions"]).weight[:, None, :length]
         for block in self.layers:
             x = block(x, answer_length if block is self.layers[-1] else length, draw)
         x = self.final_norm(x)
         if self.head is not None:
             logits: Tensor = self.head(x)
             return logits
-        table = self.embeddings["tokens"].weight
+        table = cast(Embedding, self.embeddings["tokens"]).weight
         return torch.bmm(x.flatten(1, 2), table.transpose(1, 2)).unflatten(1, x.shape[1:3])
 
 

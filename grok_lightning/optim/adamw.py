@@ -80,10 +80,11 @@ class AdamW(Optimizer):
         if not all(0 <= beta < 1 for beta in betas):
             raise UserError(f"model.optimizer.betas is {list(betas)}; each must be at least 0 and below 1")
         super().__init__(params, {"lr": 1.0})
-        self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, tuple(betas), eps
+        self.lr, self.weight_decay, self.eps = lr, weight_decay, eps
+        self.betas = (betas[0], betas[1])
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:

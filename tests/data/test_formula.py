@@ -1,0 +1,145 @@
+"""Formulas mean what Python's integers say, and nothing else gets in."""
+
+import itertools
+
+import pytest
+
+from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
+from grok_lightning.data.formula import Formula
+from grok_lightning.data.operation import Operation
+from grok_lightning.errors import UserError
+
+MOD_P = {
+    "x + y": lambda x, y, p: x + y,
+    "x - y": lambda x, y, p: x - y,
+    "x * y": lambda x, y, p: x * y,
+    "x / y": lambda x, y, p: x * pow(y, -1, p) if y else None,
+    "x / y if y % 2 else x - y": lambda x, y, p: x * pow(y, -1, p) if y % 2 == 1 else x - y,
+    "x + y if x % 2 == 0 else x * y": lambda x, y, p: x + y if x % 2 == 0 else x * y,
+    "x + y if x % 2 == 0 else x - y": lambda x, y, p: x + y if x % 2 == 0 else x - y,
+    "x**2 + y": lambda x, y, p: x * x + y,
+    "x**3 + y": lambda x, y, p: x * x * x + y,
+    "x**2 + y**2": lambda x, y, p: x * x + y * y,
+    "x**2 + x*y + y**2": lambda x, y, p: x * x + x * y + y * y,
+    "x**2 + x*y + y**2 + x": lambda x, y, p: x * x + x * y + y * y + x,
+    "x**3 + x*y": lambda x, y, p: x * x * x + x * y,
+    "x**3 + x*y**2 + y": lambda x, y, p: x * x * x + x * y * y + y,
+}
+CONDITIONS = {
+    "x / y if x % 2 else x + y": lambda x, y, p: x + y if x % 2 == 0 else x * pow(y, -1, p) if y else None,
+    "y / x if y else x": lambda x, y, p: x if y == 0 else y * pow(x, -1, p) if x else None,
+    "x if x else y": lambda x, y, p: x if x else y,
+    "x if x < y else y": lambda x, y, p: min(x, y),
+    "x if 1 < x <= y < 5 else y - x": lambda x, y, p: x if 1 < x <= y < 5 else y - x,
+    "x if x != y == 3 else 2": lambda x, y, p: x if x != y and y == 3 else 2,
+    "x + y if x - y > 3 else 0 - x": lambda x, y, p: x + y if (x - y) % p > 3 else -x,
+    "x + 1 if x % y == 1 else y": lambda x, y, p: None if y == 0 else x + 1 if x % y == 1 else y,
+    "x + (1 if y >= 4 else -1)": lambda x, y, p: x + 1 if y >= 4 else x - 1,
+    "x if (x if y % 2 else y) > 2 else 1000": lambda x, y, p: x if (x if y % 2 else y) > 2 else 1000,
+    "-x**2 * -(y - 9**8)": lambda x, y, p: x * x * (y - 9**8),
+}
+
+
+def by_hand(function, p, arity=2):
+    rows = [(operands, function(*operands, p)) for operands in itertools.product(range(p), repeat=arity)]
+    return [(operands, value % p) for operands, value in rows if value is not None]
+
+
+def table(formula, algebra):
+    operation = Operation(formula, algebra)
+    return [(tuple(row), result) for row, result in zip(operation.operands_NK.tolist(), operation.results_N, strict=True)]
+
+
+@pytest.mark.parametrize("p", [7, 97])
+@pytest.mark.parametrize("formula", MOD_P)
+def test_published_operations(formula, p) -> None:
+    assert table(formula, IntegersMod(p)) == by_hand(MOD_P[formula], p)
+
+
+@pytest.mark.parametrize("formula", CONDITIONS)
+def test_conditions_and_the_branch_taken(formula) -> None:
+    assert table(formula, IntegersMod(7)) == by_hand(CONDITIONS[formula], 7)
+
+
+@pytest.mark.parametrize("arity", [1, 2, 3, 4])
+def test_sums_of_many_operands(arity) -> None:
+    formula = " + ".join(f"x{k + 1}" for k in range(arity))
+    assert table(formula, IntegersMod(7)) == by_hand(lambda *numbers: sum(numbers[:-1]), 7, arity)
+
+
+@pytest.mark.parametrize("p", [7, 11, 59])
+def test_exponents_are_not_reduced(p) -> None:
+    integers = IntegersMod(p)
+    assert table(f"x**{p}", integers) == table("x", integers)
+    assert table(f"x**{p - 1}", integers) == [((x,), int(x != 0)) for x in range(p)]
+    assert table(f"x**-{p - 1}", integers) == [((x,), 1) for x in range(1, p)]
+    assert table("x**0", integers) == table("x**-0", integers) == [((x,), 1) for x in range(p)]
+
+
+def test_permutation_operations() -> None:
+    group = SymmetricGroup(4)
+    images = [tuple(image) for image in group.images.tolist()]
+    inverse = [tuple(image.index(i) for i in range(4)) for image in images]
+    expected = {
+        "x * y": lambda x, y: tuple(images[x][i] for i in images[y]),
+        "x * y * x**-1": lambda x, y: tuple(images[x][images[y][i]] for i in inverse[x]),
+        "x * y / x": lambda x, y: tuple(images[x][images[y][i]] for i in inverse[x]),
+        "x * y * x": lambda x, y: tuple(images[x][images[y][i]] for i in images[x]),
+        "x if x == y else y**2": lambda x, y: images[x] if x == y else tuple(images[y][i] for i in images[y]),
+    }
+    for formula, function in expected.items():
+        assert [(row, images[result]) for row, result in table(formula, group)] == [
+            ((x, y), function(x, y)) for x, y in itertools.product(range(24), repeat=2)
+        ]
+
+
+@pytest.mark.parametrize("formula", ["x + y", "x * 2", "-x", "x - y", "x if x < y else y", "x if x else y"])
+def test_permutations_have_neither_sums_nor_order(formula) -> None:
+    with pytest.raises(UserError, match=r"^data\.formula"):
+        Operation(formula, SymmetricGroup(3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("f(x)", "abs(x) + y", "__import__('os')", "x.real", "().__class__", "w + x", "x + xx", "x0 + x1", "x100", "3"),
+        *("9**9**9", "x**y", "x**2**2", "x**-y", "x**65", "x**-65", "x**1.0", "x**True", "2147483648 + x"),
+        *("x + 1.5", "x + 1j", "x + 'a'", "x + b'a'", "f'{x}'", "x + True", "x + None", "x + ...", "'''a\nb''' + x"),
+        *("lambda: x", "lambda x: x", "(x := y)", "x[0]", "x[y:]", "[x]", "(x, y)", "{x: y}", "[x for x in y]", "*x"),
+        *("x // y", "x % y", "x % 2 + y", "x if x // 2 else y", "x if x < y else y % 2", "x < y", "(x == y) + x"),
+        *("x and y", "not x", "x if x and y else y", "x if x in y else y", "x if x is y else y", "x @ y", "x << 1", "~x"),
+        *("x + x2", "x1 + y", "", "   ", "x +", "x; y", "x = y", "x\ny", "import os", "x\0", "x # y\n+", "\ud800x"),
+        *("x" * 10_000, "x+" * 4_999 + "x", "(" * 250 + "x" + ")" * 250, "(" * 299 + "x", "[" * 199 + "x" + "]" * 100),
+    ],
+)
+def test_everything_else_is_refused_in_one_line(text) -> None:
+    with pytest.raises(UserError, match=r"^data\.formula ") as caught:
+        Operation(text, IntegersMod(7))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("text", ["-" * 298 + "x", "(" * 60 + "x" + ")" * 60, "x" + "+x-x" * 74])
+def test_deep_formulas_within_the_limit_work(text) -> None:
+    assert table(text, IntegersMod(7)) == table("x", IntegersMod(7))
+
+
+@pytest.mark.parametrize(
+    ("text", "operator"),
+    [
+        *[(f"x {symbol} y", symbol) for symbol in "+-*/"],
+        *[("x1 + x2 + x3", "+"), ("x*y*z", "*"), ("  (x) + y ", "+"), ("x1 - x2", "-")],
+        *[("y - x", None), ("x * y * x", None), ("x + y - z", None), ("x + (y + z)", None), ("x**2 + y", None)],
+        *[("x + y if x else y", None), ("x + 1", None), ("x1 + x3", None), ("x * y * x**-1", None)],
+    ],
+)
+def test_the_operator_that_joins_the_operands(text, operator) -> None:
+    assert Formula(text).operator == operator
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("y", ["x", "y"]), ("x + z", ["x", "y", "z"]), ("x3 * x1", ["x1", "x2", "x3"]), ("x", ["x"]), ("x1", ["x1"])],
+)
+def test_operands_run_up_to_the_last_one_named(text, names) -> None:
+    assert Formula(text).operand_names == names

@@ -1,0 +1,163 @@
+"""Splits have exactly the sizes, and mirrored pairs exactly the places, that were asked for."""
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
+from grok_lightning.data.operation import Operation
+from grok_lightning.data.split import split_counts, split_table
+from grok_lightning.errors import UserError
+
+ADDITION = Operation("x + y", IntegersMod(97))
+DIVISION = Operation("x / y", IntegersMod(97))
+SMALL = Operation("x + y", IntegersMod(11))
+
+
+def parts(split):
+    return {"train": split.train, "val": split.val, "test": split.test}
+
+
+def share_with_mirror_in_val(operation, split):
+    pairs = [tuple(pair) for pair in operation.operands_NK.tolist()]
+    in_val = {pairs[row] for row in split.val}
+    return sum(pairs[row][::-1] in in_val for row in split.train) / len(split.train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"), [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (12769, (8938, 1915, 1916))]
+)
+def test_published_counts(rows, expected) -> None:
+    assert split_counts(rows, 0.7, 0.15) == expected
+
+
+@pytest.mark.parametrize(
+    ("formula", "modulus", "rows"),
+    [
+        *[(f"x {operator} y", 97, 9409) for operator in "+-*"],
+        *[("x / y", 97, 9312), ("x / y if y % 2 else x - y", 97, 9409), ("x + y if x % 2 == 0 else x * y", 97, 9409)],
+        *[("x + y if x % 2 == 0 else x - y", 97, 9409), ("x**2 + y", 97, 9409), ("x**3 + y", 97, 9409)],
+        *[("x**2 + y**2", 97, 9409), ("x**2 + x*y + y**2", 97, 9409), ("x**2 + x*y + y**2 + x", 97, 9409)],
+        *[("x**3 + x*y", 97, 9409), ("x**3 + x*y**2 + y", 97, 9409), ("x + y", 113, 12769), ("x - y", 113, 12769)],
+        *[("x1 + x2 + x3", 23, 23**3), ("x1 + x2 + x3 + x4", 7, 7**4)],
+    ],
+)
+def test_published_row_counts(formula, modulus, rows) -> None:
+    assert len(Operation(formula, IntegersMod(modulus))) == rows
+
+
+@pytest.mark.parametrize("formula", ["x * y", "x * y * x**-1", "x * y * x"])
+def test_published_row_counts_of_permutations(formula) -> None:
+    assert len(Operation(formula, SymmetricGroup(5))) == 14_400
+
+
+@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[{}, {"val_fraction": 0.15}, {"pairing": "together"}, {"pairing": "together", "val_fraction": 0.21}],
+        *[{"commutative_fraction": 0.3}, {"commutative_fraction": 0.3, "val_fraction": 0.3}],
+    ],
+    ids=str,
+)
+def test_parts_are_disjoint_and_complete(operation, options) -> None:
+    split = split_table(operation, 0, 0.5, **options)
+    assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(len(operation)))
+    counts = split_counts(len(operation), 0.5, options.get("val_fraction"))
+    assert tuple(len(part) for part in parts(split).values()) == counts
+
+
+@pytest.mark.parametrize("options", [{}, {"pairing": "together"}, {"pairing": "half"}, {"commutative_fraction": 0.5}])
+def test_a_split_is_a_function_of_its_seed(options) -> None:
+    one, again, other = (split_table(SMALL, seed, 0.5, **options) for seed in (3, 3, 4))
+    assert np.array_equal(one.train, again.train)
+    assert np.array_equal(one.val, again.val)
+    assert set(one.train.tolist()) != set(other.train.tolist())
+
+
+@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("val_fraction", [None, 0.1])
+def test_together_keeps_mirrored_pairs_in_one_part(operation, fraction, val_fraction) -> None:
+    split = split_table(operation, 1, fraction, val_fraction, pairing="together")
+    part_of = {tuple(operation.operands_NK[row]): name for name, part in parts(split).items() for row in part}
+    assert all(part_of.get((y, x), name) == name for (x, y), name in part_of.items())
+    assert split.commutative_fraction == share_with_mirror_in_val(operation, split) == 0
+
+
+@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
+def test_half_keeps_only_one_of_each_pair(operation) -> None:
+    split = split_table(operation, 1, 0.7, 0.15, pairing="half")
+    rows = np.concatenate([split.train, split.val, split.test])
+    wanted = np.flatnonzero(operation.operands_NK[:, 0] >= operation.operands_NK[:, 1])
+    assert sorted(rows) == wanted.tolist()
+    assert (len(split.train), len(split.val), len(split.test)) == split_counts(len(wanted), 0.7, 0.15)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("wanted", [0.0, 0.1, 0.25, 1 / 3, 0.4])
+def test_the_commutative_fraction_is_reached_exactly(alpha, wanted) -> None:
+    split = split_table(ADDITION, 5, alpha, commutative_fraction=wanted)
+    assert split.commutative_fraction == share_with_mirror_in_val(ADDITION, split)
+    assert split.commutative_fraction == int(Fraction(str(wanted)) * len(split.train)) / len(split.train)
+
+
+@pytest.mark.parametrize("operation", [ADDITION, DIVISION, SMALL], ids=["addition", "division", "small"])
+@pytest.mark.parametrize(("alpha", "val_fraction"), [(0.5, None), (0.7, None), (0.5, 0.2), (0.7, 0.15)])
+def test_the_largest_commutative_fraction_is_stated_and_works(operation, alpha, val_fraction) -> None:
+    with pytest.raises(UserError, match=r"^data\.commutative_fraction is 1\.0; .*at most [\d.]+$") as caught:
+        split_table(operation, 0, alpha, val_fraction, commutative_fraction=1.0)
+    most = float(re.search(r"[\d.]+$", str(caught.value)).group())
+    split = split_table(operation, 0, alpha, val_fraction, commutative_fraction=most)
+    assert most - 1 / len(split.train) < split.commutative_fraction <= most
+    with pytest.raises(UserError, match="at most"):
+        split_table(operation, 0, alpha, val_fraction, commutative_fraction=most + 1 / len(split.train) + 1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
+def test_a_free_split_parts_mirrors_by_chance(alpha) -> None:
+    split = split_table(ADDITION, 2, alpha)
+    assert split.commutative_fraction == share_with_mirror_in_val(ADDITION, split)
+    assert split.commutative_fraction == pytest.approx(1 - alpha, abs=0.03)
+
+
+def test_only_two_operands_have_mirrors() -> None:
+    three = Operation("x1 + x2 + x3", IntegersMod(5))
+    assert split_table(three, 0, 0.5).commutative_fraction is None
+    for options in ({"pairing": "together"}, {"pairing": "half"}, {"commutative_fraction": 0.5}):
+        with pytest.raises(UserError, match=rf"^data\.{next(iter(options))} is .*two operands"):
+            split_table(three, 0, 0.5, **options)
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, 1.2, -0.1, float("nan"), float("inf"), 1e-6])
+def test_fractions_out_of_range_or_too_small_are_refused(value) -> None:
+    with pytest.raises(UserError, match=r"^data\.train_fraction is "):
+        split_table(SMALL, 0, value)
+    with pytest.raises(UserError, match=r"^data\.val_fraction is "):
+        split_table(SMALL, 0, 0.5, value)
+
+
+def test_fractions_over_one_are_refused_and_exact_sums_are_not() -> None:
+    with pytest.raises(UserError, match=r"^data\.val_fraction is 0\.31; .*at most 0\.3$"):
+        split_table(SMALL, 0, 0.7, 0.31)
+    assert split_counts(9409, 0.7, 0.3) == (6586, 2823, 0)
+    assert split_counts(10, 0.1, 0.9) == (1, 9, 0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_commutative_fraction_out_of_range_is_refused(value) -> None:
+    with pytest.raises(UserError, match=r"^data\.commutative_fraction is .*between 0 and 1$"):
+        split_table(SMALL, 0, 0.5, commutative_fraction=value)
+
+
+@pytest.mark.parametrize("pairing", ["together", "half"])
+def test_a_commutative_fraction_needs_a_free_pairing(pairing) -> None:
+    with pytest.raises(UserError, match=rf"^data\.commutative_fraction is 0\.5 with data\.pairing {pairing}"):
+        split_table(SMALL, 0, 0.5, pairing=pairing, commutative_fraction=0.5)
+
+
+def test_a_table_too_large_for_memory_names_its_size() -> None:
+    with pytest.raises(UserError, match=r"97\^5 = 8,587,340,257 rows, about [\d.,]+ GiB"):
+        Operation("x1 + x2 + x3 + x4 + x5", IntegersMod(97))
