@@ -108,6 +108,8 @@ class GrokCLI(LightningCLI):
         self.arguments = arguments
         self.given: Nested = {}
         self.checkpoint: Path | None = None
+        # only the parser that is needed: each costs a tenth of a second
+        self.subcommands = {arguments[0]: LightningCLI.subcommands()[arguments[0]]}.copy  # type: ignore[method-assign]
         super().__init__(
             GrokModule,
             LightningDataModule,

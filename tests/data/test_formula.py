@@ -1,6 +1,8 @@
 """Formulas mean what Python's integers say, and nothing else gets in."""
 
+import contextlib
 import itertools
+import warnings
 
 import pytest
 
@@ -47,7 +49,9 @@ def by_hand(function, p, arity=2):
 
 def table(formula, algebra):
     operation = Operation(formula, algebra)
-    return [(tuple(row), result) for row, result in zip(operation.operands_NK.tolist(), operation.results_N, strict=True)]
+    return [
+        (tuple(row), result) for row, result in zip(operation.operands_NK.tolist(), operation.results_N, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("p", [7, 97])
@@ -102,12 +106,32 @@ def test_permutations_have_neither_sums_nor_order(formula) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("f(x)", "abs(x) + y", "__import__('os')", "x.real", "().__class__", "w + x", "x + xx", "x0 + x1", "x100", "3"),
+        *(
+            "f(x)",
+            "abs(x) + y",
+            "__import__('os')",
+            "x.real",
+            "().__class__",
+            "w + x",
+            "x + xx",
+            "x0 + x1",
+            "x100",
+            "3",
+        ),
         *("9**9**9", "x**y", "x**2**2", "x**-y", "x**65", "x**-65", "x**1.0", "x**True", "2147483648 + x"),
         *("x + 1.5", "x + 1j", "x + 'a'", "x + b'a'", "f'{x}'", "x + True", "x + None", "x + ...", "'''a\nb''' + x"),
         *("lambda: x", "lambda x: x", "(x := y)", "x[0]", "x[y:]", "[x]", "(x, y)", "{x: y}", "[x for x in y]", "*x"),
         *("x // y", "x % y", "x % 2 + y", "x if x // 2 else y", "x if x < y else y % 2", "x < y", "(x == y) + x"),
-        *("x and y", "not x", "x if x and y else y", "x if x in y else y", "x if x is y else y", "x @ y", "x << 1", "~x"),
+        *(
+            "x and y",
+            "not x",
+            "x if x and y else y",
+            "x if x in y else y",
+            "x if x is y else y",
+            "x @ y",
+            "x << 1",
+            "~x",
+        ),
         *("x + x2", "x1 + y", "", "   ", "x +", "x; y", "x = y", "x\ny", "import os", "x\0", "x # y\n+", "\ud800x"),
         *("x" * 10_000, "x+" * 4_999 + "x", "(" * 250 + "x" + ")" * 250, "(" * 299 + "x", "[" * 199 + "x" + "]" * 100),
     ],
@@ -117,6 +141,14 @@ def test_everything_else_is_refused_in_one_line(text) -> None:
         Operation(text, IntegersMod(7))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("text", ["1if x else y", "x + y if x == 0else y", r"x + '\d'"])
+def test_python_itself_never_warns_about_a_formula(text) -> None:
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(UserError):
+        warnings.simplefilter("always")
+        Operation(text, IntegersMod(7))
+    assert [str(warning.message) for warning in caught] == []
 
 
 @pytest.mark.parametrize("text", ["-" * 298 + "x", "(" * 60 + "x" + ")" * 60, "x" + "+x-x" * 74])

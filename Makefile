@@ -1,0 +1,34 @@
+# Everything runs in .venv, which is made when it is missing and renewed when the requirements change.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## watch a transformer grok addition mod 97 (about a minute)
+	@$(BIN)/grok-lightning fit --config addition
+
+test: .venv/installed lint types  ## lint, types and all tests
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed  ## ruff: style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/installed  ## mypy
+	@$(BIN)/mypy
+
+bench: .venv/installed  ## training speed against a plain PyTorch loop
+	@$(BIN)/python benchmarks/throughput.py
+
+clean:  ## remove the environment and caches, never a run
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,142 @@
+"""Detection keeps every run's evaluations, tells the first grok once, and stops only when all runs have stood."""
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from grok_lightning.callbacks.checkpoints import GROK
+from grok_lightning.callbacks.detection import SUSTAIN, GrokDetection
+from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.errors import UserError
+from grok_lightning.record import read_metrics, write_metrics
+
+COUNTS = {"train": [100, 60], "val": [100, 140]}
+
+
+def detection(tmp_path: Path, runs: int = 1, **options: Any) -> GrokDetection:
+    directories = [tmp_path / str(run) for run in range(runs)]
+    found = GrokDetection(directories, EvaluationSchedule(0, 10), Mock(directory=tmp_path), **options)
+    data = Mock()
+    data.counts = lambda split: COUNTS[split][:runs]
+    found.setup(Mock(datamodule=data), Mock(), "fit")
+    return found
+
+
+def evaluate(found: GrokDetection, step: int, train: list[float], val: list[float], fn: str = "fit") -> Mock:
+    trainer = Mock(global_step=step, state=Mock(fn=fn), should_stop=False)
+    found.on_validation_end(
+        trainer, Mock(evaluation={"train/acc": torch.tensor(train), "val/acc": torch.tensor(val, dtype=torch.float64)})
+    )
+    return trainer
+
+
+def resume(found: GrokDetection, step: int) -> None:
+    found.on_train_start(Mock(global_step=step, is_global_zero=True), Mock())
+
+
+def test_a_run_memorizes_and_then_groks(tmp_path: Path) -> None:
+    found = detection(tmp_path)
+    assert found.phase(0) == "memorizing"
+    phases = []
+    for step, (train, val) in enumerate([(0.1, 0.1), (0.98, 0.1), (0.99, 0.1), (1.0, 0.98), (1.0, 0.99), (1.0, 0.2)]):
+        evaluate(found, step, [train], [val])
+        phases.append(found.phase(0))
+    assert phases == ["memorizing", "memorizing", "memorized", "memorized", "grokked", "grokked"]
+    steps = found.milestones(0)
+    assert (steps["memorize_step"], steps["grok_step"], steps["sustained_grok_step"]) == (2, 4, None)
+
+
+def test_each_run_has_its_own_rows_counts_and_milestones(tmp_path: Path) -> None:
+    found = detection(tmp_path, runs=2)
+    assert found.counts == [{"train": 100, "val": 100}, {"train": 60, "val": 140}]
+    evaluate(found, 0, [0.25, 0.5], [0.125, 0.375])
+    evaluate(found, 10, [1.0, 0.5], [1.0, 0.5])
+    assert found.rows[1] == [
+        {"step": 0, "train/acc": 0.5, "val/acc": 0.375},
+        {"step": 10, "train/acc": 0.5, "val/acc": 0.5},
+    ]
+    assert [found.milestones(run)["grok_step"] for run in (0, 1)] == [10, None]
+
+
+def test_the_first_grok_of_a_stack_is_marked_once(tmp_path: Path) -> None:
+    found = detection(tmp_path, runs=2)
+    marked = []
+    for step, val in enumerate([[0.1, 0.1], [0.1, 1.0], [0.1, 0.5], [1.0, 1.0]]):
+        evaluate(found, step, [1.0, 1.0], val)
+        marked.append(found.checkpoints.mark_grokked.call_count)
+    assert marked == [0, 1, 1, 1]
+
+
+def test_the_fit_stops_when_every_run_has_stood_for_long_enough(tmp_path: Path) -> None:
+    found = detection(tmp_path, runs=2, stop_after=2)
+    accuracies = [[1.0, 0.1], [1.0, 1.0], [0.5, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    stopped = [evaluate(found, step, [1.0, 1.0], val).should_stop for step, val in enumerate(accuracies)]
+    assert stopped == [False, False, False, False, True]
+
+
+def test_without_stop_after_the_whole_budget_is_run(tmp_path: Path) -> None:
+    found = detection(tmp_path)
+    assert not any(evaluate(found, step, [1.0], [1.0]).should_stop for step in range(20))
+
+
+@pytest.mark.parametrize(("stop_after", "needed"), [(0, SUSTAIN), (5, 5)])
+def test_a_grok_is_sustained_after_as_many_evaluations_as_would_stop(
+    tmp_path: Path, stop_after: int, needed: int
+) -> None:
+    found = detection(tmp_path, stop_after=stop_after)
+    sustained = []
+    for step in range(needed):
+        evaluate(found, step, [1.0], [1.0])
+        sustained.append(found.milestones(0)["sustained_grok_step"])
+    assert sustained == [None] * (needed - 1) + [0]
+
+
+@pytest.mark.parametrize("fn", ["validate", "test"])
+def test_evaluations_outside_a_fit_are_not_kept(tmp_path: Path, fn: str) -> None:
+    found = detection(tmp_path, stop_after=1)
+    assert not evaluate(found, 10, [1.0], [1.0], fn).should_stop
+    assert found.rows == [[]]
+    found.checkpoints.mark_grokked.assert_not_called()
+
+
+def test_resuming_keeps_the_points_up_to_the_checkpoint(tmp_path: Path) -> None:
+    steps = [0, 10, 15, 20, 25, 30]
+    write_metrics(tmp_path / "0", [{"step": step, "train/acc": 1.0, "val/acc": step / 100} for step in steps])
+    found = detection(tmp_path)
+    resume(found, 25)
+    assert [row["step"] for row in found.rows[0]] == [0, 10, 20]
+    assert found.rows[0] == [row for row in read_metrics(tmp_path / "0") if row["step"] in (0, 10, 20)]
+
+
+def test_a_fresh_start_reads_no_rows(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "0", [{"step": 0, "train/acc": 0.0, "val/acc": 0.5}])
+    found = detection(tmp_path)
+    evaluate(found, 0, [0.25], [0.125])
+    resume(found, 0)
+    assert found.rows == [[{"step": 0, "train/acc": 0.25, "val/acc": 0.125}]]
+
+
+@pytest.mark.parametrize(("checkpoint_step", "kept"), [(10, False), (20, True)])
+def test_a_grok_after_the_checkpoint_is_forgotten(tmp_path: Path, checkpoint_step: int, kept: bool) -> None:
+    (tmp_path / GROK).touch()
+    accuracies = {0: 0.0, 10: 0.5, 20: 1.0}
+    write_metrics(
+        tmp_path / "0", [{"step": step, "train/acc": 1.0, "val/acc": acc} for step, acc in accuracies.items()]
+    )
+    found = detection(tmp_path)
+    resume(found, checkpoint_step)
+    assert (tmp_path / GROK).exists() == kept
+    evaluate(found, 30, [1.0], [1.0])
+    assert found.checkpoints.mark_grokked.called != kept
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("threshold", 0), ("threshold", -0.5), ("threshold", 1.01), ("threshold", float("nan")), ("stop_after", -1)],
+)
+def test_numbers_out_of_range_are_refused(tmp_path: Path, option: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"^evaluation\.{option} is {value}; it must .*[^\n]$"):
+        detection(tmp_path, **{option: value})

@@ -1,0 +1,181 @@
+"""What a model is shown decodes back to the table."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule
+from grok_lightning.data.batches import Chunks
+from grok_lightning.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def decoded(data, batch):
+    """Every equation of the first run as text."""
+    words = np.array(data.tokenizer.vocabulary)
+    tokens, targets = batch.tokens_RBT[0].numpy(), batch.targets_RBA[0].numpy()
+    return [" ".join(row) for row in words[np.concatenate([tokens, targets], axis=1)]]
+
+
+@pytest.mark.parametrize(
+    ("formula", "operator_token", "pattern", "function"),
+    [
+        ("x + y", True, "{} + {} = {}", lambda x, y: x + y),
+        ("x - y", False, "{} {} = {}", lambda x, y: x - y),
+        ("x**2 + y", True, "{} o {} = {}", lambda x, y: x * x + y),
+        ("x**2", True, "{} = {}", lambda x: x * x),
+        ("x**2", False, "{} = {}", lambda x: x * x),
+        ("x1 * x2 * x3", True, "{} * {} * {} = {}", lambda x, y, z: x * y * z),
+        ("x1 * x2 * x3", False, "{} {} {} = {}", lambda x, y, z: x * y * z),
+        ("x1 + x2 * x3", True, "{} o {} o {} = {}", lambda x, y, z: x + y * z),
+    ],
+)
+def test_tokens_decode_to_the_equations(formula, operator_token, pattern, function) -> None:
+    data = ModularArithmeticDataModule(formula, modulus=7, operator_token=operator_token)
+    arity = data.operation.formula.arity
+    expected = {pattern.format(*row, function(*row) % 7) for row in itertools.product(range(7), repeat=arity)}
+    found = [
+        line for loader in data.val_dataloader() for chunk in loader for line in decoded(data, data.chunk(chunk, CPU))
+    ]
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    assert data.length == pattern.count(" ")
+    assert data.answer_length == 1
+    assert (
+        data.vocabulary_size == len(data.tokenizer.vocabulary) == len({word for line in found for word in line.split()})
+    )
+
+
+def test_permutations_decode_to_the_equations() -> None:
+    data = PermutationDataModule("x * y", degree=4, batch_size="full")
+    algebra = data.operation.algebra
+    images = dict(zip(algebra.names, algebra.images.tolist(), strict=True))
+    for line in decoded(data, data.training_batch(0, CPU)):
+        x, rest = line.split(" * ")
+        y, answer = rest.split(" = ")
+        assert images[answer] == [images[x][i] for i in images[y]]
+
+
+@pytest.mark.parametrize("modulus", [7, 23, 47])
+def test_a_full_batch_is_the_whole_training_split(modulus) -> None:
+    data = ModularArithmeticDataModule(modulus=modulus, batch_size="full")
+    for step in (0, 1, 50):
+        assert sorted(data.training_batch(step, CPU).rows_RB[0].tolist()) == sorted(data.splits[0].train.tolist())
+
+
+@pytest.mark.parametrize(
+    ("modulus", "fraction", "expected"), [(7, 0.5, 12), (7, 0.53, 13), (47, 0.5, 512), (31, 0.5, 240)]
+)
+def test_the_batch_of_the_paper(modulus, fraction, expected) -> None:
+    data = ModularArithmeticDataModule(modulus=modulus, train_fraction=fraction, batch_size="paper")
+    rows = len(data.splits[0].train)
+    assert data.batch_size == expected == min(512, (rows + 1) // 2)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_shares_of_a_batch_make_the_whole(world_size) -> None:
+    data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[0, 1])
+    whole = data.training_batch(9, CPU)
+    shares = [data.training_batch(9, CPU, rank, world_size) for rank in range(world_size)]
+    for name in ("tokens_RBT", "targets_RBA", "rows_RB"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in shares], dim=1), getattr(whole, name))
+    sizes = [part.rows_RB.shape[1] for part in shares]
+    assert [part.first_row for part in shares] == [sum(sizes[:rank]) for rank in range(world_size)]
+    assert all((part.step, part.whole, part.split) == (9, 16, "train") for part in shares)
+
+
+def test_training_rows_are_those_of_the_split() -> None:
+    data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[0, 1], train_fraction=[0.3, 0.6])
+    for run, split in enumerate(data.splits):
+        rows = torch.cat([data.training_batch(step, CPU).rows_RB[run] for step in range(20)])
+        assert set(rows.tolist()) == set(split.train.tolist())
+
+
+def test_runs_of_different_sizes_are_padded() -> None:
+    data = ModularArithmeticDataModule(modulus=11, seeds=[0, 1, 2], train_fraction=[0.3, 0.8, 0.5])
+    for split in ("train", "val"):
+        counts = data.counts(split)
+        batches = [data.chunk(chunk, CPU) for chunk in Chunks(split, max(counts), 32)]
+        rows = torch.cat([batch.rows_RB for batch in batches], dim=1)
+        targets = torch.cat([batch.targets_RBA for batch in batches], dim=1)
+        assert torch.equal(targets[..., 0] == -100, rows == -1)
+        for run, count in enumerate(counts):
+            assert rows[run, :count].tolist() == getattr(data.splits[run], split).tolist()
+            assert (rows[run, count:] == -1).all()
+
+
+def test_a_stack_sees_what_its_single_runs_see() -> None:
+    stack = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[4, 9], train_fraction=[0.3, 0.6])
+    for run, (seed, fraction) in enumerate([(4, 0.3), (9, 0.6)]):
+        single = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[seed], train_fraction=fraction)
+        for step in range(15):
+            assert torch.equal(
+                stack.training_batch(step, CPU).rows_RB[run], single.training_batch(step, CPU).rows_RB[0]
+            )
+
+
+def test_split_seeds_stand_beside_the_runs_seeds() -> None:
+    same = ModularArithmeticDataModule(modulus=11, seeds=[0, 1], split_seed=7).splits
+    listed = ModularArithmeticDataModule(modulus=11, seeds=[0, 1], split_seed=[7, 8]).splits
+    assert np.array_equal(same[0].train, same[1].train)
+    assert np.array_equal(same[0].train, listed[0].train)
+    assert not np.array_equal(listed[0].train, listed[1].train)
+
+
+def test_test_rows_are_served_only_where_there_are_any() -> None:
+    (chunks,) = ModularArithmeticDataModule(modulus=11, train_fraction=0.7, val_fraction=0.15).test_dataloader()
+    assert sum(chunk.stop - chunk.start for chunk in chunks) == 121 - 84 - 18
+    with pytest.raises(UserError, match=r"^data\.val_fraction leaves no rows for test"):
+        ModularArithmeticDataModule(modulus=11).test_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        *[({"batch_size": 0}, "batch_size"), ({"batch_size": -1}, "batch_size"), ({"modulus": 1}, "modulus")],
+        *[({"train_fraction": [0.5]}, "train_fraction"), ({"split_seed": [1, 2, 3]}, "split_seed")],
+        *[({"batch_size": size, "train_fraction": [0.3, 0.5]}, "batch_size") for size in ("full", "paper")],
+    ],
+)
+def test_contradictions_are_refused(options, name) -> None:
+    with pytest.raises(UserError, match=rf"^data\.{name} "):
+        ModularArithmeticDataModule(**({"modulus": 11, "seeds": [0, 1]} | options))
+
+
+DIVISION = ModularArithmeticDataModule("x / y").tokenizer
+HARD = ModularArithmeticDataModule("x**3 + x*y**2 + y", modulus=11).tokenizer
+PRODUCT = PermutationDataModule("x * y").tokenizer
+
+
+@pytest.mark.parametrize("text", ["91/7=", "91 / 7 =", "91 7", "91/7", "  91   7  ="])
+def test_prompts_are_read(text) -> None:
+    assert DIVISION.read(text).tolist() == [[91, 7]]
+
+
+@pytest.mark.parametrize("text", ["3 o 4 =", "3o4=", "3 4"])
+def test_prompts_of_an_unnamed_operator_are_read(text) -> None:
+    assert HARD.read(text).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("text", ["(0 1 2) (3 4)", "(0 1 2)*(3 4)=", "(0 1 2) * (3 4) ="])
+def test_prompts_of_permutations_are_read(text) -> None:
+    assert [PRODUCT.elements[number] for number in PRODUCT.read(text)[0]] == ["(0 1 2)", "(3 4)"]
+    pair = PRODUCT.read("(0 1 2)(3 4) ()")
+    assert [PRODUCT.elements[number] for number in pair[0]] == ["(0 1 2)(3 4)", "()"]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text"),
+    [
+        *[(DIVISION, text) for text in ("97 / 1", "1 / 97", "-1 / 3", "91 * 7 =", "91 o 7 x", "91 seven", "1.5 / 3")],
+        *[(DIVISION, text) for text in ("91", "", "=", "91 7 3", "91 / 7 / 3 =", "(91) 7", "007 3")],
+        *[(HARD, "3 + 4"), (HARD, "11 o 0"), (PRODUCT, "1 2"), (PRODUCT, "(0 1 9) (3 4)"), (PRODUCT, "(0 1 2)(3 4)")],
+    ],
+)
+def test_prompts_that_name_no_equation_are_refused_in_one_line(tokenizer, text) -> None:
+    with pytest.raises(UserError, match=r"^prompt .*expected") as caught:
+        tokenizer.read(text)
+    assert "\n" not in str(caught.value)

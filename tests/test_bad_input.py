@@ -1,0 +1,117 @@
+"""A mistake of the user's is one line on stderr, exit status 2, and nothing on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+REFUSED = [
+    ("--data.train_fraction 1.2", "data.train_fraction is 1.2"),
+    ("--data.train_fraction 0", "data.train_fraction is 0"),
+    ("--data.train_fraction nan", "data.train_fraction is nan"),
+    ("--data.train_fraction half", "--data.train_fraction is 'half'; expected: a number"),
+    ("--data.train_fraction 0.001", "leaves that split empty"),
+    ("--data.val_fraction 0.7", "it can be at most 0.5"),
+    ("--data.val_fraction 0.0001", "leaves that split empty"),
+    ("--data.commutative_fraction 1", "it can be at most 0."),
+    ("--data.pairing half --data.commutative_fraction 0.1", "it needs pairing free"),
+    ("--data.pairing foo", "expected: free, together, half"),
+    ("--data.formula x/y --data.modulus 12", "data.modulus is 12 = 2 * 6"),
+    ("--data.modulus 1", "data.modulus is 1"),
+    ("--data.formula foo(x)", "data.formula has `foo(x)`"),
+    ("--data.formula x.real+y", "data.formula has `x.real`"),
+    ("--data.formula x+q", "names 'q'"),
+    ("--data.formula 9**9**9", "has the exponent `9 ** 9`"),
+    ("--data.formula x+9**9**9", "has the exponent `9 ** 9`"),
+    ("--data.formula x+x1+x2+x3+x4+x5+x6+x7+x8+x9", "mixes"),
+    ("--data.formula x1+x2+x3+x4+x5+x6+x7+x8+x9", "11^9 = 2,357,947,691 rows, about 298.7 GiB"),
+    ("--data.batch_size 0", "data.batch_size is 0"),
+    ("--data.batch_size half", "expected: an integer or full, paper"),
+    ("--data.modulu 5", "did you mean --data.modulus?"),
+    ("--data.mod 5", "did you mean --data.modulus?"),
+    ("--trainer.max_step 5", "did you mean --trainer.max_steps?"),
+    ("--overwrit", "did you mean --overwrite?"),
+    ("--model.network.head 3", "no option of Transformer; did you mean --model.network.heads?"),
+    ("--model.optimizer.momentum 0.9", "no option of AdamW"),
+    ("--model.network.heads 3", "does not divide model.network.width 16"),
+    ("--model.network.dropout 1", "model.network.dropout is 1.0"),
+    ("--model.network.layers 0", "model.network.layers is 0"),
+    ("--model.network Foo", "names the class 'Foo'"),
+    ("--model.network torch.nn.Linear --model.network.bias true", "--model.network"),
+    ("--model.optimizer.lr -1", "model.optimizer.lr is -1"),
+    ("--model.optimizer SGD --model.optimizer.lr -1", "Invalid learning rate"),
+    ("--model.optimizer.lr fast", "expected: a number"),
+    ("--model.optimizer.betas [1,2]", "model.optimizer.betas is [1.0, 2.0]"),
+    ("--model.warmup -1", "model.warmup is -1"),
+    ("--evaluation.threshold 2", "evaluation.threshold is 2"),
+    ("--evaluation.every -1", "evaluation.every is -1"),
+    ("--evaluation.stop_after -1", "evaluation.stop_after is -1"),
+    ("--checkpoint.every 0", "checkpoint.every is 0"),
+    ("--checkpoint.steps [0]", "checkpoint.steps is [0]"),
+    ("--checkpoint.keep all", "expected: none, grok, last"),
+    ("--trainer.max_steps 0", "trainer.max_steps is 0"),
+    ("--trainer.max_steps many", "expected: an integer"),
+    ("--trainer.precision 16-mixed", "needs a GPU"),
+    ("--trainer.precision 8", "expected: 32-true, 64-true, bf16-mixed, bf16-true, 16-mixed"),
+    ("--trainer.gradient_clip_val 1", "one run's NaN"),
+    ("--trainer.accumulate_grad_batches 2", "use data.batch_size"),
+    ("--trainer.max_epochs 3", "use trainer.max_steps"),
+    ("--trainer.limit_val_batches 1", "whole splits"),
+    ("--trainer.val_check_interval 5", "use evaluation.every"),
+    ("--trainer.fast_dev_run true", "use a small trainer.max_steps"),
+    ("--trainer.accelerator warp", "--trainer"),
+    ("--seed_everything true", "expected: an integer"),
+    ("--seed_everything one", "expected: an integer"),
+    ("--run ../x", "--run is '../x'"),
+    ("--experiment a/b", "--experiment is 'a/b'"),
+    ("--config nope", "neither a file nor a shipped config"),
+    ("--config addtion", "did you mean addition?"),
+    ("--ckpt_path nope.ckpt", "cannot be read"),
+    ("--ckpt_path last", "has no unfinished run"),
+    ("--ckpt_path", "--ckpt_path needs a value"),
+    ("--data.formula", "--data.formula needs a value"),
+    ("stray", "unexpected argument 'stray'"),
+    ("--data PermutationDataModule", "--data.modulus is no option of PermutationDataModule"),
+    ("--data.seeds [1]", "no option"),
+    ("--model.vocabulary 5", "no option"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED, ids=[options for options, _ in REFUSED])
+def test_refused_in_one_line_leaving_nothing(command: Command, tmp_path: Path, options: str, said: str) -> None:
+    status, out, err = command("fit", *TINY, "--trainer.max_steps", "3", *options.split())
+    assert (status, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fitt", "did you mean fit?"),
+        ("test", "needs --ckpt_path"),
+        ("predict", "needs --ckpt_path"),
+        ("validate --ckpt_path last", "has no unfinished run"),
+        ("generate", "CKPT PROMPT"),
+        ("generate x.ckpt", "CKPT PROMPT"),
+        ("generate x.ckpt 1+1=", "cannot be read"),
+        ("generate x.ckpt 1+1= --temp 1", "did you mean --temperature?"),
+    ],
+)
+def test_other_commands_refuse_too(command: Command, tmp_path: Path, words: str, said: str) -> None:
+    status, out, err = command(*words.split())
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_that_is_no_mapping_or_no_yaml(command: Command, tmp_path: Path) -> None:
+    for number, text in enumerate(["- 1\n", "a: [", "data: 3\n", "data: {formulla: x}\n"]):
+        (tmp_path / f"{number}.yaml").write_text(text)
+        status, _, err = command("fit", "--config", f"{number}.yaml")
+        assert (status, err.count("\n")) == (2, 1), err
+    assert len(list(tmp_path.iterdir())) == 4

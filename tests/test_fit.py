@@ -1,0 +1,161 @@
+"""``fit`` through the real command: what a run leaves, and how it ends."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+from grok_lightning.checkpoint import CONFIG_KEY, load
+from grok_lightning.record import read_records
+from grok_lightning.runs import load_run
+
+Command = Callable[..., tuple[int, str, str]]
+RESULT_FIELDS = [
+    *("status", "steps", "budget", "threshold", "memorize_step", "memorize_after", "grok_step", "grok_after"),
+    *("sustained_grok_step", "final", "best", "commutative_fraction", "seconds", "steps_per_second", "device"),
+    *("precision", "versions", "config", "config_hash"),
+]
+
+
+def fit(command: Command, *options: object, run: str = "a", steps: int = 30) -> tuple[int, str, str]:
+    return command("fit", *TINY, "--experiment", "e", "--run", run, "--trainer.max_steps", steps, *options)
+
+
+def result(run: str = "a") -> dict:
+    return json.loads(Path(f"lightning_logs/e/{run}/result.json").read_text())
+
+
+def metrics(run: str = "a") -> list[dict[str, str]]:
+    with Path(f"lightning_logs/e/{run}/metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_record(command: Command, tmp_path: Path) -> None:
+    status, out, err = fit(command, "--checkpoint.steps", "[7, 20]")
+    assert (status, err) == (0, "")
+    assert "within 30 steps" in out
+    names = {path.name for path in Path("lightning_logs/e/a").iterdir() if "tfevents" not in path.name}
+    assert names == {"config.yaml", "metrics.csv", "result.json", "curves.png"}
+    assert {path.name for path in Path("checkpoints/e/a").iterdir()} == {"last.ckpt", "step=7.ckpt", "step=20.ckpt"}
+    assert [load(Path(f"checkpoints/e/a/step={n}.ckpt"))["global_step"] for n in (7, 20)] == [7, 20]
+    found = result()
+    assert [key for key in found if key in RESULT_FIELDS] == RESULT_FIELDS
+    assert (found["status"], found["steps"], found["budget"], found["grok_step"]) == ("finished", 30, 30, None)
+    rows = metrics()
+    assert [rows[0]["step"], rows[-1]["step"]] == ["0", "30"]
+    assert {key: float(value) for key, value in rows[-1].items() if key != "step"} == found["final"]
+    assert {"train/loss", "train/acc", "val/loss", "val/acc", "norm/weights", "norm/gradient"} < set(rows[0])
+    assert found["config"] == yaml.safe_load(Path("lightning_logs/e/a/config.yaml").read_text())
+    assert found["config"] == load(Path("checkpoints/e/a/last.ckpt"))[CONFIG_KEY]
+    assert found["config"]["data"]["modulus"] == 11
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_runs_are_numbered_and_never_overwritten_unasked(command: Command) -> None:
+    for _ in range(2):
+        assert command("fit", *TINY, "--experiment", "e", "--trainer.max_steps", "2")[0] == 0
+    assert sorted(path.name for path in Path("lightning_logs/e").iterdir()) == ["0", "1"]
+    before = Path("lightning_logs/e/0/metrics.csv").read_bytes()
+    status, _, err = fit(command, run="0")
+    assert status == 2
+    assert "exists already" in err
+    assert Path("lightning_logs/e/0/metrics.csv").read_bytes() == before
+    assert fit(command, "--overwrite", run="0")[0] == 0
+    assert result("0")["steps"] == 30
+
+
+def test_the_saved_config_repeats_the_run(command: Command) -> None:
+    fit(command, "--data.formula", "x * y", "--model.optimizer.lr", "0.01", "--seed_everything", "5")
+    status, _, err = command("fit", "--config", "lightning_logs/e/a/config.yaml", "--run", "b")
+    assert (status, err) == (0, "")
+    assert metrics("a") == metrics("b")
+    assert result("a")["config_hash"] == result("b")["config_hash"]
+    fit(command, "--data.formula", "x * y", "--model.optimizer.lr", "0.02", "--seed_everything", "5", run="c")
+    assert result("c")["config_hash"] != result("a")["config_hash"]
+
+
+def test_stops_some_evaluations_after_grokking_and_keeps_grok_checkpoint(command: Command) -> None:
+    options = ["--evaluation.threshold", "0.05", "--evaluation.stop_after", "2", "--evaluation.per_decade", "0"]
+    status, out, _ = fit(command, *options, "--model.optimizer.lr", "0.01", "--data.formula", "x", steps=500)
+    assert status == 0
+    assert "grokked at step" in out
+    found = result()
+    assert found["status"] == "stopped"
+    assert found["grok_step"] == found["sustained_grok_step"] == found["steps"] - 10
+    assert load(Path("checkpoints/e/a/grok.ckpt"))["global_step"] == found["grok_step"]
+    assert found["grok_after"] == found["grok_step"] - 10 or found["grok_step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [("none", set()), ("grok", {"grok.ckpt"}), ("last", {"grok.ckpt", "last.ckpt"})]
+)
+def test_keep_says_which_checkpoints_are_left(command: Command, keep: str, left: set[str]) -> None:
+    fit(command, "--checkpoint.keep", keep, "--evaluation.threshold", "0.0001", steps=20)
+    assert {path.name for path in Path("checkpoints/e/a").iterdir()} == left
+
+
+def test_a_diverged_run_says_so(command: Command) -> None:
+    status, _, err = fit(command, "--model.optimizer.lr", "1e30", "--model.warmup", "0")
+    assert status == 3
+    assert "diverged" in err
+    assert err.count("\n") == 1
+    found = result()
+    assert found["status"] == "diverged"
+    assert 0 < found["steps"] < 30
+    assert found["grok_step"] is None
+
+
+def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> None:
+    status, _, err = fit(
+        command, "--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "theirs",
+        "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/loss",
+        "--trainer.callbacks.patience=1", "--trainer.callbacks.mode=max", steps=300,
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert list(Path("theirs").rglob("metrics.csv"))
+    assert [path for path in Path("lightning_logs/e/a").iterdir() if "tfevents" in path.name]
+    assert result()["status"] == "stopped"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "bf16-true"])
+def test_precisions(command: Command, precision: str) -> None:
+    assert fit(command, "--trainer.precision", precision)[0] == 0
+    weights = load(Path("checkpoints/e/a/last.ckpt"))["state_dict"]["network.head.weight"]
+    assert weights.dtype == {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+    assert result()["precision"] == precision
+
+
+def test_all_data_and_optimizer_classes_train(command: Command) -> None:
+    plain = [option for pair in zip(TINY[::2], TINY[1::2], strict=True) if "modulus" not in pair[0] for option in pair]
+    permutations = ["--data", "PermutationDataModule", "--data.degree", "3", "--data.formula", "x * y * x**-1"]
+    status, _, err = command("fit", *plain, *permutations, "--experiment", "e", "--run", "s3", "--trainer.max_steps", 5)
+    assert (status, err) == (0, "")
+    status, _, err = fit(command, "--model.optimizer", "SGD", "--model.optimizer.momentum", "0.9")
+    assert (status, err) == (0, "")
+    assert result()["config"]["model"]["optimizer"]["weight_decay"] == 0
+
+
+def test_no_option_of_one_class_reaches_another(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("model:\n  optimizer: {class_path: AdamW, lr: 0.5, weight_decay: 7}\n")
+    status, _, err = fit(command, "--config", "base.yaml", "--model.optimizer", "SGD")
+    assert (status, err) == (0, "")
+    optimizer = result()["config"]["model"]["optimizer"]
+    assert (optimizer["class_path"], optimizer["lr"], optimizer["weight_decay"]) == ("torch.optim.SGD", 1e-3, 0)
+
+
+def test_read_records_and_load_run(command: Command) -> None:
+    for seed in (0, 1):
+        fit(command, "--seed_everything", seed, run=str(seed), steps=5)
+    table = read_records("lightning_logs")
+    assert sorted(table["config.seed_everything"]) == [0, 1]
+    assert set(table["steps"]) == {5}
+    run = load_run("checkpoints/e/0")
+    tokens = torch.from_numpy(run.data.tokenizer.prompts(run.operands_NK[:6]))[None]
+    assert run.step == 5
+    assert run.model(tokens, 1).shape == (1, 6, 1, 13)
+    assert run.model.activations(tokens)["layers.0.attention.pattern"].shape == (1, 6, 2, 4, 4)

@@ -1,0 +1,153 @@
+"""Stopping anywhere and continuing equals never having stopped, to the bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from grok_lightning.callbacks.signals import StopSignals
+from grok_lightning.checkpoint import load
+
+Command = Callable[..., tuple[int, str, str]]
+FULL = 90
+DROPOUT = ["--model.network.dropout", "0.2", "--experiment", "e"]
+
+
+def state(run: str) -> dict:
+    checkpoint = load(Path(f"checkpoints/e/{run}/last.ckpt"))
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+
+
+def assert_same(one: object, two: object) -> None:
+    if isinstance(one, dict) and isinstance(two, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_same(one[key], two[key])
+    elif isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        assert len(one) == len(two)
+        for left, right in zip(one, two, strict=True):
+            assert_same(left, right)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    else:
+        assert one == two
+
+
+def assert_as_if_never_stopped(run: str) -> None:
+    metrics = [Path(f"lightning_logs/e/{name}/metrics.csv").read_bytes() for name in ("full", run)]
+    assert metrics[0] == metrics[1]
+    assert_same(state("full"), state(run))
+
+
+@pytest.fixture
+def full(command: Command) -> Command:
+    assert command("fit", *TINY, *DROPOUT, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
+    return command
+
+
+# 10 and 32 evaluate (every 10; 16 per decade), 13 and 37 do not, 1 is the first step, 89 the last but one
+@pytest.mark.parametrize("stops", [(13, 37), (10, 32), (1, 2), (10, 11), (37, 89)])
+def test_budget_raised_twice(full: Command, stops: tuple[int, int]) -> None:
+    assert full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", stops[0])[0] == 0
+    for budget in (stops[1], FULL):
+        resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", budget]
+        status, _, err = full("fit", *resume)
+        assert (status, err) == (0, "")
+    assert_as_if_never_stopped("part")
+
+
+@pytest.mark.parametrize("stops", [(5, 50), (10, 40), (32, 33)])
+@pytest.mark.parametrize("signum", [2, 15])
+def test_signaled_twice(full: Command, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, int], signum: int) -> None:
+    pending = list(stops)
+
+    def received(self: StopSignals) -> int:
+        return signum if pending and self.step >= pending[0] else 0
+
+    monkeypatch.setattr(StopSignals, "received", property(received, lambda self, value: None), raising=False)
+    monkeypatch.setattr(StopSignals, "step", 0, raising=False)
+    count_steps(monkeypatch)
+    options = [*TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL]
+    for stop in stops:
+        status, _, err = full("fit", *options)
+        assert status == 128 + signum
+        assert f"at step {stop}" in err
+        assert "fit --experiment e --run part --ckpt_path last" in err
+        assert not Path("lightning_logs/e/part/result.json").exists()
+        pending.pop(0)
+        options = ["--experiment", "e", "--ckpt_path", "last"]
+    assert full("fit", *options)[0] == 0
+    assert_as_if_never_stopped("part")
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from grok_lightning.callbacks.checkpoints import Checkpoints
+
+    original = Checkpoints._at_boundary
+
+    def counted(self: Checkpoints, trainer: object) -> None:
+        self.signals.step = trainer.global_step  # type: ignore[attr-defined]
+        original(self, trainer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Checkpoints, "_at_boundary", counted)
+
+
+def test_killed_between_checkpoints(full: Command) -> None:
+    """A killed run has rows and events beyond its checkpoint; they are dropped, and so is an unfinished line."""
+    assert (
+        full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL, "--checkpoint.steps", "[40]")[0] == 0
+    )
+    run = Path("lightning_logs/e/part")
+    (run / "result.json").unlink()
+    Path("checkpoints/e/part/step=40.ckpt").replace("checkpoints/e/part/last.ckpt")
+    Path("checkpoints/e/part/.saving-123-last.ckpt").write_text("left by a kill")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("91,0.5")
+    status, _, err = full("fit", "--experiment", "e", "--ckpt_path", "last")
+    assert (status, err) == (0, "")
+    assert_as_if_never_stopped("part")
+    assert not list(Path("checkpoints/e/part").glob(".saving*"))
+
+
+def test_a_run_killed_before_its_first_checkpoint_interval_starts_over(full: Command) -> None:
+    full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", 1)
+    full("fit", *TINY, *DROPOUT, "--run", "first", "--trainer.max_steps", FULL, "--checkpoint.every", FULL + 1)
+    checkpoint = load(Path("checkpoints/e/part/last.ckpt"))
+    assert checkpoint["global_step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "old"),
+    [
+        ("data.modulus", "13", "11"),
+        ("data.formula", "x - y", "'x + y'"),
+        ("model.optimizer.lr", "0.5", "0.001"),
+        ("model.network.width", "32", "16"),
+        ("seed_everything", "3", "0"),
+        ("evaluation.every", "7", "10"),
+        ("run", "other", "'full'"),
+    ],
+)
+def test_what_contradicts_the_checkpoint_is_refused(full: Command, option: str, value: str, old: str) -> None:
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    checkpoint = "checkpoints/e/full/last.ckpt"
+    status, _, err = full("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", 100, f"--{option}", value)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"--{option}" in err
+    assert value in err
+    assert old in err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_needs_a_larger_budget(full: Command) -> None:
+    status, _, err = full("fit", "--ckpt_path", "checkpoints/e/full/last.ckpt")
+    assert status == 2
+    assert "already stands at step 90" in err
+
+
+def test_the_same_config_again_is_no_contradiction(full: Command) -> None:
+    checkpoint = "checkpoints/e/full/last.ckpt"
+    status, _, err = full("fit", *TINY, *DROPOUT, "--run", "full", "--ckpt_path", checkpoint, "--trainer.max_steps", 95)
+    assert (status, err) == (0, "")
