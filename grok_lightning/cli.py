@@ -243,7 +243,8 @@ class GrokCLI(LightningCLI):
         trainer = self.resolved["trainer"]
         given = self.given.get("trainer") or {}
         for name, (harmless, reason) in OWNED.items():
-            if name in given and trainer[name] not in harmless:
+            same = [value for value in harmless if type(value) is type(trainer[name]) and value == trainer[name]]
+            if name in given and not same:
                 raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
         on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
         if trainer["precision"] == "16-mixed" and not on_gpu:

@@ -111,17 +111,26 @@ def _assign(nested: Nested, key: str, value: Any) -> None:
     *parents, last = key.removesuffix("+").split(".")
     place: Any = nested
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if isinstance(place, list):  # --trainer.callbacks+=Name, then --trainer.callbacks.option=value
-            if not isinstance(place[-1], dict):
-                place[-1] = {"class_path": place[-1]}
-            place = place[-1].setdefault("init_args", {})
-        if not isinstance(place, dict):
-            raise UserError(f"--{key} and a value for --{'.'.join(parents)} contradict each other")
+        value_there = place.setdefault(parent, {})
+        # an option of a class that was named before: --trainer.logger Name, or --trainer.callbacks+=Name
+        if isinstance(value_there, list):
+            value_there[-1] = _as_class(value_there[-1])
+            place = value_there[-1]["init_args"]
+        elif isinstance(value_there, str):
+            place[parent] = _as_class(value_there)
+            place = place[parent]["init_args"]
+        else:
+            place = value_there["init_args"] if "init_args" in value_there else value_there
     if key.endswith("+"):
         place.setdefault(last, []).append(value)
     else:
         place[last] = value
+
+
+def _as_class(value: Any) -> Nested:
+    value = value if isinstance(value, dict) else {"class_path": value}
+    value.setdefault("init_args", {})
+    return value
 
 
 def read_config(path: Path) -> Nested:
@@ -269,9 +278,9 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     """``; did you mean ...?`` for the nearest known name, or the list of them where none is near."""
     known = sorted(known)
     by_last = {key.rsplit(".", 1)[-1]: key for key in known}
-    near = get_close_matches(name, known, 1, 0.6) or [
-        by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)
-    ]
+    begun = [key for key in known if key.startswith(name)]
+    near = begun if len(begun) == 1 else get_close_matches(name, known, 1, 0.6)
+    near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
     if near:
         return f"; did you mean {prefix}{near[0]}?"
     return f"; known are {', '.join(known)}" if known and len(known) <= 40 and not prefix else ""

@@ -11,7 +11,7 @@ Command = Callable[..., tuple[int, str, str]]
 REFUSED = [
     ("--data.train_fraction 1.2", "data.train_fraction is 1.2"),
     ("--data.train_fraction 0", "data.train_fraction is 0"),
-    ("--data.train_fraction nan", "data.train_fraction is nan"),
+    ("--data.train_fraction .nan", "data.train_fraction is nan"),
     ("--data.train_fraction half", "--data.train_fraction is 'half'; expected: a number"),
     ("--data.train_fraction 0.001", "leaves that split empty"),
     ("--data.val_fraction 0.7", "it can be at most 0.5"),

@@ -80,8 +80,8 @@ def test_the_saved_config_repeats_the_run(command: Command) -> None:
 
 
 def test_stops_some_evaluations_after_grokking_and_keeps_grok_checkpoint(command: Command) -> None:
-    options = ["--evaluation.threshold", "0.05", "--evaluation.stop_after", "2", "--evaluation.per_decade", "0"]
-    status, out, _ = fit(command, *options, "--model.optimizer.lr", "0.01", "--data.formula", "x", steps=500)
+    options = ["--data.formula", "0 * x + 0 * y", "--evaluation.stop_after", "2", "--evaluation.per_decade", "0"]
+    status, out, _ = fit(command, *options, "--model.optimizer.lr", "0.01", steps=500)
     assert status == 0
     assert "grokked at step" in out
     found = result()
