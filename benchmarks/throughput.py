@@ -161,7 +161,8 @@ def measure(options: argparse.Namespace, precision: str, compiled: bool) -> tupl
         alternation = Alternation(
             cli, PlainLoop(cli.datamodule, options.layers, options.width, device), options.steps, warm
         )
-        cli.trainer.callbacks.insert(0, alternation)
+        callbacks: list[Callback] = cli.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.insert(0, alternation)
         begun = time.perf_counter()
         cli.execute()
         total = time.perf_counter() - begun
@@ -175,11 +176,14 @@ def measure(options: argparse.Namespace, precision: str, compiled: bool) -> tupl
             alternation.seconds["fit"], alternation.seconds["bare"], alternation.seconds["evaluation"], strict=False
         )
     ]
-    print(f"{precision}{' compiled' if compiled else ' eager'}: fit {1 / median['fit']:.1f} steps/s, "
-          f"plain fp32 loop {1 / median['plain']:.1f}, ratio {statistics.median(ratios):.2f} "
-          f"({ratios[0]:.2f} to {ratios[-1]:.2f}); bare model and optimizer {1 / median['bare']:.1f} steps/s; "
-          f"evaluation {median['evaluation'] / median['fit']:.1%} of a step, "
-          f"other overhead {statistics.median(outside):.1%}; compilation {compile_seconds:.1f} s of {total:.0f}", flush=True)  # fmt: skip
+    rates = {name: 1 / seconds for name, seconds in median.items() if seconds}
+    print(f"{precision} {'compiled' if compiled else 'eager'}")
+    print(f"  fit {rates['fit']:.1f} steps/s, plain fp32 loop {rates['plain']:.1f}")
+    print(f"  ratio {statistics.median(ratios):.2f} (segments from {ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(f"  bare model and optimizer {rates['bare']:.1f} steps/s")
+    print(f"  evaluation {median['evaluation'] / median['fit']:.1%} of a step")
+    print(f"  other overhead outside model and optimizer {statistics.median(outside):.1%} of a step")
+    print(f"  compilation {compile_seconds:.1f} s, told apart from {total:.0f} s in all", flush=True)
     return 1 / median["fit"], 1 / median["plain"]
 
 

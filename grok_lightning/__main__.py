@@ -67,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
         from grok_lightning.generate import generate_command
 
         return generate_command(arguments[1:])
-    from grok_lightning.options import suggestion
+    from grok_lightning.classes import suggestion
 
     known = [*TRAINER_COMMANDS, "generate", "configs"]
     raise UserError(f"there is no command {command!r}{suggestion(command, known)}")

@@ -26,16 +26,14 @@ from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import CONFIG_KEY, DurableCheckpointIO, load
+from grok_lightning.classes import CLASS_OPTIONS, Nested, expected, lookup, place_of
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
 from grok_lightning.options import (
-    CLASS_OPTIONS,
     NO_VALUE,
-    Nested,
     check_names,
     complete,
     expand,
-    expected,
     given_options,
     merge,
     normalize,
@@ -369,19 +367,13 @@ class GrokCLI(LightningCLI):
         """The resolved config that the same classes would have had, had nobody given any other option."""
         classes: Nested = {}
         for option in CLASS_OPTIONS:
-            *parents, last = option.split(".")
-            place, source = classes, self.resolved
-            for parent in parents:
-                place, source = place.setdefault(parent, {}), source[parent]
-            place[last] = {"class_path": source[last]["class_path"]}
+            place, last = place_of(classes, option)
+            place[last] = {"class_path": lookup(self.resolved, option)["class_path"]}
         subcommand = self.subcommand_name
         typed = self._typed(self.parser, subcommand, complete(classes))
         defaults = self._resolved(typed[subcommand])
         for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
-            *parents, last = option.split(".")
-            place = defaults
-            for parent in parents:
-                place = place[parent]
+            place, last = place_of(defaults, option)
             place[last]["class_path"] = CLASS_OPTIONS[option].default
         return defaults
 
@@ -447,15 +439,10 @@ def _skeleton(base: Nested) -> Nested:
     """Only the classes of a config: enough to know which options exist."""
     found: Nested = {}
     for option in CLASS_OPTIONS:
-        *parents, last = option.split(".")
-        source: Any = base
-        for parent in parents:
-            source = source.get(parent, {})
-        if last in source:
-            place = found
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = {"class_path": source[last]["class_path"]}
+        value = lookup(base, option)
+        if value is not None:
+            place, last = place_of(found, option)
+            place[last] = {"class_path": value["class_path"]}
     return found
 
 

@@ -4,8 +4,8 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
+from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
-from grok_lightning.options import suggestion
 from grok_lightning.runs import Run, load_run
 
 OPTIONS = ("temperature", "top_k", "max_new_tokens", "seed")

@@ -6,56 +6,26 @@ AdamW's reaches Muon; and what was *given* stays apart from what is default.
 """
 
 import copy
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from functools import cache
 from importlib.resources import files
-from inspect import isabstract
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 
+from grok_lightning.classes import (
+    CLASS_OPTIONS,
+    Nested,
+    class_defaults,
+    class_of,
+    class_path,
+    lookup,
+    place_of,
+    suggestion,
+)
 from grok_lightning.errors import UserError
 from grok_lightning.record import flatten
 
-Nested = dict[str, Any]
-
-
-class ClassOption:
-    """An option that names a class.
-
-    Args:
-        default: Dotted path of the class taken when none is named.
-        base: Dotted path of the class that all of them extend.
-        rooms: Modules in which bare names are looked up, with everything below them.
-        skip: How many leading parameters the program itself supplies.
-        hidden: Further parameters that the program supplies.
-    """
-
-    def __init__(
-        self, default: str, base: str, rooms: tuple[str, ...], skip: int = 0, hidden: frozenset[str] = frozenset()
-    ) -> None:
-        self.default, self.base, self.rooms, self.skip, self.hidden = default, base, rooms, skip, hidden
-
-
-CLASS_OPTIONS = {
-    "data": ClassOption(
-        "grok_lightning.data.ModularArithmeticDataModule",
-        "lightning.pytorch.LightningDataModule",
-        ("grok_lightning.data",),
-        hidden=frozenset({"seeds"}),
-    ),
-    "model.network": ClassOption(
-        "grok_lightning.models.Transformer", "grok_lightning.models.SequenceModel", ("grok_lightning.models",), skip=3
-    ),
-    "model.optimizer": ClassOption(
-        "grok_lightning.optim.AdamW", "torch.optim.Optimizer", ("grok_lightning.optim", "torch.optim"), skip=1
-    ),
-}
 NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
 
@@ -90,6 +60,10 @@ def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, l
             value = "true"
         elif not equals:
             value = NO_VALUE
+        if key == "config" and value == NO_VALUE:
+            raise UserError("--config needs a value")
+        if value == NO_VALUE and key.endswith("+"):
+            raise UserError(f"--{key.removesuffix('+')} needs a value")
         if key == "config":
             configs.append(find_config(value))
         else:
@@ -97,40 +71,73 @@ def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, l
     given: Nested = {}
     for path in configs:
         merge(given, read_config(path))
-    # classes first, so that the order of options on one command line does not matter
-    direct: Nested = {}
-    for key, value in sorted(assignments, key=lambda item: item[0].removesuffix("+") not in CLASS_OPTIONS):
-        _assign(direct, key, value)
-    merge(given, normalize(direct))
+    for key, value in _classes_first(assignments):
+        if key in CLASS_OPTIONS:
+            merge(given, normalize(_nest(key, _class_value(key, value))))
+        else:
+            _assign(given, key, value)
     return given, configs
 
 
+def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """So that the order of options on one command line does not matter: an option comes before those below it.
+
+    Only items added to a list, and the options of those items, keep their order.
+    """
+    lists = [key.removesuffix("+") for key, _ in assignments if key.endswith("+")]
+
+    def depth(assignment: tuple[str, str]) -> int:
+        key = assignment[0].removesuffix("+")
+        return next((name for name in lists if key == name or key.startswith(f"{name}.")), key).count(".")
+
+    return sorted(assignments, key=depth)
+
+
+def _class_value(key: str, value: str) -> Any:
+    if value == NO_VALUE:
+        raise UserError(f"--{key} needs a value")
+    if not value.lstrip().startswith("{"):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options") from None
+
+
+def _nest(key: str, value: Any) -> Nested:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    nested: Nested = value
+    return nested
+
+
 def _assign(nested: Nested, key: str, value: Any) -> None:
-    if key in CLASS_OPTIONS:
-        value = yaml.safe_load(value) if value.lstrip().startswith("{") else {"class_path": value}
+    """Sets one dotted option; below a class that was named (or last added to a list), one of its init_args."""
     *parents, last = key.removesuffix("+").split(".")
     place: Any = nested
-    for parent in parents:
-        value_there = place.setdefault(parent, {})
-        # an option of a class that was named before: --trainer.logger Name, or --trainer.callbacks+=Name
-        if isinstance(value_there, list):
-            value_there[-1] = _as_class(value_there[-1])
-            place = value_there[-1]["init_args"]
-        elif isinstance(value_there, str):
-            place[parent] = _as_class(value_there)
-            place = place[parent]["init_args"]
-        else:
-            place = value_there["init_args"] if "init_args" in value_there else value_there
+    for depth, parent in enumerate(parents):
+        there = place.setdefault(parent, {})
+        named = there[-1] if isinstance(there, list) and there else there
+        own = ".".join(parents[: depth + 1]) in CLASS_OPTIONS
+        if not own and (isinstance(named, str) or (isinstance(named, dict) and "class_path" in named)):
+            named = {"class_path": named} if isinstance(named, str) else named
+            if isinstance(there, list):
+                there[-1] = named
+            else:
+                place[parent] = named
+            named = named.setdefault("init_args", {})
+        if not isinstance(named, dict):
+            raise UserError(
+                f"--{key} and the value {there!r} of --{'.'.join(parents[: depth + 1])} contradict each other"
+            )
+        place = named
     if key.endswith("+"):
-        place.setdefault(last, []).append(value)
+        items = place.setdefault(last, [])
+        if not isinstance(items, list):
+            raise UserError(f"--{key}= adds to a list, but --{key.removesuffix('+')} is {items!r}")
+        items.append(value)
     else:
         place[last] = value
-
-
-def _as_class(value: Any) -> Nested:
-    value = value if isinstance(value, dict) else {"class_path": value}
-    value.setdefault("init_args", {})
-    return value
 
 
 def read_config(path: Path) -> Nested:
@@ -141,7 +148,7 @@ def read_config(path: Path) -> Nested:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"--config {str(path)!r} cannot be read as YAML: {reason}") from None
     if not isinstance(content, dict):
@@ -161,8 +168,11 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: If there is neither.
     """
-    if Path(name).is_file():
-        return Path(name)
+    try:
+        if Path(name).is_file():
+            return Path(name)
+    except OSError:  # a name too long for a file
+        name = f"{name[:50]}..."
     shipped = shipped_configs()
     if Path(name).stem in shipped and Path(name).parent in (Path(), Path("configs")):
         return shipped[Path(name).stem]
@@ -176,17 +186,28 @@ def normalize(nested: Nested) -> Nested:
         *parents, last = option.split(".")
         place: Any = nested
         for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or place.get(last) is None:
+            place = place.get(parent, {})
+            if place is not None and not isinstance(place, dict):
+                raise UserError(f"{parent} is {place!r}; a mapping of options is expected")
+        if not place or last not in place:
             continue
-        value = place[last]
-        value = {"class_path": value} if isinstance(value, str) else value
-        if not isinstance(value, dict):
-            raise UserError(f"{option} is {value!r}; a class name or a mapping of options is expected")
-        value = {key: inner for key, inner in value.items() if key != "init_args"} | (value.get("init_args") or {})
+        if place[last] is None:
+            del place[last]
+            continue
+        value = {"class_path": place[last]} if isinstance(place[last], str) else place[last]
+        inner = value.get("init_args") or {} if isinstance(value, dict) else None
+        if not isinstance(inner, dict):
+            raise UserError(f"{option} is {place[last]!r}; a class name or a mapping of options is expected")
+        value = {key: item for key, item in value.items() if key != "init_args"} | inner
         if "class_path" in value:
+            if not isinstance(value["class_path"], str):
+                raise UserError(f"{option} names the class {value['class_path']!r}; a name is expected")
             value["class_path"] = class_path(option, value["class_path"])
         place[last] = value
+    for group in [
+        key for key, value in nested.items() if value is None and any(o.startswith(f"{key}.") for o in CLASS_OPTIONS)
+    ]:
+        del nested[group]
     return nested
 
 
@@ -198,7 +219,7 @@ def merge(base: Nested, new: Nested, prefix: str = "") -> Nested:
         if (
             isinstance(old, dict)
             and isinstance(value, dict)
-            and value.get("class_path", _class_of(option, old)) == _class_of(option, old)
+            and value.get("class_path", class_of(option, old)) == class_of(option, old)
         ):
             merge(old, value, f"{option}.")
         else:
@@ -206,20 +227,13 @@ def merge(base: Nested, new: Nested, prefix: str = "") -> Nested:
     return base
 
 
-def _class_of(option: str, value: Nested) -> str:
-    return str(value.get("class_path", CLASS_OPTIONS[option].default if option in CLASS_OPTIONS else ""))
-
-
 def complete(given: Nested) -> Nested:
     """Adds the default classes and every class's own defaults, still in the short form."""
     whole = copy.deepcopy(given)
     for option in CLASS_OPTIONS:
-        *parents, last = option.split(".")
-        place = whole
-        for parent in parents:
-            place = place.setdefault(parent, {})
+        place, last = place_of(whole, option)
         value = place.setdefault(last, {})
-        name = _class_of(option, value)
+        name = class_of(option, value)
         place[last] = {"class_path": name, **class_defaults(option, name), **value}
     return whole
 
@@ -228,10 +242,7 @@ def expand(whole: Nested) -> Nested:
     """The form that jsonargparse takes: ``class_path`` and ``init_args``."""
     whole = copy.deepcopy(whole)
     for option in CLASS_OPTIONS:
-        *parents, last = option.split(".")
-        place = whole
-        for parent in parents:
-            place = place[parent]
+        place, last = place_of(whole, option)
         name = place[last].pop("class_path")
         place[last] = {"class_path": name, "init_args": place[last]}
     return whole
@@ -250,8 +261,8 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
     known = set(known)
     own = set()
     for option in CLASS_OPTIONS:
-        value = _lookup(given, option) or {}
-        name = _class_of(option, value)
+        value = lookup(given, option) or {}
+        name = class_of(option, value)
         own |= {f"{option}.{key}" for key in class_defaults(option, name)} | {f"{option}.class_path", option}
     classes_of_others = [name for name in known if f"{name}.help" in known and name not in CLASS_OPTIONS]
     for key, value in flatten(given).items():
@@ -262,103 +273,9 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         owner = next((option for option in CLASS_OPTIONS if key.startswith(f"{option}.")), None)
         what = "no option"
         if owner is not None:
-            what = f"no option of {_class_of(owner, _lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
+            what = f"no option of {class_of(owner, lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
         raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
-
-
-def _lookup(nested: Nested, option: str) -> Any:
-    place: Any = nested
-    for part in option.split("."):
-        place = place.get(part) if isinstance(place, dict) else None
-    return place
-
-
-def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """``; did you mean ...?`` for the nearest known name, or the list of them where none is near."""
-    known = sorted(known)
-    by_last = {key.rsplit(".", 1)[-1]: key for key in known}
-    begun = [key for key in known if key.startswith(name)]
-    near = begun if len(begun) == 1 else get_close_matches(name, known, 1, 0.6)
-    near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
-    if near:
-        return f"; did you mean {prefix}{near[0]}?"
-    return f"; known are {', '.join(known)}" if known and len(known) <= 40 and not prefix else ""
-
-
-@cache
-def class_path(option: str, name: str) -> str:
-    """The full dotted path of a class named for an option.
-
-    Raises:
-        UserError: If there is no such class.
-    """
-    if "." in name:
-        if isinstance(_imported(name), type):
-            return name
-        raise UserError(f"{option} names the class {name!r}, which cannot be imported")
-    base = _imported(CLASS_OPTIONS[option].base)
-    found: dict[str, str] = {}
-    for room in CLASS_OPTIONS[option].rooms:
-        package = importlib.import_module(room)
-        modules = [room]
-        if room.startswith("grok_lightning"):
-            modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-        for module in modules:
-            for key, value in vars(importlib.import_module(module)).items():
-                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
-                    found.setdefault(key, f"{module}.{key}")
-    if name not in found:
-        raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
-    return found[name]
-
-
-def _imported(path: str) -> Any:
-    """What a dotted path names, or None."""
-    module, _, last = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), last, None)
-    except ImportError:
-        return None
-
-
-@cache
-def _class_parser(option: str, name: str) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    kept = CLASS_OPTIONS[option]
-    skip: set[Any] = {kept.skip} if kept.skip else set()
-    parser.add_class_arguments(_imported(name), skip=skip | kept.hidden)
-    return parser
-
-
-def class_defaults(option: str, name: str) -> Nested:
-    """The options of a class with their defaults, those that the program supplies left out."""
-    return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
-
-
-def expected(option: str, whole: Nested, parser: ArgumentParser) -> str:
-    """What an option accepts, in words."""
-    for owner in CLASS_OPTIONS:
-        if option.startswith(f"{owner}."):
-            name = _class_of(owner, _lookup(whole, owner) or {})
-            parser, option = _class_parser(owner, name), option.removeprefix(f"{owner}.")
-            break
-    for action in parser._actions:
-        if action.dest == option:
-            return _in_words(getattr(action, "_typehint", None) or action.type)
-    return "another kind of value"
-
-
-def _in_words(hint: Any) -> str:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ", ".join(map(str, inner))
-    if origin is Union or (inner and origin is not None and origin.__module__ == "types"):
-        return " or ".join(_in_words(kind) for kind in inner)
-    if origin is not None and inner:
-        return f"a list of {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def plain(value: Any) -> Any:

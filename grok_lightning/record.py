@@ -29,10 +29,10 @@ def run_directories(root: Path, experiment: str, run: str) -> tuple[Path, Path]:
 def append_metrics(directory: Path, row: Row) -> None:
     """Adds one evaluation to ``metrics.csv`` and forces it to disk; a new key widens the whole table."""
     path = directory / METRICS
-    rows = read_metrics(directory) if path.exists() else []
-    known = list(rows[0]) if rows else []
-    if not rows or any(key not in known for key in row):
-        write_metrics(directory, [*rows, row])
+    text = path.read_text() if path.exists() else ""
+    known = text.partition("\n")[0].split(",")
+    if not text.endswith("\n") or any(key not in known for key in row):
+        write_metrics(directory, [*(read_metrics(directory) if text else []), row])
         return
     with path.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow([_cell(row.get(key, math.nan), key) for key in known])

@@ -11,10 +11,11 @@ from lightning.pytorch import LightningDataModule
 
 from grok_lightning.callbacks.checkpoints import GROK, LAST
 from grok_lightning.checkpoint import CONFIG_KEY, load
+from grok_lightning.classes import Nested
 from grok_lightning.data import TableDataModule
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
-from grok_lightning.options import Nested, expand
+from grok_lightning.options import expand
 from grok_lightning.record import RESULT, run_directories
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")

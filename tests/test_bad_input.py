@@ -40,7 +40,7 @@ REFUSED = [
     ("--model.network.dropout 1", "model.network.dropout is 1.0"),
     ("--model.network.layers 0", "model.network.layers is 0"),
     ("--model.network Foo", "names the class 'Foo'"),
-    ("--model.network torch.nn.Linear --model.network.bias true", "--model.network"),
+    ("--model.network torch.nn.Linear --model.network.bias true", "extends SequenceModel"),
     ("--model.optimizer.lr -1", "model.optimizer.lr is -1"),
     ("--model.optimizer SGD --model.optimizer.lr -1", "Invalid learning rate"),
     ("--model.optimizer.lr fast", "expected: a number"),

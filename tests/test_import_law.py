@@ -16,12 +16,20 @@ FLOORS = (
     ("data", "models", "optim", "objective", "checkpoint", "record"),
     ("measures", "module", "figures"),
     ("callbacks",),
-    ("options", "runs", "cli"),
+    ("classes", "options", "runs", "cli"),
     ("generate", "sweep", "report"),
     ("__main__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-SAME_FLOOR = {("module", "measures"), ("runs", "options"), ("cli", "options"), ("cli", "runs")}
+SAME_FLOOR = {
+    ("module", "measures"),
+    ("options", "classes"),
+    ("runs", "classes"),
+    ("runs", "options"),
+    ("cli", "classes"),
+    ("cli", "options"),
+    ("cli", "runs"),
+}
 
 
 class Import(NamedTuple):

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from grok_lightning.classes import Nested, class_defaults, class_path
 from grok_lightning.errors import UserError
 from grok_lightning.options import (
-    Nested,
     check_names,
-    class_defaults,
-    class_path,
     complete,
     expand,
     find_config,
@@ -121,6 +119,13 @@ def test_the_order_of_a_class_and_its_options_does_not_matter() -> None:
     ] * len(found)
 
 
+def test_an_option_of_any_named_class_goes_to_that_class_in_either_order() -> None:
+    named, option = "--trainer.logger=A", "--trainer.logger.x=1"
+    expected = {"trainer": {"logger": {"class_path": "A", "init_args": {"x": "1"}}}}
+    assert given(named, option) == expected
+    assert given(option, named) == expected
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -128,7 +133,6 @@ def test_the_order_of_a_class_and_its_options_does_not_matter() -> None:
         ["--"],
         ["-x", "1"],
         ["--run", "1", "2"],
-        ["--a=1", "--a.b=2"],
         ["--config", "no such config"],
     ],
 )

@@ -56,11 +56,14 @@ class Checkpoints(Checkpoint):
         self._fresh = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.install()
         if trainer.is_global_zero:
             sweep(self.directory)
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.install()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.install()  # only now, for Lightning puts its own SIGTERM handler in place after on_fit_start
         if self._fresh:
             self._save(trainer, LAST)
 

@@ -31,6 +31,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        self._interrupted = False
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -45,7 +46,9 @@ class StopSignals:
         self._previous = {}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.received == signal.SIGINT:
-            os.write(2, b"\nquit at once, unsaved\n")
-            os._exit(130)
+        if signum == signal.SIGINT:
+            if self._interrupted:
+                os.write(2, b"\nquit at once, unsaved\n")
+                os._exit(130)
+            self._interrupted = True
         self.received = self.received or signum

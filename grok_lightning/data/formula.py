@@ -5,6 +5,7 @@ A formula is never handed to ``eval``. Its names are operands: ``x y z`` or ``x1
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,7 +61,9 @@ class Formula:
         if len(text) > LONGEST_FORMULA:
             raise UserError(f"data.formula has {len(text)} characters; at most {LONGEST_FORMULA} are accepted")
         try:
-            self._root = ast.parse(text.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._root = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise _reject(f"{text!r} cannot be read as an expression") from None
         self.text = text
@@ -151,8 +154,8 @@ class Formula:
                 inner = self._walk(node.operand, algebra, operands_NK)
                 if inner.plain:
                     return _Value(-inner.numbers, inner.defined, plain=True)
-                zero = np.full(len(operands_NK), algebra.literal(0), dtype=np.int64)
-                return self._apply("-", _Value(zero, everywhere), inner, algebra)
+                zero = _Value(np.zeros(len(operands_NK), dtype=np.int64), everywhere)
+                return self._apply("-", zero, inner, algebra)
             case ast.BinOp(op=ast.Pow()):
                 base = self._element(self._walk(node.left, algebra, operands_NK), algebra)
                 exponent = _exponent(node.right)

@@ -8,7 +8,7 @@ from grok_lightning.data.algebra import Column
 from grok_lightning.data.operation import Operation
 from grok_lightning.errors import UserError
 
-_PIECES = re.compile(r"\d+|(?:\([\d ]*\))+|[^\s\d()]")
+_PIECES = re.compile(r"\d+|(?:\([\d ]*\))+|[^\s]")
 
 
 class ElementTokenizer:
@@ -50,7 +50,9 @@ class ElementTokenizer:
             UserError: If the text names no element, the wrong operator or the wrong number of operands.
         """
         example = self.operator.join(self.elements[-self.arity :]) + "="
-        pieces = [piece for piece in _PIECES.findall(text) if piece not in (self.operator, "o", "=")]
+        pieces = _PIECES.findall(text.strip().removesuffix("="))
+        if len(pieces) > 1 and set(pieces[1::2]) <= {self.operator, "o"}:
+            pieces = pieces[::2]  # operands joined by the operator; anything else is bare operands
         numbers = {name: number for number, name in enumerate(self.elements)}
         for piece in pieces:
             if piece not in numbers:

@@ -35,7 +35,7 @@ def assert_same(one, other) -> None:
 
 
 @every_option
-@pytest.mark.parametrize("position", range(LENGTH))
+@pytest.mark.parametrize("position", [0, 2, LENGTH - 1])
 def test_a_later_token_never_changes_earlier_logits(options, position) -> None:
     model, changed = build(**options), tokens()
     changed[:, :, position] = (changed[:, :, position] + 1) % VOCABULARY
@@ -45,7 +45,7 @@ def test_a_later_token_never_changes_earlier_logits(options, position) -> None:
 
 
 @every_option
-@pytest.mark.parametrize("answer_length", range(1, LENGTH + 1))
+@pytest.mark.parametrize("answer_length", [1, 2, LENGTH])
 def test_the_last_logits_are_the_tail_of_all_logits(options, answer_length) -> None:
     model = build(**options)
     assert_same(model(tokens(), answer_length), model(tokens(), LENGTH)[:, :, LENGTH - answer_length :])

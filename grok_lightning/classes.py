@@ -1,0 +1,169 @@
+"""Options that name a class: which classes there are, their own options and defaults."""
+
+import copy
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+from inspect import isabstract
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+
+from grok_lightning.errors import UserError
+
+Nested = dict[str, Any]
+
+
+class ClassOption:
+    """An option that names a class.
+
+    Args:
+        default: Dotted path of the class taken when none is named.
+        base: Dotted path of the class that all of them extend.
+        rooms: Modules in which bare names are looked up, with everything below them.
+        skip: How many leading parameters the program itself supplies.
+        hidden: Further parameters that the program supplies.
+    """
+
+    def __init__(
+        self, default: str, base: str, rooms: tuple[str, ...], skip: int = 0, hidden: frozenset[str] = frozenset()
+    ) -> None:
+        self.default, self.base, self.rooms, self.skip, self.hidden = default, base, rooms, skip, hidden
+
+
+CLASS_OPTIONS = {
+    "data": ClassOption(
+        "grok_lightning.data.ModularArithmeticDataModule",
+        "lightning.pytorch.LightningDataModule",
+        ("grok_lightning.data",),
+        hidden=frozenset({"seeds"}),
+    ),
+    "model.network": ClassOption(
+        "grok_lightning.models.Transformer", "grok_lightning.models.SequenceModel", ("grok_lightning.models",), skip=3
+    ),
+    "model.optimizer": ClassOption(
+        "grok_lightning.optim.AdamW", "torch.optim.Optimizer", ("grok_lightning.optim", "torch.optim"), skip=1
+    ),
+}
+
+
+def class_of(option: str, value: Nested) -> str:
+    """The class that a mapping of options names, or the default one."""
+    return str(value.get("class_path", CLASS_OPTIONS[option].default if option in CLASS_OPTIONS else ""))
+
+
+@cache
+def class_path(option: str, name: str) -> str:
+    """The full dotted path of a class named for an option.
+
+    Raises:
+        UserError: If there is no such class.
+    """
+    base = _imported(CLASS_OPTIONS[option].base)
+    if "." in name:
+        named = _imported(name)
+        if not isinstance(named, type) or not issubclass(named, base):
+            raise UserError(
+                f"{option} names {name!r}, which is no class that can be imported and extends {base.__name__}"
+            )
+        short = _classes(option).get(named.__name__)
+        return short if short is not None and _imported(short) is named else name
+    found = _classes(option)
+    if name not in found:
+        raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
+    return found[name]
+
+
+@cache
+def _classes(option: str) -> dict[str, str]:
+    """The classes that a bare name can mean: name to dotted path."""
+    base = _imported(CLASS_OPTIONS[option].base)
+    found: dict[str, str] = {}
+    for room in CLASS_OPTIONS[option].rooms:
+        package = importlib.import_module(room)
+        modules = [room]
+        if room.startswith("grok_lightning"):
+            modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+        for module in modules:
+            for key, value in vars(importlib.import_module(module)).items():
+                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                    found.setdefault(key, f"{module}.{key}")
+    return found
+
+
+def _imported(path: str) -> Any:
+    """What a dotted path names, or None."""
+    module, _, last = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), last, None)
+    except (ImportError, ValueError, TypeError):
+        return None
+
+
+@cache
+def _class_parser(option: str, name: str) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    kept = CLASS_OPTIONS[option]
+    skip: set[Any] = {kept.skip} if kept.skip else set()
+    parser.add_class_arguments(_imported(name), skip=skip | kept.hidden)
+    return parser
+
+
+def class_defaults(option: str, name: str) -> Nested:
+    """The options of a class with their defaults, those that the program supplies left out."""
+    return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
+
+
+def expected(option: str, whole: Nested, parser: ArgumentParser) -> str:
+    """What an option accepts, in words."""
+    for owner in CLASS_OPTIONS:
+        if option.startswith(f"{owner}."):
+            name = class_of(owner, lookup(whole, owner) or {})
+            parser, option = _class_parser(owner, name), option.removeprefix(f"{owner}.")
+            break
+    for action in parser._actions:
+        if action.dest == option:
+            return _in_words(getattr(action, "_typehint", None) or action.type)
+    return "another kind of value"
+
+
+def _in_words(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin is Union or (inner and origin is not None and origin.__module__ == "types"):
+        return " or ".join(_in_words(kind) for kind in inner)
+    if origin is not None and inner:
+        return f"a list of {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def place_of(nested: Nested, option: str) -> tuple[Nested, str]:
+    """The mapping that holds a dotted option (made where missing), and the option's last name in it."""
+    *parents, last = option.split(".")
+    for parent in parents:
+        nested = nested.setdefault(parent, {})
+    return nested, last
+
+
+def lookup(nested: Nested, option: str) -> Any:
+    """The value of a dotted option, or None."""
+    place: Any = nested
+    for part in option.split("."):
+        place = place.get(part) if isinstance(place, dict) else None
+    return place
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean ...?`` for the nearest known name, or the list of them where none is near."""
+    known = sorted(known)
+    by_last = {key.rsplit(".", 1)[-1]: key for key in known}
+    begun = [key for key in known if key.startswith(name)]
+    near = begun if len(begun) == 1 else get_close_matches(name, known, 1, 0.6)
+    near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
+    if near:
+        return f"; did you mean {prefix}{near[0]}?"
+    return f"; known are {', '.join(known)}" if known and len(known) <= 40 and not prefix else ""

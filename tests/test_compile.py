@@ -1,0 +1,60 @@
+"""The compiled step: the same training, and never an eager one in silence."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from grok_lightning.data import ModularArithmeticDataModule
+from grok_lightning.module import GrokModule
+from grok_lightning.record import read_metrics
+
+# dynamo's and inductor's own imports and traces use what torch itself deprecates
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_compiled_follows_eager_and_resumes_to_the_bit(command: Command) -> None:
+    options = [*TINY, "--experiment", "e", "--model.network.dropout", "0.1", "--model.compile"]
+    for run, more in (("eager", ["--model.compile", "false"]), ("whole", []), ("part", [])):
+        budget = 15 if run == "part" else 40
+        status, _, err = command("fit", *options, "--run", run, "--trainer.max_steps", budget, *more)
+        assert (status, err) == (0, "")
+    status, _, err = command(
+        "fit", "--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", 40
+    )
+    assert (status, err) == (0, "")
+    eager, whole, part = (read_metrics(Path(f"lightning_logs/e/{run}")) for run in ("eager", "whole", "part"))
+    assert whole == part
+    for left, right in zip(eager, whole, strict=True):
+        assert left["val/loss"] == pytest.approx(right["val/loss"], rel=1e-4)
+
+
+def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ModularArithmeticDataModule(modulus=7, batch_size=8)
+    module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
+    monkeypatch.setattr(
+        type(module.network), "forward", lambda self, tokens, length, draw=None: print("a break in the graph")
+    )
+    batch = data.training_batch(0, torch.device("cpu"))
+    with pytest.raises(Exception, match=r"(?i)graph break|unsupported"):
+        module._training_score(batch.tokens_RBT, batch.targets_RBA, None)
+
+
+def test_one_compilation_too_many_is_an_error() -> None:
+    torch._dynamo.reset()
+    data = ModularArithmeticDataModule(modulus=7, batch_size=8)
+    module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
+    batch = data.training_batch(0, torch.device("cpu"))
+    compiled = torch.compile(module._step, fullgraph=True, dynamic=False, backend="eager")
+    tokens, targets = batch.tokens_RBT[:, :1], batch.targets_RBA[:, :1]
+
+    def steps_of_ever_new_sizes() -> None:
+        for rows in range(1, 30):
+            compiled(tokens.expand(-1, rows, -1), targets.expand(-1, rows, -1), None)
+
+    with pytest.raises(Exception, match=r"(?i)recompile|fullgraph"):
+        steps_of_ever_new_sizes()
+    torch._dynamo.reset()

@@ -1,0 +1,44 @@
+"""Every shipped config goes through the real command."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grok_lightning.options import shipped_configs
+
+SHIPPED = shipped_configs()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_fits(command: Callable[..., tuple[int, str, str]], name: str) -> None:
+    short = ["--trainer.max_steps", "3", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    status, _, err = command("fit", "--config", name, *short)
+    assert (status, err) == (0, "")
+    assert Path(f"lightning_logs/{name}/0/result.json").exists()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_says_what_it_is_and_how_to_run_it(name: str) -> None:
+    lines = SHIPPED[name].read_text().splitlines()
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    assert f"grok-lightning fit --config {name}" in header
+    assert len(lines) <= 40
+
+
+def test_configs_are_listed(command: Callable[..., tuple[int, str, str]]) -> None:
+    status, out, _ = command("configs")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(SHIPPED)
+
+
+def test_a_built_package_carries_the_configs(tmp_path: Path) -> None:
+    project = Path(__file__).parents[1]
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*build, str(project)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    listed = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True)
+    for name in SHIPPED:
+        assert f"grok_lightning/configs/{name}.yaml" in listed.stdout
