@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from grok_lightning.data.batches import Batch
 from grok_lightning.errors import UserError
 from grok_lightning.measures.norms import gradient_norm, weight_norms
-from grok_lightning.models import SequenceModel, Transformer
+from grok_lightning.models import Beginnings, SequenceModel, Transformer
 from grok_lightning.models.stacked import Draw
 from grok_lightning.objective import Score, score
 from grok_lightning.optim import AdamW
@@ -79,8 +79,8 @@ class GrokModule(LightningModule):
     def _rate_factor(self, step: int) -> float:
         return min(1.0, step / self.warmup) if self.warmup else 1.0
 
-    def _step(self, tokens_RBT: Tensor, targets_RBA: Tensor, draw: Draw | None) -> Score:
-        return score(self.network(tokens_RBT, self.answer_length, draw), targets_RBA)
+    def _step(self, tokens_RBT: Tensor, targets_RBA: Tensor, beginnings: Beginnings, draw: Draw | None) -> Score:
+        return score(self.network(tokens_RBT, self.answer_length, draw, beginnings), targets_RBA)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one step: the sum over runs of each run's mean over the whole batch.
@@ -88,7 +88,7 @@ class GrokModule(LightningModule):
         Where several processes share a batch, each adds its share, scaled so that their average is the whole.
         """
         draw = Draw(torch.tensor(batch.step, device=self.device), batch.first_row)
-        loss_R = self._training_score(batch.tokens_RBT, batch.targets_RBA, draw).loss
+        loss_R = self._training_score(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), draw).loss
         loss_R = loss_R * (self.trainer.world_size / batch.whole)
         newly = ~loss_R.detach().isfinite() & (self.diverged_at_R < 0)
         self.diverged_at_R = torch.where(newly, batch.step, self.diverged_at_R)
@@ -127,7 +127,7 @@ class GrokModule(LightningModule):
 
     def _add(self, batch: Batch) -> None:
         sums = self._sums[batch.split]
-        new = self._step(batch.tokens_RBT, batch.targets_RBA, None)
+        new = self._step(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), None)
         self._sums[batch.split] = Score(*(old + more for old, more in zip(sums, new, strict=True)))
 
     def _finish(self) -> None:
@@ -142,3 +142,7 @@ class GrokModule(LightningModule):
         for key, value in self.evaluation.items():
             # for user callbacks that monitor a key; the loggers are written by the record, at the right step
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)
+
+
+def _beginnings(batch: Batch) -> Beginnings:
+    return Beginnings(batch.beginnings_PS, batch.beginning_RB)

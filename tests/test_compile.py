@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.module import GrokModule
+from grok_lightning.module import GrokModule, _beginnings
 from grok_lightning.record import read_metrics
 
 # dynamo's and inductor's own imports and traces use what torch itself deprecates
@@ -36,11 +36,11 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     data = ModularArithmeticDataModule(modulus=7, batch_size=8)
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
     monkeypatch.setattr(
-        type(module.network), "forward", lambda self, tokens, length, draw=None: print("a break in the graph")
+        type(module.network), "forward", lambda self, tokens, length, draw, beginnings: print("a break in the graph")
     )
     batch = data.training_batch(0, torch.device("cpu"))
     with pytest.raises(Exception, match=r"(?i)graph break|unsupported"):
-        module._training_score(batch.tokens_RBT, batch.targets_RBA, None)
+        module._training_score(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), None)
 
 
 def test_one_compilation_too_many_is_an_error() -> None:
@@ -49,11 +49,12 @@ def test_one_compilation_too_many_is_an_error() -> None:
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
     batch = data.training_batch(0, torch.device("cpu"))
     compiled = torch.compile(module._step, fullgraph=True, dynamic=False, backend="eager")
+    beginnings = _beginnings(batch)
     tokens, targets = batch.tokens_RBT[:, :1], batch.targets_RBA[:, :1]
 
     def steps_of_ever_new_sizes() -> None:
         for rows in range(1, 30):
-            compiled(tokens.expand(-1, rows, -1), targets.expand(-1, rows, -1), None)
+            compiled(tokens.expand(-1, rows, -1), targets.expand(-1, rows, -1), beginnings, None)
 
     with pytest.raises(Exception, match=r"(?i)recompile|fullgraph"):
         steps_of_ever_new_sizes()

@@ -136,7 +136,8 @@ class TableDataModule(LightningDataModule, ABC):
         table = self._table(device)
         known = rows_RB.clamp(min=0)
         targets = table["targets_NA"][known].masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
-        return Batch(table["tokens_NT"][known], targets, rows_RB, split, **where)
+        tokens, first = table["tokens_NT"][known], table["beginning_N"][known]
+        return Batch(tokens, targets, rows_RB, table["beginnings_PS"], first, split, **where)
 
     def _table(self, device: torch.device) -> dict[str, Tensor]:
         if device not in self._tables:
@@ -145,6 +146,8 @@ class TableDataModule(LightningDataModule, ABC):
             table = {
                 "tokens_NT": torch.from_numpy(np.concatenate([prompts, answers[:, :-1]], axis=1)),
                 "targets_NA": torch.from_numpy(answers),
+                "beginnings_PS": torch.from_numpy(self.tokenizer.beginnings()),
+                "beginning_N": torch.from_numpy(self.operation.operands_NK[:, 0].copy()),
             }
             for split in ("train", "val", "test"):
                 rows = np.full((len(self.splits), max(self.counts(split))), -1, dtype=np.int64)

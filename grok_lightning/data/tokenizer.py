@@ -39,6 +39,12 @@ class ElementTokenizer:
         prompts[:, -1] = len(self.vocabulary) - 1
         return prompts
 
+    def beginnings(self) -> Column:
+        """How prompts begin: the first operand, and the operator token if one follows; shape (P, S), by element."""
+        first = np.zeros((len(self.elements), self.arity), dtype=np.int64)
+        first[:, 0] = np.arange(len(self.elements))
+        return self.prompts(first)[:, : 2 if self._joins else 1]
+
     def answers(self, results_N: Column) -> Column:
         """Token numbers of the answers, shape (N, A = 1), for results of shape (N,)."""
         return results_N[:, None]

@@ -2,12 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from grok_lightning.models.stacked import Draw, StackedLayer
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """Beginnings that many equations of a batch share, such as ``x op``.
+
+    Attributes:
+        tokens_PS: The first S tokens of each of P beginnings, int64.
+        index_RB: Which of them each equation begins with, int64.
+    """
+
+    tokens_PS: Tensor
+    index_RB: Tensor
 
 
 class SequenceModel(nn.Module, ABC):
@@ -17,13 +31,20 @@ class SequenceModel(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, tokens_RBT: Tensor, answer_length: int, draw: Draw | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens_RBT: Tensor,
+        answer_length: int,
+        draw: Draw | None = None,
+        beginnings: Beginnings | None = None,
+    ) -> Tensor:
         """Logits at the last ``answer_length`` positions.
 
         Args:
             tokens_RBT: Input tokens, int64.
             answer_length: A; whatever does not reach these positions need not be computed.
             draw: The randomness of a training forward; None for none.
+            beginnings: What equations of the batch begin with alike; a model may use it, the logits are the same.
 
         Returns:
             logits_RBAV.
@@ -59,4 +80,8 @@ class SequenceModel(nn.Module, ABC):
         finally:
             for handle in handles:
                 handle.remove()
-        return found
+        batch, length = tokens_RBT.shape[1:]
+        return {
+            name: part.unflatten(1, (batch, length)) if part.shape[1] == batch * length != batch else part
+            for name, part in found.items()
+        }

@@ -68,18 +68,24 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, table_RVD: Tensor, tokens_RBT: Tensor) -> Tensor:
-        ctx.save_for_backward(tokens_RBT)
+    def forward(ctx: Any, table_RVD: Tensor, index_RN: Tensor) -> Tensor:
+        ctx.save_for_backward(index_RN)
         ctx.rows = table_RVD.shape[1]
-        runs = torch.arange(table_RVD.shape[0], device=tokens_RBT.device)[:, None, None]
-        return table_RVD[runs, tokens_RBT]
+        runs = torch.arange(table_RVD.shape[0], device=index_RN.device)[:, None]
+        return table_RVD[runs, index_RN]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (tokens_RBT,) = ctx.saved_tensors
-        (gradient,) = gradients
-        chosen = tokens_RBT.flatten(1)[:, None, :] == torch.arange(ctx.rows, device=gradient.device)[:, None]
-        return torch.bmm(chosen.to(gradient.dtype), gradient.flatten(1, 2)), None
+        (index_RN,) = ctx.saved_tensors
+        (gradient_RND,) = gradients
+        chosen_RVN = index_RN[:, None, :] == torch.arange(ctx.rows, device=index_RN.device)[:, None]
+        return torch.bmm(chosen_RVN.to(gradient_RND.dtype), gradient_RND), None
+
+
+def gather(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
+    """Rows of each run's table: (R, N, D)."""
+    rows: Tensor = _Gather.apply(table_RVD, index_RN)
+    return rows
 
 
 class Embedding(StackedLayer):
@@ -93,10 +99,9 @@ class Embedding(StackedLayer):
     def reset(self, seeds: Sequence[int], name: str) -> None:
         _fill(self.weight, self.std, seeds, f"{name}.weight")
 
-    def forward(self, tokens_RBT: Tensor) -> Tensor:
-        """Looks up (R, B, T) tokens: (R, B, T, D)."""
-        vectors: Tensor = _Gather.apply(self.weight, tokens_RBT)
-        return vectors
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Looks up (R, ...) tokens: (R, ..., D)."""
+        return gather(self.weight, tokens.flatten(1)).unflatten(1, tokens.shape[1:])
 
 
 class LayerNorm(StackedLayer):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from grok_lightning.models.stacked import Draw, Dropout, Embedding, LayerNorm, Linear
-from grok_lightning.models.transformer import ACTIVATIONS, Attention
+from grok_lightning.models.transformer import ACTIVATIONS, Attention, Layout
 
 
 def numbers(*shape, seed=0):
@@ -81,7 +81,7 @@ def test_attention_is_torchs_on_every_head(heads, queries) -> None:
     layer, x = filled(Attention(3, 5, 8, heads, bias=True, std=1.0)), numbers(3, 4, 5, 8)
     patterns = []
     layer.pattern.register_forward_hook(lambda module, inputs, output: patterns.append(output))
-    found = layer(x, queries)
+    found = layer(x.flatten(1, 2), Layout(4, 5, None), queries).unflatten(1, (4, queries))
     query, key, value = (
         part(x).unflatten(-1, (heads, -1)).transpose(2, 3) for part in (layer.query, layer.key, layer.value)
     )

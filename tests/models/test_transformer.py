@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.models import Transformer
+from grok_lightning.models import Beginnings, Transformer
 from grok_lightning.models.stacked import Draw
 
 VOCABULARY, LENGTH, SEEDS = 13, 5, [3, 1, 4]
@@ -181,3 +182,28 @@ def test_weights_begin_with_their_stated_spread(scale) -> None:
 def test_numbers_out_of_range_are_refused(options, name) -> None:
     with pytest.raises(UserError, match=rf"^model\.network\.{name} is "):
         build(**options)
+
+
+@pytest.mark.parametrize("formula", ["x + y", "x + y + z", "x"])
+@pytest.mark.parametrize("operator_token", [True, False])
+@pytest.mark.parametrize(("norm", "layers"), [("pre", 2), ("post", 2), ("none", 1)])
+def test_sharing_beginnings_changes_neither_logits_nor_gradients(formula, operator_token, norm, layers) -> None:
+    data = ModularArithmeticDataModule(formula, 7, operator_token=operator_token, batch_size=64, seeds=[0, 1, 2])
+    model = Transformer(data.vocabulary_size, data.length, [0, 1, 2], layers, 16, 2, norm=norm).double()
+    batch = data.training_batch(3, torch.device("cpu"))
+    found = []
+    for beginnings in (None, Beginnings(batch.beginnings_PS, batch.beginning_RB)):
+        logits = model(batch.tokens_RBT, 1, None, beginnings)
+        gradients = torch.autograd.grad(logits.sin().sum(), list(model.parameters()))
+        found.append([logits, *gradients])
+    for alone, shared in zip(*found, strict=True):
+        torch.testing.assert_close(alone, shared, rtol=1e-10, atol=1e-10)
+
+
+def test_beginnings_are_not_shared_where_dropout_makes_equations_differ() -> None:
+    data = ModularArithmeticDataModule(modulus=7, batch_size=64)
+    model = Transformer(data.vocabulary_size, data.length, [0], 2, 16, 2, dropout=0.5)
+    batch = data.training_batch(0, torch.device("cpu"))
+    draw = Draw(torch.tensor(5))
+    shared = model(batch.tokens_RBT, 1, draw, Beginnings(batch.beginnings_PS, batch.beginning_RB))
+    assert torch.equal(shared, model(batch.tokens_RBT, 1, draw))
