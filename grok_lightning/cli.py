@@ -251,6 +251,8 @@ class GrokCLI(LightningCLI):
             raise UserError(f"--trainer.devices is {trainer['devices']!r}; {subcommand} runs on 1 device")
         if type(trainer["max_steps"]) is not int or trainer["max_steps"] < 1:
             raise UserError(f"--trainer.max_steps is {trainer['max_steps']}; it must be at least 1")
+        if self.checkpoint is not None and self.given.get("overwrite") in (True, "true"):
+            raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
         if self.checkpoint is not None:
             changed = differences(self.checkpoint_config, flatten(self.resolved), FREE_ON_RESUME)
             if changed:
@@ -395,7 +397,10 @@ class GrokCLI(LightningCLI):
             for directory in (self.logs, self.checkpoints):
                 if directory.exists():
                     shutil.rmtree(directory)
-                directory.mkdir(parents=True)
+                try:
+                    directory.mkdir(parents=True)
+                except FileExistsError:  # another process took the name a moment ago
+                    raise UserError(f"--run {self.resolved['run']!r} has just been taken; name another") from None
         self._save_config()
 
     def _save_config(self) -> None:

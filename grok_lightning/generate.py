@@ -45,7 +45,7 @@ def answer(
         raise UserError(f"--temperature is {temperature}; it must be at least 0")
     if top_k is not None and not 1 <= top_k <= data.vocabulary_size:
         raise UserError(f"--top-k is {top_k}; it must lie between 1 and {data.vocabulary_size}, the vocabulary's size")
-    tokens = torch.from_numpy(data.tokenizer.prompts(data.tokenizer.read(prompt)))[None]
+    tokens = data.tokens(data.tokenizer.read(prompt))
     answer_tokens: list[int] = []
     for _ in range(wanted):
         logits_V = run.model(tokens, 1)[0, 0, -1].float()

@@ -1,6 +1,7 @@
 """GrokModule: a stack of models, its objective, optimizer and evaluations, as one LightningModule."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -71,6 +72,13 @@ class GrokModule(LightningModule):
         self.evaluation: dict[str, Tensor] = {}
         self._sums: dict[str, Score] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook it is in some 45 times a step, each time through the slow setter of torch's modules
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(self.network.parameters())
         schedule = LambdaLR(optimizer, self._rate_factor)
@@ -91,7 +99,7 @@ class GrokModule(LightningModule):
         loss_R = self._training_score(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), draw).loss
         loss_R = loss_R * (self.trainer.world_size / batch.whole)
         newly = ~loss_R.detach().isfinite() & (self.diverged_at_R < 0)
-        self.diverged_at_R = torch.where(newly, batch.step, self.diverged_at_R)
+        self.diverged_at_R.masked_fill_(newly, batch.step)
         return loss_R.sum()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

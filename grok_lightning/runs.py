@@ -124,9 +124,9 @@ def load_run(path: str | Path) -> Run:
 
     Example:
         >>> run = load_run("checkpoints/addition/0/grok.ckpt")  # doctest: +SKIP
-        >>> batch = torch.tensor([[run.data.tokenizer.prompts(run.operands_NK)[0]]])  # doctest: +SKIP
-        >>> run.model.activations(batch)["layers.0.attention.pattern"].shape  # doctest: +SKIP
-        torch.Size([1, 1, 4, 4, 4])
+        >>> tokens = run.data.tokens(run.operands_NK[:5])  # doctest: +SKIP
+        >>> run.model.activations(tokens)["layers.0.attention.pattern"].shape  # doctest: +SKIP
+        torch.Size([1, 5, 4, 4, 4])
     """
     path = Path(path)
     if path.is_dir():

@@ -14,7 +14,7 @@ torch.set_num_threads(1)  # the models here are so small that a second thread on
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),
-    *("--model.network.layers", "1", "--model.network.width", "16", "--model.network.heads", "2"),
+    *("--model.network.layers", "2", "--model.network.width", "16", "--model.network.heads", "2"),
     *("--trainer.accelerator", "cpu", "--evaluation.every", "10", "--trainer.enable_progress_bar", "false"),
 ]
 

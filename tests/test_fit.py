@@ -155,7 +155,7 @@ def test_read_records_and_load_run(command: Command) -> None:
     assert sorted(table["config.seed_everything"]) == [0, 1]
     assert set(table["steps"]) == {5}
     run = load_run("checkpoints/e/0")
-    tokens = torch.from_numpy(run.data.tokenizer.prompts(run.operands_NK[:6]))[None]
+    tokens = run.data.tokens(run.operands_NK[:6])
     assert run.step == 5
     assert run.model(tokens, 1).shape == (1, 6, 1, 13)
     assert run.model.activations(tokens)["layers.0.attention.pattern"].shape == (1, 6, 2, 4, 4)

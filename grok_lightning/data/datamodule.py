@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from grok_lightning.data.algebra import Algebra, IntegersMod, SymmetricGroup
+from grok_lightning.data.algebra import Algebra, Column, IntegersMod, SymmetricGroup
 from grok_lightning.data.batches import Batch, BatchOrder, Chunk, Chunks, NextBatch, TrainingRequests, share
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.split import Pairing, Split, split_table
@@ -87,6 +87,14 @@ class TableDataModule(LightningDataModule, ABC):
         """A, the number of answer tokens; their logits stand at the last A input positions."""
         return self.tokenizer.answer_length
 
+    def tokens(self, operands_NK: Column) -> Tensor:
+        """Prompts of equations as a model takes them: (R, N, T), the same for every run.
+
+        Args:
+            operands_NK: Element numbers, shape (N, K), such as rows of ``operation.operands_NK``.
+        """
+        return torch.from_numpy(self.tokenizer.prompts(operands_NK)).expand(len(self.seeds), -1, -1)
+
     def counts(self, split: str) -> list[int]:
         """Number of rows of a split (train, val or test) in each run."""
         return [len(getattr(part, split)) for part in self.splits]
@@ -135,7 +143,9 @@ class TableDataModule(LightningDataModule, ABC):
     def _batch(self, rows_RB: Tensor, device: torch.device, split: str, **where: int) -> Batch:
         table = self._table(device)
         known = rows_RB.clamp(min=0)
-        targets = table["targets_NA"][known].masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
+        targets = table["targets_NA"][known]
+        if not where:  # training batches are always full
+            targets = targets.masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
         tokens, first = table["tokens_NT"][known], table["beginning_N"][known]
         return Batch(tokens, targets, rows_RB, table["beginnings_PS"], first, split, **where)
 

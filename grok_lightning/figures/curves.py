@@ -44,14 +44,14 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
 
 
 def _mark(accuracy: Axes, loss: Axes, milestones: Mapping[str, int | None]) -> None:
-    for name, word, side in (("memorize_step", "memorized", "right"), ("grok_step", "grokked", "left")):
+    """Dotted lines through both panels, named above the upper one, a row each so that the names never meet."""
+    for row, (name, word) in enumerate((("memorize_step", "memorized"), ("grok_step", "grokked"))):
         step = milestones.get(name)
-        if step is None or step == 0:
+        if not step:  # never came, or at step 0, which a logarithmic axis does not have
             continue
         for axes in (accuracy, loss):
             axes.axvline(step, color=NOTE, linewidth=1, linestyle=":")
-        text = f"{word}\nstep {step:,}"
         accuracy.annotate(
-            text, (step, 50), xytext=(-6 if side == "right" else 6, 0), textcoords="offset points",
-            ha=side, va="center", fontsize=9, color=NOTE,
+            f"{word} at step {step:,}", (step, 1), xycoords=("data", "axes fraction"), xytext=(2, 4 + 13 * row),
+            textcoords="offset points", ha="right", va="bottom", fontsize=9, color=NOTE,
         )  # fmt: skip

@@ -140,7 +140,7 @@ class Block(nn.Module):
         x = (x if answers is None else layout.own(x)[:, :, -answers:].flatten(1, 2)) + mixed
         x = self.attention_norm(x) if post else x
         added = self.feedforward(self.feedforward_norm(x) if pre else x)
-        if draw is not None:
+        if draw is not None and self.dropout.rate > 0:
             added = self.dropout(added.unflatten(1, (layout.batch, -1)), draw).flatten(1, 2)
         x = x + added
         return self.feedforward_norm(x) if post else x
