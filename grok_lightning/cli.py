@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import LightningDataModule, Trainer
@@ -40,35 +39,10 @@ from grok_lightning.options import (
     plain,
 )
 from grok_lightning.record import config_hash, flatten, run_directories, write_json
-from grok_lightning.runs import check_name, differences, fresh_number, last_checkpoint, link_task
+from grok_lightning.refusals import refuse_at_once, refuse_changes, refuse_spent_budget, refuse_trainer_options
+from grok_lightning.runs import check_name, fresh_number, last_checkpoint, link_task
 
-PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 BUDGET = 100_000
-_IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
-_SCHEDULE = "use evaluation.every and evaluation.per_decade"
-_WHOLE = "evaluation covers whole splits"
-_PER_RUN = "one run's NaN would reach all the others of a stack"
-OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
-    # options of the Trainer that this workbench decides itself: values without effect, and what to do instead
-    "gradient_clip_val": ((None, 0, 0.0), _PER_RUN),
-    "gradient_clip_algorithm": ((None,), _PER_RUN),
-    "accumulate_grad_batches": ((1,), "use data.batch_size"),
-    "max_epochs": ((None, -1), _IN_STEPS),
-    "min_epochs": ((None,), _IN_STEPS),
-    "min_steps": ((None,), _IN_STEPS),
-    "val_check_interval": ((1,), _SCHEDULE),
-    "check_val_every_n_epoch": ((None,), _SCHEDULE),
-    "num_sanity_val_steps": ((-1,), "the evaluation at step 0 takes its place"),
-    "limit_train_batches": ((None, 1.0), "use data.train_fraction"),
-    "limit_val_batches": ((None, 1.0), _WHOLE),
-    "limit_test_batches": ((None, 1.0), _WHOLE),
-    "limit_predict_batches": ((None, 1.0), _WHOLE),
-    "overfit_batches": ((0, 0.0), "use data.train_fraction"),
-    "fast_dev_run": ((False,), "use a small trainer.max_steps"),
-    "reload_dataloaders_every_n_epochs": ((0,), "the data stay on the device"),
-    "enable_checkpointing": ((True,), "use checkpoint.keep"),
-    "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
-}
 TRAINER_DEFAULTS: Nested = {
     "max_steps": BUDGET,
     "max_epochs": -1,
@@ -82,7 +56,6 @@ TRAINER_DEFAULTS: Nested = {
     "logger": True,
     "devices": 1,
 }
-FREE_ON_RESUME = ("trainer", "model.compile", "checkpoint", "overwrite", "split", "output")
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
@@ -161,11 +134,17 @@ class GrokCLI(LightningCLI):
         check_names(merge(_skeleton(base), self.given), known_leaves)
         wanted = complete(merge(base, self.given))
         wanted.pop("ckpt_path", None)
-        self._refuse_at_once(wanted)
+        refuse_at_once(wanted)
         self.config = self._typed(parser, subcommand, wanted)
         self.subcommand_name = subcommand
         self.resolved = self._resolved(self.config[subcommand])
-        self._refuse_contradictions(subcommand)
+        refuse_trainer_options(self.given.get("trainer") or {}, self.resolved["trainer"], subcommand)
+        if self.checkpoint is not None:
+            if self.given.get("overwrite") in (True, "true"):
+                raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
+            refuse_changes(self.checkpoint, self.checkpoint_config, flatten(self.resolved))
+            if subcommand == "fit":
+                refuse_spent_budget(self.checkpoint, self.checkpoint_step, self.resolved["trainer"]["max_steps"])
 
     def _base(self, subcommand: str, configs: list[Path]) -> Nested:
         """What the given options are laid over: the checkpoint's config where there is one, and the run's names."""
@@ -199,14 +178,6 @@ class GrokCLI(LightningCLI):
             raise UserError("--run is not given; several processes need one name to agree on")
         return fresh_number(self.root, experiment)
 
-    def _refuse_at_once(self, wanted: Nested) -> None:
-        """What is wrong whatever its type, in better words than a type's."""
-        seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
-        if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
-            raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
-        if precision is not None and str(precision) not in PRECISIONS:
-            raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
-
     def _typed(self, parser: LightningArgumentParser, subcommand: str, wanted: Nested) -> Namespace:
         try:
             return parser.parse_object({"subcommand": subcommand, subcommand: expand(wanted)})
@@ -237,36 +208,6 @@ class GrokCLI(LightningCLI):
             whole["model"].pop(key, None)
         return whole
 
-    def _refuse_contradictions(self, subcommand: str) -> None:
-        trainer = self.resolved["trainer"]
-        given = self.given.get("trainer") or {}
-        for name, (harmless, reason) in OWNED.items():
-            same = [value for value in harmless if type(value) is type(trainer[name]) and value == trainer[name]]
-            if name in given and not same:
-                raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
-        on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
-        if trainer["precision"] == "16-mixed" and not on_gpu:
-            raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
-        if subcommand != "fit" and trainer["devices"] not in (1, "1"):
-            raise UserError(f"--trainer.devices is {trainer['devices']!r}; {subcommand} runs on 1 device")
-        if type(trainer["max_steps"]) is not int or trainer["max_steps"] < 1:
-            raise UserError(f"--trainer.max_steps is {trainer['max_steps']}; it must be at least 1")
-        if self.checkpoint is not None and self.given.get("overwrite") in (True, "true"):
-            raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
-        if self.checkpoint is not None:
-            changed = differences(self.checkpoint_config, flatten(self.resolved), FREE_ON_RESUME)
-            if changed:
-                key = changed[0]
-                raise UserError(
-                    f"--{key} is {flatten(self.resolved).get(key)!r}, but the checkpoint {str(self.checkpoint)!r} "
-                    f"was trained with {self.checkpoint_config.get(key)!r}; leave the option out or start a fresh run"
-                )
-            if subcommand == "fit" and self.checkpoint_step >= trainer["max_steps"]:
-                raise UserError(
-                    f"--trainer.max_steps is {trainer['max_steps']}, but the checkpoint {str(self.checkpoint)!r} "
-                    f"already stands at step {self.checkpoint_step}; give a larger one to continue"
-                )
-
     # --- building -----------------------------------------------------------------------------------------------------
 
     def _parse_ckpt_path(self) -> None:
@@ -293,9 +234,8 @@ class GrokCLI(LightningCLI):
         trainer = dict(self._get(self.config_init, "trainer"))
         own_loggers = trainer.pop("logger")
         self._try_optimizer()
-        callbacks = self._callbacks() + list(trainer.pop("callbacks") or [])
-        plugins = trainer.pop("plugins") or []
-        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), DurableCheckpointIO()]
+        callbacks = self._callbacks() + _as_list(trainer.pop("callbacks"))
+        plugins = [*_as_list(trainer.pop("plugins")), DurableCheckpointIO()]
         if trainer["default_root_dir"] is None:
             trainer["default_root_dir"] = str(self.root)
         if self.subcommand == "fit":
@@ -325,7 +265,7 @@ class GrokCLI(LightningCLI):
         """TensorBoard in the run's own directory, beside whatever loggers the user brought; none for ``false``."""
         if self.subcommand != "fit" or own is False:
             return False
-        brought = [] if own in (True, None) else own if isinstance(own, list) else [own]
+        brought = [] if own is True else _as_list(own)
         purge = None if self.checkpoint is None else self.checkpoint_step + 1
         return [Events(self.logs, purge), *brought]
 
@@ -386,13 +326,16 @@ class GrokCLI(LightningCLI):
 
     def execute(self) -> None:
         """Runs the subcommand."""
-        super()._run_subcommand(str(self.subcommand))
+        try:
+            super()._run_subcommand(str(self.subcommand))
+        finally:
+            os.environ.pop(RUN_FROM_PARENT, None)
 
     def before_fit(self) -> None:
         """Makes the run's directories: everything has been checked by now."""
         if not self.trainer.is_global_zero:
             return
-        os.environ[RUN_FROM_PARENT] = self.resolved["run"]
+        os.environ[RUN_FROM_PARENT] = self.resolved["run"]  # for the other ranks, which repeat the command line
         if self.checkpoint is None:
             for directory in (self.logs, self.checkpoints):
                 if directory.exists():
@@ -438,6 +381,10 @@ class GrokCLI(LightningCLI):
             metrics = {key: float(value[0]) for key, value in self.model.evaluation.items()}
             found = {"checkpoint": str(self.checkpoint), "step": self.checkpoint_step} | metrics
             write_json(self.logs / f"{self.subcommand}.json", found)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _skeleton(base: Nested) -> Nested:

@@ -1,10 +1,9 @@
 """Where runs are: fresh numbers, the checkpoint to resume, and a run loaded back into Python."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
@@ -147,9 +146,3 @@ def load_run(path: str | Path) -> Run:
     module = built.model
     module.load_state_dict(checkpoint["state_dict"])
     return Run(module.eval(), built.data, int(checkpoint["global_step"]), config)
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
-    """Options that differ between two flat configs, those of the ``free`` groups left out."""
-    keys = [key for key in {**before, **after} if not any(key == name or key.startswith(f"{name}.") for name in free)]
-    return [key for key in keys if cast(object, before.get(key)) != after.get(key)]

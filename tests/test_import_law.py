@@ -16,7 +16,7 @@ FLOORS = (
     ("data", "models", "optim", "objective", "checkpoint", "record"),
     ("measures", "module", "figures"),
     ("callbacks",),
-    ("classes", "options", "runs", "cli"),
+    ("classes", "options", "refusals", "runs", "cli"),
     ("generate", "sweep", "report"),
     ("__main__",),
 )
@@ -29,6 +29,8 @@ SAME_FLOOR = {
     ("cli", "classes"),
     ("cli", "options"),
     ("cli", "runs"),
+    ("cli", "refusals"),
+    ("refusals", "classes"),
 }
 
 

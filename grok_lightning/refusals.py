@@ -1,0 +1,109 @@
+"""What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grok_lightning.classes import Nested
+from grok_lightning.errors import UserError
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+_IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
+_SCHEDULE = "use evaluation.every and evaluation.per_decade"
+_WHOLE = "evaluation covers whole splits"
+_PER_RUN = "one run's NaN would reach all the others of a stack"
+OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
+    # options of the Trainer that this workbench decides itself: values without effect, and what to do instead
+    "gradient_clip_val": ((None, 0, 0.0), _PER_RUN),
+    "gradient_clip_algorithm": ((None,), _PER_RUN),
+    "accumulate_grad_batches": ((1,), "use data.batch_size"),
+    "max_epochs": ((None, -1), _IN_STEPS),
+    "min_epochs": ((None,), _IN_STEPS),
+    "min_steps": ((None,), _IN_STEPS),
+    "val_check_interval": ((1,), _SCHEDULE),
+    "check_val_every_n_epoch": ((None,), _SCHEDULE),
+    "num_sanity_val_steps": ((-1,), "the evaluation at step 0 takes its place"),
+    "limit_train_batches": ((None, 1.0), "use data.train_fraction"),
+    "limit_val_batches": ((None, 1.0), _WHOLE),
+    "limit_test_batches": ((None, 1.0), _WHOLE),
+    "limit_predict_batches": ((None, 1.0), _WHOLE),
+    "overfit_batches": ((0, 0.0), "use data.train_fraction"),
+    "fast_dev_run": ((False,), "use a small trainer.max_steps"),
+    "reload_dataloaders_every_n_epochs": ((0,), "the data stay on the device"),
+    "enable_checkpointing": ((True,), "use checkpoint.keep"),
+    "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
+}
+FREE_ON_RESUME = ("trainer", "model.compile", "checkpoint", "overwrite", "split", "output")
+
+
+def refuse_at_once(wanted: Nested) -> None:
+    """What is wrong whatever its type, in better words than a type's.
+
+    Raises:
+        UserError: If the seed is no integer or the precision unknown.
+    """
+    seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
+    if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
+        raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
+    if precision is not None and str(precision) not in PRECISIONS:
+        raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
+
+
+def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:
+    """Trainer options that are decided here, or cannot be had.
+
+    Args:
+        given: The Trainer's options as the user gave them.
+        resolved: All of them, typed.
+        subcommand: fit, validate, test or predict.
+
+    Raises:
+        UserError: For the first that is refused.
+    """
+    for name, (harmless, reason) in OWNED.items():
+        same = [value for value in harmless if type(value) is type(resolved[name]) and value == resolved[name]]
+        if name in given and not same:
+            raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
+    on_gpu = torch.cuda.is_available() and resolved["accelerator"] in ("auto", "gpu", "cuda")
+    if resolved["precision"] == "16-mixed" and not on_gpu:
+        raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
+    if subcommand != "fit" and resolved["devices"] not in (1, "1"):
+        raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
+    if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
+        raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
+
+
+def refuse_changes(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Options that differ from those a checkpoint was trained with, save the ones that may.
+
+    Args:
+        checkpoint: The file, to be named.
+        before: The checkpoint's config, flat.
+        after: The config asked for, flat.
+
+    Raises:
+        UserError: For the first that differs; both values are named.
+    """
+    for key in {**before, **after}:
+        free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
+        if not free and before.get(key) != after.get(key):
+            raise UserError(
+                f"--{key} is {after.get(key)!r}, but the checkpoint {str(checkpoint)!r} was trained with "
+                f"{before.get(key)!r}; leave the option out or start a fresh run"
+            )
+
+
+def refuse_spent_budget(checkpoint: Path, step: int, budget: int) -> None:
+    """A budget that leaves a checkpoint nothing to do.
+
+    Raises:
+        UserError: If the checkpoint's step is at the budget or beyond.
+    """
+    if step >= budget:
+        raise UserError(
+            f"--trainer.max_steps is {budget}, but the checkpoint {str(checkpoint)!r} "
+            f"already stands at step {step}; give a larger one to continue"
+        )
