@@ -122,11 +122,11 @@ def _written(cli: "GrokCLI") -> str:
 def _summary(cli: "GrokCLI") -> str:
     """What a fit came to, where its figure is, and how to look at it in TensorBoard."""
     found = cli.detection.milestones(0)
-    memorized, grokked, budget = found["memorize_step"], found["grok_step"], cli.trainer.max_steps
+    memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
     if memorized is None and grokked is None:
-        outcome = f"neither memorized nor grokked within {budget:,} steps"
+        outcome = f"neither memorized nor grokked within {steps:,} steps"
     elif grokked is None:
-        outcome = f"memorized at step {memorized:,}, not grokked within {budget:,} steps (censored)"
+        outcome = f"memorized at step {memorized:,}, not grokked within {steps:,} steps (censored)"
     elif memorized is None:
         outcome = f"grokked at step {grokked:,} before training accuracy reached the threshold"
     else:

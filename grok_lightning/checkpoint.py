@@ -47,8 +47,9 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     wanted = "a checkpoint written by grok-lightning is expected"
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"ckpt_path {str(path)!r} cannot be read ({error.strerror}); {wanted}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"ckpt_path {str(path)!r} cannot be read ({reason}); {wanted}") from None
     if not content:
         raise UserError(f"ckpt_path {str(path)!r} is empty; {wanted}")
     if content[-_COMMENT_LENGTH:-64] != _MARK:
@@ -60,8 +61,10 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:
         reason = str(error).splitlines()[0][:100]
         raise UserError(f"ckpt_path {str(path)!r} holds more than plain data and was not run ({reason})") from None
-    if not isinstance(checkpoint, dict) or CONFIG_KEY not in checkpoint:
-        raise UserError(f"ckpt_path {str(path)!r} has no config of a run; {wanted}")
+    config = checkpoint.get(CONFIG_KEY) if isinstance(checkpoint, dict) else None
+    complete = isinstance(config, dict) and {"data", "model", "trainer", "seed_everything"} <= config.keys()
+    if not complete or not {"state_dict", "global_step"} <= checkpoint.keys():
+        raise UserError(f"ckpt_path {str(path)!r} has no config or weights of a run; {wanted}")
     return checkpoint
 
 

@@ -135,6 +135,8 @@ def _in_words(hint: Any) -> str:
         return ", ".join(map(str, inner))
     if origin is Union or (inner and origin is not None and origin.__module__ == "types"):
         return " or ".join(_in_words(kind) for kind in inner)
+    if origin is tuple:
+        return f"a list of {len(inner)} {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
     if origin is not None and inner:
         return f"a list of {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}

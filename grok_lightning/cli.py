@@ -9,11 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.curves_figure import CurvesFigure
@@ -39,7 +39,13 @@ from grok_lightning.options import (
     plain,
 )
 from grok_lightning.record import config_hash, flatten, run_directories, write_json
-from grok_lightning.refusals import refuse_at_once, refuse_changes, refuse_spent_budget, refuse_trainer_options
+from grok_lightning.refusals import (
+    refuse_at_once,
+    refuse_changes,
+    refuse_spent_budget,
+    refuse_trainer_options,
+    refuse_unwritable,
+)
 from grok_lightning.runs import check_name, fresh_number, last_checkpoint, link_task
 
 BUDGET = 100_000
@@ -53,13 +59,14 @@ TRAINER_DEFAULTS: Nested = {
     "enable_checkpointing": True,
     "enable_autolog_hparams": False,
     "use_distributed_sampler": False,
+    "precision": "32-true",
     "logger": True,
     "devices": 1,
 }
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
-    "detect_anomaly", "max_time", "sync_batchnorm", "model_registry",
+    "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
 ))  # fmt: skip
 NOT_RESULTS += ("model.compile", "checkpoint", "experiment", "run", "overwrite", "split", "output")
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
@@ -98,8 +105,8 @@ class GrokCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.add_argument("--experiment", type=str | None, help="Name; default: the config's, else `default`.")
-        parser.add_argument("--run", type=str | None, help="Name; default: a fresh number.")
+        parser.add_argument("--experiment", type=str, help="Name; default: the config's, else `default`.")
+        parser.add_argument("--run", type=str, help="Name; default: a fresh number.")
         for group, owner, skip in (
             ("evaluation", EvaluationSchedule, set()),
             ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
@@ -121,9 +128,10 @@ class GrokCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         subcommand, *rest = args
         of_subcommand = self._subcommand_parsers[subcommand]
-        if any(re.fullmatch(r"-h|--help|--print_config.*|--[\w.]+\.help(=.*)?", argument) for argument in rest):
-            self.config = parser.parse_args(args)
-            return
+        if any(re.fullmatch(r"-h|--help|--[\w.]+\.help(=.*)?", argument) for argument in rest):
+            self._help(parser, args)
+        print_config = "--print_config" in rest
+        rest = [argument for argument in rest if argument != "--print_config"]
         known = {action.dest for action in of_subcommand._actions} - {"config", "help", "print_config"}
         known -= {"model.vocabulary", "model.length", "model.answer_length", "model.seeds"}
         flags = {"overwrite", "model.compile"}
@@ -138,6 +146,9 @@ class GrokCLI(LightningCLI):
         self.config = self._typed(parser, subcommand, wanted)
         self.subcommand_name = subcommand
         self.resolved = self._resolved(self.config[subcommand])
+        if print_config:
+            print(yaml.safe_dump(self.resolved, sort_keys=False), end="")
+            sys.exit(0)
         refuse_trainer_options(self.given.get("trainer") or {}, self.resolved["trainer"], subcommand)
         if self.checkpoint is not None:
             if self.given.get("overwrite") in (True, "true"):
@@ -146,10 +157,21 @@ class GrokCLI(LightningCLI):
             if subcommand == "fit":
                 refuse_spent_budget(self.checkpoint, self.checkpoint_step, self.resolved["trainer"]["max_steps"])
 
+    def _help(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
+        """Prints the help asked for, whatever stands beside it, and ends the program."""
+        place = next(i for i, argument in enumerate(arguments) if re.match(r"-h$|--help$|--[\w.]+\.help", argument))
+        asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
+        try:
+            parser.parse_args([arguments[0], *asked])
+        except (ArgumentError, ValueError) as error:
+            raise UserError(f"{asked[0]}: {' '.join(str(error).split())[:200]}") from None
+        sys.exit(0)
+
     def _base(self, subcommand: str, configs: list[Path]) -> Nested:
         """What the given options are laid over: the checkpoint's config where there is one, and the run's names."""
         trainer = self.given.get("trainer") or {}
         self.root = Path(str(trainer.get("default_root_dir") or "."))
+        refuse_unwritable("trainer.default_root_dir", self.root)
         names = {key: str(self.given[key]) for key in ("experiment", "run") if self.given.get(key) is not None}
         for key, name in names.items():
             check_name(key, name)
@@ -167,6 +189,7 @@ class GrokCLI(LightningCLI):
         self.checkpoint = Path(str(path))
         loaded = load(self.checkpoint)
         self.checkpoint_step = int(loaded["global_step"])
+        self.saved_shapes = {name: tuple(weight.shape) for name, weight in loaded["state_dict"].items()}
         config: Nested = normalize(loaded[CONFIG_KEY])
         self.checkpoint_config = flatten(config)
         if subcommand != "fit":  # a checkpoint is evaluated wherever one likes, on one device
@@ -219,20 +242,33 @@ class GrokCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (UserError, TypeError, ValueError, ArgumentError) as error:
+        except (UserError, TypeError, ValueError, ArgumentError, RuntimeError, MemoryError) as error:
             raise user_error_in(error) or UserError(" ".join(str(error).split())[:300]) from None
 
+    def _prepare_model(self) -> None:
+        """Gives the model the precision that it trains in, and refuses a checkpoint of another model."""
+        if self.resolved["trainer"]["precision"] == "64-true":
+            self.model.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
+        if self.checkpoint is not None:
+            shapes = {name: tuple(weight.shape) for name, weight in self.model.state_dict().items()}
+            if shapes != self.saved_shapes:
+                raise UserError(f"ckpt_path {str(self.checkpoint)!r}: its weights are not those of its config's model")
+
     def _try_optimizer(self) -> None:
-        """Builds the optimizer once before anything is written: what it refuses is refused now."""
+        """Tries the optimizer on a copy before anything is written: what it refuses is refused now."""
+        weights = [weight.detach().clone().requires_grad_() for weight in self.model.network.parameters()]
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
         try:
-            self.model.build_optimizer(list(self.model.network.parameters()))
-        except (ValueError, TypeError) as error:
+            self.model.build_optimizer(weights).step(lambda: torch.zeros(()))
+        except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.logs, self.checkpoints = run_directories(self.root, self.resolved["experiment"], self.resolved["run"])
         trainer = dict(self._get(self.config_init, "trainer"))
         own_loggers = trainer.pop("logger")
+        self._prepare_model()
         self._try_optimizer()
         callbacks = self._callbacks() + _as_list(trainer.pop("callbacks"))
         plugins = [*_as_list(trainer.pop("plugins")), DurableCheckpointIO()]
@@ -242,7 +278,7 @@ class GrokCLI(LightningCLI):
             self._refuse_wrong_directory()
         try:
             return Trainer(**trainer, logger=self._loggers(own_loggers), callbacks=callbacks, plugins=plugins)
-        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:  # whatever a Trainer cannot be built from is an option of the Trainer
             raise UserError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
 
     def _refuse_wrong_directory(self) -> None:
@@ -278,6 +314,9 @@ class GrokCLI(LightningCLI):
         self.detection = GrokDetection([self.logs], schedule, checkpoints, **config)
         if self.subcommand == "predict":
             output = Path(self._get(self.config_init, "output"))
+            refuse_unwritable("output", output.parent)
+            if output.is_dir() or not output.name:
+                raise UserError(f"--output is {str(output)!r}; the path of a CSV file is expected")
             split = self._get(self.config_init, "split")
             self.datamodule.predict_splits = self._predicted_splits(split)
             return [Predictions(output)]

@@ -147,6 +147,10 @@ class GrokModule(LightningModule):
         if "val" in self._sums:
             evaluation |= weight_norms(self.network) | gradient_norm(self.network)
         self.evaluation = {key: value.double().cpu() for key, value in evaluation.items()}
+        if self.trainer.state.fn == "fit":
+            losses = torch.stack([evaluation["train/loss"], evaluation["val/loss"]])
+            newly = ~losses.isfinite().all(0) & (self.diverged_at_R < 0)
+            self.diverged_at_R.masked_fill_(newly, self.trainer.global_step)
         for key, value in self.evaluation.items():
             # for user callbacks that monitor a key; the loggers are written by the record, at the right step
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)

@@ -72,6 +72,7 @@ def given_options(arguments: list[str], flags: Iterable[str]) -> tuple[Nested, l
     for path in configs:
         merge(given, read_config(path))
     for key, value in _classes_first(assignments):
+        key = key.removesuffix(".class_path") if key.removesuffix(".class_path") in CLASS_OPTIONS else key
         if key in CLASS_OPTIONS:
             merge(given, normalize(_nest(key, _class_value(key, value))))
         else:

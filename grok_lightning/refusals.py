@@ -1,5 +1,6 @@
 """What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_test_batches": ((None, 1.0), _WHOLE),
     "limit_predict_batches": ((None, 1.0), _WHOLE),
     "overfit_batches": ((0, 0.0), "use data.train_fraction"),
+    "max_time": ((None,), "a run that a clock ends cannot be repeated; use trainer.max_steps"),
     "fast_dev_run": ((False,), "use a small trainer.max_steps"),
     "reload_dataloaders_every_n_epochs": ((0,), "the data stay on the device"),
     "enable_checkpointing": ((True,), "use checkpoint.keep"),
@@ -74,6 +76,21 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
         raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
     if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
         raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
+
+
+def refuse_unwritable(option: str, directory: Path) -> None:
+    """A directory that is not there and cannot be made, or cannot be written to.
+
+    Raises:
+        UserError: If so.
+    """
+    try:
+        existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        fine = existing.is_dir() and os.access(existing, os.W_OK)
+    except (OSError, ValueError):
+        fine = False
+    if not fine:
+        raise UserError(f"--{option} leads to {str(directory)!r}, where no file can be written; name another place")
 
 
 def refuse_changes(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -17,17 +17,21 @@ from grok_lightning.module import GrokModule
 from grok_lightning.options import expand
 from grok_lightning.record import RESULT, run_directories
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 
 
 def check_name(option: str, name: str) -> str:
     """Refuses names that could leave their directory.
 
     Raises:
-        UserError: If the name has anything but letters, digits and ``. _ = + -``, or begins with none of the first two.
+        UserError: If the name has anything but letters, digits and ``. _ = + -``, begins with none of the first two,
+            or is longer than 100 characters.
     """
     if not _NAME.fullmatch(name):
-        raise UserError(f"--{option} is {name!r}; letters, digits and . _ = + - are accepted, a letter or digit first")
+        shown = name if len(name) <= 100 else f"{name[:20]}... ({len(name)} characters)"
+        raise UserError(
+            f"--{option} is {shown!r}; at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
+        )
     return name
 
 
@@ -131,18 +135,18 @@ def load_run(path: str | Path) -> Run:
     if path.is_dir():
         path = path / GROK if (path / GROK).exists() else path / LAST
     checkpoint = load(path)
-    config = checkpoint[CONFIG_KEY]
+    config, weights = checkpoint[CONFIG_KEY], checkpoint["state_dict"]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--seed_everything", type=int)
     parser.add_subclass_arguments(LightningDataModule, "data")
     parser.add_class_arguments(GrokModule, "model")
     link_task(parser)
-    wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
     try:
+        wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
         built = parser.instantiate_classes(parser.parse_object(wanted))
+        module = built.model.to(next(iter(weights.values())).dtype)
+        module.load_state_dict(weights)
     except Exception as error:
         reason = user_error_in(error) or " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
-    module = built.model
-    module.load_state_dict(checkpoint["state_dict"])
     return Run(module.eval(), built.data, int(checkpoint["global_step"]), config)

@@ -28,7 +28,7 @@ REFUSED = [
     ("--data.formula x+9**9**9", "has the exponent `9 ** 9`"),
     ("--data.formula x+x1+x2+x3+x4+x5+x6+x7+x8+x9", "mixes"),
     ("--data.formula x1+x2+x3+x4+x5+x6+x7+x8+x9", "11^9 = 2,357,947,691 rows, about 298.7 GiB"),
-    ("--data.batch_size 0", "data.batch_size is 0"),
+    ("--data.batch_size 0", "data.batch_size is 0; it must be from 1"),
     ("--data.batch_size half", "expected: an integer or full, paper"),
     ("--data.modulu 5", "did you mean --data.modulus?"),
     ("--data.mod 5", "did you mean --data.modulus?"),
@@ -77,6 +77,16 @@ REFUSED = [
     ("--data PermutationDataModule", "--data.modulus is no option of PermutationDataModule"),
     ("--data.seeds [1]", "no option"),
     ("--model.vocabulary 5", "no option"),
+    ("--data.class_path Foo", "names the class 'Foo'"),
+    ("--data.batch_size 1000000000000", "from 1 to 4,194,304"),
+    ("--model.network.width 100000000", "GiB of weights"),
+    ("--model.network.layers 100000000", "GiB of weights"),
+    ("--model.optimizer SparseAdam", "dense gradients"),
+    ("--model.optimizer.betas [0.9]", "expected: a list of 2 numbers"),
+    ("--trainer.max_time 00:00:00:01", "use trainer.max_steps"),
+    ("--trainer.accelerator tpu", "--trainer"),
+    ("--trainer.default_root_dir /etc/passwd", "--trainer.default_root_dir"),
+    ("--data.help=Foo", "--data.help=Foo"),
 ]
 
 
@@ -106,6 +116,13 @@ def test_other_commands_refuse_too(command: Command, tmp_path: Path, words: str,
     status, out, err = command(*words.split())
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_overlong_name_is_refused(command: Command, tmp_path: Path) -> None:
+    status, _, err = command("fit", *TINY, "--run", "a" * 300)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "at most 100 letters" in err
     assert list(tmp_path.iterdir()) == []
 
 

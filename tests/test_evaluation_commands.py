@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from grok_lightning.checkpoint import CONFIG_KEY, load, save
+
 Command = Callable[..., tuple[int, str, str]]
 CHECKPOINT = "checkpoints/e/a/last.ckpt"
 
@@ -106,6 +108,24 @@ def test_generate_refuses_in_one_line(command: Command, words: tuple[str, ...], 
     status, out, err = command("generate", CHECKPOINT, *words)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+@pytest.mark.parametrize("output", ["/etc/passwd/x.csv", "checkpoints", "."])
+def test_an_output_that_cannot_be_written_is_refused_at_once(command: Command, output: str) -> None:
+    trained(command)
+    status, out, err = command("predict", "--ckpt_path", CHECKPOINT, "--output", output)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "--output" in err
+    assert not Path("lightning_logs/e/a/config-predict.yaml").exists()
+
+
+@pytest.mark.parametrize("change", [{"state_dict": {}}, {CONFIG_KEY: {}}, {CONFIG_KEY: None}])
+def test_a_checkpoint_of_odd_content_is_refused(command: Command, change: dict) -> None:
+    trained(command)
+    save(load(Path(CHECKPOINT)) | change, Path("odd.ckpt"))
+    for words in (["validate", "--ckpt_path", "odd.ckpt"], ["generate", "odd.ckpt", "1+1="]):
+        status, out, err = command(*words)
+        assert (status, out, err.count("\n")) == (2, "", 1), err
 
 
 def test_options_that_contradict_the_checkpoint_are_refused(command: Command) -> None:

@@ -21,7 +21,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.files import TEMPORARY, sweep, write_durably
 
 CONTENT = {
-    CONFIG_KEY: {"data": {"formula": "x + y"}, "seed_everything": 3},
+    CONFIG_KEY: {"data": {"formula": "x + y"}, "model": {}, "trainer": {}, "seed_everything": 3},
     "state_dict": {"weight": torch.arange(24.0).reshape(1, 4, 6), "keys": torch.tensor([2**40])},
     "global_step": 17,
 }
@@ -36,7 +36,9 @@ torch.set_num_threads(1)
 path = Path(sys.argv[1])
 number = 0
 def save_next():
-    save({CONFIG_KEY: {"number": number}, "parts": [torch.full((250_000,), float(number)) for _ in range(2)]}, path)
+    config = {"data": {}, "model": {}, "trainer": {}, "seed_everything": number}
+    parts = [torch.full((250_000,), float(number)) for _ in range(2)]
+    save({CONFIG_KEY: config, "state_dict": {}, "global_step": number, "parts": parts}, path)
 save_next()
 print("READY", flush=True)
 for line in sys.stdin:
@@ -253,7 +255,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
             saver.stdin.flush()
             assert saver.stdout.readline() == "KILLED\n"
             loaded = load(path)
-            number = loaded[CONFIG_KEY]["number"]
+            number = loaded[CONFIG_KEY]["seed_everything"]
             assert all(bool((part == number).all()) for part in loaded["parts"])
             numbers.add(number)
         saver.stdin.close()

@@ -110,6 +110,30 @@ def test_a_diverged_run_says_so(command: Command) -> None:
     assert found["grok_step"] is None
 
 
+def test_a_run_that_diverges_at_its_last_step_says_so(command: Command) -> None:
+    options = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--model.warmup", "0"]
+    assert fit(command, *options, steps=1)[0] == 3
+    assert (result()["status"], result()["steps"]) == ("diverged", 1)
+
+
+def test_print_config_shows_the_resolved_config_and_leaves_nothing(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("fit", "--config", "addition", "--data.modulus", "13", "--print_config")
+    assert ended.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["modulus"] == 13
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["fit", "--help"], ["fit", "--config", "x", "--data.help", "PermutationDataModule"]])
+def test_help_ends_well(command: Command, tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(*words)
+    assert ended.value.code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> None:
     status, _, err = fit(
         command, "--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "theirs",

@@ -58,6 +58,16 @@ def test_budget_raised_twice(full: Command, stops: tuple[int, int]) -> None:
     assert_as_if_never_stopped("part")
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_resumes_to_the_bit(command: Command, precision: str) -> None:
+    options = [*TINY, *DROPOUT, "--trainer.precision", precision]
+    assert command("fit", *options, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
+    assert command("fit", *options, "--run", "part", "--trainer.max_steps", 13)[0] == 0
+    resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", FULL]
+    assert command("fit", *resume)[0] == 0
+    assert_as_if_never_stopped("part")
+
+
 @pytest.mark.parametrize("stops", [(5, 50), (10, 40), (32, 33)])
 @pytest.mark.parametrize("signum", [2, 15])
 def test_signaled_twice(full: Command, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, int], signum: int) -> None:

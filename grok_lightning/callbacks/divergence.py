@@ -21,13 +21,22 @@ class Diverged(Exception):
 
 
 class DivergenceGuard(Callback):
-    """Looks at the losses' finiteness each step on a CPU; every 50 steps on a GPU, which a look would hold up."""
+    """Looks at the losses' finiteness each step on a CPU; on a GPU, which a look would hold up, every 50 steps.
+
+    And at every evaluation, for the last update of a run shows in no training loss.
+    """
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if pl_module.device.type != "cpu" and trainer.global_step % LOOK_EVERY:
-            return
+        if pl_module.device.type == "cpu" or trainer.global_step % LOOK_EVERY == 0:
+            self._look(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._look(pl_module)
+
+    def _look(self, pl_module: LightningModule) -> None:
         diverged = pl_module.diverged_at_R
         assert isinstance(diverged, Tensor)
         if bool((diverged >= 0).all()):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from grok_lightning.callbacks.detection import GrokDetection
 
-FORMAT = "{desc} |{bar:20}| {n_fmt}/{total_fmt} steps  {rate_fmt}  {postfix}"
+FORMAT = "{desc}  |{bar:20}| {n:,}/{total:,}  {rate_noinv_fmt}"
 
 
 class ProgressLine(ProgressBar):
@@ -71,8 +71,7 @@ class ProgressLine(ProgressBar):
         accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
         shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}"
         if self._bar is not None:
-            self._bar.set_description_str(f"{self.name}  {phase:<10}", refresh=False)
-            self._bar.set_postfix_str(shown)
+            self._bar.set_description_str(f"{self.name}  {phase:<10}  {shown}")
         elif self._enabled and trainer.is_global_zero and phase != self._phase:
             print(f"{self.name}  {phase:<10}  step {trainer.global_step:,}/{trainer.max_steps:,}  {shown}", flush=True)
         self._phase = phase

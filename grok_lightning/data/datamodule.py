@@ -18,6 +18,7 @@ from grok_lightning.errors import UserError
 
 CHUNK_ROWS = 2048
 PAPER_BATCH = 512
+LARGEST_BATCH = 2**22
 NOTHING_TO_ANSWER = -100
 
 
@@ -52,8 +53,10 @@ class TableDataModule(LightningDataModule, ABC):
         seeds: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
-        if isinstance(batch_size, int) and batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be at least 1, or full, or paper")
+        if isinstance(batch_size, int) and not 1 <= batch_size <= LARGEST_BATCH:
+            raise UserError(
+                f"data.batch_size is {batch_size}; it must be from 1 to {LARGEST_BATCH:,}, or full, or paper"
+            )
         self.seeds = list(seeds)
         self.operation = Operation(formula, self.algebra())
         self.tokenizer = ElementTokenizer(self.operation, operator_token)

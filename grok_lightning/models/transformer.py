@@ -33,6 +33,7 @@ def relu(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": nn.functional.gelu}
+LARGEST_MODEL_BYTES = 16 * 1024**3
 Norm = Literal["pre", "post", "none"]
 
 
@@ -215,6 +216,12 @@ class Transformer(SequenceModel):
             raise UserError(f"model.network.heads is {heads}, which does not divide model.network.width {width}")
         if not 0 <= dropout < 1:
             raise UserError(f"model.network.dropout is {dropout}; it must be at least 0 and below 1")
+        size = 4 * len(seeds) * (layers * (4 * width**2 + 2 * width * feedforward) + 2 * vocabulary * width)
+        if size > LARGEST_MODEL_BYTES:
+            raise UserError(
+                f"model.network.width is {width} with {layers} layers, about {size / 1024**3:,.0f} GiB of weights; "
+                f"at most {LARGEST_MODEL_BYTES / 1024**3:.0f} GiB are accepted"
+            )
         self.dropout = dropout
         runs, small, inner = len(seeds), init_scale * width**-0.5, init_scale * feedforward**-0.5
         with_norm = norm != "none"
