@@ -89,9 +89,9 @@ def _train_or_evaluate(arguments: list[str]) -> int:
         print(f"grok-lightning: --model.compile: cannot be compiled here ({reason}); leave it out", file=sys.stderr)
         return 1
     except StopRequested as stop:
-        resume = (
-            f"{program()} fit --experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
-        )
+        named = f"--experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
+        named += "" if cli.root == Path() else f" --trainer.default_root_dir {cli.root}"
+        resume = f"{program()} fit {named}"
         print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
         return 128 + stop.signum
     except Diverged as diverged:
