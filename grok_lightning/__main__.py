@@ -92,7 +92,8 @@ def _train_or_evaluate(arguments: list[str]) -> int:
         named = f"--experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
         named += "" if cli.root == Path() else f" --trainer.default_root_dir {cli.root}"
         resume = f"{program()} fit {named}"
-        print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
+        if cli.trainer.is_global_zero:
+            print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
         return 128 + stop.signum
     except Diverged as diverged:
         print(f"grok-lightning: {diverged}; its record is {cli.logs / 'result.json'}", file=sys.stderr)
