@@ -119,6 +119,13 @@ def test_other_commands_refuse_too(command: Command, tmp_path: Path, words: str,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_table_of_permutations_too_large_for_memory_is_refused(command: Command, tmp_path: Path) -> None:
+    status, _, err = command("fit", "--data", "PermutationDataModule", "--data.degree", "7")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "5040^2 = 25,401,600 rows, about 5.9 GiB" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_overlong_name_is_refused(command: Command, tmp_path: Path) -> None:
     status, _, err = command("fit", *TINY, "--run", "a" * 300)
     assert (status, err.count("\n")) == (2, 1)

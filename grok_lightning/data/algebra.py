@@ -30,6 +30,11 @@ class Algebra(ABC):
     def names(self) -> list[str]:
         """How each element is written, in the order of their numbers."""
 
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """About how many int64 columns are alive at once while a formula is evaluated."""
+
     @abstractmethod
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
         """Applies ``+ - * /`` elementwise; the mask (None: everywhere) tells where it is defined.
@@ -79,6 +84,10 @@ class IntegersMod(Algebra):
     @property
     def size(self) -> int:
         return self.modulus
+
+    @property
+    def columns(self) -> int:
+        return 8
 
     @property
     def names(self) -> list[str]:
@@ -143,6 +152,10 @@ class SymmetricGroup(Algebra):
     @property
     def size(self) -> int:
         return factorial(self.degree)
+
+    @property
+    def columns(self) -> int:
+        return 8 + 3 * self.degree  # the images of both factors and of their product
 
     @property
     def names(self) -> list[str]:

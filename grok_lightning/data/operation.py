@@ -30,7 +30,7 @@ class Operation:
         self.algebra = algebra
         arity = self.formula.arity
         rows = algebra.size**arity
-        size = rows * (arity + 8) * 8  # the table, and the columns alive while it is evaluated
+        size = rows * (arity + algebra.columns) * 8  # the table, and the columns alive while it is evaluated
         if size > LARGEST_TABLE_BYTES:
             raise UserError(
                 f"data.formula {formula!r} has {algebra.size}^{arity} = {rows:,} rows, about {size / 1024**3:,.1f} GiB;"
