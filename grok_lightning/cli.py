@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch import Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.curves_figure import CurvesFigure
+from grok_lightning.callbacks.departures import Departures
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.divergence import DivergenceGuard
 from grok_lightning.callbacks.events import Events
@@ -24,6 +26,7 @@ from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import DurableCheckpointIO
+from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.parsing import MEASURED, RUN_FROM_PARENT, ResolvedOptions
 from grok_lightning.record import config_hash, run_directories, write_json
@@ -43,6 +46,23 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
 NOT_RESULTS += ("model.compile", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures")
 
 
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run whose record is written.
+
+    Attributes:
+        config: Its resolved config.
+        hash: Of the options that change results.
+        logs: The directory of its record.
+        checkpoints: The directory of its checkpoints.
+    """
+
+    config: Nested
+    hash: str
+    logs: Path
+    checkpoints: Path
+
+
 class GrokCLI(ResolvedOptions):
     """The subcommands that are Trainer methods: fit, validate, test and predict.
 
@@ -52,6 +72,8 @@ class GrokCLI(ResolvedOptions):
     Raises:
         UserError: If what was asked for cannot be done; nothing has been written then.
     """
+
+    events, close_up = True, False  # a sweep decides otherwise
 
     # --- building -----------------------------------------------------------------------------------------------------
 
@@ -104,12 +126,25 @@ class GrokCLI(ResolvedOptions):
         plugins = [*_as_list(trainer.pop("plugins")), DurableCheckpointIO()]
         if trainer["default_root_dir"] is None:
             trainer["default_root_dir"] = str(self.root)
-        if self.subcommand == "fit":
-            refuse_directories(self.checkpoint, self.resolved, self.overwrite, self.logs, self.checkpoints)
+        self.refuse_places()
         try:
             return Trainer(**trainer, logger=self._loggers(own_loggers), callbacks=callbacks, plugins=plugins)
         except Exception as error:  # whatever a Trainer cannot be built from is an option of the Trainer
             raise UserError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
+
+    def refuse_places(self) -> None:
+        """Refuses directories that are taken, or not there."""
+        if self.subcommand == "fit":
+            refuse_directories(self.checkpoint, self.resolved, self.overwrite, self.logs, self.checkpoints)
+
+    def recorded_runs(self) -> list[RecordedRun]:
+        """The runs of the stack that is trained."""
+        hashed = config_hash(self.resolved, self._defaults(), NOT_RESULTS)
+        return [RecordedRun(self.resolved, hashed, self.logs, self.checkpoints)]
+
+    def stack_checkpoint(self) -> tuple[Path, Nested] | None:
+        """Where the checkpoint of a stack of several runs goes, and the config it holds."""
+        return None
 
     def _loggers(self, own: Any) -> Any:
         """TensorBoard in the run's own directory, beside whatever loggers the user brought; none for ``false``."""
@@ -120,14 +155,8 @@ class GrokCLI(ResolvedOptions):
         return [Events(self.logs, purge), *brought]
 
     def _callbacks(self) -> list[Any]:
-        config = self._get(self.config_init, "evaluation").as_dict()
-        schedule = EvaluationSchedule(config.pop("per_decade"), config.pop("every"))
-        checkpoints = Checkpoints(
-            self.checkpoints, self.resolved, **self._get(self.config_init, "checkpoint").as_dict()
-        )
         measures = Measures(self._get(self.config_init, "measures") if self.subcommand in MEASURED else [])
         measures.check(self.model.network, self.datamodule)
-        self.detection = GrokDetection([self.logs], schedule, checkpoints, **config)
         if self.subcommand == "predict":
             output = Path(self._get(self.config_init, "output"))
             refuse_unwritable("output", output.parent)
@@ -136,31 +165,39 @@ class GrokCLI(ResolvedOptions):
             split = self._get(self.config_init, "split")
             self.datamodule.predict_splits = self._predicted_splits(split)
             return [Predictions(output)]
-        if self.subcommand != "fit":
-            if self.subcommand == "test":
-                self.datamodule.test_dataloader()  # says so at once if there are no test rows
-            return [measures]
-        self.recorder = Recorder(
-            self.detection,
-            [self.resolved],
-            [config_hash(self.resolved, self._defaults(), NOT_RESULTS)],
-            [split.commutative_fraction for split in self.datamodule.splits],
+        if self.subcommand == "fit":
+            return self._fit_callbacks(measures)
+        if self.subcommand == "test":
+            self.datamodule.test_dataloader()  # says so at once if there are no test rows
+        return [measures]
+
+    def _fit_callbacks(self, measures: Measures) -> list[Any]:
+        self.runs = self.recorded_runs()
+        configs, logs = [run.config for run in self.runs], [run.logs for run in self.runs]
+        options = self._get(self.config_init, "evaluation").as_dict()
+        schedule = EvaluationSchedule(options.pop("per_decade"), options.pop("every"))
+        checkpoints = Checkpoints(
+            [run.checkpoints for run in self.runs],
+            configs,
+            self.stack_checkpoint(),
+            **self._get(self.config_init, "checkpoint").as_dict(),
         )
-        name = f"{self.resolved['experiment']}/{self.resolved['run']}"
-        self.figure = CurvesFigure(self.detection, [f"{name}: {title(self.resolved)}"])
+        self.detection = GrokDetection(logs, schedule, checkpoints, **options)
+        fractions = [split.commutative_fraction for split in self.datamodule.splits]
+        self.recorder = Recorder(self.detection, configs, [run.hash for run in self.runs], fractions, self.events)
+        names = [f"{config['experiment']}/{config['run']}" for config in configs]
+        titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
+        self.figure = CurvesFigure(self.detection, titles)
+        figure = self.figure if self.events else None
+        self.departures = Departures(self.detection, self.recorder, figure, checkpoints, self.close_up)
+        # in this order: notice divergence, measure, notice the evaluation, write it down, let runs go, show; last, save
+        before = [DivergenceGuard(), schedule, measures, self.detection, self.recorder, self.departures]
+        return [*before, self.figure, *self.observers(names), checkpoints]
+
+    def observers(self, names: list[str]) -> list[Any]:
+        """The callbacks that show how the fit goes on."""
         wanted = self.resolved["trainer"]["enable_progress_bar"] is not False
-        progress = [ProgressLine(self.detection, name)] if wanted else []
-        # in this order: notice divergence, measure, notice the evaluation, write it down, show it; always last, save
-        return [
-            DivergenceGuard(),
-            schedule,
-            measures,
-            self.detection,
-            self.recorder,
-            self.figure,
-            *progress,
-            checkpoints,
-        ]
+        return [ProgressLine(self.detection, names[0])] if wanted else []
 
     def _predicted_splits(self, split: str) -> list[str]:
         wanted = ["train", "val", "test"] if split == "all" else [split]
@@ -182,24 +219,22 @@ class GrokCLI(ResolvedOptions):
             os.environ.pop(RUN_FROM_PARENT, None)
 
     def before_fit(self) -> None:
-        """Makes the run's directories: everything has been checked by now."""
+        """Makes the runs' directories: everything has been checked by now."""
         if not self.trainer.is_global_zero:
             return
         os.environ[RUN_FROM_PARENT] = self.resolved["run"]  # for the other ranks, which repeat the command line
-        if self.checkpoint is None:
-            for directory in (self.logs, self.checkpoints):
+        for run in self.runs:
+            for directory in (run.logs, run.checkpoints) if self.checkpoint is None else ():
                 if directory.exists():
                     shutil.rmtree(directory)
                 try:
                     directory.mkdir(parents=True)
                 except FileExistsError:  # another process took the name a moment ago
-                    raise UserError(f"--run {self.resolved['run']!r} has just been taken; name another") from None
-        self._save_config()
+                    raise UserError(f"--run {run.config['run']!r} has just been taken; name another") from None
+            _save_config(run.logs / "config.yaml", run.config)
 
     def _save_config(self) -> None:
-        name = "config.yaml" if self.subcommand == "fit" else f"config-{self.subcommand}.yaml"
-        self.logs.mkdir(parents=True, exist_ok=True)
-        (self.logs / name).write_text(yaml.safe_dump(self.resolved, sort_keys=False))
+        _save_config(self.logs / f"config-{self.subcommand}.yaml", self.resolved)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -231,6 +266,11 @@ class GrokCLI(ResolvedOptions):
             metrics = {key: float(value[0]) for key, value in self.model.evaluation.items()}
             found = {"checkpoint": str(self.checkpoint), "step": self.checkpoint_step} | metrics
             write_json(self.logs / f"{self.subcommand}.json", found)
+
+
+def _save_config(path: Path, config: Nested) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -88,7 +88,7 @@ class ResolvedOptions(LightningCLI):
         for group, owner, skip in (
             ("evaluation", EvaluationSchedule, set()),
             ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
-            ("checkpoint", Checkpoints, {"directory", "config"}),
+            ("checkpoint", Checkpoints, {"directories", "configs", "stack"}),
         ):
             parser.add_class_arguments(owner, group, as_group=False, skip=skip)
         if subcommand in MEASURED:

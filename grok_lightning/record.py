@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def run_directories(root: Path, experiment: str, run: str) -> tuple[Path, Path]:
     return root / "lightning_logs" / experiment / run, root / "checkpoints" / experiment / run
 
 
-def append_metrics(directory: Path, row: Row) -> None:
-    """Adds one evaluation to ``metrics.csv`` and forces it to disk; a new key widens the whole table."""
+def append_metrics(directory: Path, row: Row, durably: bool = True) -> None:
+    """Adds one evaluation to ``metrics.csv`` and forces it to disk if asked; a new key widens the whole table."""
     path = directory / METRICS
     text = path.read_text() if path.exists() else ""
     known = text.partition("\n")[0].split(",")
@@ -37,6 +38,13 @@ def append_metrics(directory: Path, row: Row) -> None:
     with path.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow([_cell(row.get(key, math.nan), key) for key in known])
         file.flush()
+        if durably:
+            os.fsync(file.fileno())
+
+
+def flush_metrics(directory: Path) -> None:
+    """Forces ``metrics.csv`` to disk."""
+    with (directory / METRICS).open("a") as file:
         os.fsync(file.fileno())
 
 
@@ -70,7 +78,12 @@ def _cell(value: float, key: str) -> str:
 
 def reaches(accuracy: float, count: int, threshold: float) -> bool:
     """Whether an accuracy over ``count`` equations is at the threshold, compared as whole numbers of right answers."""
-    return not math.isnan(accuracy) and round(accuracy * count) >= Fraction(repr(threshold)) * count
+    return not math.isnan(accuracy) and round(accuracy * count) >= _exactly(threshold) * count
+
+
+@cache
+def _exactly(number: float) -> Fraction:
+    return Fraction(repr(number))
 
 
 def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sustain: int) -> dict[str, int | None]:

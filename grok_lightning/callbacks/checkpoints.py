@@ -19,9 +19,12 @@ GROK = "grok.ckpt"
 class Checkpoints(Checkpoint):
     """Saves at step boundaries, always after the evaluation of that step.
 
+    A stack's own state goes to one ``last.ckpt``; what its runs leave are slices that a single run can go on from.
+
     Args:
-        directory: Where the files go.
-        config: The resolved config, kept in every checkpoint.
+        directories: Where the files of each run go.
+        configs: The resolved config of each run, kept in its checkpoints.
+        stack: Where ``last.ckpt`` of a stack of several runs goes, and the config it holds; None for one run.
         every: ``last.ckpt`` is renewed every that many steps (and at the start, at the end and on a stop).
         steps: Steps at which ``step=N.ckpt`` is saved.
         keep: What is left when the run is over: ``last`` (everything), ``grok`` (not last.ckpt) or ``none``; files of
@@ -33,8 +36,9 @@ class Checkpoints(Checkpoint):
 
     def __init__(
         self,
-        directory: Path,
-        config: dict[str, Any],
+        directories: list[Path],
+        configs: list[dict[str, Any]],
+        stack: tuple[Path, dict[str, Any]] | None = None,
         every: int = 1000,
         steps: list[int] | None = None,
         keep: Literal["none", "grok", "last"] = "last",
@@ -43,11 +47,13 @@ class Checkpoints(Checkpoint):
             raise UserError(f"checkpoint.every is {every}; it must be at least 1")
         if any(step < 1 for step in steps or ()):
             raise UserError(f"checkpoint.steps is {steps}; each must be at least 1")
-        self.directory, self.config = directory, config
+        self.directories, self.configs = directories, configs
+        self.directory, self.config = stack or (directories[0], configs[0])
         self.every, self.steps, self.keep = every, frozenset(steps or ()), keep
         self.signals = StopSignals()
         self._fresh = True
-        self._grokked = False
+        self._grokked: list[int] = []
+        self._gone_at: dict[int, int] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
@@ -65,11 +71,11 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()  # only now, for Lightning puts its own SIGTERM handler in place after on_fit_start
         if self._fresh:
-            self._save(trainer, LAST)
+            self.save_stack(trainer)
 
-    def mark_grokked(self) -> None:
-        """Makes the save at this step's end write ``grok.ckpt`` too."""
-        self._grokked = True
+    def mark_grokked(self, run: int) -> None:
+        """Makes the save at this step's end write a run's ``grok.ckpt`` too."""
+        self._grokked.append(run)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,28 +87,47 @@ class Checkpoints(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._at_boundary(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer, LAST)
-        if trainer.is_global_zero:
-            removed = {"none": (LAST, GROK), "grok": (LAST,), "last": ()}[self.keep]
-            for name in removed:
-                (self.directory / name).unlink(missing_ok=True)
+    def mark_over(self, run: int, step: int) -> None:
+        """Makes later steps save nothing of a run."""
+        self._gone_at[run] = step
+
+    def save_last(self, trainer: Trainer, run: int) -> None:
+        """Saves ``last.ckpt`` of a run that is over, unless it would not be kept."""
+        if run in self._grokked:
+            self._save_grokked(trainer)
+        if self.keep == "last" or len(self.directories) == 1:
+            self._save_run(trainer, run, LAST)
+
+    def tidy(self, run: int) -> None:
+        """Removes what is not to be kept of a run that is over."""
+        for name in {"none": (LAST, GROK), "grok": (LAST,), "last": ()}[self.keep]:
+            (self.directories[run] / name).unlink(missing_ok=True)
+
+    def save_stack(self, trainer: Trainer) -> None:
+        """Renews the ``last.ckpt`` that the fit resumes from."""
+        trainer.save_checkpoint(self.directory / LAST)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.signals.restore()
 
     def _at_boundary(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        if self._grokked:
-            self._grokked = False
-            self._save(trainer, GROK)
+        self._save_grokked(trainer)
         if step in self.steps:
-            self._save(trainer, f"step={step}.ckpt")
+            for run in range(len(self.directories)):
+                if self._gone_at.get(run, step) >= step:
+                    self._save_run(trainer, run, f"step={step}.ckpt")
         signum = self._agreed_signal(trainer)
         if signum or step % self.every == 0:
-            self._save(trainer, LAST)
+            self.save_stack(trainer)
         if signum:
             raise StopRequested(signum, step)
+
+    def _save_grokked(self, trainer: Trainer) -> None:
+        for run in self._grokked:
+            if len(self.directories) == 1 or self.keep != "none":
+                self._save_run(trainer, run, GROK)
+        self._grokked = []
 
     def _agreed_signal(self, trainer: Trainer) -> int:
         if trainer.world_size == 1:
@@ -110,5 +135,7 @@ class Checkpoints(Checkpoint):
         received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(received, reduce_op="max"))
 
-    def _save(self, trainer: Trainer, name: str) -> None:
-        trainer.save_checkpoint(self.directory / name)
+    def _save_run(self, trainer: Trainer, run: int, name: str) -> None:
+        runs = len(self.directories)
+        part = None if runs == 1 else {"chosen": [run], "runs": runs, "config": self.configs[run]}
+        trainer.save_checkpoint(self.directories[run] / name, storage_options=part)

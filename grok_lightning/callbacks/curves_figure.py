@@ -1,4 +1,4 @@
-"""Saves the curves of each run when its fit is over."""
+"""Saves the curves of each run when it is over."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CURVES = "curves.png"
 
 
 class CurvesFigure(Callback):
-    """Draws accuracy and loss of each run into its directory at the end of a fit.
+    """Draws accuracy and loss of each run into its directory when it is over or stopped.
 
     Args:
         detection: Who keeps the evaluations.
@@ -21,20 +21,17 @@ class CurvesFigure(Callback):
     def __init__(self, detection: GrokDetection, titles: list[str]) -> None:
         self.detection, self.titles = detection, titles
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer)
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._draw(trainer)
+        if len(self.titles) == 1 and trainer.is_global_zero:  # what a stopped run has so far
+            self.draw(0)
 
     def paths(self) -> list[Path]:
         """Where the figures are."""
         return [directory / CURVES for directory in self.detection.directories]
 
-    def _draw(self, trainer: Trainer) -> None:
-        if not trainer.is_global_zero:
-            return
-        for run, (path, rows) in enumerate(zip(self.paths(), self.detection.rows, strict=True)):
-            if len(rows) > 1:
-                figure = curves(rows, self.detection.milestones(run), self.titles[run])
-                figure.savefig(path, dpi=150)
+    def draw(self, run: int) -> None:
+        """Draws one run."""
+        rows = self.detection.rows[run]
+        if len(rows) > 1:
+            figure = curves(rows, self.detection.milestones(run), self.titles[run])
+            figure.savefig(self.paths()[run], dpi=150)

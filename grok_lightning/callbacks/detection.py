@@ -1,4 +1,4 @@
-"""Notices when each run of a stack memorizes and groks, and may stop the fit some evaluations later."""
+"""Notices when each run of a stack memorizes and groks, and which runs are still in training."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.callbacks.checkpoints import GROK, Checkpoints
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
-from grok_lightning.record import METRICS, Row, milestones, read_metrics, standing
+from grok_lightning.record import METRICS, Row, milestones, reaches, read_metrics, standing
 
 SUSTAIN = 3
 
 
 class GrokDetection(Callback):
-    """Keeps every run's evaluations and what they say: memorized, grokked, sustained.
+    """Keeps every run's evaluations and what they say: memorized, grokked, sustained, over.
 
     On resume the evaluations are read back from ``metrics.csv``; those beyond the checkpoint's step are dropped, and
     those that only the end of a smaller budget had called for.
@@ -21,13 +21,15 @@ class GrokDetection(Callback):
     Args:
         directories: Each run's directory.
         schedule: When evaluations happen.
-        checkpoints: Told to save ``grok.ckpt`` when the first run of the stack groks.
+        checkpoints: Told to save a run's ``grok.ckpt`` when it groks.
         threshold: The accuracy to reach.
-        stop_after: The fit ends when every run has stood at the threshold for that many evaluations; 0 for never.
+        stop_after: A run is over when it has stood at the threshold for that many evaluations; 0 for never.
 
     Attributes:
-        rows: The evaluations of each run, oldest first.
+        rows: The evaluations of each run, oldest first, up to its end.
         counts: Equations of the train and val splits of each run.
+        over: Whether each run is over; its evaluations are no longer noted then.
+        standing: How many of each run's newest evaluations are at the threshold.
 
     Raises:
         UserError: If a number is out of range.
@@ -49,6 +51,18 @@ class GrokDetection(Callback):
         self.threshold, self.stop_after = threshold, stop_after
         self.rows: list[list[Row]] = [[] for _ in directories]
         self.counts: list[dict[str, int]] = []
+        self.over = [False] * len(directories)
+        self.standing = [0] * len(directories)
+        self._memorized = [False] * len(directories)
+        self._grokked = [False] * len(directories)
+
+    def in_training(self) -> list[int]:
+        """The runs that are not over."""
+        return [run for run, over in enumerate(self.over) if not over]
+
+    def is_done(self, run: int) -> bool:
+        """Whether a run has stood at the threshold for as many evaluations as were asked for."""
+        return 0 < self.stop_after <= self.standing[run]
 
     def milestones(self, run: int) -> dict[str, int | None]:
         """The record's five steps of one run."""
@@ -56,10 +70,7 @@ class GrokDetection(Callback):
 
     def phase(self, run: int) -> str:
         """memorizing, memorized or grokked."""
-        found = self.milestones(run) if self.rows[run] else {}
-        if found.get("grok_step") is not None:
-            return "grokked"
-        return "memorizing" if found.get("memorize_step") is None else "memorized"
+        return "grokked" if self._grokked[run] else "memorized" if self._memorized[run] else "memorizing"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -75,20 +86,34 @@ class GrokDetection(Callback):
                     for row in read_metrics(directory)
                     if row["step"] <= step and self.schedule.is_point(int(row["step"]))
                 ]
-        grokked = any(self.phase(run) == "grokked" for run in range(len(self.rows)))
-        if trainer.is_global_zero and not grokked:
-            (self.checkpoints.directory / GROK).unlink(missing_ok=True)
+            found = self.milestones(run)
+            self._memorized[run] = found["memorize_step"] is not None
+            self._grokked[run] = found["grok_step"] is not None
+            self.standing[run] = standing(self.rows[run], self.counts[run], self.threshold)
+            # in a stack that goes on it had left before the checkpoint was saved: later evaluations are not its own
+            self.over[run] = len(self.rows) > 1 and self.is_done(run)
+            if trainer.is_global_zero and not self._grokked[run]:
+                (self.checkpoints.directories[run] / GROK).unlink(missing_ok=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
             return
-        evaluation = pl_module.evaluation
+        evaluation, diverged_R = pl_module.evaluation, pl_module.diverged_at_R
         assert isinstance(evaluation, dict)
-        before = any(self.phase(run) == "grokked" for run in range(len(self.rows)))
-        for run, rows in enumerate(self.rows):
-            rows.append({"step": trainer.global_step} | {key: float(value[run]) for key, value in evaluation.items()})
-        if not before and any(self.phase(run) == "grokked" for run in range(len(self.rows))):
-            self.checkpoints.mark_grokked()
-        lasting = [standing(rows, counts, self.threshold) for rows, counts in zip(self.rows, self.counts, strict=True)]
-        if self.stop_after and min(lasting) >= self.stop_after:
-            trainer.should_stop = True
+        values = {key: value.tolist() for key, value in evaluation.items()}
+        diverged = diverged_R.tolist()  # type: ignore[operator]
+        for run in self.in_training():
+            if diverged[run] < 0:
+                self._note(run, {"step": trainer.global_step} | {key: value[run] for key, value in values.items()})
+
+    def _note(self, run: int, row: Row) -> None:
+        self.rows[run].append(row)
+        counts = self.counts[run]
+        self._memorized[run] |= reaches(row["train/acc"], counts["train"], self.threshold)
+        if not reaches(row["val/acc"], counts["val"], self.threshold):
+            self.standing[run] = 0
+            return
+        self.standing[run] += 1
+        if not self._grokked[run]:
+            self._grokked[run] = True
+            self.checkpoints.mark_grokked(run)

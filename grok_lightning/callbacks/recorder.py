@@ -1,4 +1,4 @@
-"""Writes the record of each run of a stack: metrics.csv, result.json, and the loggers."""
+"""Writes the record of each run of a stack: metrics.csv, result.json, and TensorBoard events."""
 
 import json
 import platform
@@ -8,25 +8,36 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from grok_lightning.callbacks.detection import GrokDetection
-from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.events import Events
 from grok_lightning.files import sweep
-from grok_lightning.record import METRICS, RESULT, append_metrics, flatten, write_json, write_metrics
+from grok_lightning.record import (
+    METRICS,
+    RESULT,
+    Row,
+    append_metrics,
+    flatten,
+    flush_metrics,
+    write_json,
+    write_metrics,
+)
 
 RECORDED_PACKAGES = ("grok_lightning", "torch", "lightning", "numpy")
 
 
 class Recorder(Callback):
-    """Keeps ``metrics.csv`` up to date at every evaluation and writes ``result.json`` when the run is over.
+    """Keeps ``metrics.csv`` up to date at every evaluation and writes ``result.json`` when a run is over.
+
+    A single run's events go to the Trainer's loggers as they come; those of a stack's runs are written when each is
+    over, because hundreds of open event files would each want a thread.
 
     Args:
         detection: Who keeps the evaluations.
         configs: The resolved config of each run.
         hashes: The hash of each run's config.
         commutative_fractions: What each run's split reached; None where there are no mirrored pairs.
+        events: Whether a stack's runs get TensorBoard events.
     """
 
     def __init__(
@@ -35,9 +46,10 @@ class Recorder(Callback):
         configs: list[dict[str, Any]],
         hashes: list[str],
         commutative_fractions: list[float | None],
+        events: bool = False,
     ) -> None:
         self.detection, self.configs, self.hashes = detection, configs, hashes
-        self.commutative_fractions = commutative_fractions
+        self.commutative_fractions, self.events = commutative_fractions, events
         self._seconds_before = 0.0
         self._compile_seconds = 0.0
         self._started: float | None = None
@@ -55,9 +67,16 @@ class Recorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds_before = float(state_dict["seconds"])
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if len(self.configs) > 1:  # a checkpoint must never be ahead of the evaluations on disk
+            for directory in self.detection.directories:
+                if (directory / METRICS).exists():
+                    flush_metrics(directory)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            for directory, rows in zip(self.detection.directories, self.detection.rows, strict=True):
+            for run in self.detection.in_training():
+                directory, rows = self.detection.directories[run], self.detection.rows[run]
                 directory.mkdir(parents=True, exist_ok=True)
                 sweep(directory)
                 (directory / RESULT).unlink(missing_ok=True)
@@ -79,38 +98,46 @@ class Recorder(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        for directory, rows in zip(self.detection.directories, self.detection.rows, strict=True):
-            directory.mkdir(parents=True, exist_ok=True)
-            append_metrics(directory, rows[-1])
-        if len(self.detection.rows) == 1:
-            metrics = {key: value for key, value in self.detection.rows[0][-1].items() if key != "step"}
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, trainer.global_step)
+        single = len(self.configs) == 1
+        for run in self.detection.in_training():
+            directory, rows = self.detection.directories[run], self.detection.rows[run]
+            if rows and rows[-1]["step"] == trainer.global_step:
+                append_metrics(directory, rows[-1], durably=single)
+                if single:
+                    for logger in trainer.loggers:
+                        logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, pl_module, "finished" if trainer.global_step >= trainer.max_steps else "stopped")
+    def write(self, trainer: Trainer, pl_module: LightningModule, run: int, status: str) -> None:
+        """Writes ``result.json`` of a run that is over, and what TensorBoard shows of it.
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Diverged):
-            self._write(trainer, pl_module, "diverged")
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, status: str) -> None:
-        if not trainer.is_global_zero:
-            return
-        diverged = pl_module.diverged_at_R
-        assert isinstance(diverged, Tensor)
-        for run, directory in enumerate(self.detection.directories):
-            at = int(diverged[run])
-            ended = ("diverged", at) if at >= 0 else (status, trainer.global_step)
-            write_json(directory / RESULT, self._result(trainer, pl_module, run, *ended))
-        if len(self.configs) == 1:
-            self._log_hyperparameters(trainer)
+        Args:
+            trainer: The Trainer.
+            pl_module: The GrokModule.
+            run: Which run of the stack.
+            status: finished or stopped; a run whose loss is no longer finite is diverged whatever is given.
+        """
+        at = int(pl_module.diverged_at_R[run])  # type: ignore[index]
+        ended = ("diverged", at) if at >= 0 else (status, trainer.global_step)
+        directory, rows = self.detection.directories[run], self.detection.rows[run]
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
+        if len(self.configs) > 1 and self.events:
+            for old in directory.glob("events.out.tfevents.*"):
+                old.unlink()
+            loggers = [Events(directory)]
+            for row in rows:
+                loggers[0].log_metrics(_metrics(row), int(row["step"]))
+        for logger in loggers:
+            logger.log_final(self._options(run), _final(rows))
+        if len(self.configs) > 1:
+            for logger in loggers:
+                logger.experiment.close()
+        write_json(directory / RESULT, self._result(trainer, pl_module, run, *ended))
 
     def _result(
         self, trainer: Trainer, pl_module: LightningModule, run: int, status: str, steps: int
     ) -> dict[str, Any]:
         rows = self.detection.rows[run]
-        final = {key: value for key, value in rows[-1].items() if key != "step"} if rows else {}
+        final = _metrics(rows[-1]) if rows else {}
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
         seconds = self.seconds
         return {
@@ -122,6 +149,7 @@ class Recorder(Callback):
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],
+            "stack": len(self.configs),
             "seconds": round(seconds, 3),
             "steps_per_second": round(trainer.global_step / seconds, 3) if seconds > 0 else None,
             "compile_seconds": round(self._compile_seconds, 3),
@@ -132,19 +160,22 @@ class Recorder(Callback):
             "config_hash": self.hashes[run],
         }
 
-    def _log_hyperparameters(self, trainer: Trainer) -> None:
-        """Puts the config and the final metrics on TensorBoard's HPARAMS tab."""
-        chosen = {
+    def _options(self, run: int) -> dict[str, Any]:
+        """The options that TensorBoard's HPARAMS tab shows."""
+        return {
             key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-            for key, value in flatten(self.configs[0]).items()
+            for key, value in flatten(self.configs[run]).items()
             if key.startswith(("data.", "model.", "seed_everything"))
             or key in ("trainer.max_steps", "trainer.precision")
         }
-        rows = self.detection.rows[0]
-        final = {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
-        for logger in trainer.loggers:
-            if isinstance(logger, Events):
-                logger.log_final(chosen, final)
+
+
+def _metrics(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key != "step"}
+
+
+def _final(rows: list[Row]) -> Row:
+    return {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
 
 
 def _device_name(device: torch.device) -> str:

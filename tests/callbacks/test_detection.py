@@ -1,4 +1,4 @@
-"""Detection keeps every run's evaluations, tells the first grok once, and stops only when all runs have stood."""
+"""Detection keeps every run's evaluations up to its end, tells each run's first grok once, and knows who is done."""
 
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,24 @@ COUNTS = {"train": [100, 60], "val": [100, 140]}
 
 def detection(tmp_path: Path, runs: int = 1, **options: Any) -> GrokDetection:
     directories = [tmp_path / str(run) for run in range(runs)]
-    found = GrokDetection(directories, EvaluationSchedule(0, 10), Mock(directory=tmp_path), **options)
+    found = GrokDetection(directories, EvaluationSchedule(0, 10), Mock(directories=directories), **options)
     data = Mock()
     data.counts = lambda split: COUNTS[split][:runs]
     found.setup(Mock(datamodule=data), Mock(), "fit")
     return found
 
 
-def evaluate(found: GrokDetection, step: int, train: list[float], val: list[float], fn: str = "fit") -> Mock:
-    trainer = Mock(global_step=step, state=Mock(fn=fn), should_stop=False)
-    found.on_validation_end(
-        trainer, Mock(evaluation={"train/acc": torch.tensor(train), "val/acc": torch.tensor(val, dtype=torch.float64)})
-    )
-    return trainer
+def evaluate(
+    found: GrokDetection,
+    step: int,
+    train: list[float],
+    val: list[float],
+    fn: str = "fit",
+    diverged: list[int] | None = None,
+) -> None:
+    evaluation = {"train/acc": torch.tensor(train), "val/acc": torch.tensor(val, dtype=torch.float64)}
+    module = Mock(evaluation=evaluation, diverged_at_R=torch.tensor(diverged or [-1] * len(train)))
+    found.on_validation_end(Mock(global_step=step, state=Mock(fn=fn)), module)
 
 
 def resume(found: GrokDetection, step: int) -> None:
@@ -61,25 +66,50 @@ def test_each_run_has_its_own_rows_counts_and_milestones(tmp_path: Path) -> None
     assert [found.milestones(run)["grok_step"] for run in (0, 1)] == [10, None]
 
 
-def test_the_first_grok_of_a_stack_is_marked_once(tmp_path: Path) -> None:
+def test_the_first_grok_of_each_run_is_marked_once(tmp_path: Path) -> None:
     found = detection(tmp_path, runs=2)
-    marked = []
-    for step, val in enumerate([[0.1, 0.1], [0.1, 1.0], [0.1, 0.5], [1.0, 1.0]]):
+    for step, val in enumerate([[0.1, 0.1], [0.1, 1.0], [0.1, 0.5], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]):
         evaluate(found, step, [1.0, 1.0], val)
-        marked.append(found.checkpoints.mark_grokked.call_count)
-    assert marked == [0, 1, 1, 1]
+    assert [call.args for call in found.checkpoints.mark_grokked.call_args_list] == [(1,), (0,)]
 
 
-def test_the_fit_stops_when_every_run_has_stood_for_long_enough(tmp_path: Path) -> None:
+def test_each_run_is_done_when_it_has_stood_for_long_enough(tmp_path: Path) -> None:
     found = detection(tmp_path, runs=2, stop_after=2)
-    accuracies = [[1.0, 0.1], [1.0, 1.0], [0.5, 1.0], [1.0, 1.0], [1.0, 1.0]]
-    stopped = [evaluate(found, step, [1.0, 1.0], val).should_stop for step, val in enumerate(accuracies)]
-    assert stopped == [False, False, False, False, True]
+    done = []
+    for step, val in enumerate([[1.0, 0.1], [1.0, 1.0], [0.5, 1.0], [1.0, 1.0], [1.0, 1.0]]):
+        evaluate(found, step, [1.0, 1.0], val)
+        done.append([found.is_done(0), found.is_done(1)])
+    assert done == [[False, False], [True, False], [False, True], [False, True], [True, True]]
 
 
-def test_without_stop_after_the_whole_budget_is_run(tmp_path: Path) -> None:
+def test_without_stop_after_no_run_is_done(tmp_path: Path) -> None:
     found = detection(tmp_path)
-    assert not any(evaluate(found, step, [1.0], [1.0]).should_stop for step in range(20))
+    for step in range(20):
+        evaluate(found, step, [1.0], [1.0])
+        assert not found.is_done(0)
+
+
+def test_a_run_that_is_over_or_diverged_gets_no_more_rows(tmp_path: Path) -> None:
+    found = detection(tmp_path, runs=2)
+    evaluate(found, 0, [0.1, 0.2], [0.1, 0.2])
+    found.over[0] = True
+    evaluate(found, 10, [0.1, 0.2], [0.1, 0.2])
+    evaluate(found, 20, [0.1, 0.2], [0.1, 0.2], diverged=[-1, 15])
+    assert [[row["step"] for row in rows] for rows in found.rows] == [[0], [0, 10]]
+
+
+def test_a_resumed_stack_knows_who_had_left(tmp_path: Path) -> None:
+    for run, last in enumerate((1.0, 0.5)):
+        accuracies = {0: 0.0, 10: 1.0, 20: last}
+        write_metrics(
+            tmp_path / str(run),
+            [{"step": step, "train/acc": 1.0, "val/acc": acc} for step, acc in accuracies.items()],
+        )
+    found = detection(tmp_path, runs=2, stop_after=2)
+    resume(found, 20)
+    assert found.over == [True, False]
+    resume(found, 10)
+    assert found.over == [False, False]
 
 
 @pytest.mark.parametrize(("stop_after", "needed"), [(0, SUSTAIN), (5, 5)])
@@ -97,7 +127,7 @@ def test_a_grok_is_sustained_after_as_many_evaluations_as_would_stop(
 @pytest.mark.parametrize("fn", ["validate", "test"])
 def test_evaluations_outside_a_fit_are_not_kept(tmp_path: Path, fn: str) -> None:
     found = detection(tmp_path, stop_after=1)
-    assert not evaluate(found, 10, [1.0], [1.0], fn).should_stop
+    evaluate(found, 10, [1.0], [1.0], fn)
     assert found.rows == [[]]
     found.checkpoints.mark_grokked.assert_not_called()
 
@@ -121,14 +151,15 @@ def test_a_fresh_start_reads_no_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("checkpoint_step", "kept"), [(10, False), (20, True)])
 def test_a_grok_after_the_checkpoint_is_forgotten(tmp_path: Path, checkpoint_step: int, kept: bool) -> None:
-    (tmp_path / GROK).touch()
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / GROK).touch()
     accuracies = {0: 0.0, 10: 0.5, 20: 1.0}
     write_metrics(
         tmp_path / "0", [{"step": step, "train/acc": 1.0, "val/acc": acc} for step, acc in accuracies.items()]
     )
     found = detection(tmp_path)
     resume(found, checkpoint_step)
-    assert (tmp_path / GROK).exists() == kept
+    assert (tmp_path / "0" / GROK).exists() == kept
     evaluate(found, 30, [1.0], [1.0])
     assert found.checkpoints.mark_grokked.called != kept
 
