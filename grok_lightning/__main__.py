@@ -20,6 +20,7 @@ commands:
   test       on its test rows:       grok-lightning test --ckpt_path FILE
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
+  sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   configs    list the shipped configs
 
 grok-lightning COMMAND --help tells the options of a command."""
@@ -67,9 +68,13 @@ def _dispatch(arguments: list[str]) -> int:
         from grok_lightning.generate import generate_command
 
         return generate_command(arguments[1:])
+    if command == "sweep":
+        from grok_lightning.sweep.command import sweep_command
+
+        return sweep_command(arguments[1:])
     from grok_lightning.classes import suggestion
 
-    known = [*TRAINER_COMMANDS, "generate", "configs"]
+    known = [*TRAINER_COMMANDS, "generate", "sweep", "configs"]
     raise UserError(f"there is no command {command!r}{suggestion(command, known)}")
 
 

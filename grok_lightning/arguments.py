@@ -37,7 +37,7 @@ def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | No
         name = {"-c": "--config"}.get(name, name)
         if not name.startswith("--") or name == "--":
             raise UserError(f"unexpected argument {argument!r}; options are written --name value")
-        key = name[2:].replace("-", "_").replace(".init_args", "")
+        key = option_name(name[2:])
         follows = arguments[place + 1] if place + 1 < len(arguments) else "--"
         if not equals and not follows.startswith("--"):
             value = arguments[next(rest)]
@@ -57,17 +57,23 @@ def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | No
     for path in configs:
         merge(given, read_config(path))
     for key, value in _classes_first(assignments):
-        key = key.removesuffix(".class_path") if key.removesuffix(".class_path") in CLASS_OPTIONS else key
         changed = next((name for name in LIST_OPTIONS if key == f"{name}+" or key.startswith(f"{name}.")), None)
         if changed is not None and lists is None:
             continue
         if changed is not None and lookup(given, changed) is None and lookup(lists or {}, changed):
-            merge(given, _nest(changed, lookup(lists or {}, changed)))
+            merge(given, nest(changed, lookup(lists or {}, changed)))
         if key in CLASS_OPTIONS or key in LIST_OPTIONS:
-            merge(given, normalize(_nest(key, _class_value(key, value))))
+            merge(given, normalize(nest(key, _class_value(key, value))))
         else:
-            _assign(given, key, value)
+            assign(given, key, value)
     return normalize(given), configs
+
+
+def option_name(written: str) -> str:
+    """The dotted option that was written with dashes, ``init_args`` or a class's ``class_path``."""
+    name = written.replace("-", "_").replace(".init_args", "")
+    owner = name.removesuffix(".class_path")
+    return owner if owner in CLASS_OPTIONS else name
 
 
 def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -95,14 +101,15 @@ def _class_value(key: str, value: str) -> Any:
         raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options or a list") from None
 
 
-def _nest(key: str, value: Any) -> Nested:
+def nest(key: str, value: Any) -> Nested:
+    """``{"a": {"b": value}}`` for the option ``a.b``."""
     for part in reversed(key.split(".")):
         value = {part: value}
     nested: Nested = value
     return nested
 
 
-def _assign(nested: Nested, key: str, value: Any) -> None:
+def assign(nested: Nested, key: str, value: Any) -> None:
     """Sets one dotted option; below a class that was named (or last added to a list), one of its init_args."""
     *parents, last = key.removesuffix("+").split(".")
     place: Any = nested
@@ -146,18 +153,26 @@ def read_config(path: Path) -> Nested:
         raise UserError(f"--config {str(path)!r} cannot be read as YAML: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
-    return normalize(_undotted(content, path))
+    return normalize(undotted(content, f"--config {str(path)!r}"))
 
 
-def _undotted(content: Nested, path: Path) -> Nested:
-    """``a.b: 1`` as ``a: {b: 1}``, as on the command line."""
+def undotted(content: Nested, where: str) -> Nested:
+    """``a.b: 1`` as ``a: {b: 1}``, as on the command line.
+
+    Args:
+        content: Options, dotted, nested or both.
+        where: What holds them, in the words of an error.
+
+    Raises:
+        UserError: If the name of an option is no text.
+    """
     nested: Nested = {}
     for key, value in content.items():
         if not isinstance(key, str):
-            raise UserError(f"--config {str(path)!r} has {key!r} where the name of an option is expected")
+            raise UserError(f"{where} has {key!r} where the name of an option is expected")
         own = key in ("init_args", "dict_kwargs")
-        inner = _undotted(value, path) if isinstance(value, dict) and not own else value
-        merge(nested, _nest(key, inner))
+        inner = undotted(value, where) if isinstance(value, dict) and not own else value
+        merge(nested, nest(key, inner))
     return nested
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written durably, read only when whole, and never as a program.
+"""Checkpoints: written durably, read only when whole, and never as a program; cut down to some runs of a stack.
 
 A checkpoint is an ordinary ``torch.save`` file (a zip archive) whose archive comment carries the SHA-256 of every byte
 before it; ``torch.load`` reads it as it is. Torch alone would load a file with a flipped bit.
@@ -6,16 +6,21 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
 
 CONFIG_KEY = "grok_lightning_config"
+FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+_STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
+_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY)
 _MARK = b"grok_lightning sha256 "
 _COMMENT_LENGTH = len(_MARK) + 64
 
@@ -68,11 +73,70 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
+def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of some runs of a stack, from which they go on as they would have gone on in the stack.
+
+    Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
+    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save two
+    lists with a number for each run: the norms that are kept, and the steps at which losses stopped being finite.
+
+    Args:
+        checkpoint: That of the stack; it stays as it is.
+        chosen: Which of its runs, in the order that they are to have.
+        runs: R, the runs of the stack.
+        config: What the new checkpoint holds under ``CONFIG_KEY``.
+
+    Returns:
+        A new dictionary. Where not all runs are chosen as they are, its tensors are copies of no more than the chosen
+        ones' numbers; all else is the stack's own.
+
+    Raises:
+        ValueError: If no run is chosen, or one that is not there.
+        UserError: If a tensor has dimensions, but not R for the first: an optimizer's whose runs are not apart.
+    """
+    if not chosen or not set(chosen) <= set(range(runs)):
+        raise ValueError(f"of a stack of {runs} runs {list(chosen)} were chosen")
+    sliced = checkpoint | {CONFIG_KEY: config}
+    if list(chosen) == list(range(runs)):
+        return sliced
+    for key in sliced.keys() & set(_STATES):
+        sliced[key] = _of_runs(checkpoint[key], chosen, runs, key)
+    for key in _LISTS:
+        if checkpoint.get(key):  # an empty one says that there are none
+            sliced[key] = [checkpoint[key][run] for run in chosen]
+    return sliced
+
+
+def _of_runs(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
+    """``slice_runs`` for one tensor, or for all within nested mappings and lists."""
+    if isinstance(state, dict):
+        return {key: _of_runs(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
+    if isinstance(state, list):
+        return [_of_runs(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
+    if not isinstance(state, Tensor):
+        return state
+    if not state.dim():
+        return state.clone()
+    if len(state) != runs:
+        raise UserError(
+            f"{name} has the shape {tuple(state.shape)}, which does not lead with the {runs} runs of the stack, so "
+            "that no run can be taken out of it; train with such a model.optimizer or filter in stacks of one"
+        )
+    return torch.cat([state[run : run + 1] for run in chosen])  # copies, and without sending indices to a GPU
+
+
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to our ``save`` and ``load``."""
+    """Lightning's way to our ``save``, ``load`` and ``slice_runs``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        save(checkpoint, Path(path))
+        """Saves a checkpoint, or the chosen runs of it.
+
+        Args:
+            checkpoint: The Trainer's.
+            path: The file.
+            storage_options: None, or the other arguments of ``slice_runs`` by name.
+        """
+        save(checkpoint if storage_options is None else slice_runs(checkpoint, **storage_options), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), map_location or "cpu")

@@ -129,6 +129,12 @@ def class_defaults(option: str, name: str) -> Nested:
     return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
 
 
+def class_hints(option: str, name: str) -> dict[str, Any]:
+    """The types of a class's options, by name."""
+    actions = _class_parser(option, name)._actions
+    return {action.dest: getattr(action, "_typehint", None) or action.type for action in actions}
+
+
 def item_mistake(option: str, items: list[Nested]) -> str | None:
     """What is wrong with the first option of a listed class whose value has the wrong type, in words."""
     for item in items:

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from grok_lightning.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
 from grok_lightning.data.batches import Batch
 from grok_lightning.errors import UserError
 from grok_lightning.measures.norms import gradient_norm, weight_norm, weight_norms
@@ -24,7 +25,6 @@ from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.randomness import derive_keys, gaussian
 
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
-FILTERS_KEY, KEPT_NORMS_KEY = "gradient_filters", "kept_norms"
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
 
@@ -211,10 +211,12 @@ class GrokModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEPT_NORMS_KEY] = self.kept_norms
+        checkpoint[DIVERGED_KEY] = self.diverged_at_R.tolist()
         checkpoint[FILTERS_KEY] = [gradient_filter.state_dict() for gradient_filter in self.filters]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
+        self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
         for gradient_filter, state in zip(self.filters, checkpoint.get(FILTERS_KEY, []), strict=True):
             gradient_filter.load_state_dict(state)
 

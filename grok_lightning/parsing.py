@@ -49,6 +49,7 @@ TRAINER_DEFAULTS: Nested = {
     "devices": 1,
 }
 MEASURED = ("fit", "validate")
+FLAGS = {"overwrite", "model.compile"}
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
 
 
@@ -113,22 +114,10 @@ class ResolvedOptions(LightningCLI):
             self._help(parser, args)
         print_config = "--print_config" in rest
         rest = [argument for argument in rest if argument != "--print_config"]
-        known = {action.dest for action in of_subcommand._actions} - {"config", "help", "print_config"}
-        known -= {f"model.{name}" for name in LINKED}
-        flags = {"overwrite", "model.compile"}
-        self.given, configs = given_options(rest, flags)  # enough to find the checkpoint
-        known_leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
-        known_leaves |= {name for name in known if f"{name}.help" in known} | {n for n in known if n.endswith(".help")}
+        self.given, configs = given_options(rest, FLAGS)  # enough to find the checkpoint
         base = self._base(subcommand, configs)
-        self.given, _ = given_options(rest, flags, {**base})
-        check_names(merge(_skeleton(base), self.given), known_leaves)
-        refuse_null(self.given, merge(_skeleton(base), self.given), of_subcommand)
-        wanted = complete(merge(base, self.given))
-        wanted = {key: value for key, value in wanted.items() if key != "ckpt_path" and self._is_known(subcommand, key)}
-        refuse_at_once(wanted)
-        self.config = self._typed(parser, subcommand, wanted)
-        self.subcommand_name = subcommand
-        self.resolved = self._resolved(self.config[subcommand])
+        self.given, _ = given_options(rest, FLAGS, {**base})
+        self._type(subcommand, base)
         self.overwrite = self.resolved.pop("overwrite", False)  # a permission for once, no part of the record
         if print_config:
             print(yaml.safe_dump(self.resolved, sort_keys=False), end="")
@@ -141,6 +130,22 @@ class ResolvedOptions(LightningCLI):
             if subcommand == "fit":
                 refuse_changed_schedule(self.checkpoint, self.checkpoint_config, flatten(self.resolved))
                 refuse_spent_budget(self.checkpoint, self.checkpoint_step, self.resolved["trainer"]["max_steps"])
+
+    def _type(self, subcommand: str, base: Nested) -> None:
+        """Lays the given options over others, checks names, nulls and types, and keeps all of them, resolved."""
+        of_subcommand = self._subcommand_parsers[subcommand]
+        known = {action.dest for action in of_subcommand._actions} - {"config", "help", "print_config"}
+        known -= {f"model.{name}" for name in LINKED}
+        known_leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
+        known_leaves |= {name for name in known if f"{name}.help" in known} | {n for n in known if n.endswith(".help")}
+        check_names(merge(_skeleton(base), self.given), known_leaves)
+        refuse_null(self.given, merge(_skeleton(base), self.given), of_subcommand)
+        wanted = complete(merge(base, self.given))
+        wanted = {key: value for key, value in wanted.items() if key != "ckpt_path" and self._is_known(subcommand, key)}
+        refuse_at_once(wanted)
+        self.config = self._typed(self.parser, subcommand, wanted)
+        self.subcommand_name = subcommand
+        self.resolved = self._resolved(self.config[subcommand])
 
     def _is_known(self, subcommand: str, key: str) -> bool:
         """Whether a subcommand takes an option that a checkpoint's config may hold for another."""
@@ -229,6 +234,47 @@ class ResolvedOptions(LightningCLI):
             place, last = place_of(defaults, option)
             place[last]["class_path"] = CLASS_OPTIONS[option].default
         return defaults
+
+
+class Resolver(ResolvedOptions):
+    """Resolves the options of many fits with one parser; nothing is built."""
+
+    def __init__(self) -> None:
+        super().__init__(["fit"])
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = Namespace(subcommand="fit")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: there is no checkpoint."""
+
+    def _set_seed(self) -> None:
+        """Nothing: nothing is run."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing: that is for those who train."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing."""
+
+    def resolve(self, given: Nested) -> tuple[Nested, Nested]:
+        """The options of one fit.
+
+        Args:
+            given: Those that were given, in the short form.
+
+        Returns:
+            All of them, typed; and what they would be had only the classes been named. ``experiment`` and ``run`` are
+            None unless given.
+
+        Raises:
+            UserError: If one does not exist or has the wrong type, or may not be chosen.
+        """
+        self.given = given
+        self._type("fit", {})
+        self.resolved.pop("overwrite", None)
+        refuse_trainer_options(given.get("trainer") or {}, self.resolved["trainer"], "fit")
+        return self.resolved, self._defaults()
 
 
 def _skeleton(base: Nested) -> Nested:

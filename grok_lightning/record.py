@@ -130,13 +130,22 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored:
         defaults: What the same options would be had nobody given them, nested alike.
         ignored: Dotted options, or whole groups of them, that cannot change a result.
     """
+    return hash_of(counted_options(config, defaults, ignored))
+
+
+def counted_options(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored: Iterable[str]) -> dict[str, Any]:
+    """The options, dotted, that ``config_hash`` counts."""
     ignored = tuple(ignored)
     base = flatten(defaults)
-    counted = {
+    return {
         key: value
         for key, value in flatten(config).items()
         if base.get(key, _MISSING) != value and not any(key == name or key.startswith(f"{name}.") for name in ignored)
     }
+
+
+def hash_of(counted: Mapping[str, Any]) -> str:
+    """The hash of options that were found to count."""
     return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

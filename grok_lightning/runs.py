@@ -81,10 +81,15 @@ def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def link_task(parser: ArgumentParser) -> None:
-    """Tells the model what the data look like, and the data the run's seed."""
+def link_model(parser: ArgumentParser) -> None:
+    """Tells the model what the data look like."""
     for model, data in LINKED.items():
         parser.link_arguments(f"data.{data}", f"model.{model}", apply_on="instantiate")
+
+
+def link_task(parser: ArgumentParser) -> None:
+    """Tells the model what the data look like, and the data the run's seed."""
+    link_model(parser)
     parser.link_arguments("seed_everything", "data.init_args.seeds", compute_fn=lambda seed: [seed])
 
 

@@ -13,7 +13,7 @@ PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
     ("__init__", "errors", "randomness", "files"),
-    ("data", "models", "optim", "objective", "checkpoint", "record"),
+    ("data", "models", "optim", "objective", "checkpoint", "record", "index"),
     ("measures", "module", "figures"),
     ("callbacks",),
     ("classes", "options", "refusals", "runs", "wording", "arguments", "parsing", "cli"),
@@ -22,6 +22,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SAME_FLOOR = {
+    ("index", "record"),
     ("module", "measures"),
     ("options", "classes"),
     ("runs", "classes"),

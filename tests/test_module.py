@@ -30,6 +30,15 @@ HYPERPARAMETERS = {
         "train_fraction": [0.3, 0.6, 0.5],
         "split_seed": [5, 5, 6],
     },
+    "own formulas": {"formula": ["x / y", "x + y", "x * y"]},
+    "own formulas, beginnings shared": {"formula": ["x / y", "x + y", "x * y"], "network": NETWORK | {"dropout": 0.0}},
+    "own formulas and wrong answers": {"formula": ["x - y", "x / y", "x - y"], "answer_noise": 0.3},
+    "own formulas in characters": {"formula": ["x / y", "x + y", "x - y"], "tokenizer": "characters"},
+    "own shares": {
+        "formula": ["x + y", "x * y", "x / y"],
+        "val_fraction": [0.3, 0.5, 0.4],
+        "commutative_fraction": [0.0, 0.5, 0.2],
+    },
 }
 
 

@@ -117,6 +117,13 @@ def test_the_order_of_a_class_and_its_options_does_not_matter() -> None:
     ] * len(found)
 
 
+@pytest.mark.parametrize("named", ["--model.optimizer", "--model.optimizer.class_path", "--model.optimizer.class-path"])
+def test_a_class_is_named_by_its_class_path_too_in_either_order(named: str) -> None:
+    expected = {"model": {"optimizer": {"class_path": "grok_lightning.optim.Muon", "lr": "3"}}}
+    assert given(named, "Muon", "--model.optimizer.lr", "3") == expected
+    assert given("--model.optimizer.lr", "3", named, "Muon") == expected
+
+
 def test_an_option_of_any_named_class_goes_to_that_class_in_either_order() -> None:
     named, option = "--trainer.logger=A", "--trainer.logger.x=1"
     expected = {"trainer": {"logger": {"class_path": "A", "init_args": {"x": "1"}}}}

@@ -60,6 +60,7 @@ class Departures(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.closing_up:
+            self.checkpoints.save_stack(trainer)
             return
         for run in self.detection.in_training():
             self._leave(trainer, pl_module, run, _status(trainer))

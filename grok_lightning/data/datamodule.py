@@ -15,6 +15,7 @@ from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule, one_for_each
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.data.split import Pairing, Split, split_table
+from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, union
 from grok_lightning.data.tokenizer import ElementTokenizer, Rows, Tokenizer
 from grok_lightning.errors import UserError
 
@@ -29,17 +30,20 @@ class TableDataModule(SequenceDataModule):
     """The tokenized splits of an operation's table, for a stack of runs.
 
     Args:
-        formula: The operation, over operands ``x y z`` or ``x1 x2 ...``.
+        formula: The operation, over operands ``x y z`` or ``x1 x2 ...``; one, or one for each run, whose tables then
+            may have different rows, but not different lengths of prompts or answers.
         operands: Number of operands; default: those that the formula uses. It may leave some unused.
         rows: Size of a random sample of distinct rows that stands for the table; default: the whole table.
         rows_seed: Seed of that sample, the same for all runs.
         train_fraction: Share of the table (with pairing half: of that half) that trains, floored to whole rows; one
             number, or one for each run.
         train_rows: Number of rows that train, in place of train_fraction; one number, or one for each run.
-        val_fraction: Share that validates; default: all the rest. What remains is test.
+        val_fraction: Share that validates; default: all the rest. What remains is test. One number, or one for each
+            run.
         split_seed: Seed of the split; default: the run's seed. One number, or one for each run.
         pairing: How mirrored pairs (x, y), (y, x) are dealt: free, together (both on one side), half (only x >= y).
-        commutative_fraction: Wanted share of training rows whose mirror is in validation.
+        commutative_fraction: Wanted share of training rows whose mirror is in validation; one number, or one for each
+            run.
         answer_noise: How many training rows are answered at random: a count, or a fraction of them below 1, floored.
             Training accuracy is then that on the answers as shown.
         answer_noise_kind: ``copied`` takes answers of random rows of the table, ``uniform`` any answer that occurs.
@@ -50,8 +54,12 @@ class TableDataModule(SequenceDataModule):
         seeds: One seed for each run of the stack.
 
     Attributes:
-        operation: The table, with the true answers.
-        answers_XN: The answers that are shown: X is 1, or R with noise, where each run's differ.
+        operations: The table of each run, with the true answers; a single one where all runs have the same formula.
+        operation: The first of them.
+        operands_NK: The operands of the stack's rows, which splits and batches number: those of the one table, or all
+            that any of several has.
+        answers_XN: The answers that are shown, of the stack's rows: X is 1, or R with noise or several tables, where
+            each run's differ. On a row that its table lacks, a run has some answer that nothing asks for.
 
     Raises:
         UserError: If an option is out of range or contradicts another.
@@ -59,16 +67,16 @@ class TableDataModule(SequenceDataModule):
 
     def __init__(
         self,
-        formula: str = "x + y",
+        formula: str | list[str] = "x + y",
         operands: int | None = None,
         rows: int | None = None,
         rows_seed: int = 0,
         train_fraction: float | list[float] = DEFAULT_TRAIN_FRACTION,
         train_rows: int | list[int] | None = None,
-        val_fraction: float | None = None,
+        val_fraction: float | list[float] | None = None,
         split_seed: int | list[int] | None = None,
         pairing: Pairing = "free",
-        commutative_fraction: float | None = None,
+        commutative_fraction: float | list[float] | None = None,
         answer_noise: int | float = 0,
         answer_noise_kind: NoiseKind = "copied",
         batch_size: int | Literal["full", "paper"] = 512,
@@ -82,24 +90,48 @@ class TableDataModule(SequenceDataModule):
             raise UserError(
                 f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them"
             )
-        self.operation = Operation(formula, self.algebra(), operands, rows, rows_seed)
-        self.tokenizer = TOKENIZERS[tokenizer](self.operation, operator_token, equals_token)
         runs = len(self.seeds)
+        formulas = one_for_each(formula, runs, "formula")
+        algebra = self.algebra()
+        tables = {text: Operation(text, algebra, operands, rows, rows_seed) for text in dict.fromkeys(formulas)}
+        tokenizers = {
+            text: TOKENIZERS[tokenizer](operation, operator_token, equals_token) for text, operation in tables.items()
+        }
+        refuse_unlike(tokenizers)
+        own = [tables[text] for text in formulas]
+        self.operations = own if len(tables) > 1 else own[:1]
+        self.operation, self.tokenizer = own[0], tokenizers[formulas[0]]
+        self._padded = any(each.padded for each in tokenizers.values())
         split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, runs, "split_seed")
         fractions = one_for_each(train_fraction, runs, "train_fraction")
+        val_fractions = one_for_each(val_fraction, runs, "val_fraction")
+        commutative = one_for_each(commutative_fraction, runs, "commutative_fraction")
         counts = one_for_each(train_rows, runs, "train_rows")
         self.splits: list[Split] = [
-            split_table(self.operation, seed, fraction, val_fraction, pairing, commutative_fraction, count)
-            for seed, fraction, count in zip(split_seeds, fractions, counts, strict=True)
+            split_table(operation, seed, fraction, val, pairing, mirrored, count)
+            for operation, seed, fraction, val, mirrored, count in zip(
+                own, split_seeds, fractions, val_fractions, commutative, counts, strict=True
+            )
         ]
-        self.answers_XN = self.operation.results_N[None]
+        answers = [operation.results_N for operation in self.operations]
         if answer_noise != 0:
-            noisy = [
-                noisy_results(self.operation.results_N, split.train, seed, answer_noise, answer_noise_kind)
-                for split, seed in zip(self.splits, split_seeds, strict=True)
+            answers = [
+                noisy_results(operation.results_N, split.train, seed, answer_noise, answer_noise_kind)
+                for operation, split, seed in zip(own, self.splits, split_seeds, strict=True)
             ]
-            self.answers_XN = np.stack(noisy)
+        self._number_rows(answers)
         self.set_batch_size(batch_size)
+
+    def _number_rows(self, answers: list[Column]) -> None:
+        """Sets the stack's rows and their answers, and renumbers the splits where several tables have other rows."""
+        self.operands_NK, self._results_N = self.operation.operands_NK, self.operation.results_N
+        if len(self.operations) > 1:
+            self.operands_NK, places = union(self.operations)
+            rows = len(self.operands_NK)
+            self._results_N = spread_answers(self._results_N, places[0], rows)
+            answers = [spread_answers(shown, place, rows) for shown, place in zip(answers, places, strict=True)]
+            self.splits = [renumber(split, place) for split, place in zip(self.splits, places, strict=True)]
+        self.answers_XN = np.stack(answers)
 
     @abstractmethod
     def algebra(self) -> Algebra:
@@ -119,14 +151,14 @@ class TableDataModule(SequenceDataModule):
 
     @property
     def padded(self) -> bool:
-        return self.tokenizer.padded
+        return self._padded
 
     @property
     def operator_place(self) -> int | None:
         return self.tokenizer.operator_place
 
     def rows(self) -> Rows:
-        return self.tokenizer.rows(self.operation.operands_NK, self.answers_XN)
+        return self.tokenizer.rows(self.operands_NK, self.answers_XN)
 
     @property
     def end(self) -> int | None:
@@ -143,14 +175,15 @@ class TableDataModule(SequenceDataModule):
         return [*self.operation.formula.operand_names, "answer"]
 
     def describe(self, row: int) -> list[str]:
-        elements = [*self.operation.operands_NK[row], self.operation.results_N[row]]
+        """A row as text; the last entry is its true answer, in a stack of several formulas by the first run's."""
+        elements = [*self.operands_NK[row], self._results_N[row]]
         return [self.tokenizer.elements[element] for element in elements]
 
     def tokens(self, operands_NK: Column) -> Tensor:
         """Prompts of equations as a model takes them: (R, N, T), the same for every run.
 
         Args:
-            operands_NK: Element numbers, shape (N, K), such as rows of ``operation.operands_NK``.
+            operands_NK: Element numbers, shape (N, K), such as rows of ``operands_NK``.
         """
         return torch.from_numpy(self.tokenizer.prompts(operands_NK)).expand(len(self.seeds), -1, -1)
 
@@ -164,7 +197,7 @@ class ModularArithmeticDataModule(TableDataModule):
         options: Those of ``TableDataModule``.
     """
 
-    def __init__(self, formula: str = "x + y", modulus: int = 97, **options: Any) -> None:
+    def __init__(self, formula: str | list[str] = "x + y", modulus: int = 97, **options: Any) -> None:
         self.modulus = modulus
         super().__init__(formula, **options)
 
@@ -184,7 +217,7 @@ class SignedRemaindersDataModule(TableDataModule):
         options: Those of ``TableDataModule``.
     """
 
-    def __init__(self, formula: str = "x - y", modulus: int = 97, **options: Any) -> None:
+    def __init__(self, formula: str | list[str] = "x - y", modulus: int = 97, **options: Any) -> None:
         self.modulus = modulus
         super().__init__(formula, **options)
 
@@ -201,7 +234,7 @@ class PermutationDataModule(TableDataModule):
         options: Those of ``TableDataModule``.
     """
 
-    def __init__(self, formula: str = "x * y", degree: int = 5, **options: Any) -> None:
+    def __init__(self, formula: str | list[str] = "x * y", degree: int = 5, **options: Any) -> None:
         self.degree = degree
         super().__init__(formula, **options)
 

@@ -74,10 +74,7 @@ class Operation:
     @property
     def mirrors_N(self) -> Column:
         """For each row (x, y) the row of (y, x), or -1 where the table has none; only for two operands."""
-        codes = self.operands_NK @ np.array([self.algebra.size, 1])  # increasing, as the rows are
-        mirrored = self.operands_NK @ np.array([1, self.algebra.size])
-        place = np.searchsorted(codes, mirrored).clip(max=len(self) - 1)
-        return np.where(codes[place] == mirrored, place, -1)
+        return mirrors(self.operands_NK, self.algebra.size)
 
     @property
     def is_commutative(self) -> bool:
@@ -96,6 +93,19 @@ class Operation:
     def _bytes(self, rows: int) -> int:
         """The size of a table, and of the columns alive while it is evaluated."""
         return rows * (self.formula.arity + self.algebra.columns) * 8
+
+
+def mirrors(operands_NK: Column, size: int) -> Column:
+    """For each row (x, y) the row of (y, x), or -1 where there is none.
+
+    Args:
+        operands_NK: Two operands each, in lexicographic order.
+        size: How many elements there are.
+    """
+    codes = operands_NK @ np.array([size, 1])  # increasing, as the rows are
+    mirrored = operands_NK @ np.array([1, size])
+    place = np.searchsorted(codes, mirrored).clip(max=len(codes) - 1)
+    return np.where(codes[place] == mirrored, place, -1)
 
 
 def _too_many(rows: int, there: int) -> UserError:

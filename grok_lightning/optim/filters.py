@@ -43,7 +43,8 @@ class GradientFilter(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What must be remembered from step to step: tensors of floating point and plain numbers, by name.
 
-        The tensors are the live ones, as in torch's own: to be written at once, or copied.
+        Tensors lead with R, or have no dimensions where the runs share a number, so that a run can be taken out of the
+        stack. They are the live ones, as in torch's own: to be written at once, or copied.
         """
 
     @abstractmethod

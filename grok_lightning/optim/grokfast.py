@@ -161,9 +161,13 @@ class GrokfastMean(GradientFilter):
         return gradients
 
     def state_dict(self) -> dict[str, Any]:
-        return {"windows": dict(self._windows), "sums": dict(self._sums), "counts": dict(self._counts)}
+        windows = {name: window.movedim(0, 1) for name, window in self._windows.items()}  # runs first
+        return {"windows": windows, "sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._windows = {name: window.clone() for name, window in state["windows"].items()}
+        self._windows = {
+            name: window.movedim(1, 0).clone(memory_format=torch.contiguous_format)
+            for name, window in state["windows"].items()
+        }
         self._sums = {name: whole.clone() for name, whole in state["sums"].items()}
         self._counts = dict(state["counts"])

@@ -186,10 +186,11 @@ def leaves_of(state):
 
 
 @every_filter_with_a_state
-def test_a_state_is_plain_and_moves_to_the_device_of_the_gradients(kind) -> None:
+def test_a_state_is_plain_leads_with_runs_and_moves_to_the_device_of_the_gradients(kind) -> None:
     first = kind(**OPTIONS[kind])
     train([first], range(6))
     assert all(isinstance(leaf, int) or leaf.is_floating_point() for leaf in leaves_of(first.state_dict()))
+    assert all(isinstance(leaf, int) or not leaf.dim() or len(leaf) == 3 for leaf in leaves_of(first.state_dict()))
     second = kind(**OPTIONS[kind])
     second.load_state_dict(first.state_dict())
     elsewhere = {name: gradient.to("meta") for name, gradient in gradients_of(6).items()}

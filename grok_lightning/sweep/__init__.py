@@ -1,0 +1,1 @@
+"""Sweeps: many runs from one file, trained together, none of them lost."""

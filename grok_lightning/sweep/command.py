@@ -1,0 +1,246 @@
+"""The command ``sweep``: plans, runs, shows, and ends with a table."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from grok_lightning.classes import suggestion
+from grok_lightning.cli import quiet
+from grok_lightning.errors import UserError
+from grok_lightning.files import write_durably
+from grok_lightning.refusals import refuse_unwritable
+from grok_lightning.sweep.display import Display
+from grok_lightning.sweep.local import LocalExecutor
+from grok_lightning.sweep.outline import outline
+from grok_lightning.sweep.pending import PendingStack, Standing, job, pending_stacks, standing
+from grok_lightning.sweep.places import Places, read_notices
+from grok_lightning.sweep.plan import Plan, read_plan
+from grok_lightning.sweep.sizes import Choice, choose
+from grok_lightning.sweep.table import table
+from grok_lightning.sweep.tally import Tally
+from grok_lightning.sweep.trial import try_runs
+from grok_lightning.sweep.worker import Job
+
+FLAGS = ("dry_run", "retry_failed")
+OWNER = "sweep.json"
+
+
+@dataclass
+class Experiment:
+    """One file of the command line, on its way.
+
+    Attributes:
+        plan: Its runs.
+        places: Its directories.
+        found: What is over.
+        choice: How it is run.
+        stacks: What is to be done.
+    """
+
+    plan: Plan
+    places: Places
+    found: Standing
+    choice: Choice
+    stacks: list[PendingStack]
+
+    @property
+    def runs(self) -> int:
+        """How many runs are to be done."""
+        return sum(not self.found.is_over(run, self.choice.retry_failed) for stack in self.stacks for run in stack.runs)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="grok-lightning sweep",
+        exit_on_error=False,
+        description="Trains all runs of one or more sweep files that are not done yet; "
+        "`grok-lightning sweep status FILE...` tells where they stand.",
+    )
+    parser.add_argument("files", type=str, nargs="+", help="Sweep files: base, set, grid, zip, exclude.")
+    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
+    parser.add_argument("--workers", type=int | None, help="Processes; default: one per CPU core, or per GPU.")
+    parser.add_argument("--stack_size", type=int | None, help="Most runs trained as one model; default: by size.")
+    parser.add_argument("--executor", type=Literal["local", "ray"], default="local", help="Processes here, or Ray's.")
+    parser.add_argument("--shard", type=str, default="1/1", help="i/n: only the i-th of n parts, from 1.")
+    parser.add_argument(
+        "--keep", type=Literal["none", "grok", "last"] | None, help="Checkpoints of runs that are over."
+    )
+    parser.add_argument("--events", type=Literal["on", "off"] | None, help="TensorBoard events and curves.png.")
+    parser.add_argument("--retry_failed", type=bool, default=False, help="Do runs that failed again.")
+    parser.add_argument("--root", type=str, default=".", help="Where lightning_logs and checkpoints lie.")
+    return parser
+
+
+def sweep_command(arguments: list[str]) -> int:
+    """Runs ``sweep``.
+
+    Args:
+        arguments: What follows ``sweep`` on the command line.
+
+    Returns:
+        The exit status: 0 done, 1 if runs failed or no more could be written, 130 or 143 if a signal ended it.
+
+    Raises:
+        UserError: If what was asked for cannot be done; nothing has been written then.
+    """
+    quiet()
+    status = arguments[:1] == ["status"]
+    options = _options(arguments[1:] if status else arguments)
+    root = Path(options.root)
+    plans = [read_plan(path) for path in options.files]
+    names = [plan.name for plan in plans]
+    for plan in plans:
+        if names.count(plan.name) > 1:
+            raise UserError(
+                f"{plan.grid.path}: {names.count(plan.name)} files are named {plan.name}; rename one of them"
+            )
+    if status:
+        print("\n\n".join(_status(plan, Places(root, plan.name)) for plan in plans))
+        return 0
+    refuse_unwritable("root", root)
+    experiments = [_experiment(plan, Places(root, plan.name), options) for plan in plans]
+    if options.dry_run:
+        print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
+        return 0
+    return _run(experiments, options)
+
+
+def _options(arguments: list[str]) -> Namespace:
+    parser = _parser()
+    known = {action.dest for action in parser._actions} - {"files", "help"}
+    spelled = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        key = name[2:].replace("-", "_")
+        if name in ("-h", "--help") or not name.startswith("--"):
+            spelled.append(argument)
+        elif key not in known:
+            raise UserError(f"{name} is no option of sweep{suggestion(key, known, '--')}")
+        elif key in FLAGS and not equals:
+            spelled.append(f"--{key}=true")
+        else:
+            spelled.append(f"--{key}{equals}{value}")
+    try:
+        options = parser.parse_args(spelled)
+    except ArgumentError as error:
+        raise UserError(f"sweep: {' '.join(str(error).split())[:200]}") from None
+    for name in ("workers", "stack_size"):
+        if options[name] is not None and options[name] < 1:
+            raise UserError(f"--{name} is {options[name]}; it must be at least 1")
+    shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
+        raise UserError(f"--shard is {options.shard!r}; i/n is expected, with i from 1 to n, such as 3/8")
+    options.shard = (int(shard[1]), int(shard[2]))
+    return options
+
+
+def _experiment(plan: Plan, places: Places, options: Namespace) -> Experiment:
+    found = standing(plan, places)
+    _refuse_other_sweep(plan, places, found)
+    missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
+    sizes = try_runs(plan, missing or plan.runs[:1])
+    choice = choose(plan, len(missing), sizes, options)
+    stacks = pending_stacks(plan, places, found, choice.stack_size, options.shard, options.retry_failed)
+    return Experiment(plan, places, found, choice, stacks)
+
+
+def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
+    """Refuses a directory that a sweep of the same name from elsewhere has filled."""
+    path = places.own / OWNER
+    if not path.exists():
+        return
+    owner = json.loads(path.read_text())["file"]
+    mine = {run.hash for run in plan.runs}
+    if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
+        raise UserError(
+            f"{plan.grid.path}: {str(places.logs)!r} holds the runs of another sweep, {owner}; rename one of the two"
+        )
+
+
+def _run(experiments: list[Experiment], options: Namespace) -> int:
+    for each in experiments:
+        others = each.found.names.keys() - {run.hash for run in each.plan.runs}
+        if others:
+            print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
+        owner = {"file": str(each.plan.grid.path.resolve())}
+        write_durably(each.places.own / OWNER, json.dumps(owner).encode())
+    waiting: list[Callable[[], Job]] = [
+        partial(
+            job, each.plan, each.places, each.found, stack, each.choice,
+        )
+        for each in experiments
+        for stack in each.stacks
+    ]  # fmt: skip
+    tally = Tally()
+    if waiting:
+        display = Display([each.places for each in experiments], sum(each.runs for each in experiments))
+        look = partial(_show, display)
+        logs = experiments[0].places.own / "logs"
+        executor = _executor(options, experiments[0].choice.workers, logs, look)
+        tally = executor.run(waiting)
+        look(tally, last=True)
+    return _ended(experiments, tally)
+
+
+def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Any:
+    if options.executor == "local":
+        return LocalExecutor(workers, logs, look)
+    from grok_lightning.sweep.cluster import RayExecutor
+
+    return RayExecutor(options.workers, look)
+
+
+def _show(display: Display, tally: Tally, last: bool = False) -> None:
+    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last)
+
+
+def _ended(experiments: list[Experiment], tally: Tally) -> int:
+    failed = 0
+    for each in experiments:
+        found = standing(each.plan, each.places)
+        missing = [run for run in each.plan.runs if not found.is_over(run)]
+        failures = [run for run in each.plan.runs if found.status.get(run.hash) == "failed"]
+        failed += len(failures)
+        print(f"{each.plan.name}\n{table(each.plan, found)}")
+        if not missing and each.places.stacks.is_dir():
+            shutil.rmtree(each.places.stacks)
+        if failures:
+            path = each.places.of_run(found.names[failures[0].hash])[0] / "result.json"
+            print(
+                f"{len(failures):,} of {len(each.plan.runs):,} runs failed; the error of the first is in {path}; "
+                "do them again with --retry-failed",
+                file=sys.stderr,
+            )
+    if tally.busy:
+        print(f"{tally.busy:,} runs were left to another process that has them", file=sys.stderr)
+    if tally.full:
+        print(f"grok-lightning: {tally.full}; make room and start the sweep again: nothing is lost", file=sys.stderr)
+        return 1
+    if tally.stopped:
+        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+        return 128 + tally.stopped
+    return 1 if failed else 0
+
+
+def _status(plan: Plan, places: Places) -> str:
+    """Where a sweep stands."""
+    found = standing(plan, places)
+    notices = read_notices(places.own / "workers").values()
+    counts: dict[str, int] = {}
+    for run in plan.runs:
+        state = found.status.get(run.hash, "not done")
+        counts[state] = counts.get(state, 0) + 1
+    lines = [f"{plan.name}: {len(plan.runs):,} runs, " + ", ".join(f"{n:,} {state}" for state, n in counts.items())]
+    running = sum(notice["runs"] - notice["over"] for notice in notices)
+    if notices:
+        lines.append(f"{len(notices)} workers are training {running:,} runs")
+        lines += [f"  {n['name']}: step {n['step']:,} of {n['budget']:,}" for n in notices]
+    return "\n".join([*lines, table(plan, found)])

@@ -1,0 +1,195 @@
+"""A sweep's YAML file as written: its keys, its options and their lists of values."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from grok_lightning.arguments import nest, option_name, undotted
+from grok_lightning.classes import Nested, lookup, suggestion
+from grok_lightning.errors import UserError
+from grok_lightning.options import normalize
+from grok_lightning.record import flatten
+
+KEYS = ("base", "set", "grid", "zip", "exclude")
+_RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
+_RESERVED = {
+    "config": "the config is what `base` names",
+    "experiment": "the experiment is named after the sweep's file",
+    "run": "the sweep names its runs itself",
+    "overwrite": "a sweep runs what is missing and replaces nothing",
+    "ckpt_path": "the sweep resumes its runs itself; `init_from` starts from the weights of another run",
+    "split": "it belongs to predict",
+    "output": "it belongs to predict",
+    "trainer.default_root_dir": "the sweep lays its runs in one place itself",
+}
+_OF_ALL = {"checkpoint.keep": "it is one for all runs; write it under `set`"}
+
+
+class Entry(NamedTuple):
+    """One option with all its values in the short form, and the key of the file that it stands under."""
+
+    place: str
+    option: str
+    values: Sequence[Any]
+
+    @property
+    def depth(self) -> int:
+        return self.option.count(".")
+
+
+Axis = list[Entry]  # options whose values go together: one option of `grid`, or a group of `zip`
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; PyYAML keeps the last and drops the others in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if (key.tag, key.value) in lines:
+                    first = lines[key.tag, key.value]
+                    raise UserError(f"the key {key.value!r} stands twice in one mapping, in lines {first} and {line}")
+                lines[key.tag, key.value] = line
+        return node
+
+
+def read(path: Path) -> Nested:
+    """The file's mapping.
+
+    Raises:
+        UserError: If it cannot be read, has a key twice, or has one that is no key of a sweep.
+    """
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except FileNotFoundError:
+        raise UserError("there is no such file") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
+    if not isinstance(content, dict):
+        raise UserError("it is no mapping, such as `grid: {data.train_fraction: [0.3, 0.4]}`")
+    for key in content:
+        if key not in KEYS:
+            raise UserError(f"{shown(key)} is no key of a sweep{suggestion(str(key), KEYS)}")
+    return content
+
+
+def constants(content: Nested) -> list[Entry]:
+    """The options of ``set``, each with its one value."""
+    written = {} if content.get("set") is None else content["set"]
+    return [Entry("set", option, [short("set", option, value)]) for option, value in named("set", written)]
+
+
+def grid_axes(content: Nested) -> list[Axis]:
+    """The options of ``grid``, each by itself."""
+    return [[entry] for entry in _entries("grid", content["grid"])] if "grid" in content else []
+
+
+def zip_axes(content: Nested) -> list[Axis]:
+    """The groups of ``zip``; within each all lists are of one length."""
+    if "zip" not in content:
+        return []
+    written = content["zip"]
+    axes = [_entries("zip", group) for group in (written if isinstance(written, list) and written else [written])]
+    for axis in axes:
+        if len({len(entry.values) for entry in axis}) > 1:
+            lengths = ", ".join(f"{entry.option} has {len(entry.values)}" for entry in axis)
+            raise UserError(f"zip: {lengths} values; values that go together must be equally many")
+    return axes
+
+
+def _entries(place: str, written: Any) -> list[Entry]:
+    if written in (None, {}, []):
+        raise UserError(f"{place} is empty; write `OPTION: [VALUE, ...]` under it, or leave it out")
+    return [_entry(place, option, values) for option, values in named(place, written)]
+
+
+def named(place: str, written: Any) -> Iterator[tuple[str, Any]]:
+    """The options of a mapping by their dotted names, with what was written for each."""
+    if not isinstance(written, dict):
+        raise UserError(f"{place} is {shown(written)}; a mapping of options is expected")
+    for key, value in written.items():
+        if not isinstance(key, str):
+            raise UserError(f"{place} has {shown(key)} where the name of an option is expected")
+        yield option_name(key), value
+
+
+def integers(written: Any) -> range | None:
+    """The integers of the text ``FIRST..LAST``, both included; None for anything else."""
+    found = _RANGE.fullmatch(written) if isinstance(written, str) else None
+    return range(int(found[1]), int(found[2]) + 1) if found else None
+
+
+def _entry(place: str, option: str, written: Any) -> Entry:
+    """An option and its values, which must be a list or a range."""
+    name = f"{place}: {option}"
+    if isinstance(written, dict):
+        inner = next(iter(written), "OPTION")
+        raise UserError(f"{name} is a mapping; write the option in one, `{option}.{inner}: [VALUE, ...]`")
+    values: Sequence[Any] | None = integers(written)
+    if values is not None and values:
+        short(place, option, values[0])
+        return Entry(place, option, values)
+    if isinstance(written, str) and ".." in written:
+        raise UserError(f"{name} is {written!r}; a range is two integers from 0 on, the smaller first, as in 0..99")
+    if not isinstance(written, list):
+        raise UserError(f"{name} is {shown(written)}; a list of values is expected, `[VALUE, ...]`")
+    if not written:
+        raise UserError(f"{name} is an empty list; at least one value is expected")
+    return Entry(place, option, [short(place, option, value) for value in written])
+
+
+def short(place: str, option: str, value: Any) -> Any:
+    """A value in the short form of options.
+
+    Raises:
+        UserError: If it names a class that does not exist, or is or holds an option that is not the sweep's to set.
+    """
+    nested = undotted(nest(option, value), f"{place}: {option}")
+    refuse_reserved(place, nested)
+    nested = normalize(nested)
+    if value is None and option not in flatten(nested):
+        raise UserError(f"{place}: {option} is null; a class name or a mapping of options is expected")
+    return lookup(nested, option)
+
+
+def refuse_reserved(place: str, nested: Nested) -> None:
+    """Refuses options that are not for a sweep's file to give.
+
+    Raises:
+        UserError: For the first of them, with the reason.
+    """
+    reserved = _RESERVED | _OF_ALL if place in ("grid", "zip") else _RESERVED
+    for leaf in flatten(nested):
+        for option, reason in reserved.items():
+            if f"{leaf}.".startswith(f"{option}."):
+                raise UserError(f"{place} has {leaf}, which it may not: {reason}")
+
+
+def same(value: Any) -> tuple[str, Any]:
+    """Equal for values that mean the same: the text ``1e-3``, as YAML reads it, and the number; not 1 and true."""
+    if isinstance(value, dict):
+        return "mapping", frozenset((key, same(inner)) for key, inner in value.items())
+    if isinstance(value, list | set):
+        return "list", tuple(map(same, value))
+    if isinstance(value, str):
+        for number in (int, float):
+            try:
+                return same(number(value))
+            except ValueError:
+                continue
+    if isinstance(value, float) and value.is_integer():
+        return "number", int(value)
+    kind = type(value).__name__
+    return "number" if kind in ("int", "float") else kind, value
+
+
+def shown(value: Any) -> str:
+    """A value in an error: on one line and not too long."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."

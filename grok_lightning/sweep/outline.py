@@ -1,0 +1,65 @@
+"""What ``sweep --dry-run`` prints: the runs, what differs, the stacks, and what they take."""
+
+from grok_lightning.sweep.pending import PendingStack, Standing
+from grok_lightning.sweep.plan import Plan, shown_value
+from grok_lightning.sweep.sizes import Choice
+
+MOST_VALUES = 8
+
+
+def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Choice) -> str:
+    """A plan in a few lines.
+
+    Args:
+        plan: All runs.
+        found: Which are over.
+        stacks: What is to be done.
+        choice: How it is to be run.
+    """
+    runs = [run for stack in stacks for run in stack.runs]
+    over = sum(found.is_over(run, choice.retry_failed) for run in plan.runs)
+    width = max(len(option) for option in plan.grid.options)
+    base = plan.grid.base or "the defaults"
+    lines = [f"{plan.name}: {len(plan.runs):,} runs of {base}, {over:,} over, {len(runs):,} to do"]
+    for place, option in enumerate(plan.grid.options):
+        values = list(dict.fromkeys(shown_value(run.varied[place]) for run in plan.runs))
+        some = ", ".join(values[:MOST_VALUES])
+        more = f", ... ({len(values):,} values)" if len(values) > MOST_VALUES else ""
+        lines.append(f"  varies     {option:<{width}}  {some}{more}")
+    lines.append(f"  stacks     {_stacks(stacks)}")
+    begun = sum(stack.begun for stack in stacks)
+    if begun:
+        lines.append(f"             {begun:,} of them go on from a checkpoint")
+    threads = f"{choice.threads} thread{'s' * (choice.threads > 1)} each" if choice.threads else "torch's threads"
+    lines.append(
+        f"  workers    {choice.workers:,}, {threads}, about {_bytes(choice.worker_bytes)} of memory each"
+        + (", models compiled" if choice.compile else "")
+    )
+    lines.append(
+        f"  budget     at most {choice.size.budget:,} steps a run, {choice.size.budget * len(runs):,} run-steps in all"
+    )
+    return "\n".join([*lines, f"  disk       {_disk(plan, choice, len(runs))}"])
+
+
+def _stacks(stacks: list[PendingStack]) -> str:
+    sizes: dict[int, int] = {}
+    for stack in stacks:
+        sizes[len(stack.runs)] = sizes.get(len(stack.runs), 0) + 1
+    return ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sorted(sizes.items())) or "none"
+
+
+def _disk(plan: Plan, choice: Choice, runs: int) -> str:
+    keep = choice.keep or str(plan.blocks[0].resolved["checkpoint"]["keep"])
+    kept = {"last": 2, "grok": 1, "none": 0}[keep] * choice.size.checkpoint_bytes
+    record = 60_000 + (160_000 if choice.events else 0)
+    working = choice.workers * choice.stack_size * choice.size.checkpoint_bytes
+    events = "with" if choice.events else "without"
+    return f"at most {_bytes(runs * (kept + record) + working)}: keep {keep} ({_bytes(kept)} a run), {events} events and figures"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"

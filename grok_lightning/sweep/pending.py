@@ -1,0 +1,140 @@
+"""What of a sweep is still to be done, as stacks in the order they are handed out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from grok_lightning.callbacks.checkpoints import LAST
+from grok_lightning.index import refresh
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.plan import Plan, PlannedRun
+from grok_lightning.sweep.sizes import Choice
+from grok_lightning.sweep.worker import Job
+
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class PendingStack:
+    """Runs that will train together.
+
+    Attributes:
+        runs: The runs.
+        begun: Whether a checkpoint of theirs is there.
+    """
+
+    runs: list[PlannedRun]
+    begun: bool = False
+
+
+@dataclass
+class Standing:
+    """Where a sweep stands.
+
+    Attributes:
+        status: The status of each planned run that is over, by hash.
+        names: What runs that have a directory are called, by hash.
+        rows: The results of all runs of the experiment, one row each.
+    """
+
+    status: dict[str, str]
+    names: dict[str, str]
+    rows: Any = field(repr=False, default=None)
+
+    def is_over(self, run: PlannedRun, retry_failed: bool = False) -> bool:
+        """Whether nothing is left to do for a run."""
+        status = self.status.get(run.hash)
+        return status is not None and not (retry_failed and status == FAILED)
+
+
+COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
+
+
+def standing(plan: Plan, places: Places) -> Standing:
+    """Looks up which runs are over, in the experiment's own files."""
+    names = places.existing()
+    rows = refresh(places.logs, COLUMNS) if places.logs.is_dir() else None
+    if rows is None or not len(rows):
+        return Standing({}, names, None)
+    planned = {run.hash for run in plan.runs}
+    of_plan = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
+    hashes = of_plan["config_hash"].tolist()
+    names |= dict(zip(hashes, of_plan["run"].tolist(), strict=True))
+    return Standing(dict(zip(hashes, of_plan["status"].tolist(), strict=True)), names, of_plan)
+
+
+def pending_stacks(
+    plan: Plan,
+    places: Places,
+    found: Standing,
+    stack_size: int,
+    shard: tuple[int, int] = (1, 1),
+    retry_failed: bool = False,
+) -> list[PendingStack]:
+    """What is still to be done: stacks that were interrupted first, then runs of their own, then the rest by shape.
+
+    Args:
+        plan: All runs.
+        places: The experiment's directories.
+        found: Which are over.
+        stack_size: At most that many runs a stack.
+        shard: (i, n) for the i-th of n parts, from 1.
+        retry_failed: Whether runs that failed are to be done again.
+    """
+    mine = _shard(plan.runs, stack_size, *shard)
+    missing = {run.hash: run for run in mine if not found.is_over(run, retry_failed)}
+    of_hash = {run.hash: run for run in plan.runs}
+    stacks = []
+    for hashes in sorted(places.members().values(), key=len):
+        if any(hashed in missing for hashed in hashes) and all(hashed in of_hash for hashed in hashes):
+            stacks.append(PendingStack([of_hash[hashed] for hashed in hashes], begun=True))
+            for hashed in hashes:
+                missing.pop(hashed, None)
+    begun = [run for run in missing.values() if _has_checkpoint(places, found, run)]
+    stacks += [PendingStack([missing.pop(run.hash)], begun=True) for run in begun]
+    return stacks + [PendingStack(runs) for runs in _in_stacks(missing.values(), stack_size)]
+
+
+def _has_checkpoint(places: Places, found: Standing, run: PlannedRun) -> bool:
+    name = found.names.get(run.hash)
+    return name is not None and (places.of_run(name)[1] / LAST).exists()
+
+
+def _shard(runs: list[PlannedRun], stack_size: int, number: int, of: int) -> list[PlannedRun]:
+    """The runs of one of several parts; whole stacks of the whole plan, so that the parts are the same every time."""
+    if of == 1:
+        return runs
+    return [
+        run for place, stack in enumerate(_in_stacks(runs, stack_size)) if place % of == number - 1 for run in stack
+    ]
+
+
+def _in_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[list[PlannedRun]]:
+    groups: dict[int, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.shape, []).append(run)
+    return [
+        group[start : start + stack_size] for group in groups.values() for start in range(0, len(group), stack_size)
+    ]
+
+
+def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice: Choice) -> Job:
+    """A stack as a worker takes it.
+
+    Args:
+        plan: The sweep.
+        places: The experiment's directories.
+        found: What its runs are called, so far as they have a name.
+        stack: The stack.
+        choice: How it is run.
+    """
+    configs = []
+    for run in stack.runs:
+        config = plan.config(run, found.names.get(run.hash) or plan.fresh_name(run))
+        if choice.keep is not None:
+            config["checkpoint"]["keep"] = choice.keep
+        config["model"]["compile"] |= choice.compile
+        configs.append(config)
+    hashes = [run.hash for run in stack.runs]
+    root = str(places.root)
+    return Job(root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads)

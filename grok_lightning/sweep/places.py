@@ -1,0 +1,151 @@
+"""Where a sweep keeps what it needs to go on: locks, stacks in training, what its workers say of themselves."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grok_lightning.callbacks.checkpoints import LAST
+from grok_lightning.files import write_durably
+from grok_lightning.record import run_directories
+
+MEMBERS = "members.json"
+FRESH = 30.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """The directories of one experiment.
+
+    Args:
+        root: Where ``lightning_logs`` and ``checkpoints`` lie.
+        experiment: Its name.
+    """
+
+    root: Path
+    experiment: str
+
+    @property
+    def logs(self) -> Path:
+        """Where the runs' records are."""
+        return run_directories(self.root, self.experiment, "0")[0].parent
+
+    @property
+    def own(self) -> Path:
+        """What belongs to the sweep and to no run."""
+        return self.logs / ".sweep"
+
+    @property
+    def stacks(self) -> Path:
+        """Checkpoints of stacks of several runs that are in training."""
+        return run_directories(self.root, self.experiment, "0")[1].parent / ".stacks"
+
+    def of_run(self, name: str) -> tuple[Path, Path]:
+        """Where a run's record and its checkpoints lie."""
+        return run_directories(self.root, self.experiment, name)
+
+    def existing(self) -> dict[str, str]:
+        """The names of all runs that have a directory, by their hash."""
+        if not self.logs.is_dir():
+            return {}
+        with os.scandir(self.logs) as entries:
+            names = [entry.name for entry in entries if entry.name[-17:-16] == "-"]
+        return {name[-16:]: name for name in names}
+
+    def members(self) -> dict[str, list[str]]:
+        """The hashes of the runs of each stack that can be gone on with, by its name."""
+        found = {}
+        for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
+            if (path.parent / LAST).exists():
+                found[path.parent.name] = list(json.loads(path.read_text()))
+        return found
+
+    def note_members(self, stack: str, hashes: list[str]) -> None:
+        """Writes down which runs a stack is made of, before its first checkpoint."""
+        write_durably(self.stacks / stack / MEMBERS, json.dumps(hashes).encode())
+
+
+class Locks:
+    """Locks on runs that go when their process goes, however it goes: byte ranges of one file.
+
+    A process must have one of these for a file: to close another would release its locks.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def take(self, hashed: str) -> bool:
+        """Takes the lock of a run; False if another process has it."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(hashed))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def release(self, hashed: str) -> None:
+        """Gives the lock of a run back."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(hashed))
+
+    def close(self) -> None:
+        """Gives all locks back."""
+        os.close(self._file)
+
+
+def _place(hashed: str) -> int:
+    return int(hashed[:15], 16)
+
+
+@dataclass
+class Notice:
+    """What a worker says of itself, in a file that ``status`` reads.
+
+    Args:
+        folder: Where such files are.
+    """
+
+    folder: Path
+    content: dict[str, Any] = field(default_factory=dict)
+    written: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        """This process's file."""
+        return self.folder / f"{socket.gethostname()}-{os.getpid()}.json"
+
+    def write(self, every: float = 0.0, **content: Any) -> None:
+        """Replaces what it says, unless it said something less than ``every`` seconds ago."""
+        now = time.time()
+        if now - self.written < every:
+            return
+        self.written, self.content = now, content
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(content | {"time": now}))
+        temporary.replace(self.path)
+
+    def remove(self) -> None:
+        """Takes it back."""
+        self.path.unlink(missing_ok=True)
+
+
+def read_notices(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the workers at work say of themselves, by file name; those of processes that are gone are left out."""
+    found = {}
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError):  # just replaced
+            continue
+        host, _, pid = path.stem.rpartition("-")
+        here = host == socket.gethostname()
+        if Path(f"/proc/{pid}").exists() if here else time.time() - content["time"] < FRESH:
+            found[path.name] = content
+    return found

@@ -1,0 +1,101 @@
+"""How a sweep is run where its user does not say: processes, stacks, checkpoints, compilation."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from grok_lightning.classes import lookup
+from grok_lightning.sweep.plan import Plan
+from grok_lightning.sweep.trial import Size
+
+LARGEST_STACK = 256
+MOST_CHECKPOINTS = 20 * 2**30
+MOST_EVENTS = 1000
+WORTH_COMPILING = 2000
+PROCESS_BYTES = 700 * 2**20
+STATE_BYTES = 20  # a weight, its gradient, two moments and a copy in half precision
+ROW_BYTES = 150_000  # activations of a row of four tokens at width 128 and two layers, on a GPU
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a sweep is run.
+
+    Attributes:
+        workers: Processes.
+        threads: CPU threads of each; 0 for torch's own choice.
+        stack_size: Most runs trained as one model.
+        keep: What is left of a run's checkpoints; None for what its config says.
+        events: Whether runs get TensorBoard events and a figure.
+        compile: Whether models are compiled although no file says so.
+        retry_failed: Whether failed runs are done again.
+        size: Of its largest runs.
+    """
+
+    workers: int
+    threads: int
+    stack_size: int
+    keep: str | None
+    events: bool
+    compile: bool
+    retry_failed: bool
+    size: Size
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a process."""
+        return PROCESS_BYTES + STATE_BYTES * self.size.weights * self.stack_size
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Choice:
+    """What the user asked for, and sensible values for the rest.
+
+    On a CPU, a process for each core, one thread each, and stacks of one: two single-thread processes do more than one
+    stack of two on two threads. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay
+    as the config says unless those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
+
+    Args:
+        plan: The sweep.
+        missing: How many of its runs are to be done.
+        sizes: Of its blocks.
+        options: Those of the command.
+    """
+    size = max(sizes.values(), key=lambda own: own.weights)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    stack_size, workers = options.stack_size, options.workers
+    if stack_size is None:
+        stack_size = _fitting_stack(size) if gpus else 1
+    if workers is None:
+        workers = gpus or cores()
+    keep = options.keep
+    if keep is None and 2 * size.checkpoint_bytes * len(plan.runs) > MOST_CHECKPOINTS:
+        keep = "none"
+    events = len(plan.runs) <= MOST_EVENTS if options.events is None else options.events == "on"
+    stacks = max(1, -(-missing // stack_size))
+    workers = min(workers, stacks)
+    threads = 0 if gpus else max(1, cores() // workers) if options.workers else 1
+    return Choice(workers, threads, stack_size, keep, events, _compiled(plan, size), options.retry_failed, size)
+
+
+def _fitting_stack(size: Size) -> int:
+    free, _ = torch.cuda.mem_get_info()
+    each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
+    return max(1, min(LARGEST_STACK, int(0.6 * free) // each))
+
+
+def _compiled(plan: Plan, size: Size) -> bool:
+    """Whether compiling pays: for transformers with a long budget, where nobody decided and there is a compiler."""
+    given = lookup(plan.grid.fixed, "model.compile") is not None or "model.compile" in plan.grid.options
+    transformer = all(
+        str(block.resolved["model"]["network"]["class_path"]).endswith("Transformer") for block in plan.blocks
+    )
+    compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+    return transformer and not given and compiler and size.budget >= WORTH_COMPILING

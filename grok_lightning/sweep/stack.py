@@ -1,0 +1,169 @@
+"""The fit of one stack of a sweep's runs, and its closing up when half of them have left."""
+
+import copy
+import hashlib
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LightningArgumentParser
+
+from grok_lightning.callbacks.checkpoints import LAST
+from grok_lightning.callbacks.divergence import Diverged
+from grok_lightning.callbacks.heartbeat import Heartbeat
+from grok_lightning.checkpoint import load, save, slice_runs
+from grok_lightning.classes import Nested
+from grok_lightning.cli import GrokCLI, RecordedRun
+from grok_lightning.options import plain
+from grok_lightning.runs import link_model
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.stacking import SEED, stacked
+
+STACK_KEY = "stack"  # in a stack's config: the hashes of its runs
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Runs that train together.
+
+    Attributes:
+        places: The experiment's.
+        configs: Their resolved configs.
+        hashes: What they are identified by.
+        events: Whether they get TensorBoard events and a figure.
+        close_up: Whether the stack is made smaller when half of its runs have left.
+    """
+
+    places: Places
+    configs: list[Nested]
+    hashes: list[str]
+    events: bool = True
+    close_up: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the directory of its own, if it has several runs."""
+        return hashlib.sha256(" ".join(self.hashes).encode()).hexdigest()[:16]
+
+    @property
+    def directory(self) -> Path:
+        """Where its checkpoint is."""
+        if len(self.configs) == 1:
+            return self.places.of_run(self.configs[0]["run"])[1]
+        return self.places.stacks / self.name
+
+    @property
+    def config(self) -> Nested:
+        """What its checkpoint holds."""
+        return stacked(self.configs) | ({STACK_KEY: self.hashes} if len(self.configs) > 1 else {})
+
+    def take(self, chosen: list[int]) -> "Stack":
+        """Some of its runs."""
+        return replace(self, configs=[self.configs[run] for run in chosen], hashes=[self.hashes[run] for run in chosen])
+
+
+class StackFit(GrokCLI):
+    """``fit`` of a stack whose options are resolved.
+
+    Args:
+        stack: The runs.
+        tell: Called once a second with how far it is.
+    """
+
+    def __init__(self, stack: Stack, tell: Callable[..., None] | None = None) -> None:
+        self.stack, self.tell = stack, tell
+        self.events, self.close_up = stack.events, stack.close_up and len(stack.configs) > 1
+        super().__init__(["fit"])
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        link_model(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.root, self.overwrite = self.stack.places.root, False
+        self.resolved = self.stack.config
+        wanted = copy.deepcopy(self.resolved)
+        wanted.pop(STACK_KEY, None)
+        seeds = [config[SEED] for config in self.stack.configs]
+        wanted[SEED], wanted["data"]["seeds"] = seeds[0], seeds
+        wanted["trainer"] = self._trainer_options(wanted["trainer"])
+        self.config = self._typed(parser, "fit", wanted)
+        self.subcommand_name = "fit"
+        path = self.stack.directory / LAST
+        if path.exists():
+            loaded = load(path)
+            self.checkpoint, self.checkpoint_step = path, int(loaded["global_step"])
+            self.saved_weights = loaded["state_dict"]
+
+    def _trainer_options(self, trainer: Nested) -> Nested:
+        one_by_one = self.stack.events and len(self.stack.configs) == 1
+        return trainer | {"enable_progress_bar": False, "logger": one_by_one and trainer["logger"]}
+
+    def recorded_runs(self) -> list[RecordedRun]:
+        return [
+            RecordedRun(config, hashed, *self.stack.places.of_run(config["run"]))
+            for config, hashed in zip(self.stack.configs, self.stack.hashes, strict=True)
+        ]
+
+    def stack_checkpoint(self) -> tuple[Path, Nested] | None:
+        return (self.stack.directory, self.resolved) if len(self.stack.configs) > 1 else None
+
+    def refuse_places(self) -> None:
+        """Nothing: the sweep has taken the runs' names."""
+
+    def observers(self, names: list[str]) -> list[Any]:
+        return [Heartbeat(self.detection, self.tell)] if self.tell is not None else []
+
+
+def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
+    """Trains a stack until all of its runs are over, from its checkpoint if it has one.
+
+    Args:
+        stack: The runs.
+        tell: Called once a second with how far it is.
+
+    Raises:
+        StopRequested: If a signal asked for it; the stack can be gone on with.
+    """
+    gone = 0
+    everything = len(stack.configs)
+    while True:
+        if len(stack.configs) > 1:
+            stack.places.note_members(stack.name, stack.hashes)
+        torch._dynamo.reset()  # the limit of compilations counts those of every stack of a process
+
+        def tell_all(gone: int = gone, **content: Any) -> None:
+            if tell is not None:
+                tell(**content | {"runs": everything, "over": content["over"] + gone})
+
+        fit = StackFit(stack, tell_all)
+        with suppress(Diverged):  # its record says so
+            fit.execute()
+        if not fit.departures.closing_up:
+            break
+        left = fit.detection.in_training()
+        gone += len(stack.configs) - len(left)
+        stack = close_up(stack, left)
+    if len(stack.configs) > 1:
+        shutil.rmtree(stack.directory)
+
+
+def close_up(stack: Stack, left: list[int], keep: bool = False) -> Stack:
+    """Cuts a stack's checkpoint down to some of its runs, and names the smaller stack.
+
+    Args:
+        stack: The stack.
+        left: Which of its runs.
+        keep: Whether the whole checkpoint stays too.
+    """
+    smaller = stack.take(left)
+    whole = load(stack.directory / LAST)
+    if len(left) > 1:
+        smaller.places.note_members(smaller.name, smaller.hashes)
+    save(slice_runs(whole, left, len(stack.configs), plain(smaller.config)), smaller.directory / LAST)
+    if not keep:
+        shutil.rmtree(stack.directory)
+    return smaller

@@ -1,0 +1,111 @@
+"""Which runs can train as one stack, and the one config of a stack."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
+from grok_lightning.data.formula import Formula
+from grok_lightning.module import GrokModule
+from grok_lightning.record import flatten
+
+SEED, FORMULA = "seed_everything", "data.formula"
+NAMES = ("experiment", "run")
+
+
+def takes_one_each(hint: Any) -> bool:
+    """Whether an option's type is one value, or a list with one for each run of a stack."""
+    if get_origin(hint) not in (Union, UnionType):
+        return False
+    kinds = get_args(hint)
+    return any(get_origin(kind) is list and get_args(kind)[0] in kinds for kind in kinds)
+
+
+@cache
+def _own(option: str, name: str) -> frozenset[str]:
+    return frozenset(key for key, hint in class_hints(option, name).items() if takes_one_each(hint))
+
+
+@cache
+def _of_module() -> frozenset[str]:
+    hints = get_type_hints(GrokModule.__init__)
+    return frozenset(f"model.{name}" for name, hint in hints.items() if takes_one_each(hint) and name != "seeds")
+
+
+def per_run_options(resolved: Nested) -> set[str]:
+    """The dotted options in which the runs of a stack may differ, lists of classes aside.
+
+    Args:
+        resolved: The resolved config of one of the runs.
+    """
+    found = {SEED, *_of_module()}
+    for option in CLASS_OPTIONS:
+        found |= {f"{option}.{key}" for key in _own(option, lookup(resolved, option)["class_path"])}
+    data = resolved["data"]
+    if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
+        found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
+    if data.get("tokenizer") != "elements" or resolved.get("measures"):  # lengths differ; measures look at one table
+        found.discard(FORMULA)
+    return found
+
+
+def shape(resolved: Nested, without: Sequence[str] = ()) -> str:
+    """What the runs of a stack have in common: a text that is the same for two configs only if they can be stacked.
+
+    Args:
+        resolved: A resolved config.
+        without: Options that are left out, for the caller to add.
+    """
+    free = per_run_options(resolved)
+    flat = flatten(resolved)
+    for option in (*NAMES, *without):
+        flat.pop(option, None)
+    for option in flat.keys() & free:
+        flat[option] = kind(option, flat[option])
+    for option in LIST_OPTIONS:
+        items = lookup(resolved, option) or []
+        flat[option] = [
+            {key: kind(key, value) if key in _own(option, item["class_path"]) else value for key, value in item.items()}
+            for item in items
+        ]
+    return json.dumps(flat, sort_keys=True, default=str)
+
+
+def kind(option: str, value: Any) -> Any:
+    """What of a per-run option's value must agree within a stack: that it is a number, or the value itself."""
+    if option == FORMULA:
+        return f"a formula of {_operands(value)} operands"
+    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+@cache
+def _operands(formula: str) -> int:
+    return len(Formula(formula).operand_names)
+
+
+def stacked(configs: Sequence[Nested]) -> Nested:
+    """The config of a stack: where its runs differ, an option lists the value of each.
+
+    Args:
+        configs: The resolved configs of runs of one shape.
+
+    Returns:
+        A config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
+    """
+    if len(configs) == 1:
+        return configs[0]
+    merged: Nested = _merged([config | {"run": configs[0]["run"]} for config in configs])
+    return merged | {SEED: [config[SEED] for config in configs]}
+
+
+def _merged(values: list[Any]) -> Any:
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if all(isinstance(value, dict) for value in values):
+        return {key: _merged([value[key] for value in values]) for key in first}
+    if all(isinstance(value, list) and len(value) == len(first) for value in values):
+        return [_merged(list(items)) for items in zip(*values, strict=True)]
+    return values
