@@ -59,10 +59,13 @@ def _dispatch(arguments: list[str]) -> int:
     if command in TRAINER_COMMANDS:
         return _train_or_evaluate(arguments)
     if command == "configs":
-        from grok_lightning.arguments import shipped_configs
+        from grok_lightning.arguments import shipped_configs, shipped_sweeps
 
-        for name, path in shipped_configs().items():
-            print(f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
+        for title, shipped in (("grok-lightning fit --config", shipped_configs()), ("sweep", shipped_sweeps())):
+            if title == "sweep":
+                print("\ngrok-lightning sweep:")
+            for name, path in shipped.items():
+                print(f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
         return 0
     if command == "generate":
         from grok_lightning.generate import generate_command

@@ -182,6 +182,12 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def shipped_sweeps() -> dict[str, Path]:
+    """The sweeps installed with the package, by name."""
+    folder = Path(str(files("grok_lightning") / "configs" / "sweeps"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def find_config(name: str) -> Path:
     """The YAML file of that path, or the shipped config of that name.
 

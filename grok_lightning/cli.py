@@ -28,6 +28,7 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import DurableCheckpointIO
 from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.module import GrokModule
 from grok_lightning.parsing import MEASURED, RUN_FROM_PARENT, ResolvedOptions
 from grok_lightning.record import config_hash, run_directories, write_json
 from grok_lightning.refusals import (
@@ -104,24 +105,12 @@ class GrokCLI(ResolvedOptions):
             start_from(Path(self.resolved["init_from"]), self.model, self.datamodule)
         refuse_nothing_to_learn(self.model, self.datamodule)
 
-    def _try_optimizer(self) -> None:
-        """Tries the optimizer on a copy before anything is written: what it refuses is refused now."""
-        named = [
-            (name, weight.detach().clone().requires_grad_()) for name, weight in self.model.network.named_parameters()
-        ]
-        for _, weight in named:
-            weight.grad = torch.zeros_like(weight)
-        try:
-            self.model.new_optimizer(named).step(lambda: torch.zeros(()))
-        except Exception as error:  # whatever an optimizer refuses
-            raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.logs, self.checkpoints = run_directories(self.root, self.resolved["experiment"], self.resolved["run"])
         trainer = dict(self._get(self.config_init, "trainer"))
         own_loggers = trainer.pop("logger")
         self._prepare_model()
-        self._try_optimizer()
+        try_optimizer(self.model)
         callbacks = self._callbacks() + _as_list(trainer.pop("callbacks"))
         plugins = [*_as_list(trainer.pop("plugins")), DurableCheckpointIO()]
         if trainer["default_root_dir"] is None:
@@ -266,6 +255,21 @@ class GrokCLI(ResolvedOptions):
             metrics = {key: float(value[0]) for key, value in self.model.evaluation.items()}
             found = {"checkpoint": str(self.checkpoint), "step": self.checkpoint_step} | metrics
             write_json(self.logs / f"{self.subcommand}.json", found)
+
+
+def try_optimizer(module: GrokModule) -> None:
+    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
+
+    Raises:
+        UserError: If it refuses its options.
+    """
+    named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
+    for _, weight in named:
+        weight.grad = torch.zeros_like(weight)
+    try:
+        module.new_optimizer(named).step(lambda: 0.0)
+    except Exception as error:  # whatever an optimizer refuses
+        raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
 
 
 def _save_config(path: Path, config: Nested) -> None:

@@ -109,7 +109,6 @@ class ResolvedOptions(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         subcommand, *rest = args
-        of_subcommand = self._subcommand_parsers[subcommand]
         if any(re.fullmatch(r"-h|--help|--[\w.]+\.help(=.*)?", argument) for argument in rest):
             self._help(parser, args)
         print_config = "--print_config" in rest

@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from grok_lightning.files import write_durably
 
 METRICS = "metrics.csv"
@@ -174,22 +172,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
-    """The results of finished runs, one row each.
-
-    Args:
-        paths: Run directories, or directories above them (an experiment, the whole ``lightning_logs``).
-
-    Returns:
-        A table whose columns are the fields of ``result.json``, nested ones dotted (``config.data.modulus``,
-        ``final.val/acc``), and ``path``. Unfinished runs are not in it.
-
-    Example:
-        >>> table = read_records("lightning_logs/addition")
-        >>> table[["config.seed_everything", "memorize_step", "grok_step"]]  # doctest: +SKIP
-    """
-    tops = [paths] if isinstance(paths, str | Path) else list(paths)
-    results = sorted({result for top in tops for result in Path(top).rglob(RESULT)})
-    return pd.DataFrame([{**flatten(json.loads(file.read_text())), "path": str(file.parent)} for file in results])

@@ -11,7 +11,7 @@ import yaml
 from conftest import TINY
 
 from grok_lightning.checkpoint import CONFIG_KEY, load
-from grok_lightning.record import read_records
+from grok_lightning.index import read_records
 from grok_lightning.runs import load_run
 
 Command = Callable[..., tuple[int, str, str]]

@@ -19,8 +19,6 @@ from grok_lightning.record import (
     milestones,
     reaches,
     read_metrics,
-    read_records,
-    run_directories,
     standing,
     write_json,
     write_metrics,
@@ -217,19 +215,3 @@ def test_flattening_keeps_lists_and_empty_mappings() -> None:
         "a.f": {},
         "g": None,
     }
-
-
-def test_records_are_the_finished_runs(tmp_path: Path) -> None:
-    for run in ("0", "1", "2"):
-        logs, _ = run_directories(tmp_path, "addition", run)
-        append_metrics(logs, {"step": 0, "val/acc": 0.1})
-        if run != "1":
-            result = {"grok_step": 100 + int(run), "final": {"val/acc": 1.0}, "config": {"data": {"modulus": 97}}}
-            write_json(logs / RESULT, result)
-    top = tmp_path / "lightning_logs"
-    table = read_records(top)
-    assert list(table["grok_step"]) == [100, 102]
-    assert set(table.columns) == {"grok_step", "final.val/acc", "config.data.modulus", "path"}
-    assert [Path(path).name for path in table["path"]] == ["0", "2"]
-    assert read_records([top / "addition" / "0", top / "addition", str(top)]).equals(table)
-    assert len(read_records(tmp_path / "nothing")) == 0

@@ -20,29 +20,30 @@ class Heartbeat(Callback):
 
     def __init__(self, detection: GrokDetection, tell: Callable[..., None], every: float = 1.0) -> None:
         self.detection, self.tell, self.every = detection, tell, every
-        self._told, self._began, self._first = 0.0, 0.0, 0
+        self._told: tuple[float, int] | None = None
+        self._rate: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began, self._first = 0.0, trainer.global_step
         self._tell(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.monotonic()
-        if not self._began:  # after the first step, which may have been compiled
-            self._began, self._first = now, trainer.global_step
-        if now - self._told >= self.every:
-            self._told = now
+        now, step = time.monotonic(), trainer.global_step
+        if self._told is None:  # after the first step, which may have been compiled
+            self._told = now, step
+        elif now - self._told[0] >= self.every:
+            rate = (step - self._told[1]) / (now - self._told[0])
+            self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
+            self._told = now, step
             self._tell(trainer)
 
     def _tell(self, trainer: Trainer) -> None:
-        seconds = time.monotonic() - self._began if self._began else 0.0
         phases = [self.detection.phase(run) for run in range(len(self.detection.over))]
         self.tell(
             step=trainer.global_step,
             budget=trainer.max_steps,
-            rate=(trainer.global_step - self._first) / seconds if seconds > 0 else None,
+            rate=self._rate,
             runs=len(phases),
             over=sum(self.detection.over),
             memorized=phases.count("memorized"),

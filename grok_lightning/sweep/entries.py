@@ -68,7 +68,7 @@ def read(path: Path) -> Nested:
     try:
         content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
-        raise UserError("there is no such file") from None
+        raise UserError("there is no such file, and no shipped sweep of that name") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.arguments import assign, find_config, nest, read_config
+from grok_lightning.arguments import assign, find_config, nest, read_config, shipped_sweeps
 from grok_lightning.classes import Nested, lookup, place_of
 from grok_lightning.errors import UserError
 from grok_lightning.options import merge
@@ -50,7 +50,8 @@ def read_grid(path: str | Path) -> Grid:
     """Reads a sweep's file.
 
     Args:
-        path: A YAML file with ``grid`` or ``zip`` or both, and with ``base``, ``set`` and ``exclude`` where wanted.
+        path: A YAML file with ``grid`` or ``zip`` or both, and with ``base``, ``set`` and ``exclude`` where wanted; or
+            the name of a shipped one.
 
     Returns:
         The sweep.
@@ -58,8 +59,9 @@ def read_grid(path: str | Path) -> Grid:
     Raises:
         UserError: If the file cannot be read, contradicts itself, or has no combination or too many.
     """
+    shipped = {} if Path(path).exists() else shipped_sweeps()
     try:
-        return _grid(Path(path))
+        return _grid(shipped.get(str(path), Path(path)))
     except UserError as error:
         raise UserError(f"sweep {str(path)!r}: {error}") from None
 

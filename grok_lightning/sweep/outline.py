@@ -1,7 +1,7 @@
 """What ``sweep --dry-run`` prints: the runs, what differs, the stacks, and what they take."""
 
 from grok_lightning.sweep.pending import PendingStack, Standing
-from grok_lightning.sweep.plan import Plan, shown_value
+from grok_lightning.sweep.plan import Plan
 from grok_lightning.sweep.sizes import Choice
 
 MOST_VALUES = 8
@@ -19,10 +19,10 @@ def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Cho
     runs = [run for stack in stacks for run in stack.runs]
     over = sum(found.is_over(run, choice.retry_failed) for run in plan.runs)
     width = max(len(option) for option in plan.grid.options)
-    base = plan.grid.base or "the defaults"
+    base = plan.grid.base.name if plan.grid.base else "the defaults"
     lines = [f"{plan.name}: {len(plan.runs):,} runs of {base}, {over:,} over, {len(runs):,} to do"]
     for place, option in enumerate(plan.grid.options):
-        values = list(dict.fromkeys(shown_value(run.varied[place]) for run in plan.runs))
+        values = list(plan.words[place].values())
         some = ", ".join(values[:MOST_VALUES])
         more = f", ... ({len(values):,} values)" if len(values) > MOST_VALUES else ""
         lines.append(f"  varies     {option:<{width}}  {some}{more}")
@@ -54,7 +54,8 @@ def _disk(plan: Plan, choice: Choice, runs: int) -> str:
     record = 60_000 + (160_000 if choice.events else 0)
     working = choice.workers * choice.stack_size * choice.size.checkpoint_bytes
     events = "with" if choice.events else "without"
-    return f"at most {_bytes(runs * (kept + record) + working)}: keep {keep} ({_bytes(kept)} a run), {events} events and figures"
+    most = _bytes(runs * (kept + record) + working)
+    return f"at most {most}: keep {keep}, {_bytes(kept)} of checkpoints a run; {events} events and figures"
 
 
 def _bytes(count: float) -> str:

@@ -133,7 +133,8 @@ def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice
         config = plan.config(run, found.names.get(run.hash) or plan.fresh_name(run))
         if choice.keep is not None:
             config["checkpoint"]["keep"] = choice.keep
-        config["model"]["compile"] |= choice.compile
+        is_transformer = str(config["model"]["network"]["class_path"]).endswith(".Transformer")
+        config["model"]["compile"] |= choice.compile and is_transformer
         configs.append(config)
     hashes = [run.hash for run in stack.runs]
     root = str(places.root)

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -15,6 +15,7 @@ from grok_lightning.parsing import Resolver
 from grok_lightning.record import counted_options, flatten, hash_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
 from grok_lightning.sweep.stacking import SEED, kind, per_run_options, shape
+from grok_lightning.sweep.words import words_of
 
 SLUG = 70
 
@@ -70,12 +71,14 @@ class Plan:
         runs: Its runs, in the file's order.
         leaves: The options that vary one by one.
         blocks: What runs share.
+        words: What the values of each option that varies are called, by their repr.
     """
 
     grid: Grid
     runs: list[PlannedRun]
     leaves: list[str]
     blocks: list[Block]
+    words: list[dict[str, str]]
 
     @property
     def name(self) -> str:
@@ -92,14 +95,23 @@ class Plan:
 
     def fresh_name(self, run: PlannedRun) -> str:
         """What a run is called that has no directory yet: what is varied, and its hash."""
-        shown = zip(self.grid.options, run.varied, strict=True)
-        slug = "+".join(f"{option.rsplit('.', 1)[-1]}={shown_value(value)}" for option, value in shown)
+        options = ["seed" if option == SEED else option.rsplit(".", 1)[-1] for option in self.grid.options]
+        slug = "+".join(f"{option}={word}" for option, word in zip(options, self.said(run.varied), strict=True))
         slug = re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug.replace(" ", ""))[:SLUG].rstrip("+")
         return f"{slug}-{run.hash}"
 
     def describe(self, run: PlannedRun) -> str:
         """A run in words: the options that vary."""
-        return _shown(self.grid, run.varied)
+        return self.told(run.varied)
+
+    def said(self, point: Sequence[Any]) -> list[str]:
+        """A point's values in words."""
+        return [words[repr(value)] for words, value in zip(self.words, point, strict=True)]
+
+    def told(self, point: Sequence[Any]) -> str:
+        """A point in words: options and values."""
+        pairs = zip(self.grid.options, self.said(point), strict=True)
+        return ", ".join(f"{option} {word}" for option, word in pairs)
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -114,7 +126,7 @@ def read_plan(path: str | Path) -> Plan:
     leaves = [option for place, option in enumerate(grid.options) if place not in structural]
     places = [place for place in range(len(grid.options)) if place not in structural]
     resolver = Resolver()
-    plan = Plan(grid, [], leaves, [])
+    plan = Plan(grid, [], leaves, [], [words_of(_distinct(column)) for column in zip(*grid.points, strict=True)])
     blocks: dict[str, int] = {}
     shapes: dict[Any, int] = {}
     seen: dict[str, PlannedRun] = {}
@@ -131,7 +143,7 @@ def read_plan(path: str | Path) -> Plan:
                 for option, value in zip(leaves, values, strict=True)
             ]
         except UserError as error:
-            raise UserError(f"{grid.path}: the run with {_shown(grid, point)}: {error}") from None
+            raise UserError(f"{grid.path}: the run with {plan.told(point)}: {error}") from None
         counted = block.counted | {
             option: value
             for option, value in zip(leaves, values, strict=True)
@@ -149,6 +161,10 @@ def read_plan(path: str | Path) -> Plan:
     return plan
 
 
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({id(value): value for value in values}.values())
+
+
 def _is_structural(grid: Grid, place: int, option: str) -> bool:
     """Whether an option decides which other options there are, or is no single value."""
     if (
@@ -160,21 +176,6 @@ def _is_structural(grid: Grid, place: int, option: str) -> bool:
     if any(option.startswith(f"{name}.") for name in LIST_OPTIONS):
         return True
     return any(isinstance(point[place], dict | list) for point in grid.points)
-
-
-def _shown(grid: Grid, point: Sequence[Any]) -> str:
-    return ", ".join(f"{option} {shown_value(value)}" for option, value in zip(grid.options, point, strict=True))
-
-
-def shown_value(value: Any) -> str:
-    """A value as one reads it: a class by its name."""
-    if isinstance(value, dict):
-        inner = {key: item for key, item in (value | (value.get("init_args") or {})).items() if key != "init_args"}
-        name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
-        return " ".join([*([name] if name else []), *(f"{key}={shown_value(item)}" for key, item in inner.items())])
-    if isinstance(value, list):
-        return "[" + ", ".join(map(shown_value, value)) + "]"
-    return str(value)
 
 
 def _block(resolver: Resolver, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:

@@ -30,7 +30,7 @@ class Choice:
         stack_size: Most runs trained as one model.
         keep: What is left of a run's checkpoints; None for what its config says.
         events: Whether runs get TensorBoard events and a figure.
-        compile: Whether models are compiled although no file says so.
+        compile: Whether transformers are compiled although no file says so.
         retry_failed: Whether failed runs are done again.
         size: Of its largest runs.
     """
@@ -92,10 +92,7 @@ def _fitting_stack(size: Size) -> int:
 
 
 def _compiled(plan: Plan, size: Size) -> bool:
-    """Whether compiling pays: for transformers with a long budget, where nobody decided and there is a compiler."""
+    """Whether compiling pays for transformers: a long budget, where nobody decided and there is a compiler."""
     given = lookup(plan.grid.fixed, "model.compile") is not None or "model.compile" in plan.grid.options
-    transformer = all(
-        str(block.resolved["model"]["network"]["class_path"]).endswith("Transformer") for block in plan.blocks
-    )
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    return transformer and not given and compiler and size.budget >= WORTH_COMPILING
+    return not given and compiler and size.budget >= WORTH_COMPILING

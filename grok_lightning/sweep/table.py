@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.sweep.pending import Standing
-from grok_lightning.sweep.plan import Plan, PlannedRun, shown_value
+from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.stacking import SEED
 
 SEEDS = (SEED, "data.split_seed")
@@ -59,7 +59,8 @@ def _row(
     valid = [results[run.hash] for run, state in zip(runs, status, strict=True) if state not in (None, "failed")]
     memorized, grokked = ([_step(pair[which]) for pair in valid] for which in (0, 1))
     share = f"{sum(step < inf for step in grokked)} of {len(valid)}"
-    values = [shown_value(value) for value in _values(plan, runs[0], options)]
+    words = zip(plan.grid.options, plan.said(runs[0].varied), strict=True)
+    values = [word for option, word in words if option in options]
     counts = [str(status.count(name)) for name in ("diverged", "failed", None)]
     return [*values, str(len(runs)), share, _median(memorized), _median(grokked), *counts]
 

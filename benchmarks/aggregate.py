@@ -1,0 +1,132 @@
+"""Run-steps per second of a whole sweep against the best plain loop on all of the machine's threads.
+
+    python benchmarks/aggregate.py [--segments 4] [--seconds 20] [--layers 2] [--width 128]
+
+A real sweep (bf16-mixed, compiled, with evaluations, checkpoints and records) runs in the background. Its workers are held
+(SIGSTOP) while the plain loops have the machine to themselves, and the other way round, in turns. Printed are medians
+over segments and ratios within the run.
+"""
+
+import argparse
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from throughput import PlainLoop
+
+from grok_lightning.data import ModularArithmeticDataModule
+from grok_lightning.sweep.places import Places, read_notices
+
+SWEEP = """\
+set:
+  data.formula: x / y
+  model.network: {{class_path: Transformer, layers: {layers}, width: {width}}}
+  trainer: {{max_steps: 1000000, precision: bf16-mixed}}
+grid: {{seed_everything: 0..{last}}}
+"""
+WARM = 400
+
+
+def _notices(places: Places) -> dict[str, dict[str, Any]]:
+    return read_notices(places.own / "workers")
+
+
+def _hold(places: Places, signum: int) -> None:
+    for name in _notices(places):
+        os.kill(int(Path(name).stem.rpartition("-")[2]), signum)
+
+
+def _plain_rate(loop: PlainLoop, bf16: bool, seconds: float) -> float:
+    """Steps per second of a plain loop on all threads."""
+    steps, begun = 0, time.perf_counter()
+    while (gone := time.perf_counter() - begun) < seconds:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loop.step()
+        steps += 1
+    return steps / gone
+
+
+def _sweep_rate(places: Places, seconds: float) -> float:
+    """Run-steps per second of all workers, from what they say of themselves within the time."""
+    time.sleep(2)  # until each has spoken after the pause
+    before = _notices(places)
+    time.sleep(seconds)
+    after = _notices(places)
+    rates = [
+        after[name]["runs"] * (after[name]["step"] - old["step"]) / (after[name]["time"] - old["time"])
+        for name, old in before.items()
+    ]
+    return sum(rates)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Runs the comparison and prints it."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = options.workers * options.stack_size
+        file = Path(folder) / "aggregate.yaml"
+        file.write_text(SWEEP.format(layers=options.layers, width=options.width, last=runs - 1))
+        command = [sys.executable, "-m", "grok_lightning", "sweep", str(file), "--root", folder, "--keep", "none"]
+        command += ["--workers", str(options.workers), "--stack-size", str(options.stack_size)]
+        sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        places = Places(Path(folder), "aggregate")
+        try:
+            _compare(options, places, sweep)
+        finally:
+            _hold(places, signal.SIGCONT)
+            sweep.terminate()
+            sweep.wait()
+
+
+def _compare(options: argparse.Namespace, places: Places, sweep: "subprocess.Popen[bytes]") -> None:
+    begun = time.perf_counter()
+    while min([0] * (not _notices(places)) + [n["step"] for n in _notices(places).values()]) < WARM:
+        time.sleep(0.5)
+        if sweep.poll() is not None:
+            raise RuntimeError("the sweep has ended too early")
+    print(f"  {WARM} steps, compilation included, took {time.perf_counter() - begun:.0f} s", flush=True)
+    data = ModularArithmeticDataModule("x / y")
+    data.set_batch_size(512)
+    loops = {bf16: PlainLoop(data, options.layers, options.width, torch.device("cpu")) for bf16 in (False, True)}
+    rates: dict[str, list[float]] = {"sweep": [], "plain fp32": [], "plain bf16": []}
+    for _ in range(options.segments):
+        _hold(places, signal.SIGSTOP)
+        for bf16, loop in loops.items():
+            _plain_rate(loop, bf16, 1)
+            rates["plain bf16" if bf16 else "plain fp32"].append(_plain_rate(loop, bf16, options.seconds / 2))
+        _hold(places, signal.SIGCONT)
+        rates["sweep"].append(_sweep_rate(places, options.seconds))
+    for name, values in rates.items():
+        print(f"  {name}: {statistics.median(values):.1f} run-steps/s ({min(values):.1f} to {max(values):.1f})")
+    best = [max(pair) for pair in zip(rates["plain fp32"], rates["plain bf16"], strict=True)]
+    ratios = [sweep / plain for sweep, plain in zip(rates["sweep"], best, strict=True)]
+    fp32 = [sweep / plain for sweep, plain in zip(rates["sweep"], rates["plain fp32"], strict=True)]
+    print(f"  ratio to the plain fp32 loop {statistics.median(fp32):.2f} ({min(fp32):.2f} to {max(fp32):.2f})")
+    print(f"  ratio to the faster plain loop {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def main() -> None:
+    """Measures with the options given."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--segments", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=20, help="of each segment")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--stack_size", type=int, default=1)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--width", type=int, default=128)
+    options = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"a sweep of {options.workers} workers, stacks of {options.stack_size}")
+    measure(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Columns that keep what JSON files say: each in a type of its own if there is one, else as JSON."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+TEXT, JSON = (pa.dictionary(pa.int32(), kind) for kind in (pa.string(), pa.binary()))
+NATIVE = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: TEXT.value_type}
+NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+# NaN is no number of JSON's; where some other writer left one, it is null.
+DECODER = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}.get)
+
+
+def encode(values: Sequence[Any]) -> pa.Array:
+    """A column of values as ``DECODER`` makes them.
+
+    Values of one type, or null, are a column of that type, text as a dictionary. Others (lists, several types, integers
+    of more than 64 bits, text that is no Unicode) are a dictionary of JSON, and that it is binary tells.
+    """
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return pa.nulls(len(values))
+    if len(kinds) == 1 and (kind := NATIVE.get(*kinds)):
+        try:
+            array = pa.array(values, kind)
+            return array.dictionary_encode() if kind == TEXT.value_type else array
+        except (OverflowError, ValueError):
+            pass
+    keys = list(map(repr, values))  # unlike the values, they can be hashed and tell 1, 1.0 and True apart
+    distinct = dict(zip(keys, values, strict=True))
+    texts = {key: None if value is None else json.dumps(value).encode() for key, value in distinct.items()}
+    return pa.array(list(map(texts.__getitem__, keys)), JSON.value_type).dictionary_encode()
+
+
+def decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """The values that ``encode`` was given; equal lists become one."""
+    values = column.to_pylist()
+    if column.type not in (JSON, JSON.value_type):
+        return values
+    decoded = {text: None if text is None else DECODER.decode(text.decode()) for text in set(values)}
+    return list(map(decoded.__getitem__, values))
+
+
+def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of a table, null if it has none of this name."""
+    return table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
+
+
+def joined(tables: Sequence[pa.Table], path: str) -> pa.Table:
+    """The rows of at least one table together, with the columns of all, sorted by a column of paths."""
+    tables = [table for table in tables if len(table)] or tables[:1]
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    whole = pa.table({name: _concatenated([column_of(table, name) for table in tables]) for name in names})
+    parts = [text.split(os.sep) for text in decode(whole[path])]
+    order = sorted(range(len(parts)), key=parts.__getitem__)
+    return whole if order == list(range(len(parts))) else whole.take(pa.array(order, pa.int64()))
+
+
+def _concatenated(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
+    kinds = {part.type for part in parts if part.null_count < len(part)}
+    if len(kinds) > 1:
+        return encode([value for part in parts for value in decode(part)])
+    kind = kinds.pop() if kinds else pa.null()
+    chunks = [chunk for part in parts for chunk in (part.chunks if part.type == kind else [pa.nulls(len(part), kind)])]
+    column = pa.chunked_array(chunks, kind).combine_chunks()
+    if kind not in (TEXT, JSON):
+        return column
+    used = column.indices.dictionary_encode()  # else the texts of rows that have gone would stay
+    return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
+
+
+def series(column: pa.ChunkedArray) -> pd.Series:
+    """A column for users, of a type that depends on its values only; ``read_records`` tells which."""
+    if column.null_count == len(column):
+        return pd.Series([None] * len(column), dtype=object)
+    array = column.combine_chunks()
+    if array.type == JSON:
+        values = decode(array.dictionary)
+        distinct = encode(_as_floats(values))
+        if distinct.type == JSON:
+            places = array.indices.fill_null(len(values)).to_numpy()
+            return pd.Series(pd.Series([*values, None], dtype=object).to_numpy()[places], dtype=object)
+        array = distinct.take(array.indices)
+    if array.type == TEXT:
+        array = array.cast(pa.large_string())
+    return array.to_pandas(types_mapper=NULLABLE.get if array.null_count else None)
+
+
+def _as_floats(values: list[Any]) -> list[Any]:
+    """Integers among numbers as floats, if all can be; anything else as it is."""
+    can = all(type(value) is float or (type(value) is int and abs(value) <= 2**53) for value in values)
+    return list(map(float, values)) if can and {float} < set(map(type, values)) else values
