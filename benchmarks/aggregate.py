@@ -2,9 +2,9 @@
 
     python benchmarks/aggregate.py [--segments 4] [--seconds 20] [--layers 2] [--width 128]
 
-A real sweep (bf16-mixed, compiled, with evaluations, checkpoints and records) runs in the background. Its workers are held
-(SIGSTOP) while the plain loops have the machine to themselves, and the other way round, in turns. Printed are medians
-over segments and ratios within the run.
+A real sweep (bf16-mixed, compiled, with evaluations, checkpoints and records) runs in the background. Its workers are
+held (SIGSTOP) while the plain loops have the machine to themselves, and the other way round, in turns. Printed are
+medians over segments and ratios within the run.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python benchmarks/records.py [--runs 100000] [--changed 100]
 
-The result of one real run of 20 steps is varied as a sweep would vary it (seeds, fractions, decays; runs that did not grok,
-that diverged, that failed), and each run gets a directory and a ``result.json`` under a temporary directory. Then
-the index is built from nothing; everything, and three columns, are read with a fresh index; and again after some
-runs have changed. The files are in the page cache, for they have just been written. Imports are not counted in
-seconds, but they are in CPU seconds and in memory.
+The result of one real run of 20 steps is varied as a sweep would vary it (seeds, fractions, decays; runs that did not
+grok, that diverged, that failed), and each run gets a directory and a ``result.json`` under a temporary directory. Then
+the index is built from nothing; everything, and three columns, are read with a fresh index; and again after some runs
+have changed. The files are in the page cache, for they have just been written. Imports do not count in seconds, but in
+CPU seconds and in memory.
 """
 
 import argparse
@@ -25,12 +25,9 @@ SEEDS = 500
 
 def real_result(directory: Path) -> dict[str, Any]:
     """What a real run of a few steps wrote."""
-    subprocess.run(
-        [sys.executable, "-m", "grok_lightning", "fit", "--config", "addition", "--trainer.max_steps", "20"]
-        + ["--trainer.default_root_dir", str(directory)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    options = ["--config", "addition", "--trainer.max_steps", "20", "--trainer.default_root_dir", str(directory)]
+    command = [sys.executable, "-m", "grok_lightning", "fit", *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (path,) = directory.glob("lightning_logs/*/*/result.json")
     result: dict[str, Any] = json.loads(path.read_text())
     return result
@@ -85,7 +82,7 @@ started = time.perf_counter()
 table = {expression}
 seconds = time.perf_counter() - started
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(f"{{seconds:8.2f}} s {{time.process_time():8.2f}} CPU s {{memory:6.2f}} GB  {{len(table):,}} x {{len(table.columns)}}")
+print(f"{{seconds:8.2f}} s {{time.process_time():7.2f}} CPU s {{memory:6.2f}} GB, {{len(table)}} x {{table.shape[1]}}")
 """
     print(f"{what:45}", end="", flush=True)
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -108,9 +105,9 @@ def main() -> None:
         measured("fresh index, all columns", everything, experiment)
         measured("fresh index, read_records of lightning_logs", "read_records(experiment.parent)", experiment)
         measured("fresh index, 3 columns", some, experiment)
-        for salt, (name, expression) in enumerate((("all columns", everything), ("3 columns", some)), start=1):
+        for salt, (columns, expression) in enumerate((("all columns", everything), ("3 columns", some)), start=1):
             write(experiment, result, range(arguments.changed), salt * arguments.runs)
-            measured(f"{arguments.changed} runs changed, {name}", expression, experiment)
+            measured(f"{arguments.changed} runs changed, {columns}", expression, experiment)
 
 
 if __name__ == "__main__":

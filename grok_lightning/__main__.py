@@ -61,11 +61,9 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "configs":
         from grok_lightning.arguments import shipped_configs, shipped_sweeps
 
-        for title, shipped in (("grok-lightning fit --config", shipped_configs()), ("sweep", shipped_sweeps())):
-            if title == "sweep":
-                print("\ngrok-lightning sweep:")
-            for name, path in shipped.items():
-                print(f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}")
+        for head, shipped in (("", shipped_configs()), ("\nsweeps:", shipped_sweeps())):
+            lines = [f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}" for name, path in shipped.items()]
+            print("\n".join([*([head] if head else []), *lines]))
         return 0
     if command == "generate":
         from grok_lightning.generate import generate_command

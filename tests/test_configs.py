@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from grok_lightning.arguments import shipped_configs
+from grok_lightning.arguments import shipped_configs, shipped_sweeps
 
-SHIPPED = shipped_configs()
+SHIPPED, SWEEPS = shipped_configs(), shipped_sweeps()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -31,7 +31,18 @@ def test_a_shipped_config_says_what_it_is_and_how_to_run_it(name: str) -> None:
 def test_configs_are_listed(command: Callable[..., tuple[int, str, str]]) -> None:
     status, out, _ = command("configs")
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(SHIPPED)
+    fits, sweeps = out.split("\n\n")
+    assert [line.split()[0] for line in fits.splitlines()] == list(SHIPPED)
+    assert [line.split()[0] for line in sweeps.splitlines()[1:]] == list(SWEEPS)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_shipped_sweep_can_be_planned(command: Callable[..., tuple[int, str, str]], name: str) -> None:
+    status, out, err = command("sweep", name, "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{name}: ")
+    assert not Path("lightning_logs").exists()
+    assert f"grok-lightning sweep {name}\n" in SWEEPS[name].read_text()
 
 
 def test_a_built_package_carries_the_configs(tmp_path: Path) -> None:
@@ -40,5 +51,5 @@ def test_a_built_package_carries_the_configs(tmp_path: Path) -> None:
     subprocess.run([*build, str(project)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     listed = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True)
-    for name in SHIPPED:
+    for name in [*SHIPPED, *(f"sweeps/{name}" for name in SWEEPS)]:
         assert f"grok_lightning/configs/{name}.yaml" in listed.stdout
