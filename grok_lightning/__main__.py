@@ -82,6 +82,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _train_or_evaluate(arguments: list[str]) -> int:
     from torch._dynamo.exc import TorchDynamoException
 
+    from grok_lightning.callbacks.compilations import Recompiled
     from grok_lightning.callbacks.divergence import Diverged
     from grok_lightning.callbacks.signals import StopRequested
     from grok_lightning.cli import GrokCLI, quiet
@@ -93,6 +94,9 @@ def _train_or_evaluate(arguments: list[str]) -> int:
     except TorchDynamoException as error:
         reason = str(error).strip().splitlines()[0][:200]
         print(f"grok-lightning: --model.compile: cannot be compiled here ({reason}); leave it out", file=sys.stderr)
+        return 1
+    except Recompiled as error:
+        print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:
         named = f"--experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"

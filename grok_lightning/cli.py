@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.compilations import CompilationGuard
 from grok_lightning.callbacks.curves_figure import CurvesFigure
 from grok_lightning.callbacks.departures import Departures
 from grok_lightning.callbacks.detection import GrokDetection
@@ -180,7 +181,15 @@ class GrokCLI(ResolvedOptions):
         figure = self.figure if self.events else None
         self.departures = Departures(self.detection, self.recorder, figure, checkpoints, self.close_up)
         # in this order: notice divergence, measure, notice the evaluation, write it down, let runs go, show; last, save
-        before = [DivergenceGuard(), schedule, measures, self.detection, self.recorder, self.departures]
+        before = [
+            CompilationGuard(),
+            DivergenceGuard(),
+            schedule,
+            measures,
+            self.detection,
+            self.recorder,
+            self.departures,
+        ]
         return [*before, self.figure, *self.observers(names), checkpoints]
 
     def observers(self, names: list[str]) -> list[Any]:

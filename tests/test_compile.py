@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,20 @@ def test_every_model_and_what_is_within_a_step_compile(command: Command, options
         assert (status, err) == (0, "")
     eager, compiled = (read_metrics(Path(f"lightning_logs/e/{run}"))[-1] for run in ("eager", "compiled"))
     assert compiled == pytest.approx(eager, rel=1e-6)
+
+
+def test_a_second_compilation_is_an_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ModularArithmeticDataModule.training_batch
+
+    def growing(self: ModularArithmeticDataModule, step: int, *where: Any) -> Any:
+        self.batch_size, self._order = 16 + step // 3, None
+        return whole(self, step, *where)
+
+    monkeypatch.setattr(ModularArithmeticDataModule, "training_batch", growing)
+    status, _, err = command("fit", *TINY, "--trainer.max_steps", "8", "--model.compile")
+    assert status == 1
+    assert "was compiled 2 times instead of once" in err
+    assert "leave model.compile out" in err
 
 
 def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
