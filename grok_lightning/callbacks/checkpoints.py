@@ -63,7 +63,8 @@ class Checkpoints(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            sweep(self.directory)
+            for directory in {self.directory, *self.directories}:
+                sweep(directory)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()

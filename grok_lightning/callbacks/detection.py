@@ -84,7 +84,8 @@ class GrokDetection(Callback):
                 self.rows[run] = [
                     row
                     for row in read_metrics(directory)
-                    if row["step"] <= step and self.schedule.is_point(int(row["step"]))
+                    if row["step"] <= step
+                    and (self.schedule.is_point(int(row["step"])) or row["step"] == trainer.max_steps)
                 ]
             found = self.milestones(run)
             self._memorized[run] = found["memorize_step"] is not None

@@ -53,7 +53,7 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
         A column in which all runs hold one type is ``int64``, ``float64``, ``bool`` or ``str``. If some have null, or
         no such field, they read NaN, and it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers beside other
         numbers are ``float64`` if none exceeds 2^53. All else (lists, text beside numbers, huge integers, nothing but
-        nulls) is ``object`` with None for null, and equal lists may be one and the same.
+        nulls) is ``object`` with None for null, and equal lists may be one and the same. Before pandas 3 so is text.
 
         ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is not whole or cannot
         be read.

@@ -57,9 +57,12 @@ class Attention(nn.Module):
         self.register_buffer("mask", torch.ones(length, length, dtype=torch.bool).triu(1), persistent=False)
 
     def forward(self, x_RMD: Tensor, layout: Layout, answers: int | None = None) -> Tensor:
-        """Maps all rows (R, M, D), or only the last ``answers`` positions of each equation: (R, B * answers, D)."""
-        key, value = (part(x_RMD).unflatten(-1, (self.heads, -1)) for part in (self.key, self.value))
-        query = self.query(layout.last(x_RMD, answers)).unflatten(-1, (self.heads, -1))
+        """Maps all rows (R, M, D), or only the last ``answers`` positions of each equation: (R, B * answers, D).
+
+        The rows may be given as the layout's distinct inputs.
+        """
+        key, value = (layout.map(part, x_RMD).unflatten(-1, (self.heads, -1)) for part in (self.key, self.value))
+        query = layout.map(self.query, x_RMD, answers).unflatten(-1, (self.heads, -1))
         if layout.turns is not None:
             query, key = rotate(query, layout.last(layout.turns, answers)), rotate(key, layout.turns)
         own_query = layout.own(query) if answers is None else query.unflatten(1, (layout.batch, -1))

@@ -35,9 +35,7 @@ class Embeddings(nn.Module):
         self.register_buffer("sinusoidal", fixed, persistent=False)
 
     def forward(self, tokens_RBT: Tensor, layout: Layout) -> Tensor:
-        """The rows (R, M, D) of a Layout."""
-        if layout.beginnings is not None:
-            return self._shared(tokens_RBT, layout.beginnings.tokens_PS)
+        """The rows (R, M, D) of a Layout without beginnings."""
         places_RBT = layout.places_RBT
         # the vector of token 0 stands for padding; nothing reads it
         vectors: Tensor = self.tokens(tokens_RBT if places_RBT is None else tokens_RBT.clamp(min=0))
@@ -49,18 +47,22 @@ class Embeddings(nn.Module):
         runs = tokens_RBT.shape[0]
         return vectors.flatten(1, 2) + gather(table.expand(runs, -1, -1), places_RBT.flatten(1))
 
-    def _shared(self, tokens_RBT: Tensor, first_PS: Tensor) -> Tensor:
-        runs, shared = tokens_RBT.shape[0], first_PS.shape[1]
-        parts = first_PS.expand(runs, -1, -1), tokens_RBT[:, :, shared:]
-        vectors: Tensor = self.tokens(torch.cat([part.flatten(1) for part in parts], dim=1))
-        table = self._table()
-        if table is None:
-            return vectors
-        places = table[:, None, :shared], table[:, None, shared : tokens_RBT.shape[2]]
-        rows = [
-            place.expand(runs, part.shape[1], -1, -1).flatten(1, 2) for place, part in zip(places, parts, strict=True)
-        ]
-        return vectors + torch.cat(rows, dim=1)
+    def distinct(self, length: int) -> Tensor:
+        """What stands for any token at any of T = ``length`` positions: (R, T * V, D), or (R, V, D) without these."""
+        table, vectors_RVD = self._table(), self.tokens.weight
+        return vectors_RVD if table is None else (table[:, :length, None] + vectors_RVD[:, None]).flatten(1, 2)
+
+    def inputs(self, tokens_RBT: Tensor, layout: Layout) -> Tensor:
+        """Which of ``distinct`` each row of a Layout without padding is, (R, M)."""
+        runs, _, length = tokens_RBT.shape
+        stride = 0 if self._table() is None else self.tokens.weight.shape[1]
+        starts_T = stride * torch.arange(length, device=tokens_RBT.device)
+        shared = length - layout.own_length
+        own = (tokens_RBT[:, :, shared:] + starts_T[shared:]).flatten(1)
+        if layout.beginnings is None:
+            return own
+        first = (layout.beginnings.tokens_PS + starts_T[:shared]).flatten()
+        return torch.cat([first.expand(runs, -1), own], dim=1)
 
     def _table(self) -> Tensor | None:
         """Vectors of the positions, (R or 1, T, D)."""

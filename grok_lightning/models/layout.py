@@ -1,5 +1,7 @@
 """Which rows pass through a transformer, and where in which equation each stands."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ class Layout:
         padding_RBT: Where padding stands, or None.
         places_RBT: Each token's position, counted from its equation's first token; only with padding.
         turns: Each row's rotation, (R or 1, M, width of a head / 2, 2), or None.
+        inputs_RM: Which of the distinct inputs each row is, where these stand for the rows, as before the first layer.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Layout:
         if padded_RBT is not None:
             self.padding_RBT = padded_RBT == PADDING
             self.places_RBT = ((~self.padding_RBT).cumsum(-1) - 1).clamp(min=0)
+        self.inputs_RM: Tensor | None = None
         self.turns = None if rotations is None else self._turns(rotations)
 
     def _turns(self, rotations: Tensor) -> Tensor:
@@ -53,6 +57,12 @@ class Layout:
             return own[None]
         count, first = self.beginnings.tokens_PS.shape
         return torch.cat([rotations[:first].repeat(count, 1, 1), own])[None]
+
+    def map(self, part: Callable[[Tensor], Tensor], x: Tensor, answers: int | None = None) -> Tensor:
+        """What ``part`` makes of all rows, or of the ``last``; computed once for each input where x are the inputs."""
+        if self.inputs_RM is None:
+            return part(self.last(x, answers))
+        return gather(part(x), self.last(self.inputs_RM, answers))
 
     def own(self, x: Tensor) -> Tensor:
         """The equations' own rows of (R, M, ...): (R, B, T - S, ...)."""

@@ -77,6 +77,16 @@ class Linear(StackedLayer):
         return out.unflatten(1, x.shape[1:-1])
 
 
+def _sum_rows(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
+    """The sum of the rows of each index below ``count``, added in their order, (R, count, D); -1 is left out."""
+    runs, bags = len(rows_RND), count + 1  # the first of a run is for -1
+    numbers = torch.arange(runs * bags, device=rows_RND.device)
+    sorted_index, order = torch.sort((index_RN + 1 + numbers[::bags, None]).flatten(), stable=True)
+    starts = torch.searchsorted(sorted_index, numbers)
+    sums = nn.functional.embedding_bag(order, rows_RND.flatten(0, 1), starts, mode="sum")
+    return sums.unflatten(0, (runs, bags))[:, 1:]
+
+
 class _Gather(torch.autograd.Function):
     """Rows of a (R, V, D) table, with a gradient that adds in a fixed order on every device, compiled or not.
 
@@ -94,12 +104,14 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (index_RN,) = ctx.saved_tensors
         (gradient_RND,) = gradients
+        if gradient_RND.is_cpu:  # 40 us instead of 280 for 512 rows of 256 bf16 numbers and 97 indices
+            return _sum_rows(gradient_RND, index_RN, ctx.rows), None
         chosen_RVN = index_RN[:, None, :] == torch.arange(ctx.rows, device=index_RN.device)[:, None]
         return torch.bmm(chosen_RVN.to(gradient_RND.dtype), gradient_RND), None
 
 
 def gather(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
-    """Rows of each run's table: (R, N, D)."""
+    """Rows of each run's table, (R, N, D); where the index is -1 any row, without a gradient."""
     rows: Tensor = _Gather.apply(table_RVD, index_RN)
     return rows
 

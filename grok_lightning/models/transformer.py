@@ -37,7 +37,7 @@ class Block(nn.Module):
         """Maps all rows (R, M, D), or only the last ``answers`` positions of each equation: (R, B * answers, D)."""
         pre, post = (self.norm == "pre"), (self.norm == "post")
         mixed = self.attention(self.attention_norm(x) if pre else x, layout, answers)
-        x = layout.last(x, answers) + mixed
+        x = layout.map(lambda rows: rows, x, answers) + mixed
         x = self.attention_norm(x) if post else x
         added = self.feedforward(self.feedforward_norm(x) if pre else x)
         if draw is not None and self.dropout.rate > 0:
@@ -50,7 +50,8 @@ class Transformer(SequenceModel):
     """A decoder-only transformer that computes only what the answer needs.
 
     The last layer works only at the positions whose logits are asked for. Where equations share their beginnings, the
-    states of a beginning are computed once: a causal model's state depends only on the tokens up to it.
+    states of a beginning are computed once: a causal model's state depends only on the tokens up to it. There the
+    first layer's queries, keys and values, too, are computed once for each pair of token and position.
 
     How weights begin, by ``initialization`` (s is ``init_scale``, r ``residual_scale``, h ``head_scale``, D the width,
     F ``feedforward``; a normal's number is its standard deviation, uniform numbers lie within plus and minus it):
@@ -200,15 +201,23 @@ class Transformer(SequenceModel):
         beginnings: Beginnings | None = None,
     ) -> Tensor:
         batch, length = tokens_RBT.shape[1:]
-        per_row_noise = draw is not None and self.dropout > 0
-        if beginnings is not None and (self.padded or per_row_noise or len(beginnings.tokens_PS) >= batch):
-            beginnings = None  # the equations of a beginning would differ there, or sharing would cost more
+        if self.padded or (draw is not None and self.dropout > 0):
+            beginnings = None  # the equations of a beginning would differ there
+        kinds = batch if beginnings is None else len(beginnings.tokens_PS)
+        # the first layer's maps see no more inputs than there are pairs of token and position
+        distinct = beginnings is not None and min(kinds, self.embedding.shape[1]) < batch
+        if kinds >= batch:
+            beginnings = None  # sharing them would cost more
         layout = Layout(batch, length, beginnings, tokens_RBT if self.padded else None, self.rotations)
         # answers that reach into the beginnings need all rows to the end
         answers = answer_length if answer_length <= layout.own_length else None
-        x = self.embeddings(tokens_RBT, layout)
+        if distinct:
+            x, layout.inputs_RM = self.embeddings.distinct(length), self.embeddings.inputs(tokens_RBT, layout)
+        else:
+            x = self.embeddings(tokens_RBT, layout)
         for block in self.layers:
             x = block(x, layout, answers if block is self.layers[-1] else None, draw)
+            layout.inputs_RM = None  # from here on every row is its own
         x = self.final_norm(x)
         if self.head is not None:
             logits: Tensor = self.head(x)

@@ -106,6 +106,10 @@ def sweep_command(arguments: list[str]) -> int:
         print("\n\n".join(_status(plan, Places(root, plan.name)) for plan in plans))
         return 0
     refuse_unwritable("root", root)
+    if options.executor == "ray" and not options.dry_run:
+        from grok_lightning.sweep.connection import connect
+
+        connect()
     experiments = [_experiment(plan, Places(root, plan.name), options) for plan in plans]
     if options.dry_run:
         print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))

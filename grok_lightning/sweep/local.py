@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,8 +16,9 @@ from typing import Any
 
 import torch
 
+from grok_lightning.sweep.failures import bury
 from grok_lightning.sweep.tally import Tally
-from grok_lightning.sweep.worker import Job, as_line, record_failure
+from grok_lightning.sweep.worker import Job, as_line
 
 MOST_DEATHS = 3
 GRACE = 120.0
@@ -56,15 +58,14 @@ class LocalExecutor:
         """
         self._queue = deque(stacks)
         self._deaths: dict[str, int] = {}
-        self._selector, self._busy = DefaultSelector(), 0
+        self._selector, self._signals = DefaultSelector(), 0
         handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
-        self._signals = 0
         self._staff = [self._hire(number) for number in range(min(self.workers, len(self._queue)))]
         try:
             self._work()
         finally:
-            for worker in self._staff:
-                self._dismiss(worker)
+            self._dismiss(self._staff)
+            self._selector.close()
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
         return self.tally
@@ -118,8 +119,10 @@ class LocalExecutor:
         answers = worker.process.stdout
         assert answers is not None
         line = answers.readline()
-        if line:
-            self.tally.add(json.loads(line))
+        outcome = json.loads(line) if line else {}
+        if outcome:
+            self.tally.add(outcome)
+        if outcome and not outcome["stopped"]:
             self._hand_out(worker)
             return
         self._selector.unregister(answers)
@@ -141,22 +144,22 @@ class LocalExecutor:
             self._queue.appendleft(work)
             return
         ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        for config, hashed in zip(job.configs, job.hashes, strict=True):
-            record_failure(job.places, config, hashed, f"its process died {MOST_DEATHS} times, the last by {ended}")
-        self.tally.add({"done": len(job.hashes), "failed": len(job.hashes)})
+        reason = f"its process died {MOST_DEATHS} times, the last by {ended}"
+        self.tally.add(bury(job.places, job.configs, job.hashes, reason))
 
-    def _dismiss(self, worker: _Worker) -> None:
-        """Ends a worker: one that is at work when its input ends saves first."""
-        process = worker.process
-        for pipe in (process.stdin, process.stdout):
+    def _dismiss(self, workers: list[_Worker]) -> None:
+        """Ends workers: those that are at work when their input ends save first."""
+        for pipe in [pipe for worker in workers for pipe in (worker.process.stdin, worker.process.stdout)]:
             with suppress(BrokenPipeError):
                 if pipe is not None:
                     pipe.close()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        deadline = time.monotonic() + GRACE
+        for process in [worker.process for worker in workers]:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _note(self, signum: int, frame: Any) -> None:
         self._signals += 1

@@ -6,12 +6,11 @@ from typing import Any
 
 from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.index import refresh
+from grok_lightning.sweep.failures import FAILED
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.sizes import Choice
 from grok_lightning.sweep.worker import Job
-
-FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,25 @@ class Standing:
         status: The status of each planned run that is over, by hash.
         names: What runs that have a directory are called, by hash.
         rows: The results of all runs of the experiment, one row each.
+        taken: Directories of runs that a ``fit`` has gone on with: they are other runs now.
     """
 
     status: dict[str, str]
     names: dict[str, str]
     rows: Any = field(repr=False, default=None)
+    taken: set[str] = field(default_factory=set)
 
     def is_over(self, run: PlannedRun, retry_failed: bool = False) -> bool:
         """Whether nothing is left to do for a run."""
         status = self.status.get(run.hash)
         return status is not None and not (retry_failed and status == FAILED)
+
+    def name(self, plan: Plan, run: PlannedRun) -> str:
+        """What a run is called, or will be."""
+        name = self.names.get(run.hash) or plan.fresh_name(run)
+        while name in self.taken:
+            name = f"{name[:-17]}+again{name[-17:]}"
+        return name
 
 
 COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
@@ -52,15 +60,16 @@ COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budg
 
 def standing(plan: Plan, places: Places) -> Standing:
     """Looks up which runs are over, in the experiment's own files."""
-    names = places.existing()
     rows = refresh(places.logs, COLUMNS) if places.logs.is_dir() else None
     if rows is None or not len(rows):
-        return Standing({}, names, None)
+        return Standing({}, places.existing(), None)
+    taken = set(rows["run"][(rows["run"].str[-17:-16] == "-") & (rows["run"].str[-16:] != rows["config_hash"])])
+    names = places.existing(taken)
     planned = {run.hash for run in plan.runs}
     of_plan = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
     hashes = of_plan["config_hash"].tolist()
     names |= dict(zip(hashes, of_plan["run"].tolist(), strict=True))
-    return Standing(dict(zip(hashes, of_plan["status"].tolist(), strict=True)), names, of_plan)
+    return Standing(dict(zip(hashes, of_plan["status"].tolist(), strict=True)), names, of_plan, taken)
 
 
 def pending_stacks(
@@ -81,7 +90,7 @@ def pending_stacks(
         shard: (i, n) for the i-th of n parts, from 1.
         retry_failed: Whether runs that failed are to be done again.
     """
-    mine = _shard(plan.runs, stack_size, *shard)
+    mine = _shard(plan.runs, *shard)
     missing = {run.hash: run for run in mine if not found.is_over(run, retry_failed)}
     of_hash = {run.hash: run for run in plan.runs}
     stacks = []
@@ -100,13 +109,12 @@ def _has_checkpoint(places: Places, found: Standing, run: PlannedRun) -> bool:
     return name is not None and (places.of_run(name)[1] / LAST).exists()
 
 
-def _shard(runs: list[PlannedRun], stack_size: int, number: int, of: int) -> list[PlannedRun]:
-    """The runs of one of several parts; whole stacks of the whole plan, so that the parts are the same every time."""
-    if of == 1:
-        return runs
-    return [
-        run for place, stack in enumerate(_in_stacks(runs, stack_size)) if place % of == number - 1 for run in stack
-    ]
+def _shard(runs: list[PlannedRun], number: int, of: int) -> list[PlannedRun]:
+    """The runs of one of several parts: dealt out one by one, shape after shape.
+
+    A pure function of the file: machines with more memory, whose stacks are larger, have the same parts.
+    """
+    return sorted(runs, key=lambda run: run.shape)[number - 1 :: of]
 
 
 def _in_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[list[PlannedRun]]:
@@ -130,7 +138,7 @@ def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice
     """
     configs = []
     for run in stack.runs:
-        config = plan.config(run, found.names.get(run.hash) or plan.fresh_name(run))
+        config = plan.config(run, found.name(plan, run))
         if choice.keep is not None:
             config["checkpoint"]["keep"] = choice.keep
         is_transformer = str(config["model"]["network"]["class_path"]).endswith(".Transformer")

@@ -5,6 +5,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,20 +50,21 @@ class Places:
         """Where a run's record and its checkpoints lie."""
         return run_directories(self.root, self.experiment, name)
 
-    def existing(self) -> dict[str, str]:
+    def existing(self, without: Collection[str] = ()) -> dict[str, str]:
         """The names of all runs that have a directory, by their hash."""
         if not self.logs.is_dir():
             return {}
         with os.scandir(self.logs) as entries:
             names = [entry.name for entry in entries if entry.name[-17:-16] == "-"]
-        return {name[-16:]: name for name in names}
+        return {name[-16:]: name for name in names if name not in without}
 
     def members(self) -> dict[str, list[str]]:
         """The hashes of the runs of each stack that can be gone on with, by its name."""
         found = {}
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
-            if (path.parent / LAST).exists():
-                found[path.parent.name] = list(json.loads(path.read_text()))
+            with suppress(OSError, ValueError, TypeError):  # cut short, or just removed
+                if (path.parent / LAST).exists():
+                    found[path.parent.name] = list(json.loads(path.read_text()))
         return found
 
     def note_members(self, stack: str, hashes: list[str]) -> None:

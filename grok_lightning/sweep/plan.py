@@ -14,7 +14,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.parsing import Resolver
 from grok_lightning.record import counted_options, flatten, hash_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
-from grok_lightning.sweep.stacking import SEED, kind, per_run_options, shape
+from grok_lightning.sweep.stacking import DECIDING, SEED, kind, per_run_options, shape
 from grok_lightning.sweep.words import words_of
 
 SLUG = 70
@@ -166,11 +166,9 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _is_structural(grid: Grid, place: int, option: str) -> bool:
-    """Whether an option decides which other options there are, or is no single value."""
-    if (
-        option in CLASS_OPTIONS
-        or option in LIST_OPTIONS
-        or any(name.startswith(f"{option}.") for name in CLASS_OPTIONS)
+    """Whether an option decides which others there are, or which may differ in a stack; or is no single value."""
+    if option in (*CLASS_OPTIONS, *LIST_OPTIONS, *DECIDING) or any(
+        name.startswith(f"{option}.") for name in CLASS_OPTIONS
     ):
         return True
     if any(option.startswith(f"{name}.") for name in LIST_OPTIONS):
@@ -179,12 +177,23 @@ def _is_structural(grid: Grid, place: int, option: str) -> bool:
 
 
 def _block(resolver: Resolver, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
-    resolved, defaults = resolver.resolve(given(grid, point))
+    resolved, defaults = _resolve(resolver, grid, point)
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     base = flatten(defaults)
     counting = counted_options(dict.fromkeys(leaves, _UNCLEAR), {}, NOT_RESULTS).keys()
     kept = {option: value for option, value in counted.items() if option not in leaves}
     return Block(resolved, shape(resolved, leaves), kept, set(counting), base, per_run_options(resolved))
+
+
+def _resolve(resolver: Resolver, grid: Grid, point: Sequence[Any]) -> tuple[Nested, Nested]:
+    resolved, defaults = resolver.resolve(given(grid, point))
+    for option, name in (("devices", "device"), ("num_nodes", "node")):
+        if resolved["trainer"][option] not in (1, "1"):
+            raise UserError(
+                f"--trainer.{option} is {resolved['trainer'][option]!r}; the runs of a sweep train on 1 {name} each, "
+                "several runs at a time (--workers)"
+            )
+    return resolved, defaults
 
 
 def _typed(resolver: Resolver, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
@@ -193,7 +202,7 @@ def _typed(resolver: Resolver, grid: Grid, block: Block, point: Sequence[Any], p
     key = (option, repr(value))
     if key not in block.typed:
         typed = _as_hinted(_hint(block.resolved, option), value)
-        block.typed[key] = lookup(resolver.resolve(given(grid, point))[0], option) if typed is _UNCLEAR else typed
+        block.typed[key] = lookup(_resolve(resolver, grid, point)[0], option) if typed is _UNCLEAR else typed
     return block.typed[key]
 
 

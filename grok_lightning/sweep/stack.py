@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.heartbeat import Heartbeat
+from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.checkpoint import load, save, slice_runs
 from grok_lightning.classes import Nested
 from grok_lightning.cli import GrokCLI, RecordedRun
@@ -126,7 +127,7 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
         tell: Called once a second with how far it is.
 
     Raises:
-        StopRequested: If a signal asked for it; the stack can be gone on with.
+        StopRequested: If a signal asked for it; the stack can be gone on with, unless that was at its very end.
     """
     gone = 0
     everything = len(stack.configs)
@@ -142,13 +143,17 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
         fit = StackFit(stack, tell_all)
         with suppress(Diverged):  # its record says so
             fit.execute()
-        if not fit.departures.closing_up:
-            break
+        is_over = not fit.departures.closing_up
+        if is_over and len(stack.configs) > 1:
+            shutil.rmtree(stack.directory, ignore_errors=True)
+        late = fit.departures.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
+        if late:
+            raise StopRequested(late, fit.trainer.global_step)
+        if is_over:
+            return
         left = fit.detection.in_training()
         gone += len(stack.configs) - len(left)
         stack = close_up(stack, left)
-    if len(stack.configs) > 1:
-        shutil.rmtree(stack.directory)
 
 
 def close_up(stack: Stack, left: list[int], keep: bool = False) -> Stack:

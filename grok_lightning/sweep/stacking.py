@@ -3,16 +3,27 @@
 import json
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
 from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
+from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.record import flatten
 
 SEED, FORMULA = "seed_everything", "data.formula"
 NAMES = ("experiment", "run")
+# single options on whose values it depends in which others the runs of a stack may differ
+DECIDING = (
+    *("data.batch_size", "data.tokenizer", "init_from"),
+    *("trainer.precision", "trainer.callbacks", "trainer.logger"),
+)
+# torch's optimizers that treat each number by itself; Adafactor and LBFGS mix the runs of a stack
+ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
+    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+))  # fmt: skip
 
 
 def takes_one_each(hint: Any) -> bool:
@@ -40,6 +51,8 @@ def per_run_options(resolved: Nested) -> set[str]:
     Args:
         resolved: The resolved config of one of the runs.
     """
+    if _mixes_runs(resolved):
+        return set()
     found = {SEED, *_of_module()}
     for option in CLASS_OPTIONS:
         found |= {f"{option}.{key}" for key in _own(option, lookup(resolved, option)["class_path"])}
@@ -49,6 +62,27 @@ def per_run_options(resolved: Nested) -> set[str]:
     if data.get("tokenizer") != "elements" or resolved.get("measures"):  # lengths differ; measures look at one table
         found.discard(FORMULA)
     return found
+
+
+def _mixes_runs(resolved: Nested) -> bool:
+    """Whether something looks at a stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
+
+    So do the weights of another run that ``init_from`` names: they are those of one run.
+    """
+    trainer = resolved["trainer"]
+    return (
+        not _is_elementwise(resolved["model"]["optimizer"]["class_path"])
+        or resolved.get("init_from") is not None
+        or bool(trainer.get("callbacks"))
+        or not isinstance(trainer.get("logger", True), bool)
+        or trainer.get("precision") == "16-mixed"
+    )
+
+
+@cache
+def _is_elementwise(optimizer: str) -> bool:
+    module, _, name = optimizer.rpartition(".")
+    return optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer)
 
 
 def shape(resolved: Nested, without: Sequence[str] = ()) -> str:

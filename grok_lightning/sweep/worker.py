@@ -1,36 +1,30 @@
 """Trains the stacks it is handed: what a local process or a Ray task does."""
 
-import errno
-import gc
 import json
 import os
 import queue
-import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.checkpoint import load
 from grok_lightning.classes import Nested
 from grok_lightning.cli import quiet
-from grok_lightning.errors import UserError
-from grok_lightning.record import RESULT, write_json
+from grok_lightning.record import RESULT
+from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
+from grok_lightning.sweep.failures import FAILED, no_space, record_failure, result_of
 from grok_lightning.sweep.places import Locks, Notice, Places
-from grok_lightning.sweep.stack import Stack, close_up, train
+from grok_lightning.sweep.stack import Stack
 
-NOTHING_RECORDED = (
-    "steps", "budget", "threshold", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step",
-    "best", "commutative_fraction", "seconds", "steps_per_second", "device", "precision",
-)  # fmt: skip
+__all__ = ["Job", "as_line", "main", "record_failure", "run_job"]
 NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 _locks: dict[Path, Locks] = {}
 
@@ -70,129 +64,82 @@ def run_job(job: Job) -> dict[str, Any]:
         job: The stack.
 
     Returns:
-        ``done``: how many of its runs are over; ``grokked``, ``diverged``, ``failed``: how many of these did;
+        ``done``: how many of its runs are over by it; ``grokked``, ``diverged``, ``failed``: how many of these did;
         ``busy``: how many another process has; ``stopped``: the signal that stopped it, else 0; ``full``: what the
         system said when no more could be written, else an empty text.
     """
     outcome: dict[str, Any] = NOTHING_DONE | {}
     places = job.places
-    path = places.own / "locks"
+    path = (places.own / "locks").absolute()
     if job.threads:
         torch.set_num_threads(job.threads)
     try:
-        locks = _locks.setdefault(path, Locks(path)) if path not in _locks else _locks[path]
+        locks = _locks[path] = _locks.get(path) or Locks(path)
     except OSError as error:
         return outcome | {"full": str(error)}
     taken = [run for run, hashed in enumerate(job.hashes) if locks.take(hashed)]
     outcome["busy"] = len(job.hashes) - len(taken)
-    stack = Stack(places, job.configs, job.hashes, job.events)
+    todo = [run for run in taken if not _is_over(job, run)]
     notice = Notice(places.own / "workers")
     try:
-        for runs in _parts(job, taken):
-            _train(stack.take(runs), notice)
-            for name in [job.configs[run]["run"] for run in runs]:
-                _count(outcome, places.of_run(name)[0])
+        for stack in _stacks(job, taken, todo):
+            tell = partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"])
+            attempt(stack, tell)
+            for single in without_result(stack):
+                drop_useless(single)
+                attempt(single, tell)
     except StopRequested as stop:
         outcome["stopped"] = int(stop.signum)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        if no_space(error) is None:
             raise
         outcome["full"] = str(error)
     finally:
         notice.remove()
         for hashed in job.hashes:
             locks.release(hashed)
+    _count(outcome, [result_of(places, job.configs[run]) for run in todo])
     return outcome
 
 
-def _count(outcome: dict[str, Any], directory: Path) -> None:
-    """Adds a run's result to what a stack came to."""
-    result = json.loads((directory / RESULT).read_text())
-    outcome["done"] += 1
-    outcome["grokked"] += result["grok_step"] is not None
-    for status in ("diverged", "failed"):
-        outcome[status] += result["status"] == status
+def _is_over(job: Job, run: int) -> bool:
+    """Whether a run has its result by now, as another process may have seen to; a damaged one is removed."""
+    result = result_of(job.places, job.configs[run])
+    if result is None:
+        with suppress(OSError):
+            (job.places.of_run(job.configs[run]["run"])[0] / RESULT).unlink()
+    return result is not None and not (result["status"] == FAILED and job.retry)
 
 
-def _parts(job: Job, taken: list[int]) -> list[list[int]]:
-    """The runs that are to be trained, as stacks: those whose checkpoints are there, and one of all that have none."""
-    parts = []
-    rest = [run for run in taken if not _is_over(job, run)]
+def _stacks(job: Job, taken: list[int], todo: list[int]) -> list[Stack]:
+    """What is to be trained: the stacks whose checkpoints are there, and one of all runs that are in none."""
+    whole = Stack(job.places, job.configs, job.hashes, job.events)
+    stacks, rest = [], todo
     own = {job.hashes[run]: run for run in taken}
     for members in sorted(job.places.members().values(), key=len):  # the smaller is the later one of two
         runs = [own[hashed] for hashed in members if hashed in own]
         if len(runs) == len(members) and set(runs) & set(rest):
-            parts.append(runs)  # those that are over included: their stack goes on exactly as it would have
-            rest = [run for run in rest if run not in runs]
-    return [*parts, rest] if rest else parts
+            stack = whole.take(runs)  # with those that are over: it goes on exactly as it would have
+            if not drop_useless(stack):
+                stacks.append(stack)
+                rest = [run for run in rest if run not in runs]
+    if rest:
+        drop_useless(whole.take(rest))
+        stacks.append(whole.take(rest))
+    return stacks
 
 
-def _is_over(job: Job, run: int) -> bool:
-    """Whether a run has its result by now, as another process may have seen to."""
-    path = job.places.of_run(job.configs[run]["run"])[0] / RESULT
-    try:
-        return not (json.loads(path.read_text())["status"] == "failed" and job.retry)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _train(stack: Stack, notice: Notice) -> None:
-    """Trains a stack; one that fails is halved until the runs that fail are alone, and their error is their record."""
-    shown = {"experiment": stack.places.experiment, "name": stack.configs[0]["run"]}
-    try:
-        _drop_useless(stack)
-        train(stack, lambda **content: notice.write(**shown, **content))
-        return
-    except (StopRequested, OSError):
-        raise
-    except Exception as error:
-        if len(stack.configs) == 1:
-            record_failure(stack.places, stack.configs[0], stack.hashes[0], error)
-            return
-        trace = traceback.format_exc()
-    print(trace, file=sys.stderr, flush=True)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    for half in _halves(stack):
-        _train(half, notice)
-
-
-def _halves(stack: Stack) -> list[Stack]:
-    """A stack's two halves, each with its part of the checkpoint if there is one."""
-    runs = len(stack.configs)
-    parts = [list(range(runs // 2)), list(range(runs // 2, runs))]
-    if (stack.directory / LAST).exists():
-        first = close_up(stack, parts[0], keep=True)
-        return [first, close_up(stack, parts[1])]
-    shutil.rmtree(stack.directory, ignore_errors=True)
-    return [stack.take(part) for part in parts]
-
-
-def _drop_useless(stack: Stack) -> None:
-    """Removes a checkpoint that cannot be read, or whose records have gone: the stack begins anew."""
-    path = stack.directory / LAST
-    if not path.exists():
-        return
-    try:
-        load(path)
-        gone = [config["run"] for config in stack.configs if not stack.places.of_run(config["run"])[0].is_dir()]
-        reason = f"the record of {gone[0]} is gone" if gone else ""
-    except UserError as error:
-        reason = str(error)
-    if reason:
-        print(f"{reason}; {path.parent} begins anew", file=sys.stderr, flush=True)
-        path.unlink()
-
-
-def record_failure(places: Places, config: Nested, hashed: str, error: BaseException | str) -> None:
-    """Writes the ``result.json`` of a run that failed: the error, and where it came from."""
-    directory = places.of_run(config["run"])[0]
-    trace = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-    name = "" if isinstance(error, str | UserError) else f"{type(error).__name__}: "
-    result = {"status": "failed", "error": f"{name}{' '.join(str(error).split())}"[:500], "traceback": trace}
-    rest = dict.fromkeys(NOTHING_RECORDED)
-    write_json(directory / RESULT, result | rest | {"config": config, "config_hash": hashed})
+def _count(outcome: dict[str, Any], results: list[Nested | None]) -> None:
+    """Adds the results of runs to what a stack came to; one that could not be written is a failure."""
+    ended_early = outcome["stopped"] or outcome["full"]
+    for result in results:
+        if result is None and ended_early:
+            continue
+        status = FAILED if result is None else result["status"]
+        outcome["done"] += 1
+        outcome["grokked"] += result is not None and result.get("grok_step") is not None
+        for name in ("diverged", FAILED):
+            outcome[name] += status == name
 
 
 def main() -> int:
@@ -208,7 +155,8 @@ def main() -> int:
     while line := jobs.get():
         outcome = run_job(Job(**json.loads(line)))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning puts back the handler that a fit had taken over
-        print(json.dumps(outcome), file=answers, flush=True)
+        with suppress(BrokenPipeError):  # whoever handed it out is gone
+            print(json.dumps(outcome), file=answers, flush=True)
         if outcome["stopped"]:
             return 128 + int(outcome["stopped"])
     return 0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, LayerNorm, Linear, RMSNorm
+from grok_lightning.models.stacked import Draw, Dropout, Embedding, LayerNorm, Linear, RMSNorm, gather
 
 
 def numbers(*shape, seed=0):
@@ -92,6 +92,15 @@ def test_embedding_and_its_gradient() -> None:
         assert torch.equal(found[run], expected)
         assert_same(layer.weight.grad[run], theirs.weight.grad)
     assert not layer.weight.grad[:, 5].any()
+
+
+def test_the_gradient_of_a_gather_is_the_sum_of_its_rows_and_leaves_out_those_of_index_minus_1() -> None:
+    table, gradient = numbers(3, 5, 4).requires_grad_(), numbers(3, 40, 4, seed=1)
+    index = torch.randint(-1, 4, (3, 40), generator=torch.Generator().manual_seed(2))  # nothing takes the last row
+    gather(table, index).backward(gradient)
+    for run in range(3):
+        for row in range(5):
+            assert_same(table.grad[run, row], gradient[run, index[run] == row].sum(0))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])

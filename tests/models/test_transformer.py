@@ -209,3 +209,18 @@ def test_beginnings_are_not_shared_where_dropout_makes_equations_differ() -> Non
     draw = Draw(torch.tensor(5))
     shared = model(batch.tokens_RBT, 1, draw, Beginnings(batch.beginnings_PS, batch.beginning_RB))
     assert torch.equal(shared, model(batch.tokens_RBT, 1, draw))
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("kinds", [4, 64], ids=["shared beginnings", "all beginnings differ"])
+def test_the_first_layers_maps_see_each_pair_of_token_and_position_once(positions, kinds) -> None:
+    model, index = build(positions=positions), torch.arange(64).expand(3, -1) % kinds
+    first = torch.randint(VOCABULARY, (kinds, 2), generator=torch.Generator().manual_seed(1))
+    sequence = torch.cat([first[index], tokens(batch=64)[:, :, 2:]], dim=2)
+    rows, found = rows_computed(model), []
+    for beginnings in (None, Beginnings(first, index)):
+        logits = model(sequence, 1, None, beginnings)
+        found.append([logits, *torch.autograd.grad(logits.sin().sum(), list(model.parameters()))])
+    assert rows == [64 * LENGTH, VOCABULARY * (LENGTH if positions == "learned" else 1)]
+    for alone, shared in zip(*found, strict=True):
+        torch.testing.assert_close(alone, shared, rtol=1e-10, atol=1e-10)

@@ -1,0 +1,84 @@
+"""The way to a Ray cluster that runs."""
+
+import logging
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from grok_lightning.errors import UserError
+
+REACHABLE = 5.0  # seconds
+
+
+def connect() -> None:
+    """Connects to the Ray cluster that runs here, or that ``RAY_ADDRESS`` names; starts none.
+
+    Raises:
+        UserError: If Ray is not installed, or no cluster can be reached.
+    """
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # how often a refused token is tried again, a second apart
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "--executor is ray, which is not installed here; pip install 'grok_lightning[ray]', or use local"
+        ) from None
+    if ray.is_initialized():
+        return
+    _refuse_address(ray)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with _silent():
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds: no cluster, other versions of Ray or Python, a token refused
+        ray.shutdown()
+        raise unreachable(error) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what libraries write past Python from standard error."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _refuse_address(ray: Any) -> None:
+    """Refuses an address that is none, or where nobody listens: Ray itself would try for minutes."""
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given not in ("", "auto") and not re.fullmatch(r"[^/]+:\d+", given):
+        raise UserError(f"RAY_ADDRESS is {given!r}; HOST:PORT of a cluster that runs is expected, or nothing")
+    with suppress(AttributeError, TypeError):  # Ray's own business, which may change
+        try:
+            host, port = ray._private.services.get_ray_address_from_environment("auto", None).rsplit(":", 1)
+            socket.create_connection((host.strip("[]"), int(port)), REACHABLE).close()
+        except OSError as error:
+            raise unreachable(error) from None
+
+
+def unreachable(error: Exception) -> UserError:
+    """What Ray says of a cluster that cannot be used, in words for a user.
+
+    Args:
+        error: Ray's.
+    """
+    text = f"{error} {error.__cause__}"
+    if "AuthToken" in text or "authentication token" in text:
+        return UserError(
+            "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
+            "from its head node"
+        )
+    shown = " ".join(str(error).split("\n")[0].split())[:150].rstrip(". ")
+    return UserError(f"--executor is ray, but no cluster can be reached ({shown}); start one with `ray start --head`")

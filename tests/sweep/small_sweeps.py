@@ -1,0 +1,108 @@
+"""Sweeps of networks so small that a run takes less than a second, trained in this process."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grok_lightning.sweep import command, sizes
+from grok_lightning.sweep.pending import job, pending_stacks, standing
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.sizes import Choice
+from grok_lightning.sweep.tally import Tally
+from grok_lightning.sweep.trial import Size
+from grok_lightning.sweep.worker import Job, run_job
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "Transformer": {"model.network": {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}},
+    "MLP": {"model.network": {"class_path": "MLP", "width": 8}},
+    "LSTM": {"model.network": {"class_path": "LSTM", "width": 8}},
+    "GRU": {"model.network": {"class_path": "GRU", "width": 8}},
+}
+SMALL: dict[str, Any] = {
+    **{"data.modulus": 7, "data.batch_size": 16, "model.compile": False, "model.optimizer.lr": 0.01},
+    **{"trainer.accelerator": "cpu", "trainer.max_steps": 40, "evaluation.every": 10, "evaluation.per_decade": 0},
+    **NETWORKS["MLP"],
+}
+EASY = {"data.formula": "0 * x + 0 * y"}  # grokked as soon as it is memorized
+
+
+class InThisProcess:
+    """Stands in for the processes that train stacks."""
+
+    def __init__(self, workers: int, logs: Path, look: Callable[[Tally], None]) -> None:
+        self.look = look
+
+    def run(self, stacks: Iterable[Callable[[], Job]]) -> Tally:
+        tally = Tally()
+        for work in stacks:
+            outcome = run_job(work())
+            tally.add(outcome)
+            tally.stopped = outcome["stopped"]
+            if tally.stopped or tally.full:
+                break
+        return tally
+
+
+def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes ``sweep`` train in this process, or on one core where it does not."""
+    monkeypatch.setattr(command, "LocalExecutor", InThisProcess)
+    monkeypatch.setattr(sizes, "cores", lambda: 1)
+
+
+def write(name: str, grid: dict[str, Any] | None = None, **more: Any) -> Path:
+    """Writes ``name.yaml`` here: small settings with others over them, and a grid."""
+    path = Path(f"{name}.yaml")
+    varied = tuple(f"{option}." for option in grid or {})
+    fixed = {option: value for option, value in SMALL.items() if not f"{option}.".startswith(varied)} | more
+    content: dict[str, Any] = {"set": {option: value for option, value in fixed.items() if value is not None}}
+    path.write_text(yaml.safe_dump(content | ({"grid": grid} if grid else {}), sort_keys=False))
+    return path
+
+
+def directories(name: str) -> list[Path]:
+    """The directories of an experiment's runs, by name."""
+    return sorted(path for path in Path("lightning_logs", name).iterdir() if not path.name.startswith("."))
+
+
+def results(name: str) -> dict[str, dict[str, Any]]:
+    """``result.json`` of each run that is over, by the name of its directory."""
+    return {
+        path.name: json.loads((path / "result.json").read_text())
+        for path in directories(name)
+        if (path / "result.json").exists()
+    }
+
+
+def tables(name: str) -> dict[str, bytes]:
+    """``metrics.csv`` of each run, by its hash."""
+    found = {}
+    for path in directories(name):
+        with suppress(FileNotFoundError):
+            found[path.name[-16:]] = (path / "metrics.csv").read_bytes()
+    return found
+
+
+def outcomes(name: str) -> dict[str, dict[str, Any]]:
+    """What must be the same however a run was trained, by its hash: its result without times and names."""
+    own = ("seconds", "steps_per_second", "compile_seconds", "config", "stack")
+    return {
+        result["config_hash"]: {key: value for key, value in result.items() if key not in own}
+        for result in results(name).values()
+    }
+
+
+def jobs(path: Path, stack_size: int, **options: Any) -> list[Job]:
+    """What a worker would be handed for the runs of a file that are not over."""
+    plan = read_plan(path)
+    places = Places(Path.cwd(), plan.name)
+    found = standing(plan, places)
+    choice = Choice(1, 1, stack_size, None, True, False, False, Size(1, 1, 1))
+    pending = pending_stacks(plan, places, found, stack_size)
+    return [replace(job(plan, places, found, stack, choice), **options) for stack in pending]

@@ -1,0 +1,136 @@
+"""Run r of a stack equals its single run, and what would not is never stacked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_sweeps import NETWORKS, SMALL, directories, outcomes, results, train_here, write
+
+from grok_lightning.record import read_metrics
+from grok_lightning.sweep.plan import read_plan
+
+Command = Callable[..., tuple[int, str, str]]
+STEPS = ("status", "steps", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
+VARIED: dict[str, list[Any]] = {
+    "seed_everything": [3, 1, 4, 3],
+    "data.split_seed": [5, 6, 8, 5],
+    "data.train_fraction": [0.5, 0.7, 0.4, 0.6],
+    "model.optimizer.lr": [0.001, 0.01, 0.003, 0.02],
+    "model.optimizer.weight_decay": [1, 0, 0.1, 10],
+}
+TRICKS: dict[str, Any] = {
+    "data.answer_noise": 2, "model.weight_noise": 0.01, "model.weight_norm": 8.0, "model.loss": "stablemax",
+    "model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle",
+    "model.filters": [{"class_path": "GrokfastEMA"}, {"class_path": "GradientNoise"}, {"class_path": "Clip"}],
+}  # fmt: skip
+FORMULAS = {"data.formula": ["x + y", "x / y", "x * y - x", "y if x % 2 else x"]}
+MUON = {"model.optimizer": "Muon", "model.optimizer.lr": None}
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(monkeypatch)
+
+
+def write_zip(name: str, zipped: dict[str, Any], **more: Any) -> Path:
+    path = write(name, **{option: None for option in SMALL if option in zipped} | more)
+    path.write_text(path.read_text() + yaml.safe_dump({"zip": zipped}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("zipped", "more"),
+    [
+        (VARIED | FORMULAS, NETWORKS["Transformer"]),
+        (VARIED | FORMULAS, NETWORKS["MLP"]),
+        (VARIED, NETWORKS["LSTM"]),
+        (VARIED, NETWORKS["GRU"]),
+        (VARIED, NETWORKS["MLP"] | TRICKS),
+        (VARIED, NETWORKS["MLP"] | {"model.optimizer": "Muon"}),
+    ],
+    ids=["Transformer", "MLP", "LSTM", "GRU", "tricks", "Muon"],
+)
+def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
+    more = {"trainer.max_steps": 100} | more
+    for name, size in (("stacked", 4), ("single", 1)):
+        path = write_zip(name, zipped, **more)
+        assert command("sweep", path, "--stack-size", size, "--events", "off")[0] == 0
+        assert {result["stack"] for result in results(name).values()} == {size}
+    for one, two in zip(directories("stacked"), directories("single"), strict=True):
+        assert one.name == two.name
+        rows, wanted = read_metrics(one), read_metrics(two)
+        assert [row["step"] for row in rows] == list(range(0, 101, 10))
+        for row, single in zip(rows, wanted, strict=True):
+            for split in ("train", "val"):
+                assert row[f"{split}/loss"] == pytest.approx(single[f"{split}/loss"], rel=1e-5)
+                assert row[f"{split}/acc"] == single[f"{split}/acc"]
+        assert rows[0]["train/loss"] != rows[-1]["train/loss"]
+    for hashed, result in outcomes("single").items():
+        assert {key: result[key] for key in STEPS} == {key: outcomes("stacked")[hashed][key] for key in STEPS}
+
+
+@pytest.mark.parametrize(
+    ("grid", "more"),
+    [
+        ({option: values[1:3] for option, values in VARIED.items()}, {}),
+        ({"data.formula": ["x + y", "x * y * x"]}, {}),
+        ({"data.train_rows": [10, 20], "data.batch_size": [16]}, {}),
+        ({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}),
+        ({"model.filters": [[{"class_path": "Clip", "norm": 1.0}], [{"class_path": "Clip", "norm": 2.0}]]}, {}),
+        ({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}),
+        ({"model.optimizer": [{"class_path": "AdamW", "lr": 1}, {"class_path": "AdamW", "weight_decay": 2}]}, {}),
+        ({"seed_everything": [0, 1]}, {"model.optimizer": "torch.optim.SGD", "measures": ["Collapse"]}),
+    ],
+    ids=lambda value: "+".join(value) if value and "seed_everything" not in value else None,
+)
+def test_what_may_differ_within_a_stack(command: Command, grid: dict[str, Any], more: dict[str, Any]) -> None:
+    plan = read_plan(write("e", grid, **{"model.optimizer.lr": None} | more))
+    assert len({run.shape for run in plan.runs}) == 1
+    assert len(plan.runs) > 1
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "more"),
+    [
+        ("data.batch_size", [16, 20], {}),
+        ("data.modulus", [7, 11], {}),
+        ("data.pairing", ["free", "together"], {}),
+        ("data.answer_noise", [0, 2], {}),
+        ("model.network.dropout", [0.0, 0.1], {}),
+        ("model.network.width", [8, 16], {"model.network": "MLP"}),
+        ("model.optimizer", ["AdamW", "Muon"], {}),
+        ("model.optimizer.decay", ["zero", "l2"], {}),
+        ("model.filters", [[], ["Clip"]], {}),
+        ("model.weight_norm", ["free", 1.0], {}),
+        ("model.loss", ["mse", "stablemax"], {}),
+        ("model.warmup", [0, 10], {}),
+        ("evaluation.every", [5, 10], {}),
+        ("evaluation.stop_after", [0, 2], {}),
+        ("trainer.max_steps", [40, 50], {}),
+        ("trainer.precision", ["32-true", "bf16-mixed"], {}),
+        ("model.optimizer.lr", [0.1, 0.2], {"model.optimizer": "torch.optim.SGD"}),
+        ("data.train_fraction", [0.4, 0.6], {"data.batch_size": "full"}),
+        ("data.formula", ["x + y", "x + y + z"], {}),
+        ("data.formula", ["x + y", "x - y"], {"measures": ["Collapse"]}),
+        ("data.formula", ["x + y", "x - y"], {"data.tokenizer": "characters"}),
+        ("seed_everything", [0, 1], {"model.optimizer": "torch.optim.Adafactor"}),
+        ("seed_everything", [0, 1], {"init_from": "other.ckpt"}),
+        ("seed_everything", [0, 1], {"trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}),
+    ],
+)
+def test_what_may_not(command: Command, option: str, values: list[Any], more: dict[str, Any]) -> None:
+    path = write("e", {option: values}, **{"model.optimizer.lr": None} | more)
+    plan = read_plan(path)
+    assert len({run.shape for run in plan.runs}) == len(plan.runs) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_batch_size_has_its_own_rule(command: Command, order: int) -> None:
+    """A full batch follows from the fraction, a number does not, whichever comes first."""
+    plan = read_plan(write("e", {"data.batch_size": [16, "full"][::order], "data.train_fraction": [0.4, 0.6]}))
+    stacks: dict[Any, set[int]] = {}
+    for run in plan.runs:
+        stacks.setdefault(run.varied[0], set()).add(run.shape)
+    assert {size: len(shapes) for size, shapes in stacks.items()} == {16: 1, "full": 2}
