@@ -86,7 +86,9 @@ def _train_or_evaluate(arguments: list[str]) -> int:
     from grok_lightning.callbacks.divergence import Diverged
     from grok_lightning.callbacks.signals import StopRequested
     from grok_lightning.cli import GrokCLI, quiet
+    from grok_lightning.memory import keep_freed_memory
 
+    keep_freed_memory()
     quiet()
     cli = GrokCLI(arguments)
     try:

@@ -18,6 +18,7 @@ import torch
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.classes import Nested
 from grok_lightning.cli import quiet
+from grok_lightning.memory import keep_freed_memory
 from grok_lightning.record import RESULT
 from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
 from grok_lightning.sweep.failures import FAILED, no_space, record_failure, result_of
@@ -147,6 +148,7 @@ def main() -> int:
 
     When stdin ends, because whoever hands out the jobs is gone, the fit that is under way is saved and left.
     """
+    keep_freed_memory()
     quiet()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else is printed goes with the errors

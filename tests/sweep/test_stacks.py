@@ -14,19 +14,18 @@ from grok_lightning.sweep.plan import read_plan
 Command = Callable[..., tuple[int, str, str]]
 STEPS = ("status", "steps", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
 VARIED: dict[str, list[Any]] = {
-    "seed_everything": [3, 1, 4, 3],
-    "data.split_seed": [5, 6, 8, 5],
-    "data.train_fraction": [0.5, 0.7, 0.4, 0.6],
-    "model.optimizer.lr": [0.001, 0.01, 0.003, 0.02],
-    "model.optimizer.weight_decay": [1, 0, 0.1, 10],
+    "seed_everything": [3, 1, 3],
+    "data.split_seed": [5, 6, 7],
+    "data.train_fraction": [0.5, 0.7, 0.4],
+    "model.optimizer.lr": [0.001, 0.002, 0.0005],
+    "model.optimizer.weight_decay": [1, 0, 10],
 }
 TRICKS: dict[str, Any] = {
     "data.answer_noise": 2, "model.weight_noise": 0.01, "model.weight_norm": 8.0, "model.loss": "stablemax",
     "model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle",
     "model.filters": [{"class_path": "GrokfastEMA"}, {"class_path": "GradientNoise"}, {"class_path": "Clip"}],
 }  # fmt: skip
-FORMULAS = {"data.formula": ["x + y", "x / y", "x * y - x", "y if x % 2 else x"]}
-MUON = {"model.optimizer": "Muon", "model.optimizer.lr": None}
+FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +53,7 @@ def write_zip(name: str, zipped: dict[str, Any], **more: Any) -> Path:
 )
 def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
     more = {"trainer.max_steps": 100} | more
-    for name, size in (("stacked", 4), ("single", 1)):
+    for name, size in (("stacked", 3), ("single", 1)):
         path = write_zip(name, zipped, **more)
         assert command("sweep", path, "--stack-size", size, "--events", "off")[0] == 0
         assert {result["stack"] for result in results(name).values()} == {size}
@@ -74,7 +73,7 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
 @pytest.mark.parametrize(
     ("grid", "more"),
     [
-        ({option: values[1:3] for option, values in VARIED.items()}, {}),
+        ({option: values[:2] for option, values in VARIED.items()}, {}),
         ({"data.formula": ["x + y", "x * y * x"]}, {}),
         ({"data.train_rows": [10, 20], "data.batch_size": [16]}, {}),
         ({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}),
