@@ -92,9 +92,15 @@ class GrokDetection(Callback):
             self._grokked[run] = found["grok_step"] is not None
             self.standing[run] = standing(self.rows[run], self.counts[run], self.threshold)
             # in a stack that goes on it had left before the checkpoint was saved: later evaluations are not its own
-            self.over[run] = len(self.rows) > 1 and self.is_done(run)
+            self.over[run] = len(self.rows) > 1 and (self.is_done(run) or self._had_diverged(trainer, pl_module, run))
             if trainer.is_global_zero and not self._grokked[run]:
                 (self.checkpoints.directories[run] / GROK).unlink(missing_ok=True)
+
+    def _had_diverged(self, trainer: Trainer, pl_module: LightningModule, run: int) -> bool:
+        """Whether an evaluation up to the checkpoint left a run out, because its loss was no longer finite."""
+        last = int(self.rows[run][-1]["step"]) if self.rows[run] else 0
+        missed = min(self.schedule.next_point(last), trainer.max_steps) <= trainer.global_step
+        return missed and int(pl_module.diverged_at_R[run]) >= 0  # type: ignore[index]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":

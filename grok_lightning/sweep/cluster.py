@@ -15,7 +15,7 @@ from typing import Any
 
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.connection import connect, unreachable
+from grok_lightning.sweep.connection import connect, shortened
 from grok_lightning.sweep.failures import bury
 from grok_lightning.sweep.tally import Tally
 from grok_lightning.sweep.worker import Job, run_job
@@ -87,6 +87,7 @@ class RayExecutor:
 
         Raises:
             UserError: If no cluster can be reached, or a node of it does not share the storage.
+            ConnectionError: If the cluster goes away.
         """
         connect()
         import ray
@@ -105,7 +106,8 @@ class RayExecutor:
             try:
                 self._work()
             except ray.exceptions.RayError as error:  # not a task's, which are dealt with: the cluster itself is gone
-                raise unreachable(error) from None
+                gone = f"the Ray cluster is gone ({shortened(error)})"
+                raise ConnectionError(f"{gone}; start it and the sweep again, which goes on") from None
             finally:
                 with suppress(ray.exceptions.RayError):
                     self._call_off()
@@ -155,6 +157,8 @@ class RayExecutor:
         return found
 
     def _ended(self, job: Job, outcome: dict[str, Any] | Exception) -> None:
+        if isinstance(outcome, self._ray.exceptions.LocalRayletDiedError):
+            raise outcome
         if isinstance(outcome, Exception):
             self._lost(job, _told(outcome))
         elif "unseen" in outcome:

@@ -37,7 +37,7 @@ def connect() -> None:
             ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds: no cluster, other versions of Ray or Python, a token refused
         ray.shutdown()
-        raise unreachable(error) from None
+        raise _unreachable(error) from None
     finally:
         signal.signal(signal.SIGTERM, handler)
 
@@ -65,20 +65,24 @@ def _refuse_address(ray: Any) -> None:
             host, port = ray._private.services.get_ray_address_from_environment("auto", None).rsplit(":", 1)
             socket.create_connection((host.strip("[]"), int(port)), REACHABLE).close()
         except OSError as error:
-            raise unreachable(error) from None
+            raise _unreachable(error) from None
 
 
-def unreachable(error: Exception) -> UserError:
-    """What Ray says of a cluster that cannot be used, in words for a user.
-
-    Args:
-        error: Ray's.
-    """
+def _unreachable(error: Exception) -> UserError:
     text = f"{error} {error.__cause__}"
     if "AuthToken" in text or "authentication token" in text:
         return UserError(
             "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
             "from its head node"
         )
-    shown = " ".join(str(error).split("\n")[0].split())[:150].rstrip(". ")
-    return UserError(f"--executor is ray, but no cluster can be reached ({shown}); start one with `ray start --head`")
+    reason = f"no cluster can be reached ({shortened(error)})"
+    return UserError(f"--executor is ray, but {reason}; start one with `ray start --head`")
+
+
+def shortened(error: Exception) -> str:
+    """The first sentence of what Ray says.
+
+    Args:
+        error: Ray's.
+    """
+    return " ".join(str(error).split("\n")[0].split(". ")[0].split())[:150].rstrip(".")

@@ -13,7 +13,7 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
 from grok_lightning.record import read_metrics, write_metrics
 
-COUNTS = {"train": [100, 60], "val": [100, 140]}
+COUNTS = {"train": [100, 60, 80], "val": [100, 140, 120]}
 
 
 def detection(tmp_path: Path, runs: int = 1, **options: Any) -> GrokDetection:
@@ -38,8 +38,9 @@ def evaluate(
     found.on_validation_end(Mock(global_step=step, state=Mock(fn=fn)), module)
 
 
-def resume(found: GrokDetection, step: int) -> None:
-    found.on_train_start(Mock(global_step=step, is_global_zero=True), Mock())
+def resume(found: GrokDetection, step: int, diverged: list[int] | None = None) -> None:
+    module = Mock(diverged_at_R=torch.tensor(diverged or [-1] * len(found.rows)))
+    found.on_train_start(Mock(global_step=step, max_steps=1000, is_global_zero=True), module)
 
 
 def test_a_run_memorizes_and_then_groks(tmp_path: Path) -> None:
@@ -110,6 +111,15 @@ def test_a_resumed_stack_knows_who_had_left(tmp_path: Path) -> None:
     assert found.over == [True, False]
     resume(found, 10)
     assert found.over == [False, False]
+
+
+def test_a_resumed_stack_knows_who_had_left_because_it_diverged(tmp_path: Path) -> None:
+    """Not the run that diverged since the last evaluation: it leaves at the next one, as it would have."""
+    for run, steps in enumerate([(0, 10), (0, 10, 20), (0, 10, 20)]):
+        write_metrics(tmp_path / str(run), [{"step": step, "train/acc": 0.0, "val/acc": 0.0} for step in steps])
+    found = detection(tmp_path, runs=3)
+    resume(found, 25, diverged=[20, 20, -1])
+    assert found.over == [True, False, False]
 
 
 @pytest.mark.parametrize(("stop_after", "needed"), [(0, SUSTAIN), (5, 5)])

@@ -1,8 +1,9 @@
 """Sweeps of networks so small that a run takes less than a second, trained in this process."""
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grok_lightning.cli import quiet
 from grok_lightning.sweep import command, sizes
 from grok_lightning.sweep.pending import job, pending_stacks, standing
 from grok_lightning.sweep.places import Places
@@ -54,6 +56,14 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes ``sweep`` train in this process, or on one core where it does not."""
     monkeypatch.setattr(command, "LocalExecutor", InThisProcess)
     monkeypatch.setattr(sizes, "cores", lambda: 1)
+
+
+@contextmanager
+def as_the_program() -> Iterator[None]:
+    """Silences what libraries warn of themselves, for a while."""
+    with warnings.catch_warnings():
+        quiet()
+        yield
 
 
 def write(name: str, grid: dict[str, Any] | None = None, **more: Any) -> Path:

@@ -1,6 +1,5 @@
 """A run is its resolved config: done once, left as ``fit`` leaves it, and found again whatever the file looks like."""
 
-import warnings
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
+from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
 
 from grok_lightning.checkpoint import CONFIG_KEY, load
-from grok_lightning.cli import GrokCLI, quiet
+from grok_lightning.cli import GrokCLI
 from grok_lightning.record import read_metrics
 from grok_lightning.sweep.grid import given
 from grok_lightning.sweep.plan import read_plan
@@ -126,8 +125,7 @@ def test_a_run_has_the_hash_that_its_fit_would_have(tmp_path: Path, monkeypatch:
     assert len({run.hash for run in plan.runs}) == len(plan.runs) >= 2000
     for place in range(1, 2000, 700):
         Path("run.yaml").write_text(yaml.safe_dump(given(plan.grid, plan.grid.points[place])))
-        with warnings.catch_warnings():
-            quiet()
+        with as_the_program():
             (recorded,) = GrokCLI(["fit", "--config", "run.yaml"]).recorded_runs()
         assert recorded.hash == plan.runs[place].hash
 

@@ -1,0 +1,244 @@
+"""Whatever a sweep was doing when it ended: started again, it comes to what it would have come to undisturbed."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
+
+from grok_lightning.__main__ import main
+from grok_lightning.record import read_metrics
+from grok_lightning.sweep.places import Places
+
+Command = Callable[..., tuple[int, str, str]]
+LEAVING = EASY | {"evaluation.every": 2, "evaluation.stop_after": 2, "trainer.max_steps": 16, "checkpoint.every": 4}
+GRID: dict[str, Any] = {"model.optimizer.lr": [0.0001, 0.003, 1e30, 0.03]}  # over at 16, 6, 1 and 4
+STACK, RUN = r"/\.stacks/[^/]+/", r"/lr=[^/]+/"
+Point = tuple[str, int, str]
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(monkeypatch)
+
+
+def arguments(size: int) -> list[str]:
+    return ["sweep", str(write("e", GRID, **LEAVING)), "--stack-size", str(size), "--events", "off"]
+
+
+def ends() -> tuple[Any, ...]:
+    """All that a sweep leaves, and must leave however often it was interrupted."""
+    kept = {
+        path.name: sorted(file.name for file in Path("checkpoints/e", path.name).iterdir()) for path in directories("e")
+    }
+    unfinished = [path.name for path in Path("checkpoints/e").iterdir() if path.name.startswith(".")]
+    return tables("e"), outcomes("e"), kept, unfinished
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Any, ...]]:
+    found = {}
+    with pytest.MonkeyPatch.context() as patch, as_the_program():
+        train_here(patch)
+        for size in (4, 1):
+            patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+            assert main(arguments(size)) == 0
+            found[size] = ends()
+    return found
+
+
+class Killed(BaseException):
+    """Ends everything, as if the process were no more."""
+
+
+@contextmanager
+def struck(point: Point, blow: Callable[[], None]) -> Iterator[None]:
+    """Strikes before or after the n-th durable writing of a file that matches."""
+    file, left, at = point
+    replace = os.replace
+
+    def watched(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= bool(re.search(file, str(target)))
+        now = left == 0 and bool(re.search(file, str(target)))
+        if now and at == "before":
+            blow()
+        replace(source, target)
+        if now and at == "after":
+            blow()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        yield
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    ("size", "point"),
+    [
+        (4, (STACK + "members.json", 1, "after")),  # nothing is trained yet
+        (4, (RUN + "result.json", 1, "before")),  # the first leaves, past the last checkpoint
+        (4, (RUN + "result.json", 2, "after")),
+        (4, (STACK + "last.ckpt", 3, "after")),  # half have left: the whole stack is saved,
+        (4, (STACK + "members.json", 2, "after")),  # then the smaller one begun,
+        (4, (STACK + "last.ckpt", 4, "after")),  # and both are there
+        (4, (RUN + "result.json", 4, "before")),  # at the end of its budget, without a record
+        (1, (RUN + "last.ckpt", 3, "after")),
+        (1, (RUN + "result.json", 1, "before")),  # at the end of its budget, without a record
+        (1, (RUN + "result.json", 2, "before")),  # where it was to stop, without a record
+    ],
+)
+def test_killed_and_started_again(
+    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point
+) -> None:
+    with struck(point, kill), pytest.raises(Killed):
+        command(*arguments(size))
+    assert len(results("e")) < 4
+    assert command(*arguments(size))[0] == 0
+    assert ends() == undisturbed[size]
+
+
+def test_killed_again_and_again(command: Command, undisturbed: dict[int, tuple[Any, ...]]) -> None:
+    for point in ((STACK + "last.ckpt", 2, "after"), (STACK + "last.ckpt", 2, "before"), (RUN + "result", 1, "after")):
+        with struck(point, kill), pytest.raises(Killed):
+            command(*arguments(4))
+    assert command(*arguments(4))[0] == 0
+    assert ends() == undisturbed[4]
+
+
+@pytest.mark.parametrize(
+    ("size", "point", "over"),
+    [
+        (4, (RUN + "result.json", 1, "before"), 1),  # honored at the end of this step
+        (4, (STACK + "last.ckpt", 3, "before"), 2),  # while the stack is closed up
+        (1, (RUN + "result.json", 2, "before"), 2),  # after the last step of a run
+        (1, (RUN + "grok.ckpt", 1, "before"), 1),  # honored at the end of this step
+    ],
+)
+def test_a_signal_saves_and_starting_again_goes_on(
+    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point, over: int
+) -> None:
+    def uncaught(*_: Any) -> None:
+        raise AssertionError("nobody was there to take the signal")
+
+    before = signal.signal(signal.SIGTERM, uncaught)
+    try:
+        with struck(point, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+            status, _, err = command(*arguments(size))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert status == 143
+    assert "the same command goes on" in err
+    assert len(results("e")) == over
+    assert command(*arguments(size))[0] == 0
+    assert ends() == undisturbed[size]
+
+
+def flip(pattern: str) -> None:
+    """Changes one bit in the middle of each of these files."""
+    paths = list(Path().glob(pattern))
+    assert paths
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+def cut(pattern: str) -> None:
+    """Leaves half of each of these files."""
+    paths = list(Path().glob(pattern))
+    assert paths
+    for path in paths:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove(pattern: str) -> None:
+    paths = list(Path().glob(pattern))
+    assert paths
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+IN_TWO, IN_FOUR = (STACK + "last.ckpt", 4, "after"), (STACK + "last.ckpt", 2, "after")
+ALONE = (RUN + "last.ckpt", 3, "after")
+
+
+@pytest.mark.parametrize(
+    ("size", "point", "damage", "files"),
+    [
+        (1, ALONE, flip, "checkpoints/e/lr=*/last.ckpt"),
+        (1, ALONE, cut, "checkpoints/e/lr=*/last.ckpt"),
+        (1, ALONE, remove, "lightning_logs/e/lr=0.0001*"),
+        (1, ALONE, remove, "lightning_logs/e/lr=0.0001*/metrics.csv"),
+        (1, ALONE, remove, "lightning_logs/e/.sweep"),
+        (1, (RUN + "result.json", 2, "after"), cut, "lightning_logs/e/*/result.json"),
+        (4, IN_TWO, flip, "checkpoints/e/.stacks/*/last.ckpt"),
+        (4, IN_TWO, cut, "checkpoints/e/.stacks/*/members.json"),
+        (4, IN_FOUR, cut, "checkpoints/e/.stacks/*/members.json"),
+        (4, IN_FOUR, remove, "lightning_logs/e/lr=0.03*"),
+        (4, IN_TWO, cut, "lightning_logs/e/lr=0.03*/result.json"),
+        (4, IN_TWO, remove, "checkpoints/e/.stacks"),
+    ],
+)
+def test_what_is_damaged_is_done_anew(
+    command: Command,
+    undisturbed: dict[int, tuple[Any, ...]],
+    size: int,
+    point: Point,
+    damage: Callable[[str], None],
+    files: str,
+) -> None:
+    with struck(point, kill), pytest.raises(Killed):
+        command(*arguments(size))
+    damage(files)
+    assert command(*arguments(size))[0] == 0
+    if size == 1:
+        assert ends() == undisturbed[size]
+        return
+    # runs that begin anew may do so in a stack of another size
+    wanted = undisturbed[size][1]
+    assert outcomes("e").keys() == wanted.keys()
+    for hashed, result in outcomes("e").items():
+        for key in ("status", "steps", "memorize_step", "grok_step", "sustained_grok_step"):
+            assert result[key] == wanted[hashed][key]
+        assert result["final"] == pytest.approx(wanted[hashed]["final"], rel=1e-5)
+    assert ends()[3] == []
+
+
+def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
+    assert command(*arguments(1))[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs/e").glob("*/*")}
+    cut("lightning_logs/e/lr=0.03*/result.json")
+    assert command(*arguments(1))[0] == 0
+    after = {path: path.stat().st_mtime_ns for path in Path("lightning_logs/e").glob("*/*")}
+    changed = {path.parent.name[:8] for path, time in after.items() if before.get(path) != time}
+    assert changed - {".sweep"} == {"lr=0.03-"}
+
+
+def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path) -> None:
+    places = Places(tmp_path, "e")
+    places.note_members("a", ["1", "2"])
+    assert places.members() == {}
+    (places.stacks / "a" / "last.ckpt").touch()
+    assert places.members() == {"a": ["1", "2"]}
+
+
+def test_rows_that_the_end_of_the_budget_called_for_are_kept(command: Command) -> None:
+    """The budget is no point of the schedule, and the record is missing: nothing is trained, nothing is lost."""
+    path = write("e", {"seed_everything": [0]}, **{"trainer.max_steps": 15, "checkpoint.every": 5})
+    with struck((RUN.replace("lr", "seed") + "result.json", 1, "before"), kill), pytest.raises(Killed):
+        command("sweep", path, "--events", "off")
+    assert command("sweep", path, "--events", "off")[0] == 0
+    (directory,) = directories("e")
+    assert [row["step"] for row in read_metrics(directory)] == [0, 10, 15]
+    (result,) = results("e").values()
+    assert (result["status"], result["steps"], result["best"]["step"] in (0, 10, 15)) == ("finished", 15, True)
