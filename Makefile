@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo speedrun test lint types bench clean
+.PHONY: help demo speedrun test test-ray lint types bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -23,6 +23,13 @@ speedrun: .venv/installed  ## x + y mod 97 in 25 steps (a few seconds)
 
 test: .venv/installed lint types  ## lint, types and all tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+.venv/ray: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+	@touch $@
+
+test-ray: .venv/ray  ## sweeps on a local Ray of 2 CPUs
+	@$(BIN)/python -m pytest tests/ray
 
 lint: .venv/installed  ## ruff: style and formatting
 	@$(BIN)/ruff check .

@@ -13,6 +13,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.sweep.connection import connect, shortened
@@ -40,6 +42,9 @@ def train_on_node(job: Job, here: str, again: bool) -> dict[str, Any]:
         What ``run_job`` returns, or ``unseen``: what this node cannot see.
     """
     quiet()
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]  # Ray's workers inherit their node's number, by which Lightning would take them for ranks
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     owner = job.places.own / OWNER
     if not (_seen(owner) and _seen(Path(here))):
         return {"unseen": f"node {socket.gethostname()} does not see {str(owner)!r}"}
@@ -48,9 +53,7 @@ def train_on_node(job: Job, here: str, again: bool) -> dict[str, Any]:
     deadline = time.monotonic() + LEASE
     while again and outcome["busy"] and not outcome["stopped"] and time.monotonic() < deadline:
         time.sleep(5)
-        before, outcome = outcome, run_job(job)
-        for name in ("done", "grokked", "diverged", "failed"):
-            outcome[name] += before[name]
+        outcome = run_job(job)
     return outcome
 
 
@@ -100,8 +103,8 @@ class RayExecutor:
         self._deaths: dict[str, int] = {}
         self._resources: dict[str, float] = {}
         self._counted = -inf
-        handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
         self._signals = 0
+        handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
         with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):  # where Ray prints what it has noticed
             try:
                 self._work()
@@ -163,10 +166,10 @@ class RayExecutor:
             self._lost(job, _told(outcome))
         elif "unseen" in outcome:
             raise UserError(f"{outcome['unseen']}, which is here; --root must lead to storage that all nodes share")
+        elif outcome["stopped"]:  # counted when it is handed out again
+            self._lost(job, signal.Signals(outcome["stopped"]).name)
         else:
             self.tally.add(outcome)
-            if outcome["stopped"]:
-                self._lost(job, signal.Signals(outcome["stopped"]).name)
 
     def _lost(self, job: Job, reason: str) -> None:
         """Hands a stack out again, to go on from its checkpoint; but not for ever."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -30,6 +30,7 @@ from grok_lightning.sweep.trial import try_runs
 from grok_lightning.sweep.worker import Job
 
 FLAGS = ("dry_run", "retry_failed")
+CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
 OWNER = "sweep.json"
 
 
@@ -66,14 +67,12 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("files", type=str, nargs="+", help="Sweep files: base, set, grid, zip, exclude.")
     parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
-    parser.add_argument("--workers", type=int | None, help="Processes; default: one per CPU core, or per GPU.")
-    parser.add_argument("--stack_size", type=int | None, help="Most runs trained as one model; default: by size.")
-    parser.add_argument("--executor", type=Literal["local", "ray"], default="local", help="Processes here, or Ray's.")
+    parser.add_argument("--workers", type=str | None, help="Processes; default: one per CPU core, or per GPU.")
+    parser.add_argument("--stack_size", type=str | None, help="Most runs trained as one model; default: by size.")
+    parser.add_argument("--executor", type=str, default="local", help="local: processes here; ray: a cluster's tasks.")
     parser.add_argument("--shard", type=str, default="1/1", help="i/n: only the i-th of n parts, from 1.")
-    parser.add_argument(
-        "--keep", type=Literal["none", "grok", "last"] | None, help="Checkpoints of runs that are over."
-    )
-    parser.add_argument("--events", type=Literal["on", "off"] | None, help="TensorBoard events and curves.png.")
+    parser.add_argument("--keep", type=str | None, help="Checkpoints of runs that are over: none, grok, last.")
+    parser.add_argument("--events", type=str | None, help="TensorBoard events and curves.png: on, off.")
     parser.add_argument("--retry_failed", type=bool, default=False, help="Do runs that failed again.")
     parser.add_argument("--root", type=str, default=".", help="Where lightning_logs and checkpoints lie.")
     return parser
@@ -136,9 +135,13 @@ def _options(arguments: list[str]) -> Namespace:
         options = parser.parse_args(spelled)
     except ArgumentError as error:
         raise UserError(f"sweep: {' '.join(str(error).split())[:200]}") from None
+    for name, choices in CHOICES.items():
+        if options[name] is not None and options[name] not in choices:
+            raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")
     for name in ("workers", "stack_size"):
-        if options[name] is not None and options[name] < 1:
-            raise UserError(f"--{name} is {options[name]}; it must be at least 1")
+        if options[name] is not None and not re.fullmatch(r"0*[1-9]\d*", options[name]):
+            raise UserError(f"--{name} is {options[name]}; a whole number of at least 1 is expected")
+        options[name] = options[name] and int(options[name])
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
         raise UserError(f"--shard is {options.shard!r}; i/n is expected, with i from 1 to n, such as 3/8")
@@ -161,7 +164,10 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
     path = places.own / OWNER
     if not path.exists():
         return
-    owner = json.loads(path.read_text())["file"]
+    try:
+        owner = str(json.loads(path.read_text())["file"])
+    except (OSError, ValueError, KeyError, TypeError):  # damaged; it is written anew
+        return
     mine = {run.hash for run in plan.runs}
     if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
         raise UserError(
@@ -231,7 +237,7 @@ def _ended(experiments: list[Experiment], tally: Tally) -> int:
     if tally.stopped:
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
         return 128 + tally.stopped
-    return 1 if failed else 0
+    return 1 if failed or tally.failed else 0
 
 
 def _status(plan: Plan, places: Places) -> str:

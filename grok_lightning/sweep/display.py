@@ -24,7 +24,7 @@ class Display:
 
     places: list[Places]
     total: int
-    stream: TextIO = sys.stderr
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
     began: float = field(default_factory=time.monotonic)
     _lines: int = 0
     _shown: float = 0.0

@@ -120,13 +120,14 @@ class LocalExecutor:
         assert answers is not None
         line = answers.readline()
         outcome = json.loads(line) if line else {}
-        if outcome:
+        if outcome and (self._signals or not outcome["stopped"]):  # a stack that is handed out again is counted then
             self.tally.add(outcome)
         if outcome and not outcome["stopped"]:
             self._hand_out(worker)
             return
         self._selector.unregister(answers)
         status = worker.process.wait()
+        _close(worker)
         work, job = worker.work, worker.job
         worker.work = worker.job = None
         if work is None or job is None or self._signals:
@@ -149,10 +150,8 @@ class LocalExecutor:
 
     def _dismiss(self, workers: list[_Worker]) -> None:
         """Ends workers: those that are at work when their input ends save first."""
-        for pipe in [pipe for worker in workers for pipe in (worker.process.stdin, worker.process.stdout)]:
-            with suppress(BrokenPipeError):
-                if pipe is not None:
-                    pipe.close()
+        for worker in workers:
+            _close(worker)
         deadline = time.monotonic() + GRACE
         for process in [worker.process for worker in workers]:
             try:
@@ -164,3 +163,11 @@ class LocalExecutor:
     def _note(self, signum: int, frame: Any) -> None:
         self._signals += 1
         self.tally.stopped = self.tally.stopped or signum
+
+
+def _close(worker: _Worker) -> None:
+    """Closes what leads to a worker."""
+    for pipe in (worker.process.stdin, worker.process.stdout):
+        with suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.close()

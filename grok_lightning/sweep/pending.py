@@ -146,4 +146,5 @@ def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice
         configs.append(config)
     hashes = [run.hash for run in stack.runs]
     root = str(places.root)
-    return Job(root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads)
+    over = [run.hash for run in stack.runs if found.is_over(run, choice.retry_failed)]
+    return Job(root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads, over)

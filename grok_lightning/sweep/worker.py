@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Job:
         retry: Whether runs that have failed are tried again.
         events: Whether the runs get TensorBoard events and a figure.
         threads: Of the CPU; 0 for torch's own choice.
+        over: The hashes of those that were over when the sweep began.
     """
 
     root: str
@@ -51,6 +52,7 @@ class Job:
     retry: bool = False
     events: bool = True
     threads: int = 1
+    over: list[str] = field(default_factory=list)
 
     @property
     def places(self) -> Places:
@@ -65,9 +67,9 @@ def run_job(job: Job) -> dict[str, Any]:
         job: The stack.
 
     Returns:
-        ``done``: how many of its runs are over by it; ``grokked``, ``diverged``, ``failed``: how many of these did;
-        ``busy``: how many another process has; ``stopped``: the signal that stopped it, else 0; ``full``: what the
-        system said when no more could be written, else an empty text.
+        ``done``: how many of its runs are over by now, and were not when the sweep began; ``grokked``, ``diverged``,
+        ``failed``: how many of these did; ``busy``: how many another process has; ``stopped``: the signal that stopped
+        it, else 0; ``full``: what the system said when no more could be written, else an empty text.
     """
     outcome: dict[str, Any] = NOTHING_DONE | {}
     places = job.places
@@ -94,12 +96,12 @@ def run_job(job: Job) -> dict[str, Any]:
     except OSError as error:
         if no_space(error) is None:
             raise
-        outcome["full"] = str(error)
+        outcome["full"] = f"{error.strerror} (below {str(places.root.absolute())!r})"
     finally:
         notice.remove()
         for hashed in job.hashes:
             locks.release(hashed)
-    _count(outcome, [result_of(places, job.configs[run]) for run in todo])
+    _count(outcome, [result_of(places, job.configs[run]) for run in taken if job.hashes[run] not in job.over])
     return outcome
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,11 +71,12 @@ def of_session(leader: int) -> list[str]:
     return [row[3] for row in rows if int(row[0]) == leader and not row[2].startswith("Z")]
 
 
-def until(true: Callable[[], object], said: Callable[[], object] = str, seconds: float = 120) -> None:
+def until(true: Callable[[], Any], said: Callable[[], object] = str, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not (found := true()):
         assert time.monotonic() < deadline, said()
         time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +112,9 @@ def test_a_killed_worker_changes_nothing(cluster: dict[str, str]) -> None:
     write_sweep(steps=400, seeds=2)
     local = subprocess.run([*SWEEP, "--root", "local"], env=cluster, capture_output=True, text=True, check=True)
     sweep = started("--root", "ray", "--executor", "ray", environment=cluster)
-    until(lambda: at_work("ray") or sweep.poll() is not None)
-    (killed, worker), *_ = at_work("ray").items()
+    found = until(lambda: at_work("ray") or sweep.poll() is not None)
+    assert sweep.poll() is None, sweep.communicate()
+    (killed, worker), *_ = found.items()
     os.kill(worker, signal.SIGKILL)
     out, errors = sweep.communicate(timeout=180)
     assert sweep.returncode == 0, errors
@@ -128,6 +131,7 @@ def test_a_signal_saves_where_it_meets_a_run(cluster: dict[str, str]) -> None:
     write_sweep(steps=1_000_000, seeds=1)
     sweep = started("--root", "ray", "--executor", "ray", environment=cluster)
     until(lambda: at_work("ray") or sweep.poll() is not None)
+    assert sweep.poll() is None, sweep.communicate()
     (path,) = Path("ray/checkpoints/small").glob("*/last.ckpt")
     before = load(path)["global_step"]
     sweep.send_signal(signal.SIGTERM)

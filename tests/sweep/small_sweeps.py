@@ -1,10 +1,13 @@
 """Sweeps of networks so small that a run takes less than a second, trained in this process."""
 
 import json
+import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from grok_lightning.cli import quiet
 from grok_lightning.sweep import command, sizes
 from grok_lightning.sweep.pending import job, pending_stacks, standing
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.sizes import Choice
 from grok_lightning.sweep.tally import Tally
 from grok_lightning.sweep.trial import Size
@@ -32,6 +35,7 @@ SMALL: dict[str, Any] = {
     **{"trainer.accelerator": "cpu", "trainer.max_steps": 40, "evaluation.every": 10, "evaluation.per_decade": 0},
     **NETWORKS["MLP"],
 }
+Point = tuple[str, int, str]
 EASY = {"data.formula": "0 * x + 0 * y"}  # grokked as soon as it is memorized
 
 
@@ -39,17 +43,16 @@ class InThisProcess:
     """Stands in for the processes that train stacks."""
 
     def __init__(self, workers: int, logs: Path, look: Callable[[Tally], None]) -> None:
-        self.look = look
+        self.tally = Tally()
 
     def run(self, stacks: Iterable[Callable[[], Job]]) -> Tally:
-        tally = Tally()
         for work in stacks:
             outcome = run_job(work())
-            tally.add(outcome)
-            tally.stopped = outcome["stopped"]
-            if tally.stopped or tally.full:
+            self.tally.add(outcome)
+            self.tally.stopped = outcome["stopped"]
+            if self.tally.stopped or self.tally.full:
                 break
-        return tally
+        return self.tally
 
 
 def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,14 +69,36 @@ def as_the_program() -> Iterator[None]:
         yield
 
 
-def write(name: str, grid: dict[str, Any] | None = None, **more: Any) -> Path:
-    """Writes ``name.yaml`` here: small settings with others over them, and a grid."""
+def write(name: str, grid: dict[str, Any] | None = None, zipped: dict[str, Any] | None = None, **more: Any) -> Path:
+    """Writes ``name.yaml`` here: small settings with others over them, and what varies."""
     path = Path(f"{name}.yaml")
-    varied = tuple(f"{option}." for option in grid or {})
+    varied = tuple(f"{option}." for option in (grid or {}) | (zipped or {}))
     fixed = {option: value for option, value in SMALL.items() if not f"{option}.".startswith(varied)} | more
     content: dict[str, Any] = {"set": {option: value for option, value in fixed.items() if value is not None}}
-    path.write_text(yaml.safe_dump(content | ({"grid": grid} if grid else {}), sort_keys=False))
+    content |= ({"grid": grid} if grid else {}) | ({"zip": zipped} if zipped else {})
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+@contextmanager
+def struck(point: Point, blow: Callable[[], None]) -> Iterator[None]:
+    """Strikes before or after the n-th durable writing of a file that matches."""
+    file, left, at = point
+    replace = os.replace
+
+    def watched(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= bool(re.search(file, str(target)))
+        now = left == 0 and bool(re.search(file, str(target)))
+        if now and at == "before":
+            blow()
+        replace(source, target)
+        if now and at == "after":
+            blow()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        yield
 
 
 def directories(name: str) -> list[Path]:
@@ -108,11 +133,16 @@ def outcomes(name: str) -> dict[str, dict[str, Any]]:
     }
 
 
+@cache
+def _plan(path: Path, text: str) -> Plan:
+    return read_plan(path)
+
+
 def jobs(path: Path, stack_size: int, **options: Any) -> list[Job]:
     """What a worker would be handed for the runs of a file that are not over."""
-    plan = read_plan(path)
+    plan = _plan(path, path.read_text())
     places = Places(Path.cwd(), plan.name)
     found = standing(plan, places)
-    choice = Choice(1, 1, stack_size, None, True, False, False, Size(1, 1, 1))
+    choice = Choice(1, 1, stack_size, None, False, False, False, Size(1, 1, 1))
     pending = pending_stacks(plan, places, found, stack_size)
     return [replace(job(plan, places, found, stack, choice), **options) for stack in pending]

@@ -1,26 +1,38 @@
 """Whatever a sweep was doing when it ended: started again, it comes to what it would have come to undisturbed."""
 
+import errno
 import os
-import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
+from small_sweeps import (
+    EASY,
+    Point,
+    as_the_program,
+    directories,
+    jobs,
+    outcomes,
+    results,
+    struck,
+    tables,
+    train_here,
+    write,
+)
 
 from grok_lightning.__main__ import main
+from grok_lightning.checkpoint import load
 from grok_lightning.record import read_metrics
 from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
 LEAVING = EASY | {"evaluation.every": 2, "evaluation.stop_after": 2, "trainer.max_steps": 16, "checkpoint.every": 4}
-GRID: dict[str, Any] = {"model.optimizer.lr": [0.0001, 0.003, 1e30, 0.03]}  # over at 16, 6, 1 and 4
+RATES = [0.0001, 0.003, 1e30, 0.03]  # over at 16, 6, 1 and 4
 STACK, RUN = r"/\.stacks/[^/]+/", r"/lr=[^/]+/"
-Point = tuple[str, int, str]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +41,14 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(size: int) -> list[str]:
-    return ["sweep", str(write("e", GRID, **LEAVING)), "--stack-size", str(size), "--events", "off"]
+    path = write("e", {"model.optimizer.lr": RATES if size > 1 else RATES[:2]}, **LEAVING)
+    return ["sweep", str(path), "--stack-size", str(size), "--events", "off"]
+
+
+def begin(size: int) -> None:
+    """The sweep without its planning, which takes as long as two runs."""
+    for job in jobs(Path(arguments(size)[1]), size):
+        run_job(job)
 
 
 def ends() -> tuple[Any, ...]:
@@ -57,27 +76,6 @@ class Killed(BaseException):
     """Ends everything, as if the process were no more."""
 
 
-@contextmanager
-def struck(point: Point, blow: Callable[[], None]) -> Iterator[None]:
-    """Strikes before or after the n-th durable writing of a file that matches."""
-    file, left, at = point
-    replace = os.replace
-
-    def watched(source: Any, target: Any) -> None:
-        nonlocal left
-        left -= bool(re.search(file, str(target)))
-        now = left == 0 and bool(re.search(file, str(target)))
-        if now and at == "before":
-            blow()
-        replace(source, target)
-        if now and at == "after":
-            blow()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", watched)
-        yield
-
-
 def kill() -> None:
     raise Killed
 
@@ -87,7 +85,6 @@ def kill() -> None:
     [
         (4, (STACK + "members.json", 1, "after")),  # nothing is trained yet
         (4, (RUN + "result.json", 1, "before")),  # the first leaves, past the last checkpoint
-        (4, (RUN + "result.json", 2, "after")),
         (4, (STACK + "last.ckpt", 3, "after")),  # half have left: the whole stack is saved,
         (4, (STACK + "members.json", 2, "after")),  # then the smaller one begun,
         (4, (STACK + "last.ckpt", 4, "after")),  # and both are there
@@ -100,17 +97,17 @@ def kill() -> None:
 def test_killed_and_started_again(
     command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point
 ) -> None:
-    with struck(point, kill), pytest.raises(Killed):
-        command(*arguments(size))
-    assert len(results("e")) < 4
+    with as_the_program(), struck(point, kill), pytest.raises(Killed):
+        begin(size)
+    assert len(results("e")) < len(undisturbed[size][0])
     assert command(*arguments(size))[0] == 0
     assert ends() == undisturbed[size]
 
 
 def test_killed_again_and_again(command: Command, undisturbed: dict[int, tuple[Any, ...]]) -> None:
     for point in ((STACK + "last.ckpt", 2, "after"), (STACK + "last.ckpt", 2, "before"), (RUN + "result", 1, "after")):
-        with struck(point, kill), pytest.raises(Killed):
-            command(*arguments(4))
+        with as_the_program(), struck(point, kill), pytest.raises(Killed):
+            begin(4)
     assert command(*arguments(4))[0] == 0
     assert ends() == undisturbed[4]
 
@@ -143,6 +140,38 @@ def test_a_signal_saves_and_starting_again_goes_on(
     assert ends() == undisturbed[size]
 
 
+@pytest.mark.parametrize(
+    ("size", "point"),
+    [
+        (4, (STACK + "members.json", 1, "before")),
+        (4, (RUN + "result.json", 2, "before")),
+        (4, (STACK + "last.ckpt", 4, "before")),  # the stack is being closed up
+        (1, (RUN + "last.ckpt", 3, "before")),
+        (1, (RUN + "result.json", 1, "before")),
+    ],
+)
+def test_a_full_disk_ends_the_sweep_in_clear_words(
+    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point
+) -> None:
+    """No run fails of it, nothing is damaged, and it goes on when there is room."""
+
+    def write_nothing() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with struck(point, write_nothing):
+        status, _, err = command(*arguments(size))
+    assert status == 1
+    assert "grok-lightning: No space left on device" in err
+    assert "make room and start the sweep again" in err
+    assert "Traceback" not in err
+    assert all(result["status"] != "failed" for result in results("e").values())
+    assert not list(Path().rglob(".saving*"))
+    for checkpoint in Path("checkpoints").rglob("*.ckpt"):
+        load(checkpoint)
+    assert command(*arguments(size))[0] == 0
+    assert ends() == undisturbed[size]
+
+
 def flip(pattern: str) -> None:
     """Changes one bit in the middle of each of these files."""
     paths = list(Path().glob(pattern))
@@ -158,7 +187,8 @@ def cut(pattern: str) -> None:
     paths = list(Path().glob(pattern))
     assert paths
     for path in paths:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def remove(pattern: str) -> None:
@@ -176,10 +206,10 @@ ALONE = (RUN + "last.ckpt", 3, "after")
     ("size", "point", "damage", "files"),
     [
         (1, ALONE, flip, "checkpoints/e/lr=*/last.ckpt"),
-        (1, ALONE, cut, "checkpoints/e/lr=*/last.ckpt"),
         (1, ALONE, remove, "lightning_logs/e/lr=0.0001*"),
         (1, ALONE, remove, "lightning_logs/e/lr=0.0001*/metrics.csv"),
         (1, ALONE, remove, "lightning_logs/e/.sweep"),
+        (1, ALONE, cut, "lightning_logs/e/.sweep/*"),
         (1, (RUN + "result.json", 2, "after"), cut, "lightning_logs/e/*/result.json"),
         (4, IN_TWO, flip, "checkpoints/e/.stacks/*/last.ckpt"),
         (4, IN_TWO, cut, "checkpoints/e/.stacks/*/members.json"),
@@ -197,8 +227,8 @@ def test_what_is_damaged_is_done_anew(
     damage: Callable[[str], None],
     files: str,
 ) -> None:
-    with struck(point, kill), pytest.raises(Killed):
-        command(*arguments(size))
+    with as_the_program(), struck(point, kill), pytest.raises(Killed):
+        begin(size)
     damage(files)
     assert command(*arguments(size))[0] == 0
     if size == 1:
@@ -217,11 +247,11 @@ def test_what_is_damaged_is_done_anew(
 def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
     assert command(*arguments(1))[0] == 0
     before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs/e").glob("*/*")}
-    cut("lightning_logs/e/lr=0.03*/result.json")
+    cut("lightning_logs/e/lr=0.003*/result.json")
     assert command(*arguments(1))[0] == 0
     after = {path: path.stat().st_mtime_ns for path in Path("lightning_logs/e").glob("*/*")}
     changed = {path.parent.name[:8] for path, time in after.items() if before.get(path) != time}
-    assert changed - {".sweep"} == {"lr=0.03-"}
+    assert changed - {".sweep"} == {"lr=0.003"}
 
 
 def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path) -> None:
