@@ -133,6 +133,8 @@ class LocalExecutor:
         if work is None or job is None or self._signals:
             return
         self._buried(work, job, status)
+        if not self._queue:
+            return
         number = self._staff.index(worker)
         self._staff[number] = self._hire(number)
         self._hand_out(self._staff[number])
