@@ -1,13 +1,15 @@
 """Run r of a stack equals its single run, and what would not is never stacked."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sweeps import NETWORKS, directories, outcomes, results, train_here, write
+from small_sweeps import NETWORKS, as_the_program, directories, jobs, outcomes, results, write
 
 from grok_lightning.record import read_metrics
 from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
 STEPS = ("status", "steps", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
@@ -26,11 +28,6 @@ TRICKS: dict[str, Any] = {
 FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
 
 
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    train_here(monkeypatch)
-
-
 @pytest.mark.parametrize(
     ("zipped", "more"),
     [
@@ -44,13 +41,16 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
     more = {"trainer.max_steps": 100} | more
-    for name, size in (("stacked", 3), ("single", 1)):
-        path = write(name, zipped=zipped, **more)
-        assert command("sweep", path, "--stack-size", size, "--events", "off")[0] == 0
-        assert {result["stack"] for result in results(name).values()} == {size}
-    for one, two in zip(directories("stacked"), directories("single"), strict=True):
-        assert one.name == two.name
-        rows, wanted = read_metrics(one), read_metrics(two)
+    (stack,) = jobs(write("stacked", zipped=zipped, **more), 3)
+    singles = jobs(write("single", zipped=zipped, **more), 1)[::2]
+    with as_the_program():
+        for job in (stack, *singles):
+            run_job(job)
+    assert {result["stack"] for result in results("stacked").values()} == {3}
+    assert {result["stack"] for result in results("single").values()} == {1}
+    assert len(directories("single")) == 2
+    for directory in directories("single"):
+        rows, wanted = read_metrics(Path("lightning_logs/stacked", directory.name)), read_metrics(directory)
         assert [row["step"] for row in rows] == list(range(0, more["trainer.max_steps"] + 1, 10))
         for row, single in zip(rows, wanted, strict=True):
             for split in ("train", "val"):

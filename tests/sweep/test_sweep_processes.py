@@ -18,7 +18,7 @@ from grok_lightning.sweep.places import Places, read_notices
 from grok_lightning.sweep.stack import Stack, train
 
 Command = Callable[..., tuple[int, str, str]]
-LONG = {"trainer.max_steps": 300, "checkpoint.every": 50}
+LONG = {"trainer.max_steps": 240, "checkpoint.every": 40}
 PATIENCE = 100.0
 
 
