@@ -13,7 +13,7 @@ PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
     ("__init__", "errors", "randomness", "files", "memory"),
-    ("data", "models", "optim", "objective", "checkpoint", "record", "index"),
+    ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
     ("measures", "module", "figures"),
     ("callbacks",),
     ("classes", "options", "refusals", "runs", "wording", "arguments", "parsing", "cli"),
