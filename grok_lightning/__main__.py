@@ -21,6 +21,7 @@ commands:
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
+  report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list the shipped configs
 
 grok-lightning COMMAND --help tells the options of a command."""
@@ -73,9 +74,13 @@ def _dispatch(arguments: list[str]) -> int:
         from grok_lightning.sweep.command import sweep_command
 
         return sweep_command(arguments[1:])
+    if command == "report":
+        from grok_lightning.report.command import report_command
+
+        return report_command(arguments[1:])
     from grok_lightning.classes import suggestion
 
-    known = [*TRAINER_COMMANDS, "generate", "sweep", "configs"]
+    known = [*TRAINER_COMMANDS, "generate", "sweep", "report", "configs"]
     raise UserError(f"there is no command {command!r}{suggestion(command, known)}")
 
 

@@ -16,7 +16,7 @@ FLOORS = (
     ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
     ("measures", "module", "figures"),
     ("callbacks",),
-    ("classes", "options", "refusals", "runs", "wording", "arguments", "parsing", "cli"),
+    ("classes", "options", "refusals", "runs", "wording", "arguments", "parsing", "cli", "commands"),
     ("generate", "sweep", "report"),
     ("__main__",),
 )
@@ -33,6 +33,7 @@ SAME_FLOOR = {
     *(("cli", room) for room in ("classes", "parsing", "refusals", "runs", "wording")),
     ("wording", "classes"),
     ("refusals", "classes"),
+    ("commands", "classes"),
 }
 
 

@@ -15,6 +15,7 @@ from grok_lightning.files import sweep
 from grok_lightning.record import (
     METRICS,
     RESULT,
+    SCHEMA,
     Row,
     append_metrics,
     flatten,
@@ -141,6 +142,7 @@ class Recorder(Callback):
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
         seconds = self.seconds
         return {
+            "schema": SCHEMA,
             "status": status,
             "steps": steps,
             "budget": trainer.max_steps,

@@ -10,17 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+import pandas as pd
+from jsonargparse import ArgumentParser, Namespace
 
-from grok_lightning.classes import suggestion
 from grok_lightning.cli import quiet
+from grok_lightning.commands import parsed
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
+from grok_lightning.index.archive import read_archive
+from grok_lightning.index.planned import save_planned
 from grok_lightning.refusals import refuse_unwritable
 from grok_lightning.sweep.display import Display
 from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.outline import outline
-from grok_lightning.sweep.pending import PendingStack, Standing, job, pending_stacks, standing
+from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
 from grok_lightning.sweep.places import Places, read_notices
 from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.sizes import Choice, choose
@@ -32,6 +35,7 @@ from grok_lightning.sweep.worker import Job
 FLAGS = ("dry_run", "retry_failed")
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
 OWNER = "sweep.json"
+OVER = ("finished", "stopped", "diverged")
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Experiment:
         found: What is over.
         choice: How it is run.
         stacks: What is to be done.
+        known: Results of runs done elsewhere.
     """
 
     plan: Plan
@@ -51,6 +56,7 @@ class Experiment:
     found: Standing
     choice: Choice
     stacks: list[PendingStack]
+    known: pd.DataFrame | None = None
 
     @property
     def runs(self) -> int:
@@ -73,6 +79,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--shard", type=str, default="1/1", help="i/n: only the i-th of n parts, from 1.")
     parser.add_argument("--keep", type=str | None, help="Checkpoints of runs that are over: none, grok, last.")
     parser.add_argument("--events", type=str | None, help="TensorBoard events and curves.png: on, off.")
+    parser.add_argument("--known", type=str, nargs="+", help="Files runs.parquet of reports: their runs are done.")
     parser.add_argument("--retry_failed", type=bool, default=False, help="Do runs that failed again.")
     parser.add_argument("--root", type=str, default=".", help="Where lightning_logs and checkpoints lie.")
     return parser
@@ -101,15 +108,16 @@ def sweep_command(arguments: list[str]) -> int:
             raise UserError(
                 f"{plan.grid.path}: {names.count(plan.name)} files are named {plan.name}; rename one of them"
             )
+    known = _known(options)
     if status:
-        print("\n\n".join(_status(plan, Places(root, plan.name)) for plan in plans))
+        print("\n\n".join(_status(plan, Places(root, plan.name), known) for plan in plans))
         return 0
     refuse_unwritable("root", root)
     if options.executor == "ray" and not options.dry_run:
         from grok_lightning.sweep.connection import connect
 
         connect()
-    experiments = [_experiment(plan, Places(root, plan.name), options) for plan in plans]
+    experiments = [_experiment(plan, Places(root, plan.name), options, known) for plan in plans]
     if options.dry_run:
         print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
         return 0
@@ -117,24 +125,7 @@ def sweep_command(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str]) -> Namespace:
-    parser = _parser()
-    known = {action.dest for action in parser._actions} - {"files", "help"}
-    spelled = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        key = name[2:].replace("-", "_")
-        if name in ("-h", "--help") or not name.startswith("--"):
-            spelled.append(argument)
-        elif key not in known:
-            raise UserError(f"{name} is no option of sweep{suggestion(key, known, '--')}")
-        elif key in FLAGS and not equals:
-            spelled.append(f"--{key}=true")
-        else:
-            spelled.append(f"--{key}{equals}{value}")
-    try:
-        options = parser.parse_args(spelled)
-    except ArgumentError as error:
-        raise UserError(f"sweep: {' '.join(str(error).split())[:200]}") from None
+    options = parsed(_parser(), arguments, "sweep", FLAGS)
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")
@@ -149,14 +140,23 @@ def _options(arguments: list[str]) -> Namespace:
     return options
 
 
-def _experiment(plan: Plan, places: Places, options: Namespace) -> Experiment:
-    found = standing(plan, places)
+def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFrame | None) -> Experiment:
+    found = standing(plan, places, known)
     _refuse_other_sweep(plan, places, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
     sizes = try_runs(plan, missing or plan.runs[:1])
     choice = choose(plan, len(missing), sizes, options)
     stacks = pending_stacks(plan, places, found, choice.stack_size, options.shard, options.retry_failed)
-    return Experiment(plan, places, found, choice, stacks)
+    return Experiment(plan, places, found, choice, stacks, known)
+
+
+def _known(options: Namespace) -> pd.DataFrame | None:
+    """The runs of archives that are over."""
+    if not options.known:
+        return None
+    tables = [read_archive(Path(name))[0] for name in options.known]
+    runs = pd.concat([table[list(COLUMNS)] for table in tables], ignore_index=True)
+    return runs[runs["status"].isin(OVER)]
 
 
 def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
@@ -175,6 +175,14 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
         )
 
 
+def _note_planned(experiment: Experiment) -> None:
+    """Writes down what the file asks for."""
+    plan = experiment.plan
+    said = [plan.said(run.varied) for run in plan.runs]
+    words = {option: [row[place] for row in said] for place, option in enumerate(plan.grid.options)}
+    save_planned(experiment.places.logs, [run.hash for run in plan.runs], words)
+
+
 def _run(experiments: list[Experiment], options: Namespace) -> int:
     for each in experiments:
         others = each.found.names.keys() - {run.hash for run in each.plan.runs}
@@ -182,6 +190,7 @@ def _run(experiments: list[Experiment], options: Namespace) -> int:
             print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
         owner = {"file": str(each.plan.grid.path.resolve())}
         write_durably(each.places.own / OWNER, json.dumps(owner).encode())
+        _note_planned(each)
     waiting: list[Callable[[], Job]] = [
         partial(
             job, each.plan, each.places, each.found, stack, each.choice,
@@ -215,7 +224,7 @@ def _show(display: Display, tally: Tally, last: bool = False) -> None:
 def _ended(experiments: list[Experiment], tally: Tally) -> int:
     failed = 0
     for each in experiments:
-        found = standing(each.plan, each.places)
+        found = standing(each.plan, each.places, each.known)
         missing = [run for run in each.plan.runs if not found.is_over(run)]
         failures = [run for run in each.plan.runs if found.status.get(run.hash) == "failed"]
         failed += len(failures)
@@ -240,9 +249,9 @@ def _ended(experiments: list[Experiment], tally: Tally) -> int:
     return 1 if failed or tally.failed else 0
 
 
-def _status(plan: Plan, places: Places) -> str:
+def _status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
     """Where a sweep stands."""
-    found = standing(plan, places)
+    found = standing(plan, places, known)
     notices = read_notices(places.own / "workers").values()
     counts: dict[str, int] = {}
     for run in plan.runs:

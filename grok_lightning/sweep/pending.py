@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.index import refresh
 from grok_lightning.sweep.failures import FAILED
@@ -58,8 +60,27 @@ class Standing:
 COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
 
 
-def standing(plan: Plan, places: Places) -> Standing:
-    """Looks up which runs are over, in the experiment's own files."""
+def standing(plan: Plan, places: Places, known: pd.DataFrame | None = None) -> Standing:
+    """Looks up which runs are over, in the experiment's own files.
+
+    Args:
+        plan: The sweep's.
+        places: The experiment's directories.
+        known: Results of runs done elsewhere, with the ``COLUMNS``; those of the plan that are not here count as over.
+    """
+    found = _own(plan, places)
+    if known is None:
+        return found
+    planned = {run.hash for run in plan.runs} - found.status.keys()
+    of_plan = known[known["config_hash"].isin(planned)].drop_duplicates("config_hash")
+    if len(of_plan):
+        found.status |= dict(zip(of_plan["config_hash"], of_plan["status"], strict=True))
+        rows = of_plan[list(COLUMNS)].astype(object)
+        found.rows = rows if found.rows is None else pd.concat([found.rows.astype(object), rows], ignore_index=True)
+    return found
+
+
+def _own(plan: Plan, places: Places) -> Standing:
     rows = refresh(places.logs, COLUMNS) if places.logs.is_dir() else None
     if rows is None or not len(rows):
         return Standing({}, places.existing(), None)

@@ -1,0 +1,1 @@
+"""From records of runs to a folder of tables and figures."""

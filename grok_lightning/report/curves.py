@@ -1,0 +1,73 @@
+"""The evaluations of many runs as one table, quickly."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from grok_lightning.record import METRICS, read_metrics
+
+
+def read_curves(directories: Sequence[str]) -> pd.DataFrame:
+    """The evaluations of runs, in their order.
+
+    Files with the same columns are put together as text and parsed at once: that takes a tenth of the time of parsing
+    thousands of small files.
+
+    Args:
+        directories: The runs'. One without ``metrics.csv`` has no rows.
+
+    Returns:
+        ``run`` (the directory), ``step`` and every metric that one of them has; NaN where another has it not.
+    """
+    bodies: dict[bytes, list[tuple[int, bytes]]] = {}
+    for place, directory in enumerate(directories):
+        head, _, rest = _content(f"{directory}/{METRICS}").partition(b"\n")
+        body = rest[: rest.rfind(b"\n") + 1]  # an unfinished last line is a killed process's
+        if body:
+            bodies.setdefault(head, []).append((place, body))
+    parts = [part for head, group in bodies.items() for part in _parsed(head, group, directories)]
+    if not parts:
+        return pd.DataFrame({"run": pd.Series(dtype=object), "step": pd.Series(dtype=int)})
+    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    table = table.sort_values(".place", kind="stable", ignore_index=True) if len(parts) > 1 else table
+    names = np.array(directories, object)[table.pop(".place").to_numpy()]
+    table.insert(0, "run", names)
+    return table
+
+
+def _content(path: str) -> bytes:
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 16), b""))
+    finally:
+        os.close(file)
+
+
+def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[str]) -> list[pd.DataFrame]:
+    names = head.decode(errors="replace").split(",")
+    types = {name: pa.int64() if name == "step" else pa.float64() for name in names}
+    try:
+        text = io.BytesIO(b"\n".join([head, b"".join(body for _, body in group)]))
+        table = csv.read_csv(text, convert_options=csv.ConvertOptions(column_types=types, null_values=["", "nan"]))
+    except pa.ArrowInvalid:  # a damaged line somewhere: one by one then, what is whole of each
+        return [part for place, _ in group if (part := _one(place, directories[place])) is not None]
+    frame = table.to_pandas()
+    frame[".place"] = np.repeat([place for place, _ in group], [body.count(b"\n") for _, body in group])
+    return [frame]
+
+
+def _one(place: int, directory: str) -> pd.DataFrame | None:
+    try:
+        rows = read_metrics(Path(directory))
+    except (OSError, ValueError):
+        return None
+    return pd.DataFrame(rows).assign(**{".place": place}) if rows else None

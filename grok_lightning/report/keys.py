@@ -1,0 +1,235 @@
+"""The keys that part runs into conditions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grok_lightning.classes import suggestion
+from grok_lightning.errors import UserError
+
+PREFIX = "config."
+EXPERIMENT = "experiment"
+SEEDS = ("seed_everything", "data.split_seed")
+BLOCKS = ("data", "model.network", "model.optimizer")
+# what a run's config says that is no condition of an experiment
+OWN = (
+    EXPERIMENT,
+    "run",
+    "overwrite",
+    "ckpt_path",
+    "checkpoint",
+    "evaluation",
+    "trainer",
+    "measures",
+    "model.compile",
+    *SEEDS,
+)
+OPERATION = (
+    "data.class_path",
+    "data.formula",
+    "data.modulus",
+    "data.degree",
+    "data.operands",
+    "data.rows",
+    "data.strings",
+)
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key.
+
+    Attributes:
+        name: The option, dotted in full.
+        columns: The columns it stands for: one, or those of a whole block that vary.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it stands for a class and its options."""
+        return self.columns != (f"{PREFIX}{self.name}",) and self.name != EXPERIMENT
+
+    @property
+    def short(self) -> str:
+        """Its last part."""
+        return self.name.rsplit(".", 1)[-1]
+
+
+def find_key(name: str, runs: pd.DataFrame) -> Key:
+    """Finds the option that a key names.
+
+    Args:
+        name: In full (``data.train_fraction``), by its end where that is enough (``train_fraction``), a block
+            (``model.network``), or ``experiment``.
+        runs: Records.
+
+    Raises:
+        UserError: No run has it, or several options end so.
+    """
+    if name == EXPERIMENT:
+        return Key(name, (EXPERIMENT,))
+    options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
+    if name in options:
+        return Key(name, (f"{PREFIX}{name}",))
+    if any(option.startswith(f"{name}.") for option in options):
+        return _block(name, runs, options)
+    endings = [option for option in options if option.endswith(f".{name}")]
+    blocks = {option[: option.rindex(f".{name}.")] + f".{name}" for option in options if f".{name}." in option}
+    if len(endings) + len(blocks) > 1:
+        raise UserError(
+            f"--by {name}: several options end so: {', '.join(sorted([*endings, *blocks]))}; give one in full"
+        )
+    if endings:
+        return Key(endings[0], (f"{PREFIX}{endings[0]}",))
+    if blocks:
+        return _block(blocks.pop(), runs, options)
+    raise UserError(f"--by {name}: no run has such an option{suggestion(name, [*options, EXPERIMENT])}")
+
+
+def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
+    """The keys when none are given: what a sweep varied, else what differs between the runs; never the seeds.
+
+    Of several experiments each has its own keys, and the experiment is one more.
+    """
+    if runs[EXPERIMENT].nunique() > 1:
+        parts = [_varying(part, planned) for _, part in runs.groupby(EXPERIMENT, sort=False)]
+        names = dict.fromkeys(key.name for keys in parts for key in keys)
+        return [find_key(EXPERIMENT, runs), *(find_key(name, runs) for name in names)]
+    return _varying(runs, planned)
+
+
+def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
+    planned = planned[planned["config_hash"].isin(set(runs["config_hash"]))] if len(planned) else planned
+    if len(planned):
+        names = [str(name) for name in planned.columns if name not in ("config_hash", *SEEDS)]
+        if names and planned[names].notna().all(axis=None):
+            keys = [key for name in names if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
+            if keys or len(runs) <= 1:
+                return keys
+    options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
+    differing = [
+        option for option in options if not _is_own(option) and _distinct(runs, Key(option, (PREFIX + option,))) > 1
+    ]
+    names = []
+    for option in differing:
+        block = next(
+            (block for block in BLOCKS if option.startswith(f"{block}.") and f"{block}.class_path" in differing), option
+        )
+        names += [] if block in names else [block]
+    return [find_key(name, runs) for name in names]
+
+
+def values(key: Key, runs: pd.DataFrame) -> pd.Series:
+    """What each run's value of a key is: a number, or words."""
+    if not key.is_block:
+        return runs[key.columns[0]].map(_value).astype(object)
+    return pd.Series(_words(key, runs), index=runs.index, dtype=object)
+
+
+def label(key: Key, value: Any) -> str:
+    """A value as a part of a condition's name."""
+    if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
+        return str(value)
+    return f"{key.short}={shown(value)}"
+
+
+def shown(value: Any) -> str:
+    """A value in words, numbers as short as they can be told."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | float | np.number) and value == value:
+        number = float(value)
+        return f"{int(number)}" if number == int(number) and abs(number) < 1e6 else f"{number:g}"
+    if isinstance(value, dict):
+        inner = dict(value)
+        name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
+        return " ".join([*([name] if name else []), *(f"{key}={shown(item)}" for key, item in inner.items())])
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    return NONE if value is None or value is pd.NA or value != value else str(value)
+
+
+def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
+    """A sorting key for each distinct value: numbers by size, the others after them as they come."""
+    distinct = list(dict.fromkeys(values))
+    return {
+        value: (0, float(value), 0) if isinstance(value, int | float | np.number) else (1, 0.0, place)
+        for place, value in enumerate(distinct)
+    }
+
+
+def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
+    """Options other than the keys, and no seeds, that differ between runs of one condition."""
+    taken = {column for key in keys for column in key.columns}
+    options = [str(column) for column in runs if str(column).startswith(PREFIX) and column not in taken]
+    found = []
+    for column in options:
+        option = column.removeprefix(PREFIX)
+        within_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
+        if _is_own(option) or within_block or _distinct(runs, Key(option, (column,))) < 2:
+            continue
+        told = runs[column].map(_hashable)
+        if (told.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
+            found.append(option)
+    return found
+
+
+def _quietly(name: str, runs: pd.DataFrame) -> Key | None:
+    try:
+        return find_key(name, runs)
+    except UserError:
+        return None
+
+
+def _block(name: str, runs: pd.DataFrame, options: Sequence[str]) -> Key:
+    inner = [option for option in options if option.startswith(f"{name}.") and option not in SEEDS]
+    columns = [f"{PREFIX}{option}" for option in inner]
+    varied = [column for column in columns if _distinct(runs, Key(column, (column,))) > 1]
+    return Key(name, tuple(varied or columns[:1]))
+
+
+def _words(key: Key, runs: pd.DataFrame) -> list[str]:
+    """Blocks by what tells them apart: the class, and those options that vary within it."""
+    class_column = f"{PREFIX}{key.name}.class_path"
+    classes = runs[class_column].astype(object) if class_column in runs else pd.Series("", index=runs.index)
+    told = {column: runs[column].map(_hashable) for column in key.columns if column != class_column}
+    columns = {
+        name: [column for column in told if told[column][classes == name].nunique(dropna=False) > 1]
+        for name in classes.unique()
+    }
+    words = []
+    several = class_column in key.columns
+    for place, name in zip(runs.index, classes, strict=True):
+        parts = [str(name).rsplit(".", 1)[-1]] if several else []
+        for column in columns[name]:
+            value = _value(runs.at[place, column])
+            if value is not None:
+                short = column.rsplit(".", 1)[-1]
+                parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")
+        words.append(" ".join(parts) or str(name).rsplit(".", 1)[-1])
+    return words
+
+
+def _distinct(runs: pd.DataFrame, key: Key) -> int:
+    return max((int(runs[column].map(_hashable).nunique(dropna=False)) for column in key.columns), default=0)
+
+
+def _is_own(option: str) -> bool:
+    return any(option == name or option.startswith(f"{name}.") for name in OWN)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return shown(value)
+    return None if shown(value) == NONE else value
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, list | dict) else value

@@ -1,0 +1,37 @@
+"""The report as one HTML file that needs no other."""
+
+import base64
+import re
+from html import escape
+from pathlib import Path
+
+import markdown
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th { text-align: left; background: #f6f6f6; } img { max-width: 100%; height: auto; }
+pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; }
+@media (prefers-color-scheme: dark) { body, img { background: #fff; } }
+"""
+
+
+def page(text: str, folder: Path, title: str) -> str:
+    """Markdown as HTML with its images inside.
+
+    Args:
+        text: The Markdown.
+        folder: Where its images lie.
+        title: What the browser's tab shows.
+    """
+    body = markdown.markdown(text, extensions=["tables", "sane_lists"])
+    body = re.sub(r'src="([^":]+\.png)"', lambda found: f'src="{_data(folder / found[1])}"', body)
+    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
+
+
+def _data(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,74 @@
+"""Runs that are not over: what their config and their evaluations so far tell."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from grok_lightning.record import METRICS, RESULT, flatten
+
+CONFIG = "config.yaml"
+UNFINISHED = "unfinished"
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def unfinished_runs(top: Path) -> list[str]:
+    """The run directories at or below one that have evaluations and no ``result.json``."""
+    return sorted(_walk(str(top)))
+
+
+def _walk(directory: str) -> Iterator[str]:
+    if os.path.exists(f"{directory}/{RESULT}"):
+        return
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return
+    names = {entry.name for entry in entries}
+    if METRICS in names and CONFIG in names:
+        yield directory
+        return
+    for entry in entries:
+        if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+
+
+def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | None:
+    """What ``result.json`` would say by now, as far as it is known, nested fields dotted.
+
+    Args:
+        directory: The run's.
+        curve: Its evaluations.
+
+    Returns:
+        The fields; None if there is no evaluation yet, or its config cannot be read.
+    """
+    try:
+        with open(f"{directory}/{CONFIG}") as file:
+            config = flatten({"config": yaml.load(file, LOADER)})
+    except (OSError, yaml.YAMLError, AttributeError):
+        return None
+    if not len(curve) or "config.trainer.max_steps" not in config:
+        return None
+    threshold = float(config.get("config.evaluation.threshold", 0.99))
+    name = Path(directory).name
+    record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
+    record |= {"steps": int(curve["step"].iloc[-1]), "budget": int(config["config.trainer.max_steps"])}
+    for event, split in (("memorize", "train"), ("grok", "val")):
+        reached = np.flatnonzero(curve[f"{split}/acc"].to_numpy() >= threshold)
+        first = int(reached[0]) if len(reached) else None
+        record[f"{event}_step"] = None if first is None else int(curve["step"].iloc[first])
+        record[f"{event}_after"] = int(curve["step"].iloc[first - 1]) if first else None
+    record |= {f"final.{key}": float(curve[key].iloc[-1]) for key in curve.columns if "/" in key}
+    best = curve["val/acc"].to_numpy()
+    if not np.isnan(best).all():
+        record |= {
+            "best.val/acc": float(np.nanmax(best)),
+            "best.step": int(curve["step"].iloc[int(np.nanargmax(best))]),
+        }
+    record["config_hash"] = name[-16:] if name[-17:-16] == "-" else None
+    return record | config

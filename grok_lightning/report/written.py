@@ -1,0 +1,179 @@
+"""The report in words: Markdown with tables, figures and what a reader must know about them."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, isnan
+from typing import Any
+
+import pandas as pd
+
+from grok_lightning.report.conditions import step_in_words
+
+MOST_ROWS = 100
+MOST_WORDS = 12
+
+READING = """\
+- *k/n* with the 95 % interval of Wilson. A run has memorized (grokked) from the first evaluation on at which its
+  training (validation) accuracy is at the threshold.
+- Median steps are Kaplan-Meier estimates: a run that spent its budget is censored there, a diverged one too, an
+  unfinished one at its last evaluation. In brackets their 95 % interval (Brookmeyer and Crowley, log-log); "from" where
+  the runs are too few to bound the median from above. Accuracy is known at evaluations alone: the true step lies after
+  the evaluation told as "after".
+- Restricted mean: the mean with every run that has not grokked counted at the budget, whichever later step it may have
+  come at. Delay: the ratio of the two medians. Steps per success: all steps spent over the runs that grokked."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a report.
+
+    Attributes:
+        name: The stem of its files.
+        caption: What it shows, a sentence.
+    """
+
+    name: str
+    caption: str
+
+
+def written(
+    title: str,
+    command: str,
+    runs: pd.DataFrame,
+    conditions: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    remarks: Sequence[str],
+    pictures: Iterable[Picture],
+) -> str:
+    """The Markdown of a report.
+
+    Args:
+        title: Its heading.
+        command: What makes it again.
+        runs: Runs as ``frame`` gives them.
+        conditions: As ``conditions_table`` gives them.
+        comparisons: As ``comparisons`` gives them.
+        remarks: What a reader must know.
+        pictures: Its figures, in order.
+    """
+    parts = [f"# {title}", f"    {command}", _summary(runs, conditions)]
+    if remarks:
+        parts.append("\n".join(f"- {remark}" for remark in remarks))
+    parts += ["## When", _markdown(_when(conditions)), "## How well", _markdown(_how_well(conditions))]
+    if len(comparisons):
+        alike = "all pairs" if len(conditions) <= 6 else "each condition against the first"
+        parts += [
+            "## Do conditions differ?",
+            f"Log-rank tests of the grok step, {alike}; p adjusted for their number after Holm. With few runs a test "
+            "finds large differences only: 3 runs against 3 cannot give a p below 0.02.",
+            _markdown(_tests(comparisons)),
+        ]
+    parts.append("## Figures")
+    for picture in pictures:
+        files = f"[SVG]({picture.name}.svg), [data]({picture.name}.csv)"
+        parts.append(f"![{picture.caption}]({picture.name}.png)\n\n*{picture.caption}* {files}")
+    parts += [
+        "## How to read this",
+        READING,
+        "Every run with its options and curves: `runs.parquet`; the tables: `conditions.csv`, `comparisons.csv`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
+    total, grokked = len(runs), int(conditions["grok_k"].sum())
+    missing, unfinished, diverged = (int(conditions[name].sum()) for name in ("missing", "unfinished", "diverged"))
+    operations = runs["operation"].unique()
+    shown = ", ".join(operations[:MOST_WORDS]) + (", ..." if len(operations) > MOST_WORDS else "")
+    words = f"{total:,} runs of {shown} in {len(conditions):,} conditions; {grokked:,} grokked"
+    if unfinished or missing:
+        asked = total + missing
+        words += f". **Not complete**: of {asked:,} runs {missing:,} have not begun and {unfinished:,} are not over"
+    return f"{words}{f'; {diverged:,} diverged' if diverged else ''}."
+
+
+def _when(conditions: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    budgets = conditions["budget"].dropna().unique()
+    for row in conditions.to_dict("records"):
+        told = {"condition": row["condition"], "n": f"{row['n']}"}
+        for event, word in (("memorize", "memorized"), ("grok", "grokked")):
+            told[word] = (
+                f"{row[f'{event}_k']}/{row['n']} ({_percent(row[f'{event}_low'])} to {_percent(row[f'{event}_high'])})"
+            )
+            numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
+            told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
+        told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
+        told["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
+        told["steps per success"] = (
+            f"{row['steps_per_success']:,.0f}" if row["grok_k"] else f"none in {row['steps']:,.0f}"
+        )
+        told |= {name: f"{row[name]}" for name in ("diverged", "unfinished", "missing") if conditions[name].any()}
+        rows.append(told)
+    return pd.DataFrame(rows)
+
+
+def _how_well(conditions: pd.DataFrame) -> pd.DataFrame:
+    names = {
+        "best_val_acc": "best validation accuracy",
+        "final_val_acc": "final validation accuracy",
+        "final_train_acc": "final training accuracy",
+    }
+    rows = []
+    for row in conditions.to_dict("records"):
+        told = {"condition": row["condition"], "n": f"{row['n']}"}
+        for short, name in names.items():
+            least, middle, most = row[f"{short}_least"], row[short], row[f"{short}_most"]
+            told[f"{name}: median (least to most)"] = (
+                "-" if isnan(middle) else f"{_exact(middle)} ({_exact(least)} to {_exact(most)})"
+            )
+        rows.append(told)
+    return pd.DataFrame(rows)
+
+
+def _mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
+    if isnan(row["grok_mean"]):
+        return "-"
+    interval = f" ({row['grok_mean_low']:,.0f} to {row['grok_mean_high']:,.0f})" if row["n"] > 1 else ""
+    until = "" if one_budget else f" to {row['budget']:,.0f}"
+    return f"{row['grok_mean']:,.0f}{interval}{until}"
+
+
+def _tests(comparisons: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {"first": row["first"], "second": row["second"], "p": _p(row["p"]), "p, adjusted": _p(row["p_holm"])}
+        for row in comparisons.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _p(value: float) -> str:
+    return "nobody grokked" if isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _exact(share: float) -> str:
+    """An accuracy that never rounds up to 100 %."""
+    return "100 %" if share >= 1 else f"{min(100 * share, 99.99):.2f} %"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    if not len(table):
+        return "none"
+    names = [str(name) for name in table.columns]
+    rows = [[_cell(value) for value in row] for row in table.head(MOST_ROWS).itertuples(index=False)]
+    lines = [names, ["---" if place == 0 else "---:" for place in range(len(names))], *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        text
+        if len(table) <= MOST_ROWS
+        else f"{text}\n\n... and {len(table) - MOST_ROWS:,} more rows, see the CSV files"
+    )
+
+
+def _cell(value: object) -> str:
+    text = str(value).replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+    return text.replace("<", "&lt;")
