@@ -73,6 +73,12 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
+def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint for using a model, a third of the size: weights and config without what training would go on from."""
+    kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY)
+    return {key: checkpoint[key] for key in kept if key in checkpoint}
+
+
 def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, config: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of some runs of a stack, from which they go on as they would have gone on in the stack.
 

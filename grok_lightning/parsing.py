@@ -190,6 +190,11 @@ class ResolvedOptions(LightningCLI):
             path = last_checkpoint(self.root, experiment, names.get("run"))
         self.checkpoint = Path(str(path))
         loaded = load(self.checkpoint)
+        if subcommand == "fit" and "optimizer_states" not in loaded:
+            raise UserError(
+                f"--ckpt_path {str(self.checkpoint)!r} holds weights only, from which no run can go on; "
+                "start one from them with --init_from"
+            )
         self.checkpoint_step = int(loaded["global_step"])
         self.saved_weights = loaded["state_dict"]
         config: Nested = normalize(loaded[CONFIG_KEY])

@@ -16,6 +16,7 @@ from grok_lightning.report.curves import read_curves
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 FAILED = "failed"
+SOURCE = ".source"
 
 
 @dataclass
@@ -62,7 +63,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
                 planned.append(plan)
             if not len(runs):
                 raise UserError(f"{source}: no runs with a record are below {str(directory)!r}")
-        tables.append(runs)
+        tables.append(runs.assign(**{SOURCE: len(tables)}))
         curves.append(curve)
     runs = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
     _refuse_mixed(runs)
@@ -73,8 +74,9 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     if failed.any():
         remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
     runs["experiment"] = [Path(path).parent.name for path in runs["path"]]
-    whole = pd.concat(curves, ignore_index=True)
-    whole = whole[whole["run"].isin(set(runs["path"]))].reset_index(drop=True)
+    taken = runs.pop(SOURCE)  # of a run that is in two sources, the curves of the one that counts
+    parts = [curve[curve["run"].isin(set(runs["path"][taken == place]))] for place, curve in enumerate(curves)]
+    whole = pd.concat(parts, ignore_index=True)
     plans = pd.concat(planned, ignore_index=True).drop_duplicates("config_hash") if planned else pd.DataFrame()
     return Gathered(runs, whole, plans, int(failed.sum()), remarks)
 

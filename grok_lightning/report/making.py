@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ class Report:
         conditions: One row per condition.
         tests: Log-rank tests between them.
         remarks: What a reader must know.
-        drawings: Its figures.
+        keys: The options that part runs into conditions.
     """
 
     gathered: Gathered
@@ -36,7 +37,12 @@ class Report:
     conditions: pd.DataFrame
     tests: pd.DataFrame
     remarks: list[str]
-    drawings: list[Drawing]
+    keys: list[str]
+
+    @cached_property
+    def drawings(self) -> list[Drawing]:
+        """Its figures."""
+        return list(drawings(self.runs, self.gathered.curves, self.keys))
 
     def write(self, out: Path, title: str, command: str) -> None:
         """Writes the folder.
@@ -53,11 +59,19 @@ class Report:
             drawing.figure.savefig(out / f"{drawing.name}.svg")
         self.conditions.to_csv(out / "conditions.csv", index=False)
         self.tests.to_csv(out / "comparisons.csv", index=False)
-        write_archive(out / "runs.parquet", self.gathered.runs.drop(columns="experiment"), self.gathered.curves)
+        write_archive(out / "runs.parquet", *self._archived())
         pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         (out / "report.md").write_text(text)
         (out / "report.html").write_text(page(text, out, title))
+
+    def _archived(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Records and curves, runs called ``experiment/run`` where that is enough: other machines read them too."""
+        runs, curves = self.gathered.runs.drop(columns="experiment"), self.gathered.curves
+        names = {path: "/".join(Path(path).parts[-2:]) for path in runs["path"]}
+        if len(set(names.values())) < len(names):
+            return runs, curves
+        return runs.assign(path=runs["path"].map(names)), curves.assign(run=curves["run"].map(names))
 
 
 def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = None) -> Report:
@@ -82,5 +96,4 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     remarks = [*gathered.remarks]
     if within := varying_within(runs, keys):
         remarks.append(f"Runs of one condition differ in {', '.join(within[:6])} as well; add to --by what matters.")
-    found = list(drawings(runs, gathered.curves, [key.name for key in keys]))
-    return Report(gathered, runs, conditions, comparisons(runs), remarks, found)
+    return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])

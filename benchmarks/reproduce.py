@@ -1,0 +1,120 @@
+"""Runs what is missing of the published experiments and renews docs/reproductions: ``make reproduce``.
+
+The sweeps are run cheapest first; whatever stops it, the next call goes on. Records in docs/reproductions/*.parquet
+count as done; ``--fresh`` does without them. ``--no-runs`` renews tables and figures from the records there are.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from grok_lightning.errors import UserError
+from grok_lightning.report.making import make_report
+from grok_lightning.report.written import brief
+
+HOME = Path(__file__).parents[1]
+DOCUMENT = HOME / "docs" / "reproductions.md"
+RECORDS = HOME / "docs" / "reproductions"
+
+
+class Experiment(NamedTuple):
+    """A sweep of configs/sweeps, the keys of its table and the figures that are shown."""
+
+    sweep: str
+    by: tuple[str, ...]
+    figures: tuple[str, ...] = ()
+
+
+EXPERIMENTS = (
+    Experiment("sanity-strings", ("mask_first_n",)),
+    Experiment("report-tasks-decay", ("data.formula", "modulus", "layers")),
+    Experiment("muon-tuning", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
+    Experiment("dropout", ("dropout",), ("steps-by-dropout",)),
+    Experiment("half-table", ("train_fraction",)),
+    Experiment("k-ary-sums", ("data.formula", "modulus"), ("survival",)),
+    Experiment("followup-leakage", ("data.commutative_fraction",), ("median-curves",)),
+    Experiment("division-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
+    Experiment("addition-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
+    Experiment("equal-models", ("model.network",), ("median-curves", "ablation")),
+    Experiment("report-batch-size", ("batch_size",), ("survival",)),
+    Experiment("report-batch-size-scaled", ("optimizer.lr", "optimizer.weight_decay")),
+    Experiment("methods-tuning", ("filters", "loss", "optimizer.lr", "optimizer.weight_decay"), ("ablation",)),
+    Experiment("operations", ("data",), ("ablation",)),
+    Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
+    Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
+    Experiment("progress-measures", (), ("median-curves",)),
+    Experiment("report-tasks", ("data.formula", "modulus", "layers")),
+    Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
+    Experiment("hard-operation", ()),
+    Experiment("blog-losses", ("loss_on",)),
+    Experiment("blog-functions", ("data.formula",), ("median-curves",)),
+    Experiment("unfinished-fractions", ("train_fraction",), ("steps-by-train_fraction",)),
+)
+
+
+def main() -> int:
+    """Runs and renews; the status of the last sweep that did not end well, else 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fresh", action="store_true", help="do runs again whose records are committed")
+    parser.add_argument("--no-runs", action="store_true", help="renew tables and figures only")
+    parser.add_argument("--only", nargs="+", choices=[each.sweep for each in EXPERIMENTS], metavar="SWEEP")
+    options = parser.parse_args()
+    for each in EXPERIMENTS:
+        if options.only and each.sweep not in options.only:
+            continue
+        if not options.no_runs and (status := run(each, options.fresh)):
+            return status
+        renew(each)
+    return 0
+
+
+def run(experiment: Experiment, fresh: bool) -> int:
+    """Runs what is missing of one sweep."""
+    kept = RECORDS / f"{experiment.sweep}.parquet"
+    known = ["--known", str(kept)] if kept.exists() and not fresh else []
+    command = [sys.executable, "-m", "grok_lightning", "sweep", experiment.sweep, "--events", "off", *known]
+    print(f"=== {experiment.sweep}", flush=True)
+    return subprocess.run(command, cwd=HOME).returncode
+
+
+def renew(experiment: Experiment) -> None:
+    """Writes the report of one sweep from its directories and the committed records, and takes over what is shown."""
+    kept = RECORDS / f"{experiment.sweep}.parquet"
+    logs = HOME / "lightning_logs" / experiment.sweep
+    sources = [*([str(logs)] if logs.is_dir() else []), *([str(kept)] if kept.exists() else [])]
+    if not sources:
+        return
+    out = HOME / "reports" / experiment.sweep
+    try:
+        report = make_report(sources, HOME, experiment.by)
+    except UserError as error:
+        print(f"{experiment.sweep}: {error}", file=sys.stderr)
+        return
+    report.write(
+        out, experiment.sweep, f"grok-lightning report {experiment.sweep} --by {' '.join(experiment.by)}".strip()
+    )
+    RECORDS.mkdir(exist_ok=True)
+    shutil.copy(out / "runs.parquet", kept)
+    for name in experiment.figures:
+        if (out / f"{name}.png").exists():
+            shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
+    write_table(experiment.sweep, brief(report.conditions, report.runs))
+
+
+def write_table(name: str, table: str) -> None:
+    """Puts a table between its marks in the document."""
+    text = DOCUMENT.read_text()
+    marks = (f"<!-- {name} -->", f"<!-- end of {name} -->")
+    found = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
+    if not found.search(text):
+        print(f"{DOCUMENT.name} has no place for the table of {name}", file=sys.stderr)
+        return
+    DOCUMENT.write_text(found.sub(lambda _: f"{marks[0]}\n{table}\n{marks[1]}", text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
