@@ -159,7 +159,7 @@ def load_run(path: str | Path) -> Run:
     link_task(parser)
     try:
         wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
-        built = parser.instantiate_classes(parser.parse_object(wanted))
+        built = parser.instantiate(parser.parse_object(wanted))
         module = built.model.to(next(iter(weights.values())).dtype)
         module.load_state_dict(weights)
     except Exception as error:

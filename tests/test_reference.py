@@ -1,0 +1,62 @@
+"""The shipped models answer from a fresh clone, and their cards say what they are."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import grok_lightning
+from grok_lightning.__main__ import main
+from grok_lightning.checkpoint import CONFIG_KEY, load
+from grok_lightning.runs import load_run
+
+SHIPPED = Path(grok_lightning.__file__).parents[1] / "checkpoints" / "reference"
+NAMES = sorted(path.stem for path in SHIPPED.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_knows_the_whole_table(name):
+    run = load_run(SHIPPED / f"{name}.ckpt")
+    elements = [int(element) for element in run.data.vocabulary if element.isdigit()]
+    places = [place for place, element in enumerate(run.data.vocabulary) if element.isdigit()]
+    with torch.no_grad():
+        logits_BV = run.model(run.data.tokens(run.operands_NK), 1)[0, :, -1]
+    assert elements == list(range(len(elements)))
+    right = logits_BV[:, places].argmax(-1).numpy() == run.results_N
+    assert right.mean() >= 0.99
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_on_its_card_works(name, capsys, monkeypatch):
+    monkeypatch.chdir(SHIPPED.parents[1])
+    card = (SHIPPED / f"{name}.md").read_text()
+    command = re.search(r"^    grok-lightning (.*)$", card, re.MULTILINE)[1]
+    assert main(shlex.split(command)) == 0
+    asked, modulus = shlex.split(command)[2:], load(SHIPPED / f"{name}.ckpt")[CONFIG_KEY]["data"]["modulus"]
+    answers = [int(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    for prompt, answer in zip(asked, answers, strict=True):
+        x, operator, y = re.fullmatch(r"(\d+)\s*([+/])\s*(\d+)=", prompt).groups()
+        right = int(x) + int(y) if operator == "+" else int(x) * pow(int(y), -1, modulus)
+        assert answer == right % modulus
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_small_and_tells_no_place(name):
+    path = SHIPPED / f"{name}.ckpt"
+    assert path.stat().st_size < 2.5e6
+    config = load(path)[CONFIG_KEY]
+    assert config["trainer"]["default_root_dir"] is None
+    assert not re.search(r'"/(home|tmp|root|work)', json.dumps(config, default=str))
+
+
+def test_it_cannot_be_resumed_and_says_what_to_do_instead(capsys):
+    assert main(["fit", "--ckpt_path", str(SHIPPED / f"{NAMES[0]}.ckpt")]) == 2
+    assert "--init_from" in capsys.readouterr().err
+
+
+def test_every_model_has_a_card_and_every_card_a_model():
+    assert NAMES
+    assert NAMES == sorted(path.stem for path in SHIPPED.glob("*.md"))
