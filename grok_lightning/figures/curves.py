@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok_lightning.figures.style import NOTE, TRAIN, VAL
 from grok_lightning.record import Row
-
-# two colors that the common forms of color blindness tell apart (Okabe and Ito)
-TRAIN, VAL, NOTE = "#0072B2", "#D55E00", "#555555"
 
 
 def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from grok_lightning.figures.ablation import ablation, ablation_table
+from grok_lightning.figures.accuracy_by_value import accuracy_by_value, accuracy_by_value_table
+from grok_lightning.figures.band import band, band_table
+from grok_lightning.figures.curves import curves as one_run
+from grok_lightning.figures.delay import delay, delay_table
+from grok_lightning.figures.measures import measures, measures_table
+from grok_lightning.figures.overlaid import overlaid, overlaid_table
+from grok_lightning.figures.phase import phase, phase_table
+from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
+from grok_lightning.figures.survival import survival, survival_table
+
+REST = "other keys"
+MOST_VALUES = 12  # of the other keys, as colors beside a numeric one
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -30,9 +44,76 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     Args:
         runs: As ``frame`` gives them.
         curves: Their evaluations.
-        keys: What parts them into conditions.
+        keys: What parts them into conditions, their columns in ``runs``.
     """
-    from grok_lightning.figures.survival import survival, survival_table
-
+    operations = runs["operation"].unique()
+    of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
+    if runs["condition"].nunique() == 1 and len(curves):
+        table = measures_table(curves)
+        caption = "Accuracy, loss, weight norm and whatever else was measured."
+        yield Drawing("measures", caption, table, measures(table, of))
+    if len(runs) == 1:
+        yield _single(runs, curves, of)
+        return
+    if len(curves):
+        yield from _over_steps(runs, curves, of)
     table = survival_table(runs)
-    yield Drawing("survival", "Share of runs that have not grokked yet.", table, survival(table, "s"))
+    yield Drawing(
+        "survival", "Share of runs that have not grokked yet.", table, survival(table, f"{of}: not yet grokked")
+    )
+    if runs["condition"].nunique() > 1:
+        table = ablation_table(runs)
+        yield Drawing(
+            "ablation", "Grok step of each condition.", table, ablation(table, f"{of}: grok step by condition")
+        )
+    yield from _by_value(runs, keys, of)
+    if len(keys) == 2 and all(runs[key].nunique() > 1 for key in keys):
+        table = phase_table(runs, *keys)
+        words = " and ".join(map(_short, keys))
+        yield Drawing("phase", f"Grok step by {words}.", table, phase(table, f"{of}: grok step by {words}"))
+    table = delay_table(runs)
+    yield Drawing(
+        "delay", "Steps to memorize against steps to grok.", table, delay(table, f"{of}: memorizing and grokking")
+    )
+
+
+def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Drawing:
+    run = runs.iloc[0]
+    rows = [{str(key): value for key, value in row.items()} for row in curves.drop(columns="run").to_dict("records")]
+    marks = {name: None if pd.isna(run[name]) else int(run[name]) for name in ("memorize_step", "grok_step")}
+    return Drawing("curves", "Accuracy and loss of the run.", curves, one_run(rows, marks, of))
+
+
+def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[Drawing]:
+    if runs["condition"].duplicated().any():
+        table = band_table(runs, curves)
+        caption = "Accuracy and loss, the median over the runs of each condition."
+        yield Drawing("median-curves", caption, table, band(table, f"{of}: accuracy and loss"))
+    table = overlaid_table(runs, curves)
+    yield Drawing("curves", "Accuracy and loss of single runs.", table, overlaid(table, f"{of}: single runs"))
+
+
+def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
+    """For each numeric key: grok step and best accuracy against it, colored by all other keys together."""
+    for key in keys:
+        if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
+            continue
+        others = [other for other in keys if other != key]
+        rest = runs[others].astype(str).agg(" ".join, axis=1) if others else None
+        if rest is not None and rest.nunique() > MOST_VALUES:
+            continue
+        name = _short(others[0]) if len(others) == 1 else REST
+        shown = runs if rest is None else runs.assign(**{name: rest})
+        by = None if rest is None else name
+        word = _short(key)
+        table = steps_by_value_table(shown, key, by)
+        title = f"{of}: grok step by {word}"
+        yield Drawing(f"steps-by-{word}", f"Grok step against {word}.", table, steps_by_value(table, title))
+        table = accuracy_by_value_table(shown, key, by)
+        title = f"{of}: best validation accuracy by {word}"
+        caption = f"Best validation accuracy against {word}."
+        yield Drawing(f"accuracy-by-{word}", caption, table, accuracy_by_value(table, title))
+
+
+def _short(key: str) -> str:
+    return key.rsplit(".", 1)[-1]

@@ -1,0 +1,144 @@
+"""Conditions under one another, each with its median grok step: what a change to the setup does."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grok_lightning.figures.conditions import by_condition, naming
+from grok_lightning.figures.style import (
+    DOTTED,
+    NOTE,
+    SOLID,
+    VAL,
+    bare,
+    counted,
+    legend,
+    mark,
+    new_figure,
+    percent,
+    points,
+    step_axis,
+)
+from grok_lightning.figures.values import spread
+from grok_lightning.statistics import kaplan_meier, times
+
+MOST = 40  # rows that fit a page
+ROW = 0.27  # inches
+
+
+def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What ``ablation`` draws.
+
+    Args:
+        runs: One row per run, as reports make them.
+
+    Returns:
+        ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step`` (where it
+        grokked, or was censored) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier (infinity: not
+        reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and ``threshold``.
+    """
+    known = runs[["condition", "run", "status", "budget", "threshold"]].assign(kind="run")
+    rows: list[dict[object, object]] = []
+    for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1)):
+        estimate = kaplan_meier(group["step"], group["observed"])
+        low, high = estimate.median_interval
+        rows += group.assign(condition=condition).to_dict("records")
+        rows.append(
+            {"condition": condition, "kind": "median", "step": estimate.median, "low": low, "high": high}
+            | {"n": len(group), "grokked": int(group["observed"].sum())}
+            | {"budget": group["budget"].max(), "threshold": group["threshold"].max()}
+        )
+    columns = ["condition", "kind", "run", "status", "step", "observed", "low", "high", "n", "grokked"]
+    table = pd.DataFrame(rows, columns=[*columns, "budget", "threshold"])
+    return table.astype(dict.fromkeys(("step", "low", "high"), float))
+
+
+def ablation(table: pd.DataFrame, title: str) -> Figure:
+    """A row for each condition: median grok step with its 95 % interval, single runs, and how many grokked of how many.
+
+    Only the first 40 conditions are drawn, and the note then says so.
+
+    Args:
+        table: From ``ablation_table``.
+        title: The figure's title.
+    """
+    conditions = list(pd.unique(table["condition"]))
+    shown = table[table["condition"].isin(conditions[:MOST])]
+    runs, medians = shown[shown["kind"] == "run"], shown[shown["kind"] == "median"]
+    row = {name: place for place, name in enumerate(medians["condition"])}
+    names = naming(row)
+    labels = names.labels
+    tall = 1 + max((label.count("\n") for label in labels), default=0)
+    figure = new_figure(title, _note(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
+    axes = figure.subplots()
+    bare(axes)
+    axes.grid(visible=False, axis="y")
+    known = runs["step"].clip(lower=1)
+    reached = np.isfinite(medians["step"])
+    top = max(known.max() if len(known) else 1.0, 1.6 * medians["budget"].max() if not reached.all() else 1.0)
+    step_axis(
+        axes,
+        "x",
+        known.min() if len(known) else 1.0,
+        top,
+        f"steps to {percent(table['threshold'].max())} validation accuracy",
+    )
+    at = runs["condition"].map(row).to_numpy(float)
+    points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)
+    _medians(axes, medians)
+    axes.set(yticks=range(len(row)), yticklabels=labels, ylim=(max(len(row), 1) - 0.4, -0.6))
+    axes.tick_params(axis="y", length=0)
+    for name, grokked, n in zip(row, medians["grokked"], medians["n"], strict=True):
+        axes.text(
+            1.015,
+            row[name],
+            f"{int(grokked):,}/{int(n):,}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=9,
+        )
+    axes.text(1.015, 1.01, "grokked", transform=axes.transAxes, va="bottom", fontsize=8, color=NOTE)
+    axes.text(-0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=NOTE)
+    _legend(figure, runs, medians)
+    return figure
+
+
+def _medians(axes: Axes, medians: pd.DataFrame) -> None:
+    """Medians and intervals, dotted where they have no upper end, with an arrow where no median was reached."""
+    edge = axes.get_xlim()[1]
+    at = np.arange(len(medians), dtype=float)
+    low, middle, high = (medians[name].to_numpy(float) for name in ("low", "step", "high"))
+    reached, bounded = np.isfinite(middle), np.isfinite(high)
+    first, last = np.minimum(low, edge).clip(1), np.minimum(middle, edge).clip(1)
+    axes.hlines(at[reached], first[reached], last[reached], color=VAL, linewidth=1.8, zorder=4)
+    for ends, line, alpha in ((reached & bounded, SOLID, 1), (reached & ~bounded, DOTTED, 0.5)):
+        axes.hlines(at[ends], last[ends], np.minimum(high, edge)[ends], VAL, line, linewidth=1.8, alpha=alpha, zorder=2)
+    axes.plot(last[reached], at[reached], "o", color=VAL, markersize=8, markeredgecolor="white", zorder=5)
+    for y, budget in zip(at[~reached], medians["budget"].to_numpy(float)[~reached], strict=True):
+        axes.annotate("", (1.6 * budget, y), (1.05 * budget, y), zorder=4,
+                      arrowprops={"arrowstyle": "-|>", "color": VAL, "linewidth": 1.6})  # fmt: skip
+
+
+def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
+    shown = [
+        (np.isfinite(medians["step"]).any(), mark("o", VAL, line="-"), "median, 95% interval"),
+        (np.isinf(medians["step"]).any(), mark(r"$\rightarrow$", VAL), "median not reached"),
+        (runs["observed"].eq(True).any(), mark("o", size=4), "a run"),
+        (runs["observed"].eq(False).any(), mark("^", open=True, size=5), "not grokked (so far)"),
+    ]
+    legend(figure, [handle for occurs, handle, _ in shown if occurs], [label for occurs, _, label in shown if occurs])
+
+
+def _note(runs: pd.DataFrame, medians: pd.DataFrame, conditions: int) -> str:
+    grokked, diverged = int(medians["grokked"].sum()), int((runs["status"] == "diverged").sum())
+    lost = f", {diverged:,} diverged" if diverged else ""
+    note = (
+        f"{counted(len(runs), 'run')}, {grokked:,} grokked{lost}. Medians by Kaplan-Meier with 95% intervals; "
+        "dotted: no upper end."
+    )
+    return (
+        note
+        if conditions <= MOST
+        else f"{note} The first {MOST} of {conditions:,} conditions; the others are in the table only."
+    )

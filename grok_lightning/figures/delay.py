@@ -1,0 +1,98 @@
+"""Steps to memorize against steps to grok: how long generalization comes after."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grok_lightning.figures.conditions import FEW, by_condition, colorbar, looks, naming
+from grok_lightning.figures.style import NOTE, bare, counted, legend, mark, new_figure, percent, points, step_axis
+from grok_lightning.statistics import times
+
+
+def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What ``delay`` draws.
+
+    Args:
+        runs: One row per run, as reports make them.
+
+    Returns:
+        One row for each run, conditions in order: ``condition``, ``run``, ``status``, ``memorize_step`` (NaN: never,
+        and such a run is not drawn), ``step`` (where it grokked, or was censored), ``observed`` and ``threshold``.
+    """
+    columns = ["condition", "run", "status", "memorize_step"]
+    table = pd.concat([runs[columns], times(runs, "grok")[["step", "observed"]], runs[["threshold"]]], axis=1)
+    parts = [rows.assign(condition=condition) for condition, rows in by_condition(table)]
+    return pd.concat(parts, ignore_index=True) if parts else table
+
+
+def delay(table: pd.DataFrame, title: str) -> Figure:
+    """Each run by its two steps, on logarithmic axes, with lines where grokking comes 1, 10, 100 times as late.
+
+    Args:
+        table: From ``delay_table``.
+        title: The figure's title.
+    """
+    shown = table[table["memorize_step"].notna()]
+    parts = dict(by_condition(shown))
+    names, kinds = naming(parts), looks(parts)
+    figure = new_figure(title, _note(table, shown), 7.5, 5)
+    axes = figure.subplots()
+    bare(axes)
+    threshold = percent(table["threshold"].max()) if len(table) else "threshold"
+    x, y = (shown[name].clip(lower=1).to_numpy(float) for name in ("memorize_step", "step"))
+    step_axis(
+        axes, "x", x.min(initial=1e9) if len(x) else 1, x.max(initial=1), f"steps to {threshold} training accuracy"
+    )
+    step_axis(
+        axes,
+        "y",
+        min(y.min(initial=1e9), x.min(initial=1e9)) if len(y) else 1,
+        max(y.max(initial=1), x.max(initial=1)),
+        f"steps to {threshold} validation accuracy",
+    )
+    _diagonals(axes)
+    for rows, look in zip(parts.values(), kinds, strict=True):
+        points(
+            axes,
+            rows["memorize_step"].clip(lower=1),
+            rows["step"].clip(lower=1),
+            rows["observed"].eq(True),
+            look.color,
+            look.marker,
+        )
+    censored = shown["observed"].eq(False).any()
+    marks = [mark("^", open=True, size=5)] * int(censored)
+    words = ["not grokked (so far)"] * int(censored)
+    if len(parts) > FEW and names.values:
+        colorbar(figure, names)
+        legend(figure, marks, words)
+    else:
+        dots = [mark(look.marker, look.color) for look in kinds]
+        legend(figure, [*dots, *marks], [*names.labels, *words], names.title)
+    return figure
+
+
+def _diagonals(axes: Axes) -> None:
+    """Lines of equal ratio, each named where it leaves the frame."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for factor, line in ((1, "-"), (10, "--"), (100, ":")):
+        if factor * right <= bottom or factor * left >= top:
+            continue
+        axes.plot([left, right], [factor * left, factor * right], color=NOTE, linewidth=0.9, linestyle=line, zorder=1)
+        name = "at once" if factor == 1 else f"{factor}× later"
+        inside = factor * right <= top
+        axes.annotate(
+            name, (right, factor * right) if inside else (top / factor, top), xytext=(4, 0) if inside else (0, 3),
+            textcoords="offset points", ha="left" if inside else "center", va="center" if inside else "bottom",
+            fontsize=8, color=NOTE, annotation_clip=False,
+        )  # fmt: skip
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _note(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+    grokked, diverged = int(table["observed"].eq(True).sum()), int((table["status"] == "diverged").sum())
+    never = len(table) - len(shown)
+    lost = f", {diverged:,} diverged" if diverged else ""
+    left_out = f"; {never:,} that never memorized left out" if never else ""
+    lines = "Lines: grokked as soon as memorized, 10 and 100 times as late."
+    return f"{counted(len(table), 'run')}, {grokked:,} grokked{lost}{left_out}. {lines}"

@@ -1,0 +1,62 @@
+"""A panel for each condition, where there are too many for one panel."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grok_lightning.figures.style import new_figure, plain
+
+MOST = 30  # panels that fit a page
+
+
+class Panels(NamedTuple):
+    """A figure and the panel of each condition that has one, row by row."""
+
+    figure: Figure
+    cells: list[tuple[str, Axes]]
+
+
+def panels(title: str, note: str, sizes: Mapping[str, int], label: str) -> Panels:
+    """Panels that share both axes: what is set for the first holds for all.
+
+    Only the first 30 conditions get a panel, and the note then says so. Only panels at the edge have ticks, and places
+    are computed here, since 30 panels with their own ticks and matplotlib's layout take ten times as long.
+
+    Args:
+        title: The figure's title.
+        note: What is drawn, for below the figure.
+        sizes: The number of runs of each condition.
+        label: What the y axes are called.
+    """
+    shown = list(sizes)[:MOST]
+    columns = next(columns for columns in (3, 4, 5, 6) if len(shown) <= columns**2 or columns == 6)
+    rows = -(-len(shown) // columns)
+    if len(sizes) > MOST:
+        note += f" The first {MOST} of {len(sizes):,} conditions; the others are in the table only."
+    figure = new_figure(title, f"{note} In brackets: runs.", max(7.5, 1.8 * columns), 1.5 * rows + 1.0, arranged=False)
+    width, height = figure.get_size_inches()
+    below = height - 1.5 * rows - 0.45  # inches
+    figure.subplots_adjust(
+        left=0.7 / width, right=1 - 0.15 / width, bottom=below / height, top=1 - 0.65 / height, wspace=0.12, hspace=0.42
+    )
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for place, axes in enumerate(grid):
+        if place >= len(shown):
+            axes.remove()
+            continue
+        axes.set_title(f"{plain(shown[place], 26, 2)} ({sizes[shown[place]]:,})", fontsize=8, pad=3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_visible(place >= len(shown) - columns)
+        axes.yaxis.set_visible(place % columns == 0)
+        axes.tick_params(labelsize=8, labelbottom=place >= len(shown) - columns)
+    figure.supylabel(label, x=0.1 / width, fontsize=9)
+    return Panels(figure, list(zip(shown, grid, strict=False)))
+
+
+def finish(grid: Panels) -> None:
+    """Labels what stands at the edges, and nothing else."""
+    for _, axes in grid.cells:
+        axes.set(xlabel="optimizer steps" if axes.xaxis.get_visible() else "", ylabel="")
+        axes.xaxis.label.set_fontsize(8)

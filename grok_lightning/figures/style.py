@@ -1,0 +1,146 @@
+"""What all figures share: colors, titles, notes, axes, marks and legends."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from math import isfinite, log10
+from typing import Literal
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
+
+# colors that the common forms of color blindness tell apart (Okabe and Ito); their yellow is lost on white paper
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+TRAIN, VAL, NOTE, FAINT = "#0072B2", "#D55E00", "#555555", "#A8A8A8"
+CROWD = 500  # points from which on they are drawn faintly and as pixels
+
+Line = Literal["-", ""] | tuple[float, tuple[float, ...]]
+SOLID: Line = "-"
+DASHED: Line = (0, (5, 1.5))
+DOTTED: Line = (0, (1, 2.5))
+
+
+def plain(text: object, width: int = 32, most: int = 4) -> str:
+    """Text as it stands, in lines of a width: a dollar begins no formula, an underscore hides no legend's entry."""
+    lines = textwrap.wrap(str(text), width) or [""]
+    shown = "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
+    return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
+
+
+def short(step: float) -> str:
+    """A number of steps in few characters: ``950``, ``1.5k``, ``20k``, ``3M``."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if step >= size:
+            return f"{step / size:.3g}{unit}"
+    return f"{step:.3g}"
+
+
+def new_figure(title: str, note: str, width: float, height: float, arranged: bool = True) -> Figure:
+    """An empty figure with its title above and a note below, which states counts and intervals.
+
+    Args:
+        title: What it shows.
+        note: One paragraph.
+        width: In inches.
+        height: In inches; the note's lines are added to it.
+        arranged: Whether matplotlib finds the room for everything; else it is the caller's task.
+    """
+    per_line = int(width * 15)  # characters of 8 points
+    lines = len(textwrap.wrap(note, per_line))
+    figure = Figure(figsize=(width, height + 0.16 * lines))
+    if arranged:
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    figure.suptitle(plain(title, int(width * 11)), fontsize=11)
+    if note:
+        figure.supxlabel(plain(note, per_line, lines), x=0.012, ha="left", fontsize=8, color=NOTE)
+    return figure
+
+
+def bare(axes: Axes) -> None:
+    """Takes away what carries nothing, and draws a faint grid."""
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+
+
+def step_axis(
+    axes: Axes, which: str, low: float, high: float, label: str = "optimizer steps", narrow: bool = False
+) -> None:
+    """Makes an axis logarithmic and ticks it in round numbers.
+
+    Args:
+        axes: Whose.
+        which: ``x`` or ``y``.
+        low: The smallest step to be seen; less than 1 counts as 1, for a logarithmic axis has no 0.
+        high: The largest.
+        label: What it is called.
+        narrow: Whether there is room for a few ticks only.
+    """
+    low = max(low, 1.0)
+    high = max(high, low)
+    room = 0.04 * log10(high / low) + (0.15 if high < 2 * low else 0.0)
+    limits = (low / 10**room, high * 10**room)
+    decades = log10(limits[1] / limits[0])
+    decades *= 3 if narrow else 1
+    subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axes.set(**{f"{which}scale": "log", f"{which}lim": limits, f"{which}label": label})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(LogLocator(subs=(2.0, 5.0) if decades > 2.2 else tuple(map(float, range(2, 10)))))
+    axis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
+    """Makes the y axis one of percent, with room at both ends for what lies there."""
+    axes.set(ylabel=label, ylim=(-3, 104), yticks=range(0, 101, 20))
+
+
+def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
+    """A legend right of the panels, in as many columns as it needs."""
+    rows = max(1, int(figure.get_figheight() / 0.21) - 4)
+    figure.legend(
+        handles, labels, title=title or None, loc="outside right center", frameon=False, fontsize=9, title_fontsize=9,
+        ncols=-(-sum(label.count("\n") + 1 for label in labels) // rows), alignment="left",
+    )  # fmt: skip
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``12,000 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def each(counts: Iterable[float]) -> str:
+    """How many there are in each group: ``5``, ``3 to 5``."""
+    known = [int(count) for count in counts if isfinite(count)] or [0]
+    return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
+
+
+def percent(share: float) -> str:
+    """``99%`` for 0.99."""
+    return f"{100 * share:.4g}%"
+
+
+def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: str, marker: str = "o") -> None:
+    """Single runs: filled marks where they got there, open triangles pointing up where they were censored."""
+    x, y, observed = np.asarray(x, float), np.asarray(y, float), np.asarray(observed, bool)
+    crowd = len(x) > CROWD
+    axes.scatter(
+        x[observed], y[observed], s=8 if crowd else 22, marker=marker, color=color, alpha=0.15 if crowd else 0.55,
+        linewidths=0, rasterized=crowd, zorder=3,
+    )  # fmt: skip
+    axes.scatter(
+        x[~observed], y[~observed], s=14 if crowd else 26, marker="^", facecolors="none", edgecolors=color,
+        linewidths=0.9, alpha=0.25 if crowd else 0.9, rasterized=crowd, zorder=3,
+    )  # fmt: skip
+
+
+def mark(marker: str, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
+    """A mark for a legend."""
+    face = "none" if open else color
+    return Line2D([], [], color=color, marker=marker, markerfacecolor=face, linestyle=line, markersize=size)

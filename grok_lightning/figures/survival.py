@@ -1,0 +1,108 @@
+"""The share of runs that have not grokked yet, against steps."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grok_lightning.figures.conditions import FEW, Look, by_condition, colorbar, heads, looks, naming
+from grok_lightning.figures.multiples import finish, panels
+from grok_lightning.figures.style import CROWD, bare, counted, legend, mark, new_figure, percent_axis, step_axis
+from grok_lightning.statistics import kaplan_meier, times
+
+LABEL = "not yet grokked (% of runs)"
+
+
+def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What ``survival`` draws.
+
+    Args:
+        runs: One row per run, as reports make them.
+
+    Returns:
+        ``condition``, in order, and ``kind``. Rows of kind ``curve`` have the ``share`` of runs that have not grokked
+        from ``step`` on, its pointwise 95 % interval ``low``, ``high`` and ``count``, how many are at risk; rows of
+        kind ``censored`` have a ``step`` at which runs were censored, the share there, and ``count``, how many. Both
+        have ``n``, the runs of the condition.
+    """
+    at = times(runs, "grok").assign(condition=runs["condition"])
+    parts = []
+    for condition, group in by_condition(at):
+        estimate = kaplan_meier(group["step"], group["observed"])
+        changes = np.diff(estimate.survival, prepend=1.0) != 0
+        changes[-1:] = True  # to where runs were watched
+        curve = {"step": estimate.steps, "share": estimate.survival, "low": estimate.low, "high": estimate.high}
+        start = pd.DataFrame({"step": [0.0], "share": 1.0, "low": 1.0, "high": 1.0, "count": len(group)})
+        steps = pd.DataFrame(curve | {"count": estimate.at_risk})[changes]
+        gone, counts = np.unique(group["step"][~group["observed"]].to_numpy(float), return_counts=True)
+        share = estimate.survival[np.searchsorted(estimate.steps, gone)]
+        ticks = pd.DataFrame({"step": gone, "share": share, "count": counts}).assign(kind="censored")
+        part = pd.concat([start.assign(kind="curve"), steps.assign(kind="curve"), ticks] if len(gone) else
+                         [start.assign(kind="curve"), steps.assign(kind="curve")])  # fmt: skip
+        parts.append(part.assign(condition=condition, n=len(group)))
+    columns = ["condition", "kind", "step", "share", "low", "high", "count", "n"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def survival(table: pd.DataFrame, title: str) -> Figure:
+    """Kaplan-Meier curves with pointwise 95 % bands; a tick where runs were censored.
+
+    With more than 8 conditions: curves colored by their number without bands, if they are numbers of one key; else a
+    panel for each.
+
+    Args:
+        table: From ``survival_table``.
+        title: The figure's title.
+    """
+    parts = dict(by_condition(table))
+    names, kinds = naming(parts), looks(parts)
+    if len(parts) > FEW and names.values is None:
+        grid = panels(title, _note(parts), {name: rows["n"].iloc[0] for name, rows in parts.items()}, LABEL)
+        _axes(grid.cells[0][1], table, narrow=True)
+        for condition, axes in grid.cells:
+            _curve(axes, parts[condition], looks([condition])[0])
+        finish(grid)
+        return grid.figure
+    few = len(parts) <= FEW
+    figure = new_figure(title, _note(parts, "" if few else " (in the table only)"), 7.5, 4.4)
+    axes = figure.subplots()
+    for rows, look in zip(parts.values(), kinds, strict=True):
+        _curve(axes, rows, look, band=few)
+    _axes(axes, table)
+    if few:
+        labels = [
+            f"{label} (n = {rows['n'].iloc[0]:,})" for label, rows in zip(names.labels, parts.values(), strict=True)
+        ]
+        censored = ["censored"] if (table["kind"] == "censored").any() else []
+        legend(figure, [*heads(kinds, markers=False), *[mark("|")] * len(censored)], [*labels, *censored], names.title)
+    else:
+        colorbar(figure, names)
+    return figure
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> None:
+    curve, gone = rows[rows["kind"] == "curve"], rows[rows["kind"] == "censored"]
+    steps = curve["step"].clip(lower=0.5)  # a logarithmic axis has no 0; this lies left of its frame
+    axes.step(steps, 100 * curve["share"], where="post", color=look.color, linestyle=look.line, linewidth=1.5)
+    if band:
+        low, high = 100 * curve["low"], 100 * curve["high"]
+        axes.fill_between(steps, low, high, step="post", color=look.color, alpha=0.13, linewidth=0)
+    axes.plot(gone["step"].clip(lower=1), 100 * gone["share"], "|", color=look.color, markersize=8, markeredgewidth=1.2,
+              rasterized=len(gone) > CROWD)  # fmt: skip
+
+
+def _axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
+    bare(axes)
+    percent_axis(axes, LABEL)
+    steps = table["step"][table["step"] > 0]
+    low, high = (steps.min(), steps.max()) if len(steps) else (1, 1)
+    step_axis(axes, "x", low / 1.5, high, narrow=narrow)
+
+
+def _note(parts: dict[str, pd.DataFrame], bands: str = "") -> str:
+    runs = sum(int(rows["n"].iloc[0]) for rows in parts.values())
+    gone = sum(int(rows.loc[rows["kind"] == "censored", "count"].sum()) for rows in parts.values())
+    return (
+        f"{counted(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% intervals{bands}; "
+        "ticks: runs censored."
+    )

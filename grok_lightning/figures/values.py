@@ -1,0 +1,137 @@
+"""Where the values of a key stand on an axis: numbers in proportion, or by their logarithms; names side by side."""
+
+from collections.abc import Iterable, Sequence
+from math import log10
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import AutoLocator
+
+from grok_lightning.figures.style import plain
+
+MANY = 12  # values from which on round numbers make better ticks
+
+
+class Places(NamedTuple):
+    """The distinct values of a key in order, and where each stands."""
+
+    values: list[float] | list[str]
+    at: np.ndarray
+
+    def of(self, column: "pd.Series[float]") -> np.ndarray:
+        """The places of a column's values."""
+        return self.at[pd.Index(self.values).get_indexer(pd.Index(ordered_type(column)))]
+
+    @property
+    def proportional(self) -> bool:
+        """Whether a place is the value itself."""
+        return self.at.tolist() == self.values
+
+    @property
+    def gap(self) -> float:
+        """The smallest distance of two neighbors."""
+        return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
+
+
+def ordered_type(column: "pd.Series[float]") -> pd.Series:
+    """A key's values as numbers if they all are, else as text."""
+    numbers = pd.to_numeric(column.astype(object), errors="coerce")
+    return numbers.astype(float) if numbers.notna().all() else column.astype(str)
+
+
+def distinct(column: "pd.Series[float]") -> list[float] | list[str]:
+    """The values of a key: numbers ascending, names in the order they come in."""
+    typed = ordered_type(column)
+    found = list(pd.unique(typed))
+    return sorted(found) if typed.dtype.kind == "f" else found
+
+
+def places(column: "pd.Series[float]") -> Places:
+    """In proportion; by logarithms where values span more than a factor of 20, a 0 then left of them; names evenly."""
+    values = distinct(column)
+    if not values or isinstance(values[0], str):
+        return Places(values, np.arange(len(values), dtype=float))
+    positive = [float(value) for value in values if float(value) > 0]
+    if float(values[0]) >= 0 and positive and positive[-1] > 20 * positive[0]:
+        at = [log10(value) for value in positive]
+        if len(positive) < len(values):
+            at.insert(0, at[0] - max(0.5, (at[-1] - at[0]) / (len(at) - 1)))
+        return Places(values, np.array(at))
+    return Places(values, np.array(values, float))
+
+
+def jitter(where: Places, slot: float) -> float:
+    """How far apart the runs at one value may be drawn: within its slot, or enough to see that there are several."""
+    return max(0.6 * (slot or 0.5 * where.gap), 0.02 * float(np.ptp(where.at)) if len(where.at) else 0.0)
+
+
+def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None:
+    """Ticks an x axis at a key's values, as many as can be read.
+
+    Args:
+        axes: Whose.
+        where: The values and their places.
+        label: What the key is called.
+        width: How many characters fit along it.
+    """
+    axes.set_xlabel(plain(label, 60))
+    if not len(where.at):
+        axes.set_xticks([])
+        return
+    texts = value_texts(where.values)
+    span = float(np.ptp(where.at)) or 1.0
+    edge = max(0.5 * where.gap, 0.04 * span) if len(texts) > 1 else 0.5
+    sizes = [(max(map(len, text.split("\n"))) + 1.5) * (span + 2 * edge) / width for text in texts]
+    shown = [0]
+    for place in range(1, len(texts)):
+        if where.at[place] - where.at[shown[-1]] >= (sizes[place] + sizes[shown[-1]]) / 2:
+            shown.append(place)
+    if where.proportional and len(shown) < len(texts) > MANY:
+        axes.xaxis.set_major_locator(AutoLocator())
+    else:
+        axes.set_xticks(where.at[shown], [texts[place] for place in shown])
+    axes.set_xlim(where.at[0] - edge, where.at[-1] + edge)
+
+
+def value_text(value: object) -> str:
+    """A value as a tick's label."""
+    return f"{value:.6g}" if isinstance(value, float) else plain(value, 16)
+
+
+def value_texts(values: Sequence[object]) -> list[str]:
+    """Values as ticks' labels, numbers with as few digits as tell them apart."""
+    for digits in (3, 4, 5):
+        texts = [f"{value:.{digits}g}" if isinstance(value, float) else value_text(value) for value in values]
+        if len(set(texts)) == len(values):
+            return texts
+    return list(map(value_text, values))
+
+
+def spread(groups: Iterable[object], width: float) -> np.ndarray:
+    """Small distances that keep the members of each group from lying on one another, the same at each drawing.
+
+    Args:
+        groups: Which group each point belongs to.
+        width: The distance from the first to the last of a group with many.
+    """
+    frame = pd.DataFrame({"group": pd.factorize(np.asarray(list(map(str, groups))))[0]})
+    rank = frame.groupby("group").cumcount().to_numpy()
+    size = frame.groupby("group")["group"].transform("size").to_numpy()
+    # golden-ratio steps beyond a few: neighbors in the table do not become neighbors in the figure
+    even = np.where(size > 1, rank / np.maximum(size - 1, 1) - 0.5, 0.0) * np.minimum(1, (size - 1) / 6)
+    scattered = (rank * 0.618033988749895) % 1 - 0.5
+    return width * np.where(size <= 12, even, scattered)
+
+
+def sorted_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows of a table in the order of its keys' values, otherwise as they are."""
+    order = {name: {value: place for place, value in enumerate(distinct(table[name]))} for name in keys}
+    ranks = pd.DataFrame({name: table[name].map(order[name]) for name in keys})
+    return table.loc[ranks.sort_values(keys, kind="stable").index].reset_index(drop=True)
+
+
+def keys_of(table: pd.DataFrame) -> list[str]:
+    """The keys that a table is about: its columns before ``kind``."""
+    return list(map(str, table.columns[: list(table.columns).index("kind")]))

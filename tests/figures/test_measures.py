@@ -1,0 +1,53 @@
+"""The figure of what goes on inside."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grok_lightning.figures.measures import PANELS, measures, measures_table
+
+
+def curves(runs, last, **metrics):
+    steps = np.arange(0, last + 1, 10)
+    parts = [
+        pd.DataFrame({"run": f"{run}", "step": steps} | dict.fromkeys(metrics, run + 1.0)) for run in range(runs)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+NAMES = {metric: 1 for metrics in PANELS.values() for metric in metrics}
+
+
+def test_medians_and_ends_over_runs():
+    table = measures_table(curves(3, 100, **NAMES))
+    assert set(table["metric"]) == set(NAMES)
+    assert (table[["low", "median", "high", "n"]].to_numpy() == [1, 2, 3, 3]).all()
+    assert table["step"].min() == 10  # a logarithmic axis has no step 0
+
+
+def test_steps_that_not_all_runs_reached_are_left_out():
+    both = pd.concat([curves(1, 100, **NAMES), curves(1, 50, **NAMES).assign(run="other")])
+    assert measures_table(both)["step"].max() == 50
+    assert measures_table(curves(2, 100, **NAMES), until=40)["step"].max() == 40
+
+
+def test_metrics_that_nobody_has_are_left_out():
+    some = curves(2, 50, **NAMES).assign(**{"fourier/neurons_gini": np.nan}).drop(columns="norm/weights")
+    table = measures_table(some)
+    assert not {"fourier/neurons_gini", "norm/weights"} & set(table["metric"])
+    figure = measures(table, "t")
+    assert "weight norm" not in [axes.get_ylabel() for axes in figure.axes]
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_every_metric_is_drawn_and_named(runs, tmp_path):
+    table = measures_table(curves(runs, 1000, **NAMES))
+    figure = measures(table, "x + y", [(100, "memorized")])
+    named = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
+    assert sorted(named) == sorted(name for metrics in PANELS.values() for name in metrics.values())
+    assert len(figure.axes) == len(PANELS)
+    figure.savefig(tmp_path / "f.png")
+
+
+def test_nothing_measured_is_no_error(tmp_path):
+    measures(measures_table(curves(1, 0, **NAMES)), "t").savefig(tmp_path / "f.png")

@@ -1,0 +1,147 @@
+"""What holds for every figure of a set of runs, whatever the set."""
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sets_of_runs import curves_of, ordered, runs_of
+
+from grok_lightning.figures.ablation import ablation, ablation_table
+from grok_lightning.figures.accuracy_by_value import accuracy_by_value, accuracy_by_value_table
+from grok_lightning.figures.band import band, band_table
+from grok_lightning.figures.delay import delay, delay_table
+from grok_lightning.figures.overlaid import overlaid, overlaid_table
+from grok_lightning.figures.phase import phase, phase_table
+from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
+from grok_lightning.figures.survival import survival, survival_table
+
+
+class Kind(NamedTuple):
+    table: Callable[[pd.DataFrame], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, str], Figure]
+
+
+KEY, SEED = "train_fraction", "seed"
+KINDS = {
+    "overlaid": Kind(lambda runs: overlaid_table(runs, curves_of(runs)), overlaid),
+    "band": Kind(lambda runs: band_table(runs, curves_of(runs)), band),
+    "steps by value": Kind(lambda runs: steps_by_value_table(runs, KEY), steps_by_value),
+    "steps by two": Kind(lambda runs: steps_by_value_table(runs, SEED, KEY), steps_by_value),
+    "accuracy by value": Kind(lambda runs: accuracy_by_value_table(runs, KEY), accuracy_by_value),
+    "accuracy by two": Kind(lambda runs: accuracy_by_value_table(runs, SEED, KEY), accuracy_by_value),
+    "survival": Kind(survival_table, survival),
+    "ablation": Kind(ablation_table, ablation),
+    "phase": Kind(lambda runs: phase_table(runs, KEY, SEED), phase),
+    "delay": Kind(delay_table, delay),
+}
+
+
+def never(runs: pd.DataFrame) -> pd.DataFrame:
+    """All censored, nothing known of their accuracy."""
+    gone = ["memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step", "best_val_acc"]
+    return runs.assign(**dict.fromkeys(gone, np.nan), status="finished", steps=runs["budget"])
+
+
+def at_once(runs: pd.DataFrame) -> pd.DataFrame:
+    """All there at step 0, none censored."""
+    return runs.assign(memorize_step=0.0, grok_step=0.0, sustained_grok_step=0.0, status="finished", steps=10)
+
+
+NAMES = [
+    "_hidden",
+    "$x^2$ and $y",
+    "x / y if y % 2 else x - y, and many more words than fit on a line of a legend",
+    *"abcdefg",
+]
+SETS = {
+    "no run": runs_of([0.5]).iloc[:0],
+    "one run": runs_of([0.5], 1),
+    "one condition": runs_of([0.5]),
+    "two": runs_of([0.3, 0.5]),
+    "eight names": runs_of(NAMES[:8]),
+    "ten names": runs_of(NAMES),
+    "ten numbers": runs_of([0.0, *(0.001 * 2.0**power for power in range(9))]),
+    "32 names": runs_of([f"variant {number}" for number in range(32)], 2),
+    "all diverged": runs_of([0.3, 0.5]).assign(
+        status="diverged", grok_step=np.nan, sustained_grok_step=np.nan, steps=40
+    ),
+    "never": never(runs_of([0.3, 0.5])),
+    "at once": at_once(runs_of([0.3, 0.5])),
+    "two keys": runs_of([0.3, 0.5], other={"optimizer": ["AdamW", "SGD"]}),
+}
+
+
+def picture(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="raw", dpi=40)
+    return buffer.getvalue()
+
+
+def through_csv(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=True)
+
+
+@pytest.mark.parametrize("name", ["one condition", "two", "never", "ten numbers"])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_a_figure_is_drawn_from_its_csv_and_says_what_it_shows(kind: Kind, name: str) -> None:
+    table = kind.table(SETS[name])
+    figure = kind.draw(table, "x + y mod 97")
+    drawn = picture(figure)
+    assert picture(kind.draw(through_csv(table), "x + y mod 97")) == drawn
+    assert figure.get_suptitle() == "x + y mod 97"
+    assert "run" in figure.get_supxlabel()
+    assert any(axes.get_xlabel() for axes in figure.axes)
+    assert any(axes.get_ylabel() for axes in figure.axes) or figure.get_supylabel() or kind.draw is ablation
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name not in ("two", "never", "one condition")])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_no_text_is_cut_off_and_no_legend_lies_on_a_panel(kind: Kind, name: str) -> None:
+    figure = kind.draw(kind.table(SETS[name]), "x + y mod 97")
+    figure.draw_without_rendering()
+    canvas = figure.bbox.padded(1)
+    texts = [text for axes in figure.axes for text in (axes.xaxis.label, axes.yaxis.label, axes.title, *axes.texts)]
+    texts += [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    for text in texts:
+        if text.get_text():
+            box = text.get_window_extent()
+            assert canvas.containsx(box.x0), text
+            assert canvas.containsx(box.x1), text
+            assert canvas.containsy(box.y0), text
+            assert canvas.containsy(box.y1), text
+    for legend in figure.legends:
+        labels = [text.get_text() for text in legend.get_texts() if text.get_text()]
+        assert len(set(labels)) == len(labels)
+        assert not any(legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_making_a_table_changes_nothing_and_does_not_depend_on_the_order_of_runs(kind: Kind) -> None:
+    runs = runs_of([0.3, 0.5, 0.4])
+    before = runs.copy(deep=True)
+    table = kind.table(runs)
+    pd.testing.assert_frame_equal(runs, before)
+    shuffled = kind.table(runs.sample(frac=1, random_state=0))
+    order = [name for name in ("condition", "measure", KEY, SEED, "kind", "run", "step") if name in table]
+    same = [each.sort_values(order, ignore_index=True) for each in (table, shuffled)]
+    pd.testing.assert_frame_equal(*same)
+
+
+@pytest.mark.parametrize("kind", [KINDS[name] for name in ("overlaid", "band", "survival", "ablation", "delay")])
+def test_conditions_keep_their_order_of_display(kind: Kind) -> None:
+    runs = runs_of(["b", "a", "c"])
+    names = list(runs["condition"].cat.categories)
+    assert list(pd.unique(kind.table(runs.iloc[::-1])["condition"])) == names
+    assert list(pd.unique(kind.table(ordered(runs.iloc[::-1]))["condition"])) == names[::-1]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_ten_thousand_runs_are_drawn(kind: Kind) -> None:
+    runs = runs_of([0.3, 0.5], 5000) if kind.draw not in (overlaid, band) else runs_of([0.3, 0.5], 400)
+    figure = kind.draw(kind.table(runs.assign(seed=runs["seed"] % 10)), "many")
+    picture(figure)
+    assert f"{len(runs):,}" in figure.get_supxlabel()

@@ -1,0 +1,107 @@
+"""Conditions can be told apart, axes are ticked in round numbers, keys stand where their values are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from grok_lightning.figures.conditions import FEW, by_condition, looks, naming
+from grok_lightning.figures.style import counted, each, percent, plain, short, step_axis
+from grok_lightning.figures.values import ordered_type, places, spread, value_axis, value_texts
+
+
+@pytest.mark.parametrize("conditions", [[f"k={number}" for number in range(FEW)], [f"name {n}" for n in range(FEW)]])
+def test_a_few_conditions_differ_in_color_and_in_marker(conditions: list[str]) -> None:
+    found = looks(conditions)
+    assert len({look.color for look in found}) == len({look.marker for look in found}) == FEW
+
+
+def test_numbers_of_one_key_go_from_dark_to_bright_in_any_order() -> None:
+    colors = {name: look.color for name, look in zip("3214", looks([f"k={n}" for n in "3214"]), strict=True)}
+    light = [sum(int(colors[n][place : place + 2], 16) for place in (1, 3, 5)) for n in "1234"]
+    assert light == sorted(light)
+
+
+def test_a_legend_says_the_key_once() -> None:
+    assert naming(["lr=0.1", "lr=0.01"]) == ("lr", ["0.1", "0.01"], [0.1, 0.01])
+    assert naming(["optimizer=Adam", "optimizer=SGD"]) == ("optimizer", ["Adam", "SGD"], None)
+    both = ["lr=0.1, decay=1", "lr=0.1, decay=0"]
+    assert naming(both) == ("", both, None)
+    assert naming([]) == ("", [], None)
+
+
+@pytest.mark.parametrize("text", ["_hidden", "$x$", "x" * 100, "a b " * 100])
+def test_plain_text_is_never_a_formula_nor_hidden(text: str) -> None:
+    shown = plain(text, 20, 3)
+    assert not shown.startswith("_")
+    assert shown.count("$") == shown.count(r"\$")
+    assert max(len(line.replace("\\", "")) for line in shown.split("\n")) <= 22
+    assert shown.count("\n") < 3
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (1, 1), (500, 700), (1, 1e6), (300, 20_000), (0, 1e8), (99, 101)])
+@pytest.mark.parametrize("narrow", [True, False])
+def test_a_step_axis_has_labels_that_differ(ends: tuple[float, float], narrow: bool) -> None:
+    axes = Figure().subplots()
+    step_axis(axes, "x", *ends, narrow=narrow)
+    low, high = axes.get_xlim()
+    assert low < max(ends[0], 1) <= max(ends[1], 1) < high
+    labels = [short(step) for step in axes.xaxis.get_majorticklocs() if low <= step <= high]
+    assert len(set(labels)) == len(labels) >= 1
+
+
+@pytest.mark.parametrize(("step", "text"), [(1, "1"), (950, "950"), (1500, "1.5k"), (20_000, "20k"), (3e6, "3M")])
+def test_steps_are_short(step: float, text: str) -> None:
+    assert short(step) == text
+
+
+def test_words_for_numbers() -> None:
+    assert (counted(1, "run"), counted(12_000, "run")) == ("1 run", "12,000 runs")
+    assert (each([5, 5]), each([3, 5]), each([])) == ("5", "3 to 5", "0")
+    assert (percent(0.99), percent(0.999)) == ("99%", "99.9%")
+
+
+def test_numbers_stand_in_proportion_by_logarithm_or_beside() -> None:
+    assert places(pd.Series([0.5, 0.2, 0.5])).at.tolist() == [0.2, 0.5]
+    np.testing.assert_allclose(places(pd.Series([0.1, 0.01, 1])).at, [-2, -1, 0])
+    zero = places(pd.Series([0, 0.1, 0.01, 1])).at
+    assert zero[0] < zero[1] - 0.4
+    assert places(pd.Series(["b", "a", "b"])).values == ["b", "a"]
+
+
+def test_a_column_of_numbers_as_text_is_numbers() -> None:
+    assert ordered_type(pd.Series(["1", "0.5"])).tolist() == [1.0, 0.5]
+    assert ordered_type(pd.Series(["1", "x"])).tolist() == ["1", "x"]
+
+
+@pytest.mark.parametrize("values", [[0.2], [0.3, 0.33, 0.9], list(np.linspace(0.1, 0.9, 40)), ["a" * 50, "b"], []])
+def test_ticks_of_a_key_can_be_read_and_all_values_are_inside(values: list) -> None:
+    axes = Figure().subplots()
+    where = places(pd.Series(values, dtype=object))
+    value_axis(axes, where, "key")
+    low, high = axes.get_xlim()
+    assert ((low < where.at) & (where.at < high)).all()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert min(len(values), 1) <= len(ticks) <= 12
+    assert len(values) > 12 or set(ticks) <= set(where.at)
+
+
+def test_ticks_have_as_many_digits_as_tell_them_apart() -> None:
+    assert value_texts([0.1, 1 / 3]) == ["0.1", "0.333"]
+    assert value_texts([0.12341, 0.12342]) == ["0.12341", "0.12342"]
+
+
+def test_points_of_a_group_are_spread_within_the_width_around_its_place() -> None:
+    for size in (1, 2, 5, 12, 13, 500):
+        at = spread(["a"] * size, 2.0)
+        assert len(set(at)) == size
+        assert np.abs(at).max() <= 1
+        assert abs(at.mean()) < 0.1
+    assert spread(["a", "b"], 2.0).tolist() == [0, 0]
+
+
+def test_conditions_come_in_the_order_of_their_categories_or_as_they_stand() -> None:
+    frame = pd.DataFrame({"condition": ["b", "a", "b"], "value": [1, 2, 3]})
+    assert [name for name, _ in by_condition(frame)] == ["b", "a"]
+    frame["condition"] = pd.Categorical(frame["condition"], ["c", "a", "b"], ordered=True)
+    assert [name for name, _ in by_condition(frame)] == ["a", "b"]

@@ -1,0 +1,168 @@
+"""The tables behind figures of sets of runs say what the records say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sets_of_runs import BUDGET, curves_of, ordered, runs_of
+
+from grok_lightning.figures.ablation import ablation_table
+from grok_lightning.figures.accuracy_by_value import accuracy_by_value_table
+from grok_lightning.figures.band import QUARTILES, RANGE, band_table
+from grok_lightning.figures.delay import delay_table
+from grok_lightning.figures.overlaid import overlaid_table
+from grok_lightning.figures.phase import phase_table
+from grok_lightning.figures.steps_by_value import steps_by_value_table
+from grok_lightning.figures.survival import survival_table
+from grok_lightning.statistics import kaplan_meier, times
+
+KEY = "train_fraction"
+RUNS = runs_of([0.3, 0.5, 0.4], 7)
+
+
+def test_survival_is_kaplan_meiers_from_1_down_and_ticks_count_the_censored() -> None:
+    table = survival_table(RUNS)
+    for condition, rows in table.groupby("condition", sort=False):
+        curve, gone = rows[rows["kind"] == "curve"], rows[rows["kind"] == "censored"]
+        group = times(RUNS[RUNS["condition"] == condition], "grok")
+        assert (curve["step"].iloc[0], curve["share"].iloc[0]) == (0, 1)
+        assert curve["share"].is_monotonic_decreasing
+        assert curve["step"].iloc[-1] == group["step"].max()
+        assert curve["share"].iloc[-1] == pytest.approx(kaplan_meier(group["step"], group["observed"]).survival[-1])
+        assert gone["count"].sum() == (~group["observed"]).sum()
+        assert set(rows["n"]) == {len(group)}
+
+
+@pytest.mark.parametrize("table", [steps_by_value_table(RUNS, KEY), ablation_table(RUNS)], ids=["by value", "ablation"])
+def test_every_run_stands_in_the_table_once_beside_its_conditions_median(table: pd.DataFrame) -> None:
+    first = table.columns[0]
+    assert sorted(table["run"].dropna()) == sorted(RUNS["run"])
+    for _, rows in table.groupby(first, sort=False):
+        each, median = rows[rows["kind"] == "run"], rows[rows["kind"] == "median"].iloc[0]
+        assert median["step"] == kaplan_meier(each["step"], each["observed"].astype(bool)).median
+        assert (median["n"], median["grokked"]) == (len(each), each["observed"].sum())
+        assert (each["step"][each["observed"].eq(False)] == BUDGET).all()
+
+
+def test_numbers_are_in_order_and_names_in_that_of_the_records() -> None:
+    assert list(steps_by_value_table(RUNS, KEY)[KEY].unique()) == [0.3, 0.4, 0.5]
+    named = runs_of(["b", "a", "c"], key="optimizer")
+    assert list(accuracy_by_value_table(named, "optimizer")["optimizer"].unique()) == ["b", "a", "c"]
+
+
+def test_best_accuracy_of_a_run_that_has_none_does_not_count() -> None:
+    runs = runs_of([0.3], 3).assign(best_val_acc=[0.2, np.nan, 0.6])
+    median = accuracy_by_value_table(runs, KEY).query("kind == 'median'").iloc[0]
+    assert (median["best_val_acc"], median["n"]) == (0.4, 2)
+
+
+STEP = {"grokked": 500.0, "memorized only": np.nan, "neither": np.nan, "diverged": np.nan}
+
+
+@pytest.mark.parametrize("most", STEP)
+@pytest.mark.parametrize("least", STEP)
+def test_a_cell_is_called_after_most_of_its_runs(most: str, least: str) -> None:
+    kinds = [most, most, least]
+    runs = runs_of([0.3], 3).assign(
+        status=["diverged" if kind == "diverged" else "finished" for kind in kinds],
+        grok_step=[STEP[kind] for kind in kinds],
+        memorize_step=[100.0 if kind in ("grokked", "memorized only") else np.nan for kind in kinds],
+        lr=0.1,
+    )
+    cell = phase_table(runs, KEY, "lr").iloc[0]
+    assert cell["kind"] == most
+    assert (cell["n"], cell["grokked"]) == (3, kinds.count("grokked"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_medians_of_the_map_are_kaplan_meiers(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    runs = runs_of([0.3], 1 + seed % 9).assign(lr=0.1, status="stopped")
+    runs["steps"] = chance.integers(100, 1000, len(runs))
+    runs["grok_step"] = np.where(chance.random(len(runs)) < 0.6, runs["steps"], np.nan)
+    at = times(runs, "grok")
+    assert phase_table(runs, KEY, "lr")["median"].iloc[0] == kaplan_meier(at["step"], at["observed"]).median
+
+
+def test_delay_has_each_run_with_both_its_steps() -> None:
+    table = delay_table(RUNS).set_index("run").loc[RUNS["run"]]
+    assert table["step"].tolist() == RUNS["grok_step"].fillna(BUDGET).tolist()
+    np.testing.assert_array_equal(table["memorize_step"], RUNS["memorize_step"])
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 10, 16, 1000])
+def test_overlaid_runs_are_as_many_as_allowed_and_even_over_conditions(most: int) -> None:
+    runs = ordered(pd.concat([RUNS[RUNS["condition"] != "train_fraction=0.4"], RUNS.tail(2)]))
+    table = overlaid_table(runs, curves_of(RUNS), most)
+    kept = table.groupby("condition", sort=False)["run"].nunique()
+    assert kept.sum() == min(most, len(runs))
+    assert kept.max() - kept.min() <= 1 or kept.min() == 2
+    assert (table["step"] > 0).all()
+    sizes = runs["condition"].value_counts()
+    assert all(sizes[name] == number for name, number in table.groupby("condition")["runs"].first().items())
+
+
+def test_long_runs_are_thinned_but_keep_their_ends() -> None:
+    runs = runs_of([0.3], 2)
+    step = np.arange(0, 200_001)
+    long = pd.DataFrame({"step": step} | dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), 0.5))
+    curves = pd.concat([long.assign(run=name) for name in runs["run"]], ignore_index=True)
+    for _, rows in overlaid_table(runs, curves).groupby("run"):
+        assert (rows["step"].iloc[0], rows["step"].iloc[-1]) == (1, 200_000)
+        assert 100 < len(rows) <= 30_001
+    assert len(band_table(runs, curves)) < 4 * 1000
+
+
+def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[str, object], pd.DataFrame]:
+    """A run whose every measure has these values at these steps."""
+    steps, known = list(values), list(values.values())
+    curve = pd.DataFrame({"run": name, "step": steps})
+    curve = curve.assign(**dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), known))
+    row = {"run": name, "condition": "a=1", "status": "finished", "sustained_grok_step": np.nan} | others
+    return row, curve
+
+
+def band_of(*records: tuple[dict[str, object], pd.DataFrame]) -> pd.DataFrame:
+    rows, curves = zip(*records, strict=True)
+    table = band_table(ordered(pd.DataFrame(list(rows))), pd.concat(curves, ignore_index=True))
+    return table[table["measure"] == "val/acc"].set_index("step")
+
+
+@pytest.mark.parametrize("status", ["stopped", "finished"])
+def test_a_run_that_stopped_after_a_lasting_grok_counts_with_its_last_value(status: str) -> None:
+    quick = record("quick", {1: 0.0, 10: 1.0}, sustained_grok_step=10, status=status)
+    table = band_of(quick, record("slow", {1: 0.0, 10: 0.0, 100: 0.2}), record("slower", {1: 0.0, 10: 0.0, 100: 0.1}))
+    assert table.loc[100, ["low", "median", "high"]].tolist() == [0.1, 0.2, 1.0]
+    assert (table.loc[100, "n"], table.loc[100, "carried"], table.loc[10, "carried"]) == (3, 1, 0)
+
+
+@pytest.mark.parametrize("status", ["running", "stopped", "finished"])
+def test_another_run_counts_only_as_long_as_it_was_watched(status: str) -> None:
+    short = record("short", {1: 0.0, 10: 0.5}, status=status)
+    table = band_of(short, record("long", {1: 0.0, 10: 0.0, 100: 0.1}))
+    assert (table.loc[100, "median"], table.loc[100, "n"], table.loc[100, "carried"]) == (0.1, 1, 0)
+
+
+def test_the_line_ends_where_fewer_than_half_of_the_runs_were_watched() -> None:
+    short = [record(f"short {place}", {1: 0.0, 10: 0.5}, status="running") for place in range(2)]
+    assert list(band_of(*short, record("long", {1: 0.0, 10: 0.0, 100: 0.1})).index) == [1, 10]
+
+
+def test_diverged_runs_count_and_values_that_are_no_numbers_do_not() -> None:
+    broken = record("broken", {1: 0.0, 10: np.nan}, status="diverged")
+    worse = record("worse", {1: 0.0, 10: 0.3}, status="diverged")
+    table = band_of(broken, worse, record("whole", {1: 0.0, 10: 0.0, 100: 0.9}))
+    assert (table.loc[100, "n"], table.loc[100, "low"], table.loc[100, "high"]) == (2, 0.3, 0.9)
+
+
+@pytest.mark.parametrize(("runs", "interval"), [(1, RANGE), (4, RANGE), (5, QUARTILES), (8, QUARTILES)])
+def test_the_band_is_quartiles_where_there_are_enough_runs(runs: int, interval: str) -> None:
+    values = np.random.default_rng(runs).random(runs)
+    table = band_of(*(record(f"{place}", {1: value}) for place, value in enumerate(values)))
+    ends = [0.25, 0.5, 0.75] if interval == QUARTILES else [0, 0.5, 1]
+    np.testing.assert_allclose(table.loc[1, ["low", "median", "high"]].to_numpy(float), np.quantile(values, ends))
+    assert table["interval"].tolist() == [interval]
+
+
+def test_steps_that_only_one_run_was_evaluated_at_are_left_out() -> None:
+    others = [record(f"{place}", {1: 0.0, 10: 0.5, 100: 0.6}) for place in range(4)]
+    assert list(band_of(record("odd", {1: 0.0, 7: 0.4, 10: 0.5, 100: 0.6}), *others).index) == [1, 10, 100]
