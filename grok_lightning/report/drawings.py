@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from grok_lightning.figures.ablation import ablation, ablation_table
 from grok_lightning.figures.accuracy_by_value import accuracy_by_value, accuracy_by_value_table
 from grok_lightning.figures.band import band, band_table
+from grok_lightning.figures.conditions import FEW, naming
 from grok_lightning.figures.curves import curves as one_run
 from grok_lightning.figures.delay import delay, delay_table
 from grok_lightning.figures.measures import measures, measures_table
@@ -18,6 +20,7 @@ from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value
 from grok_lightning.figures.survival import survival, survival_table
 
 REST = "other keys"
+BOTH = "accuracy and loss"
 MOST_VALUES = 12  # of the other keys, as colors beside a numeric one
 
 
@@ -85,12 +88,19 @@ def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Drawing:
 
 
 def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[Drawing]:
-    if runs["condition"].duplicated().any():
-        table = band_table(runs, curves)
-        caption = "Accuracy and loss, the median over the runs of each condition."
-        yield Drawing("median-curves", caption, table, band(table, f"{of}: accuracy and loss"))
-    table = overlaid_table(runs, curves)
-    yield Drawing("curves", "Accuracy and loss of single runs.", table, overlaid(table, f"{of}: single runs"))
+    conditions = runs["condition"].cat.categories
+    # where each condition has a panel of its own, a figure shows one measure
+    alone = len(conditions) > FEW and naming(conditions).values is None
+    table = band_table(runs, curves) if runs["condition"].duplicated().any() else None
+    single = overlaid_table(runs, curves)
+    words: dict[Literal["acc", "loss"], str] = {"acc": "accuracy", "loss": "loss"} if alone else {"acc": BOTH}
+    for measure, word in words.items():
+        name = f"-{word}" if alone else ""
+        if table is not None:
+            caption = f"{word.capitalize()}, the median over the runs of each condition."
+            yield Drawing(f"median-curves{name}", caption, table, band(table, f"{of}: {word}", measure))
+        caption = f"{word.capitalize()} of single runs."
+        yield Drawing(f"curves{name}", caption, single, overlaid(single, f"{of}: {word}, single runs", measure))
 
 
 def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
