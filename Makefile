@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo speedrun test test-ray lint types bench clean
+.PHONY: help demo speedrun test test-ray lint types bench reproduce clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -40,6 +40,9 @@ types: .venv/installed  ## mypy
 
 bench: .venv/installed  ## training speed against a plain PyTorch loop
 	@$(BIN)/python benchmarks/throughput.py
+
+reproduce: .venv/installed  ## runs what is missing of docs/reproductions.md (hours; can be stopped and goes on)
+	@$(BIN)/python benchmarks/reproduce.py
 
 clean:  ## remove the environment and caches, never a run
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
