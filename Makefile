@@ -22,7 +22,7 @@ speedrun: .venv/installed  ## x + y mod 97 in 25 steps (a few seconds)
 	@$(BIN)/grok-lightning fit --config speedrun --run demo
 
 test: .venv/installed lint types  ## lint, types and all tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8
 
 .venv/ray: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'

@@ -21,6 +21,7 @@ from grok_lightning.callbacks.departures import Departures
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.divergence import DivergenceGuard
 from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.images import Images
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
@@ -190,7 +191,8 @@ class GrokCLI(ResolvedOptions):
             self.recorder,
             self.departures,
         ]
-        return [*before, self.figure, *self.observers(names), checkpoints]
+        images = [Images(self.figure)] if len(self.runs) == 1 else []
+        return [*before, self.figure, *images, *self.observers(names), checkpoints]
 
     def observers(self, names: list[str]) -> list[Any]:
         """The callbacks that show how the fit goes on."""

@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.figures.curves import curves
+from grok_lightning.figures.png import png
 
 CURVES = "curves.png"
 
@@ -34,4 +35,4 @@ class CurvesFigure(Callback):
         rows = self.detection.rows[run]
         if len(rows) > 1:
             figure = curves(rows, self.detection.milestones(run), self.titles[run])
-            figure.savefig(self.paths()[run], dpi=150)
+            self.paths()[run].write_bytes(png(figure, 150))

@@ -1,5 +1,6 @@
 """The command ``report``: reads records, writes a folder."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -8,8 +9,16 @@ from jsonargparse import ArgumentParser
 
 from grok_lightning.commands import parsed
 from grok_lightning.errors import UserError
-from grok_lightning.refusals import refuse_unwritable
+from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
+
+CAPTIONS = {
+    "value_counts": "How often each answer occurs in the table.",
+    "answers": "The table: the answer of each pair of operands.",
+    "split": "Which pairs train, validate and test.",
+    "predictions": "Which pairs the model answers right.",
+    "embedding": "The embedding of the elements in its first principal components.",
+}
 
 
 def _parser() -> ArgumentParser:
@@ -29,6 +38,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="The folder; default: reports/<experiment>.")
     parser.add_argument("--title", type=str | None, help="The heading; default: the experiments' names.")
     parser.add_argument("--root", type=str, default=".", help="Where lightning_logs lies.")
+    parser.add_argument(
+        "--ckpt_path", type=str | None, help="A run's checkpoint: pictures of its task and its model too."
+    )
     return parser
 
 
@@ -47,13 +59,33 @@ def report_command(arguments: list[str]) -> int:
     options = parsed(_parser(), arguments, "report")
     names = [Path(source).stem if source.endswith(".parquet") else source.strip("/") for source in options.experiments]
     out = Path(options.out or Path("reports") / "+".join(name.replace("/", "-") for name in names)[:100])
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out is {str(out)!r}, which is a file; name a folder")
-    refuse_unwritable("out", out)
+    _refuse_no_folder(out)
     report = make_report(options.experiments, Path(options.root), options.by)
+    if options.ckpt_path is not None:
+        report.drawings.extend(_pictures(options.ckpt_path))
     report.write(out, options.title or ", ".join(names), shlex.join(["grok-lightning", "report", *arguments]))
     print(_said(report.conditions, out))
     return 0
+
+
+def _pictures(checkpoint: str) -> list[Drawing]:
+    """The pictures of a model and its task."""
+    from grok_lightning.callbacks.pictures import pictures
+    from grok_lightning.runs import load_run  # Lightning alone takes seconds
+
+    run = load_run(checkpoint)
+    found = pictures(run.module, run.data, 0, checkpoint, run.step)
+    return [Drawing(name, CAPTIONS[name], table, figure) for name, (table, figure) in found.items()]
+
+
+def _refuse_no_folder(out: Path) -> None:
+    try:
+        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+        fine = existing.is_dir() and os.access(existing, os.W_OK)
+    except (OSError, ValueError):
+        fine = False
+    if not fine:
+        raise UserError(f"--out leads to {str(out)!r}, where no folder can be written; name another place")
 
 
 def _said(conditions: pd.DataFrame, out: Path) -> str:

@@ -1,0 +1,163 @@
+"""What is pictured of a run: its table, its split, its answers and its embedding, as tables and figures."""
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch.func import functional_call
+
+from grok_lightning.data.algebra import Column, IntegersMod
+from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.operation import Operation
+from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.data.stacking import union
+from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.figures import task
+from grok_lightning.figures.elements import NothingToShow
+from grok_lightning.figures.embeddings import components, components_table
+from grok_lightning.models import MLP
+from grok_lightning.module import GrokModule
+from grok_lightning.objective import probabilities
+
+ROWS_AT_ONCE = 2048
+
+
+def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
+    """The table that one run of a stack learns, and which of its rows train.
+
+    Args:
+        data: The stack's data.
+        run: Which run.
+
+    Returns:
+        An equation a row: the operands by name and the true ``answer``, categoricals whose categories are the elements
+        as they are written, in their order; and ``split``: train, val, test, or unused where a row is in none.
+
+    Raises:
+        NothingToShow: If there is no table, as for text.
+    """
+    operation, rows_N = _own_rows(_table_of(data), run)
+    written, numbers = pd.Index(operation.algebra.names), operation.algebra.operands
+    operands = written[numbers.start : numbers.stop]
+    columns = {
+        name: pd.Categorical.from_codes(column - numbers.start, operands, ordered=True)
+        for name, column in zip(operation.formula.operand_names, operation.operands_NK.T, strict=True)
+    }
+    split = np.full(rows_N.max() + 1, len(task.SPLITS) - 1)
+    for code, part in enumerate(("train", "val", "test")):
+        split[getattr(data.splits[run], part)] = code
+    return pd.DataFrame(
+        columns
+        | {
+            "answer": pd.Categorical.from_codes(operation.results_N, written, ordered=True),
+            "split": pd.Categorical.from_codes(split[rows_N], pd.Index(task.SPLITS)),
+        }
+    )
+
+
+@torch.no_grad()
+def prediction_table(module: GrokModule, data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
+    """What one run of a stack answers to every row of its table, as ``predict`` does, without autocast.
+
+    Args:
+        module: The stack.
+        data: Its data.
+        run: Which run.
+
+    Returns:
+        ``task_table`` with ``prediction`` (a missing value where the model writes no element) and ``correct``.
+
+    Raises:
+        NothingToShow: If there is no table, or the run's logits are not finite.
+    """
+    table = task_table(data, run)
+    weights = {name: weight[run : run + 1] for name, weight in module.network.state_dict().items() if weight.dim()}
+    rows = data.rows()
+    answers_NA = rows.answers_XNA[run if len(rows.answers_XNA) > 1 else 0]
+    tokens_NT = torch.from_numpy(np.concatenate([rows.prompts_NT, answers_NA[:, :-1]], axis=1))
+    parts = []
+    for tokens_BT in tokens_NT.split(ROWS_AT_ONCE):
+        inputs = (tokens_BT[None].to(module.network.embedding.device), module.answer_length)
+        logits_BAV = functional_call(module.network, weights, inputs)[0]
+        if not logits_BAV.isfinite().all():
+            raise NothingToShow("the model's logits are not finite")
+        parts.append(probabilities(logits_BAV, module.loss).argmax(-1).cpu())
+    predicted_N = _elements(_table_of(data), torch.cat(parts).numpy(), answers_NA >= 0)
+    predicted_N = predicted_N[_own_rows(_table_of(data), run)[1]]
+    answer = table["answer"].cat
+    prediction = pd.Categorical.from_codes(predicted_N, answer.categories, ordered=True)
+    return table.assign(prediction=prediction, correct=predicted_N == answer.codes)
+
+
+def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
+    """The principal components of what stands for the operands' elements at the entrance of one run of a stack.
+
+    Returns:
+        As ``components_table`` does.
+
+    Raises:
+        NothingToShow: If no single vector stands for an element, or the vectors are not finite.
+    """
+    algebra = _table_of(data).operation.algebra
+    if not isinstance(_table_of(data).tokenizer, ElementTokenizer):
+        raise NothingToShow("elements are written in several tokens, so that no single vector stands for one")
+    network = module.network
+    if isinstance(network, MLP) and "tokens" not in network.embeddings:
+        raise NothingToShow("the model reads one-hot tokens and has no embedding")
+    operands = algebra.operands
+    vectors = network.embedding[run, operands.start : operands.stop].detach().double().cpu().numpy()
+    return components_table(vectors, algebra.names[operands.start : operands.stop])
+
+
+def pictures(
+    module: GrokModule, data: SequenceDataModule, run: int, title: str, step: int
+) -> dict[str, tuple[pd.DataFrame, Figure]]:
+    """The pictures that there are of one run of a stack, by name, each with its table; text, for one, has none.
+
+    Args:
+        module: The stack.
+        data: Its data.
+        run: Which run.
+        title: What the run is called.
+        step: The optimizer step that the model stands at.
+    """
+    found: dict[str, tuple[pd.DataFrame, Figure]] = {}
+    cyclic = isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
+    with suppress(NothingToShow):
+        table = task_table(data, run)
+        counts = task.value_counts_table(table)
+        found["value_counts"] = counts, task.value_counts(counts, f"Value counts\n{title}")
+        found["answers"] = table, task.answers(table, f"Answers\n{title}", cyclic)
+        found["split"] = table, task.membership(table, f"Split\n{title}")
+        predicted = prediction_table(module, data, run)
+        found["predictions"] = predicted, task.predictions(predicted, f"Predictions at step {step:,}\n{title}")
+    with suppress(NothingToShow):
+        parts = embedding_table(module, data, run)
+        found["embedding"] = parts, components(parts, f"Token embeddings at step {step:,}\n{title}", cyclic)
+    return found
+
+
+def _table_of(data: SequenceDataModule) -> TableDataModule:
+    if not isinstance(data, TableDataModule):
+        raise NothingToShow(f"{type(data).__name__} has no table of operands and answers")
+    return data
+
+
+def _own_rows(data: TableDataModule, run: int) -> tuple[Operation, Column]:
+    """The table of one run, and where its rows are among the stack's."""
+    if len(data.operations) == 1:
+        return data.operation, np.arange(len(data.operation))
+    return data.operations[run], union(data.operations)[1][run]
+
+
+def _elements(data: TableDataModule, tokens_NA: Column, own_NA: Column) -> Column:
+    """Numbers of the elements that answers' tokens write, -1 where they write none."""
+    written = data.operation.algebra.names
+    if isinstance(data.tokenizer, ElementTokenizer):
+        return np.where(tokens_NA[:, 0] < len(written), tokens_NA[:, 0], -1)
+    number = {name: place for place, name in enumerate(written)}
+    distinct, place_N = np.unique(np.where(own_NA, tokens_NA, -1), axis=0, return_inverse=True)
+    decoded = [number.get(data.decode(tokens[tokens >= 0].tolist()), -1) for tokens in distinct]
+    return np.array(decoded)[place_N.reshape(-1)]
