@@ -1,18 +1,23 @@
 """What it takes to read the results of many runs: seconds and peak memory, each in a process of its own.
 
-    python benchmarks/records.py [--runs 100000] [--changed 100]
+    python benchmarks/records.py [--runs 100000] [--changed 100] [--reported 10000]
 
 The result of one real run of 20 steps is varied as a sweep would vary it (seeds, fractions, decays; runs that did not
 grok, that diverged, that failed), and each run gets a directory and a ``result.json`` under a temporary directory. Then
 the index is built from nothing; everything, and three columns, are read with a fresh index; and again after some runs
 have changed. The files are in the page cache, for they have just been written. Imports do not count in seconds, but in
 CPU seconds and in memory.
+
+Last come reports on runs with curves of 60 evaluations, as few large conditions and as many small ones, without an
+index and with one, on one core: what the whole command takes.
 """
 
 import argparse
 import copy
 import json
+import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = 500
+EVALUATIONS = 60
+CURVES = 50  # different ones, of which each run gets one
+REPORTS = {"10 conditions": (1, 1), "2,000 conditions": (20, 10)}  # decays and learning rates beside 10 fractions
 
 
 def real_result(directory: Path) -> dict[str, Any]:
@@ -71,6 +79,42 @@ def write(experiment: Path, result: dict[str, Any], runs: range, salt: int = 0) 
         (directory / "result.json").write_text(json.dumps(varied(result, run + salt), indent=2) + "\n")
 
 
+def write_reported(experiment: Path, result: dict[str, Any], runs: int, decays: int, rates: int) -> None:
+    """Writes runs with curves, of 10 train fractions, some decays and learning rates, all combined, and seeds."""
+    metrics = [key for key in result["final"] if key.startswith(("train", "val", "norm"))]
+    tables = [curve(metrics, random.Random(place)) for place in range(CURVES)]
+    for run in range(runs):
+        record = varied(result, run)
+        rest, fraction = divmod(run, 10)
+        rest, decay = divmod(rest, decays)
+        seed, rate = divmod(rest, rates)
+        record["config"]["seed_everything"], record["config"]["data"]["train_fraction"] = seed, (fraction + 1) / 11
+        record["config"]["model"]["optimizer"] |= {"weight_decay": decay / 10, "lr": 1e-4 * 2**rate}
+        directory = experiment / name(run)
+        directory.mkdir(parents=True)
+        (directory / "result.json").write_text(json.dumps(record, indent=2) + "\n")
+        (directory / "metrics.csv").write_text(tables[run % CURVES])
+
+
+def curve(metrics: list[str], rng: random.Random) -> str:
+    """A ``metrics.csv``."""
+    head = ",".join(["step", *metrics])
+    steps = [round(1.18**place) + place for place in range(EVALUATIONS)]
+    rows = [",".join([str(step), *(repr(rng.random()) for _ in metrics)]) for step in steps]
+    return "\n".join([head, *rows, ""])
+
+
+def reported(what: str, experiment: Path, out: Path) -> None:
+    """Prints what a report costs, the start of the program and its imports included."""
+    command = [sys.executable, "-m", "grok_lightning", "report", str(experiment), "--out", str(out)]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    size = (out / "runs.parquet").stat().st_size / 2**20
+    print(f"{what:45}{seconds:8.2f} s {spent:7.2f} CPU s, runs.parquet {size:.1f} MB", flush=True)
+
+
 def measured(what: str, expression: str, experiment: Path) -> None:
     """Prints what an expression costs in a fresh process."""
     program = f"""
@@ -92,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--changed", type=int, default=100)
+    parser.add_argument("--reported", type=int, default=10_000)
     arguments = parser.parse_args()
     everything, some = "refresh(experiment)", "refresh(experiment, ['status', 'grok_step', 'config.seed_everything'])"
     with tempfile.TemporaryDirectory() as scratch:
@@ -108,6 +153,11 @@ def main() -> None:
         for salt, (columns, expression) in enumerate((("all columns", everything), ("3 columns", some)), start=1):
             write(experiment, result, range(arguments.changed), salt * arguments.runs)
             measured(f"{arguments.changed} runs changed, {columns}", expression, experiment)
+        for what, (decays, rates) in REPORTS.items():
+            experiment = experiment.with_name(what.replace(" ", "-"))
+            write_reported(experiment, result, arguments.reported, decays, rates)
+            for state in ("no index", "fresh index"):
+                reported(f"report, {arguments.reported:,} runs, {what}, {state}", experiment, Path(scratch) / "report")
 
 
 if __name__ == "__main__":

@@ -191,13 +191,12 @@ class GrokCLI(ResolvedOptions):
             self.recorder,
             self.departures,
         ]
-        images = [Images(self.figure)] if len(self.runs) == 1 else []
-        return [*before, self.figure, *images, *self.observers(names), checkpoints]
+        return [*before, self.figure, *self.observers(names), checkpoints]
 
     def observers(self, names: list[str]) -> list[Any]:
-        """The callbacks that show how the fit goes on."""
+        """The callbacks that show how the fit goes on, and what it came to."""
         wanted = self.resolved["trainer"]["enable_progress_bar"] is not False
-        return [ProgressLine(self.detection, names[0])] if wanted else []
+        return [Images(self.figure), *([ProgressLine(self.detection, names[0])] if wanted else [])]
 
     def _predicted_splits(self, split: str) -> list[str]:
         wanted = ["train", "val", "test"] if split == "all" else [split]

@@ -27,9 +27,9 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     """
     columns = {str(name): _column(runs[name]) for name in runs}
     places = pd.Series(np.arange(len(runs)), index=runs["path"])
-    rows = places.reindex(curves["run"]).to_numpy()
+    rows = places.reindex(curves["run"]).to_numpy().astype(int)
     order = np.argsort(rows, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows.astype(int), minlength=len(runs)))]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(runs)))]).astype(np.int32)
     for name in curves.columns[1:]:
         values = curves[name].to_numpy()[order]
         flat = pa.array(values, pa.int64()) if name == "step" else pa.array(values.astype(np.float32))
@@ -60,6 +60,8 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             "use the version of grok_lightning that wrote it"
         )
     names = [name for name in table.column_names if name.startswith(CURVE)]
+    if "path" not in table.column_names or (names and f"{CURVE}step" not in names):
+        raise UserError(f"{path}: runs.parquet lacks columns; give one that a report wrote")
     runs = pd.DataFrame({name: series(table[name]) for name in table.column_names if name not in names})
     parts = {name: table[name].combine_chunks() for name in names}
     curves: dict[str, object] = {"run": np.empty(0, object)}

@@ -1,6 +1,7 @@
 """The command ``report``: reads records, writes a folder."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -58,11 +59,16 @@ def report_command(arguments: list[str]) -> int:
     """
     options = parsed(_parser(), arguments, "report")
     names = [Path(source).stem if source.endswith(".parquet") else source.strip("/") for source in options.experiments]
-    out = Path(options.out or Path("reports") / "+".join(name.replace("/", "-") for name in names)[:100])
+    slug = re.sub(r"[^\w.=+-]+", "-", "+".join(names))[:100].strip("-.") or "runs"
+    out = Path(options.out or Path("reports", slug))
     _refuse_no_folder(out)
     report = make_report(options.experiments, Path(options.root), options.by)
     if options.ckpt_path is not None:
         report.drawings.extend(_pictures(options.ckpt_path))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {str(out)!r} cannot be made ({error.strerror}); name another place") from None
     report.write(out, options.title or ", ".join(names), shlex.join(["grok-lightning", "report", *arguments]))
     print(_said(report.conditions, out))
     return 0

@@ -1,16 +1,20 @@
 """The table of conditions: how many memorized and grokked, when, and how well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from math import inf, isfinite, nan
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from grok_lightning.report.unfinished import UNFINISHED
 from grok_lightning.statistics import KaplanMeier, holm, kaplan_meier, log_rank, times, wilson
 
-MOST_PAIRS = 15  # conditions that are all compared with each other: 6
+EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
+ACCURACIES = ("best_val_acc", "final_val_acc", "final_train_acc")
+MOST_COMPARED = 6  # conditions that are all compared with each other
 
 
 def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
@@ -28,44 +32,65 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
         accuracies: median, least and most over the runs; ``steps_per_success``, all steps taken over runs that grokked
         (infinity: none).
     """
-    rows = [_row(str(name), group) for name, group in table.groupby("condition", observed=True)]
-    for row in rows:
-        row["missing"] = missing.get(row["condition"], 0)
-    known = {row["condition"] for row in rows}
-    rows += [_row(name, table.iloc[:0]) | {"missing": count} for name, count in missing.items() if name not in known]
-    return pd.DataFrame(rows)
+    found = {event: _arrays(table, event) for event in EVENTS}
+    budgets, groups = table["budget"].to_numpy(float), _groups(table)
+    rows = []
+    for name in dict.fromkeys([*groups, *missing]):
+        places = groups.get(name, np.empty(0, int))
+        memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
+        row = {"condition": name, "n": len(places)} | _event("memorize", *memorized) | _event("grok", *grokked)
+        rows.append(row | _mean(kaplan_meier(*grokked[:2]), budgets[places]))
+    conditions = pd.DataFrame(rows)
+    begun = conditions["memorize_median"].where(conditions["memorize_median"].between(0, inf, inclusive="neither"))
+    conditions["delay"] = conditions["grok_median"] / begun
+    return conditions.join(_summed(table), on="condition").pipe(_finished, missing)
 
 
-def _row(name: str, runs: pd.DataFrame) -> dict[str, Any]:
-    n = len(runs)
-    row: dict[str, Any] = {"condition": name, "n": n}
-    medians = {}
-    for event in ("memorize", "grok"):
-        found = times(runs, event) if n else pd.DataFrame({"step": [], "observed": [], "after": []})
-        k = int(found["observed"].sum())
-        low, high = wilson(k, n)
-        curve = kaplan_meier(found["step"], found["observed"].astype(bool))
-        medians[event] = curve.median
-        at_median = found["after"][found["observed"].astype(bool) & (found["step"] == curve.median)]
-        row |= {f"{event}_k": k, f"{event}_low": low, f"{event}_high": high, f"{event}_median": curve.median}
-        row |= {f"{event}_median_low": curve.median_interval[0], f"{event}_median_high": curve.median_interval[1]}
-        row[f"{event}_median_after"] = float(at_median.min()) if len(at_median) else nan
-    row |= _mean(curve, runs)
-    row["delay"] = medians["grok"] / medians["memorize"] if 0 < medians["memorize"] < inf else nan
-    row["diverged"] = int((runs["status"] == "diverged").sum())
-    row["unfinished"] = int((runs["status"] == UNFINISHED).sum())
-    for short in ("best_val_acc", "final_val_acc", "final_train_acc"):
-        column = runs[short]
-        row |= {short: column.median(), f"{short}_least": column.min(), f"{short}_most": column.max()}
-    row["steps"] = float(runs["steps"].sum())
-    row["steps_per_success"] = row["steps"] / row["grok_k"] if row["grok_k"] else inf
-    return row
+def _arrays(table: pd.DataFrame, event: Literal["memorize", "grok"]) -> list[NDArray[Any]]:
+    found = times(table, event)
+    return [found[name].to_numpy() for name in ("step", "observed", "after")]
 
 
-def _mean(curve: KaplanMeier, runs: pd.DataFrame) -> dict[str, float]:
-    budget = float(runs["budget"].min()) if len(runs) else nan
-    mean, low, high = curve.restricted_mean(budget) if len(runs) else (nan, nan, nan)
+def _groups(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """The rows of each condition, in the conditions' order."""
+    return {str(name): np.asarray(rows) for name, rows in table.groupby("condition", observed=True).indices.items()}
+
+
+def _event(event: str, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]) -> dict[str, Any]:
+    k, n = int(observed.sum()), len(observed)
+    curve = kaplan_meier(step, observed)
+    at_median = after[observed & (step == curve.median)]
+    at_median = at_median[~np.isnan(at_median)]
+    values = (k, *wilson(k, n), curve.median, *curve.median_interval, at_median.min() if len(at_median) else nan)
+    names = ("k", "low", "high", "median", "median_low", "median_high", "median_after")
+    return {f"{event}_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def _mean(curve: KaplanMeier, budgets: NDArray[np.float64]) -> dict[str, float]:
+    budget = float(budgets.min()) if len(budgets) else nan
+    mean, low, high = curve.restricted_mean(budget) if len(budgets) else (nan, nan, nan)
     return {"budget": budget, "grok_mean": mean, "grok_mean_low": low, "grok_mean_high": high}
+
+
+def _summed(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts, accuracies and steps by condition."""
+    told = table[["steps", *ACCURACIES]].assign(
+        diverged=table["status"] == "diverged", unfinished=table["status"] == UNFINISHED
+    )
+    grouped = told.groupby(table["condition"].astype(str), sort=False)
+    columns = {name: grouped[name].sum() for name in ("diverged", "unfinished")}
+    for short in ACCURACIES:
+        column = grouped[short]
+        columns |= {short: column.median(), f"{short}_least": column.min(), f"{short}_most": column.max()}
+    return pd.DataFrame(columns | {"steps": grouped["steps"].sum()})
+
+
+def _finished(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
+    counted = {name: conditions[name].fillna(0).astype(int) for name in ("diverged", "unfinished")}
+    steps = conditions["steps"].fillna(0.0)
+    per_success = (steps / conditions["grok_k"]).where(conditions["grok_k"] > 0, inf)
+    absent = [missing.get(name, 0) for name in conditions["condition"]]
+    return conditions.assign(**counted, steps=steps, steps_per_success=per_success, missing=absent)
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,14 +99,11 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``first``, ``second``, ``p`` and ``p_holm``, adjusted for their number; NaN where nobody of either grokked.
     """
-    groups = [(str(name), times(group, "grok")) for name, group in table.groupby("condition", observed=True)]
-    pairs: Sequence[tuple[Any, Any]] = list(combinations(groups, 2))
-    if len(pairs) > MOST_PAIRS:
-        pairs = [(groups[0], other) for other in groups[1:]]
-    rows = [
-        {"first": a, "second": b, "p": log_rank(x["step"], x["observed"], y["step"], y["observed"])}
-        for (a, x), (b, y) in pairs
-    ]
+    step, observed, _ = _arrays(table, "grok")
+    groups = [(name, (step[places], observed[places])) for name, places in _groups(table).items()]
+    alike = len(groups) <= MOST_COMPARED
+    pairs = combinations(groups, 2) if alike else ((groups[0], other) for other in groups[1:])
+    rows = [{"first": a, "second": b, "p": log_rank(*one, *other)} for (a, one), (b, other) in pairs]
     found = pd.DataFrame(rows, columns=["first", "second", "p"])
     found["p_holm"] = holm(found["p"].tolist())
     return found

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Sequence
+from csv import Error
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +55,25 @@ def _content(path: str) -> bytes:
 
 def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[str]) -> list[pd.DataFrame]:
     names = head.decode(errors="replace").split(",")
+    if "step" not in names or len(set(names)) < len(names):
+        return []
     types = {name: pa.int64() if name == "step" else pa.float64() for name in names}
     try:
         text = io.BytesIO(b"\n".join([head, b"".join(body for _, body in group)]))
         table = csv.read_csv(text, convert_options=csv.ConvertOptions(column_types=types, null_values=["", "nan"]))
+        counts = [body.count(b"\n") for _, body in group]
+        if len(table) != sum(counts):
+            raise pa.ArrowInvalid("empty lines")
     except pa.ArrowInvalid:  # a damaged line somewhere: one by one then, what is whole of each
         return [part for place, _ in group if (part := _one(place, directories[place])) is not None]
     frame = table.to_pandas()
-    frame[".place"] = np.repeat([place for place, _ in group], [body.count(b"\n") for _, body in group])
+    frame[".place"] = np.repeat([place for place, _ in group], counts)
     return [frame]
 
 
 def _one(place: int, directory: str) -> pd.DataFrame | None:
     try:
         rows = read_metrics(Path(directory))
-    except (OSError, ValueError):
+    except (OSError, ValueError, Error):
         return None
     return pd.DataFrame(rows).assign(**{".place": place}) if rows else None

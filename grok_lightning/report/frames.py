@@ -1,13 +1,13 @@
 """Records as the figures take them: one row per run, with its condition."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
 from grok_lightning.errors import UserError
 from grok_lightning.report.gather import Gathered
-from grok_lightning.report.keys import NONE, OPERATION, PREFIX, Key, label, ranks, shown, values
+from grok_lightning.report.keys import EXPERIMENT, NONE, OPERATION, PREFIX, Key, label, ranks, shown, values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
@@ -38,17 +38,26 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> pd.DataFrame:
     columns = {key.name: values(key, runs) for key in keys}
     orders = {name: ranks(column.tolist()) for name, column in columns.items()}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(runs)
-    labels = {
-        row: " ".join(label(key, value) for key, value in zip(keys, row, strict=True)) or EVERYTHING
-        for row in set(rows)
-    }
+    labels = _labels(keys, set(rows))
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
     named = list(dict.fromkeys(labels[row] for row in order))
     table["condition"] = pd.Categorical([labels[row] for row in rows], named, ordered=True)
     for name, column in columns.items():
         table[name] = pd.to_numeric(column) if _is_numeric(column) else column.map(shown)
-    options = [column for column in runs if str(column).startswith(PREFIX)]
+    options = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
     return pd.concat([table, runs[options]], axis=1)
+
+
+def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """What conditions are called: numbers short if that tells them apart, else in full."""
+    for exactly in (False, True):
+        labels = {
+            row: " ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
+            for row in rows
+        }
+        if len(set(labels.values())) == len(labels):
+            break
+    return labels
 
 
 def operations(runs: pd.DataFrame) -> pd.Series:
@@ -96,26 +105,37 @@ def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -
     planned = gathered.planned
     if not len(planned):
         return {}
-    here = dict(zip(table["config_hash"], table["condition"].astype(str), strict=True))
-    # a sweep's own name for an option is the key's
-    names = [key.name for key in keys if key.name in planned]
-    words = list(zip(*(planned[name].astype(object) for name in names), strict=True)) if names else [()] * len(planned)
-    of_words: dict[tuple[str, ...], str] = {}
-    for hashed, said in zip(planned["config_hash"], words, strict=True):
-        if hashed in here:
-            of_words.setdefault(said, here[hashed])
+    here = dict(zip(table["config_hash"], table.index, strict=True))
     counts: dict[str, int] = {}
-    for hashed, said in zip(planned["config_hash"], words, strict=True):
-        if hashed not in here:
-            name = of_words.get(said) or " ".join(
-                label(key, word) for key, word in zip([k for k in keys if k.name in names], said, strict=True)
-            )
-            counts[name or EVERYTHING] = counts.get(name or EVERYTHING, 0) + 1
+    for _, plan in planned.groupby(EXPERIMENT, sort=False):
+        columns = plan.dropna(axis=1, how="all")
+        known = [here[hashed] for hashed in plan["config_hash"] if hashed in here]
+        words = [_words(key, columns, table, known) for key in keys]
+        of_words: dict[tuple[Any, ...], str] = {}
+        rows = list(zip(*words, strict=True)) if keys else [()] * len(plan)
+        for hashed, said in zip(plan["config_hash"], rows, strict=True):
+            if hashed in here:
+                of_words.setdefault(said, str(table["condition"].iat[here[hashed]]))
+        for hashed, said in zip(plan["config_hash"], rows, strict=True):
+            if hashed not in here:
+                told = " ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
+                name = of_words.get(said, told or EVERYTHING)
+                counts[name] = counts.get(name, 0) + 1
     return counts
 
 
+def _words(key: Key, plan: pd.DataFrame, table: pd.DataFrame, known: Sequence[int]) -> list[Any]:
+    """What a plan calls its runs' values of a key; one that it does not vary is that of its runs that are there."""
+    if key.name in plan:  # a sweep's own name for an option is the key's
+        return plan[key.name].astype(object).tolist()
+    there = table[key.name].iloc[list(known)].unique()
+    return [there[0] if len(there) == 1 else None] * len(plan)
+
+
 def _floats(runs: pd.DataFrame, name: str) -> pd.Series:
-    return runs[name].astype(float) if name in runs else pd.Series(float("nan"), index=runs.index)
+    if name not in runs:
+        return pd.Series(float("nan"), index=runs.index)
+    return pd.to_numeric(runs[name], errors="coerce").astype(float)
 
 
 def _is_numeric(column: pd.Series) -> bool:

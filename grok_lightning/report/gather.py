@@ -1,5 +1,6 @@
 """All that a report is made from: the runs of experiments, single runs and archives, each counted once."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,12 +11,16 @@ import pandas as pd
 from grok_lightning.errors import UserError
 from grok_lightning.index import read_records
 from grok_lightning.index.archive import read_archive
-from grok_lightning.index.planned import read_planned
-from grok_lightning.record import METRICS, RESULT, SCHEMA
+from grok_lightning.index.planned import HASH, read_planned
+from grok_lightning.record import RESULT, SCHEMA
 from grok_lightning.report.curves import read_curves
+from grok_lightning.report.keys import EXPERIMENT
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 FAILED = "failed"
+SOURCE = ".source"
+NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
+MOST_NAMED = 5
 SOURCE = ".source"
 
 
@@ -52,39 +57,56 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     tables, curves, planned, remarks = [], [], [], []
     for source in sources:
         if source.endswith(".parquet"):
-            if not Path(source).is_file():
+            if not os.path.isfile(source):
                 raise UserError(f"{source}: there is no such file")
             runs, curve = read_archive(Path(source))
+            if not len(runs):
+                raise UserError(f"{source}: it holds no runs")
         else:
             directory = _directory(source, root)
-            runs, curve, damaged = _read(directory)
-            remarks += [f"The record of {name} is damaged; it was left out." for name in damaged]
-            if (plan := read_planned(directory)) is not None:
-                planned.append(plan)
+            runs, curve, told = _read(directory)
+            remarks += told
+            if (plan := read_planned(directory)) is not None and HASH in plan:
+                planned.append(plan.assign(experiment=directory.resolve().name))
             if not len(runs):
                 raise UserError(f"{source}: no runs with a record are below {str(directory)!r}")
-        tables.append(runs.assign(**{SOURCE: len(tables)}))
+        tables.append(runs)
         curves.append(curve)
-    runs = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
-    _refuse_mixed(runs)
+    runs = _together(
+        [pd.concat([table, pd.Series(place, table.index, name=SOURCE)], axis=1) for place, table in enumerate(tables)]
+    )
+    _refuse_other_schema(runs)
     failed = runs["status"] == FAILED
+    if failed.all():
+        raise UserError(f"{', '.join(sources)}: all {len(runs):,} runs failed with an error; see their result.json")
+    hashes_of_failed = set(runs[HASH][failed]) - set(runs[HASH][~failed])
     runs, twice = _once(runs[~failed].reset_index(drop=True))
     if twice:
         remarks.append(f"{twice:,} runs were given more than once, or have the options of another: counted once.")
     if failed.any():
         remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
-    runs["experiment"] = [Path(path).parent.name for path in runs["path"]]
-    taken = runs.pop(SOURCE)  # of a run that is in two sources, the curves of the one that counts
-    parts = [curve[curve["run"].isin(set(runs["path"][taken == place]))] for place, curve in enumerate(curves)]
-    whole = pd.concat(parts, ignore_index=True)
-    plans = pd.concat(planned, ignore_index=True).drop_duplicates("config_hash") if planned else pd.DataFrame()
+    names = _unlike(runs)
+    whole = _curves_of(runs, names, curves)
+    experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
+    named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
+    runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
+    plans = pd.concat(planned, ignore_index=True).drop_duplicates(HASH) if planned else pd.DataFrame()
+    if len(plans):
+        plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
     return Gathered(runs, whole, plans, int(failed.sum()), remarks)
+
+
+def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other, with all columns of theirs, and those that every report needs."""
+    parts = [table.dropna(axis=1, how="all") for table in tables]  # what is all null would decide on types
+    names = dict.fromkeys([*(name for table in tables for name in table), *NEEDED])
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(names))
 
 
 def _directory(source: str, root: Path) -> Path:
     logs = root / "lightning_logs"
     for place in (logs / source, Path(source)):
-        if place.is_dir():
+        if os.path.isdir(place):  # of a name that is too long, Path.is_dir raises
             return place
     known = sorted(entry.name for entry in logs.iterdir() if entry.is_dir()) if logs.is_dir() else []
     near = get_close_matches(source, known, 1, 0.5)
@@ -98,39 +120,82 @@ def _directory(source: str, root: Path) -> Path:
 def _read(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     runs = read_records(directory)
     damaged = list(runs.attrs["damaged"])
+    if len(runs):
+        whole = _is_whole(runs)
+        damaged += runs["path"][~whole].tolist()
+        runs = runs[whole].reset_index(drop=True)
+    told = "The record of {} is damaged; it was left out."
+    remarks = _named(told, "records are damaged; they were left out", damaged)
     open_ones = [] if (directory / RESULT).exists() else unfinished_runs(directory)
     curves = read_curves([*runs["path"].tolist(), *open_ones])
     if open_ones:
         groups = dict(tuple(curves[curves["run"].isin(set(open_ones))].groupby("run", sort=False)))
-        found = [unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in open_ones]
-        rows = [row for row in found if row is not None]
+        found = {name: unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in open_ones}
+        rows = [row for row in found.values() if row is not None]
+        without = [name for name in open_ones if found[name] is None]
+        told = "The run {} has no whole config or no evaluation yet; it was left out."
+        remarks += _named(told, "runs have no whole config or no evaluation yet; they were left out", without)
         if rows:
-            parts = [part.dropna(axis=1, how="all") for part in (runs, pd.DataFrame(rows)) if len(part)]
-            runs = pd.concat(parts, ignore_index=True)
-    for name in damaged:
-        if (Path(name) / METRICS).exists():
-            curves = curves[curves["run"] != name]
-    return runs, curves, damaged
+            runs = _together([part for part in (runs, pd.DataFrame(rows)) if len(part)])
+    return runs, curves, remarks
 
 
-def _refuse_mixed(runs: pd.DataFrame) -> None:
+def _named(one: str, many: str, names: Sequence[str]) -> list[str]:
+    if len(names) <= MOST_NAMED:
+        return [one.format(name) for name in names]
+    return [f"{len(names):,} {many}, {names[0]} among them."]
+
+
+def _is_whole(runs: pd.DataFrame) -> pd.Series:
+    """Which records say how a run ended, after how many steps of how many; one that failed need not."""
+    known = pd.Series(True, runs.index)
+    for name in ("steps", "budget", "threshold"):
+        numbers = pd.to_numeric(runs[name], errors="coerce") if name in runs else pd.Series(float("nan"), runs.index)
+        known &= (numbers.astype(float) >= 0).fillna(False)
+    if "status" not in runs:
+        return known & False
+    return runs["status"].notna() & (known | (runs["status"] == FAILED))
+
+
+def _refuse_other_schema(runs: pd.DataFrame) -> None:
     """Records say which form they have; those written before they did have the first."""
     if "schema" not in runs:
         return
-    found = sorted({int(version) for version in runs["schema"].astype(float).fillna(1)})
-    if found != [SCHEMA]:
-        which = runs["path"][runs["schema"].astype(float).fillna(1) != SCHEMA].iloc[0]
+    versions = runs["schema"].astype(object).where(runs["schema"].notna(), 1)
+    others = versions[versions != SCHEMA]
+    if len(others):
+        found = " and ".join(dict.fromkeys(f"{version:g}" if isinstance(version, float) else str(version)
+                                           for version in sorted(set(versions), key=str)))  # fmt: skip
         raise UserError(
-            f"records of schema version {', '.join(map(str, found))} together, this program reads {SCHEMA}; "
-            f"give the others apart, to the grok_lightning that wrote them (one is {which})"
+            f"records of schema version {found}, this program reads {SCHEMA}; "
+            f"give the others apart, to the grok_lightning that wrote them (one is {runs['path'][others.index[0]]})"
         )
 
 
 def _once(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Each run once: the same options give the same run. One that is over goes before one that is not."""
+    named = zip(runs[HASH], runs["path"], strict=True)
+    same = pd.Series([os.path.realpath(path) if pd.isna(hashed) else hashed for hashed, path in named])
     rank = (runs["status"] == UNFINISHED).to_numpy()
-    order = runs.iloc[rank.argsort(kind="stable")]
-    same = order["config_hash"].notna() & order.duplicated("config_hash")
-    same |= order.duplicated("path")
-    kept = runs.loc[sorted(order.index[~same])].reset_index(drop=True)
-    return kept, int(same.sum())
+    twice = same.iloc[rank.argsort(kind="stable")].duplicated().sort_index()
+    return runs[~twice].reset_index(drop=True), int(twice.sum())
+
+
+def _unlike(runs: pd.DataFrame) -> list[str]:
+    """What runs are called: their paths; of runs called alike, of two machines say, the hash as well."""
+    alike = runs["path"].duplicated(keep=False)
+    return [
+        f"{path} ({hashed})" if is_alike else path
+        for path, hashed, is_alike in zip(runs["path"], runs[HASH], alike, strict=True)
+    ]
+
+
+def _curves_of(runs: pd.DataFrame, names: Sequence[str], curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The evaluations of these runs, each from the source its record is from, under these names."""
+    parts = []
+    for place, curve in enumerate(curves):
+        mine = (runs[SOURCE] == place).to_numpy()
+        name_of = pd.Series(names)[mine].set_axis(runs["path"][mine])
+        part = curve[curve["run"].isin(name_of.index)]
+        parts.append(part.assign(run=part["run"].map(name_of)))
+    return pd.concat(parts, ignore_index=True)

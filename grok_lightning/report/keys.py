@@ -11,13 +11,13 @@ from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
 
 PREFIX = "config."
-EXPERIMENT = "experiment"
+EXPERIMENT, RUN = "experiment", "run"
 SEEDS = ("seed_everything", "data.split_seed")
 BLOCKS = ("data", "model.network", "model.optimizer")
 # what a run's config says that is no condition of an experiment
 OWN = (
     EXPERIMENT,
-    "run",
+    RUN,
     "overwrite",
     "ckpt_path",
     "checkpoint",
@@ -54,7 +54,7 @@ class Key:
     @property
     def is_block(self) -> bool:
         """Whether it stands for a class and its options."""
-        return self.columns != (f"{PREFIX}{self.name}",) and self.name != EXPERIMENT
+        return self.columns not in ((f"{PREFIX}{self.name}",), (self.name,))
 
     @property
     def short(self) -> str:
@@ -75,6 +75,8 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
     """
     if name == EXPERIMENT:
         return Key(name, (EXPERIMENT,))
+    if name == RUN:  # a table of runs has another column of this name
+        return Key(f"{PREFIX}{RUN}", (f"{PREFIX}{RUN}",))
     options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
     if name in options:
         return Key(name, (f"{PREFIX}{name}",))
@@ -108,7 +110,8 @@ def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
 def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
     planned = planned[planned["config_hash"].isin(set(runs["config_hash"]))] if len(planned) else planned
     if len(planned):
-        names = [str(name) for name in planned.columns if name not in ("config_hash", *SEEDS)]
+        planned = planned.dropna(axis=1, how="all")  # another sweep's options
+        names = [str(name) for name in planned.columns if name not in ("config_hash", EXPERIMENT, *SEEDS)]
         if names and planned[names].notna().all(axis=None):
             keys = [key for name in names if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
             if keys or len(runs) <= 1:
@@ -133,11 +136,11 @@ def values(key: Key, runs: pd.DataFrame) -> pd.Series:
     return pd.Series(_words(key, runs), index=runs.index, dtype=object)
 
 
-def label(key: Key, value: Any) -> str:
+def label(key: Key, value: Any, exactly: bool = False) -> str:
     """A value as a part of a condition's name."""
     if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
         return str(value)
-    return f"{key.short}={shown(value)}"
+    return f"{key.short}={repr(value) if exactly and isinstance(value, float) else shown(value)}"
 
 
 def shown(value: Any) -> str:
@@ -146,7 +149,7 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float | np.number) and value == value:
         number = float(value)
-        return f"{int(number)}" if number == int(number) and abs(number) < 1e6 else f"{number:g}"
+        return f"{int(number)}" if abs(number) < 1e6 and number == int(number) else f"{number:g}"
     if isinstance(value, dict):
         inner = dict(value)
         name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
@@ -175,7 +178,7 @@ def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
         within_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
         if _is_own(option) or within_block or _distinct(runs, Key(option, (column,))) < 2:
             continue
-        told = runs[column].map(_hashable)
+        told = _told(runs[column])
         if (told.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
             found.append(option)
     return found
@@ -199,7 +202,7 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
     """Blocks by what tells them apart: the class, and those options that vary within it."""
     class_column = f"{PREFIX}{key.name}.class_path"
     classes = runs[class_column].astype(object) if class_column in runs else pd.Series("", index=runs.index)
-    told = {column: runs[column].map(_hashable) for column in key.columns if column != class_column}
+    told = {column: _told(runs[column]) for column in key.columns if column != class_column}
     columns = {
         name: [column for column in told if told[column][classes == name].nunique(dropna=False) > 1]
         for name in classes.unique()
@@ -218,7 +221,7 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
 
 
 def _distinct(runs: pd.DataFrame, key: Key) -> int:
-    return max((int(runs[column].map(_hashable).nunique(dropna=False)) for column in key.columns), default=0)
+    return max((_told(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
 
 
 def _is_own(option: str) -> bool:
@@ -231,5 +234,8 @@ def _value(value: Any) -> Any:
     return None if shown(value) == NONE else value
 
 
-def _hashable(value: Any) -> Any:
-    return repr(value) if isinstance(value, list | dict) else value
+def _told(column: pd.Series) -> pd.Series:
+    """Values that can be counted: lists cannot."""
+    if column.dtype != object:
+        return column
+    return pd.Series([repr(value) if isinstance(value, list | dict) else value for value in column], column.index)

@@ -4,6 +4,7 @@ import base64
 import re
 from html import escape
 from pathlib import Path
+from urllib.parse import unquote
 
 import markdown
 
@@ -27,7 +28,7 @@ def page(text: str, folder: Path, title: str) -> str:
         title: What the browser's tab shows.
     """
     body = markdown.markdown(text, extensions=["tables", "sane_lists"])
-    body = re.sub(r'src="([^":]+\.png)"', lambda found: f'src="{_data(folder / found[1])}"', body)
+    body = re.sub(r'src="([^":]+\.png)"', lambda found: f'src="{_data(folder / unquote(found[1]))}"', body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'

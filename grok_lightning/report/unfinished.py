@@ -1,6 +1,7 @@
 """Runs that are not over: what their config and their evaluations so far tell."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from grok_lightning.record import METRICS, RESULT, flatten
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
+HASHED = re.compile(r".*-([0-9a-f]{16})")  # how a sweep names its runs
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -50,14 +52,15 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
     try:
         with open(f"{directory}/{CONFIG}") as file:
             config = flatten({"config": yaml.load(file, LOADER)})
-    except (OSError, yaml.YAMLError, AttributeError):
+        threshold = float(config.get("config.evaluation.threshold", 0.99))
+        budget = int(config["config.trainer.max_steps"])
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         return None
-    if not len(curve) or "config.trainer.max_steps" not in config:
+    if not len(curve) or not {"train/acc", "val/acc"} <= set(curve):
         return None
-    threshold = float(config.get("config.evaluation.threshold", 0.99))
-    name = Path(directory).name
+    hashed = HASHED.fullmatch(Path(directory).name)
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
-    record |= {"steps": int(curve["step"].iloc[-1]), "budget": int(config["config.trainer.max_steps"])}
+    record |= {"steps": int(curve["step"].iloc[-1]), "budget": budget}
     for event, split in (("memorize", "train"), ("grok", "val")):
         reached = np.flatnonzero(curve[f"{split}/acc"].to_numpy() >= threshold)
         first = int(reached[0]) if len(reached) else None
@@ -70,5 +73,5 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
             "best.val/acc": float(np.nanmax(best)),
             "best.step": int(curve["step"].iloc[int(np.nanargmax(best))]),
         }
-    record["config_hash"] = name[-16:] if name[-17:-16] == "-" else None
+    record["config_hash"] = hashed and hashed[1]
     return record | config

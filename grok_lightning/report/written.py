@@ -1,9 +1,11 @@
 """The report in words: Markdown with tables, figures and what a reader must know about them."""
 
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -56,9 +58,9 @@ def written(
         remarks: What a reader must know.
         pictures: Its figures, in order.
     """
-    parts = [f"# {title}", f"    {command}", _summary(runs, conditions)]
+    parts = [f"# {plain(title)}", f"    {' '.join(command.splitlines())}", _summary(runs, conditions)]
     if remarks:
-        parts.append("\n".join(f"- {remark}" for remark in remarks))
+        parts.append("\n".join(f"- {plain(remark)}" for remark in remarks))
     parts += ["## When", _markdown(_when(conditions)), "## How well", _markdown(_how_well(conditions))]
     if len(comparisons):
         alike = "all pairs" if len(conditions) <= 6 else "each condition against the first"
@@ -70,8 +72,8 @@ def written(
         ]
     parts.append("## Figures")
     for picture in pictures:
-        files = f"[SVG]({picture.name}.svg), [data]({picture.name}.csv)"
-        parts.append(f"![{picture.caption}]({picture.name}.png)\n\n*{picture.caption}* {files}")
+        caption, name = plain(picture.caption), quote(picture.name)
+        parts.append(f"![{caption}]({name}.png)\n\n*{caption}* [SVG]({name}.svg), [data]({name}.csv)")
     parts += [
         "## How to read this",
         READING,
@@ -80,11 +82,27 @@ def written(
     return "\n\n".join(parts) + "\n"
 
 
+def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """The conditions as one Markdown table with the most needed columns, and a line on what is missing.
+
+    Args:
+        conditions: As ``conditions_table`` gives them.
+        runs: Runs as ``frame`` gives them.
+    """
+    when = _when(conditions)
+    left = ["condition", "n", "memorized", "memorize step, median", "grokked", "grok step, median"]
+    kept = [*left, *(name for name in ("diverged", "unfinished", "missing") if name in when)]
+    accuracy = [f"{_exact(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")]
+    budgets = sorted(conditions["budget"].dropna().unique())
+    spent = f"Budget {' or '.join(f'{budget:,.0f}' for budget in budgets)} steps; {runs['steps'].sum():,.0f} steps taken."
+    return f"{_markdown(when[kept].assign(**{'best validation accuracy, median': accuracy}))}\n\n{spent}"
+
+
 def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     total, grokked = len(runs), int(conditions["grok_k"].sum())
     missing, unfinished, diverged = (int(conditions[name].sum()) for name in ("missing", "unfinished", "diverged"))
     operations = runs["operation"].unique()
-    shown = ", ".join(operations[:MOST_WORDS]) + (", ..." if len(operations) > MOST_WORDS else "")
+    shown = ", ".join(map(plain, operations[:MOST_WORDS])) + (", ..." if len(operations) > MOST_WORDS else "")
     words = f"{total:,} runs of {shown} in {len(conditions):,} conditions; {grokked:,} grokked"
     if unfinished or missing:
         asked = total + missing
@@ -175,5 +193,10 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _cell(value: object) -> str:
-    text = str(value).replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
-    return text.replace("<", "&lt;")
+    return plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table."""
+    escaped = re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
