@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from grok_lightning.errors import UserError
@@ -20,6 +21,8 @@ from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfi
 FAILED = "failed"
 SOURCE = ".source"
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
+NUMBERS, EVENTS = ("steps", "budget", "threshold"), ("memorize_step", "grok_step")
+CURVES = ("train/acc", "val/acc", "train/loss", "val/loss")  # of every run, as far as figures need to know
 MOST_NAMED = 5
 SOURCE = ".source"
 
@@ -148,13 +151,10 @@ def _named(one: str, many: str, names: Sequence[str]) -> list[str]:
 
 def _is_whole(runs: pd.DataFrame) -> pd.Series:
     """Which records say how a run ended, after how many steps of how many; one that failed need not."""
-    known = pd.Series(True, runs.index)
-    for name in ("steps", "budget", "threshold"):
-        numbers = pd.to_numeric(runs[name], errors="coerce") if name in runs else pd.Series(float("nan"), runs.index)
-        known &= (numbers.astype(float) >= 0).fillna(False)
-    if "status" not in runs:
-        return known & False
-    return runs["status"].notna() & (known | (runs["status"] == FAILED))
+    fields = runs.reindex(columns=["status", *NUMBERS, *EVENTS])
+    numbers = fields[[*NUMBERS, *EVENTS]].apply(pd.to_numeric, errors="coerce").astype(float)
+    known = np.isfinite(numbers[list(NUMBERS)]).all(axis=1) & ~((numbers < 0) | np.isinf(numbers)).any(axis=1)
+    return fields["status"].notna() & (known | (fields["status"] == FAILED))
 
 
 def _refuse_other_schema(runs: pd.DataFrame) -> None:
@@ -198,4 +198,5 @@ def _curves_of(runs: pd.DataFrame, names: Sequence[str], curves: Sequence[pd.Dat
         name_of = pd.Series(names)[mine].set_axis(runs["path"][mine])
         part = curve[curve["run"].isin(name_of.index)]
         parts.append(part.assign(run=part["run"].map(name_of)))
-    return pd.concat(parts, ignore_index=True)
+    whole = pd.concat(parts, ignore_index=True)
+    return whole.assign(**{name: float("nan") for name in CURVES if name not in whole})

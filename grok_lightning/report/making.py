@@ -56,6 +56,7 @@ class Report:
         for drawing in self.drawings:
             drawing.table.to_csv(out / f"{drawing.name}.csv", index=False)
             drawing.figure.savefig(out / f"{drawing.name}.png", dpi=RESOLUTION)
+            drawing.figure.set_layout_engine("none")  # it is laid out by now; doing it twice takes a second in all
             drawing.figure.savefig(out / f"{drawing.name}.svg")
         self.conditions.to_csv(out / "conditions.csv", index=False)
         self.tests.to_csv(out / "comparisons.csv", index=False)

@@ -56,7 +56,7 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         budget = int(config["config.trainer.max_steps"])
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         return None
-    if not len(curve) or not {"train/acc", "val/acc"} <= set(curve):
+    if budget < 1 or not len(curve) or not {"train/acc", "val/acc"} <= set(curve):
         return None
     hashed = HASHED.fullmatch(Path(directory).name)
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}

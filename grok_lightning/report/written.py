@@ -94,7 +94,8 @@ def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     kept = [*left, *(name for name in ("diverged", "unfinished", "missing") if name in when)]
     accuracy = [f"{_exact(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")]
     budgets = sorted(conditions["budget"].dropna().unique())
-    spent = f"Budget {' or '.join(f'{budget:,.0f}' for budget in budgets)} steps; {runs['steps'].sum():,.0f} steps taken."
+    budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
+    spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
     return f"{_markdown(when[kept].assign(**{'best validation accuracy, median': accuracy}))}\n\n{spent}"
 
 
