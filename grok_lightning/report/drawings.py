@@ -22,6 +22,7 @@ from grok_lightning.figures.survival import survival, survival_table
 REST = "other keys"
 BOTH = "accuracy and loss"
 MOST_VALUES = 12  # of the other keys, as colors beside a numeric one
+MANY, SHOWN = 60, 40  # from so many conditions on, figures that have a part for each show so many of them
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,34 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     if len(runs) == 1:
         yield _single(runs, curves, of)
         return
+    shown, which = _first(runs)
     if len(curves):
-        yield from _over_steps(runs, curves, of)
-    table = survival_table(runs)
-    yield Drawing(
-        "survival", "Share of runs that have not grokked yet.", table, survival(table, f"{of}: not yet grokked")
-    )
+        yield from _over_steps(shown, curves[curves["run"].isin(set(shown["run"]))], of, which)
+    table = survival_table(shown)
+    caption = f"Share of runs that have not grokked yet{which}."
+    yield Drawing("survival", caption, table, survival(table, f"{of}: not yet grokked"))
     if runs["condition"].nunique() > 1:
-        table = ablation_table(runs)
-        yield Drawing(
-            "ablation", "Grok step of each condition.", table, ablation(table, f"{of}: grok step by condition")
-        )
+        table = ablation_table(shown)
+        caption = f"Grok step of each condition{which}."
+        yield Drawing("ablation", caption, table, ablation(table, f"{of}: grok step by condition"))
     yield from _by_value(runs, keys, of)
     if len(keys) == 2 and all(runs[key].nunique() > 1 for key in keys):
         table = phase_table(runs, *keys)
         words = " and ".join(map(_short, keys))
         yield Drawing("phase", f"Grok step by {words}.", table, phase(table, f"{of}: grok step by {words}"))
-    table = delay_table(runs)
-    yield Drawing(
-        "delay", "Steps to memorize against steps to grok.", table, delay(table, f"{of}: memorizing and grokking")
-    )
+    table = delay_table(runs.assign(condition=pd.Categorical(["all runs"] * len(runs))) if which else runs)
+    caption = "Steps to memorize against steps to grok."
+    yield Drawing("delay", caption, table, delay(table, f"{of}: memorizing and grokking"))
+
+
+def _first(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs of conditions that are shown one by one, and words for a caption if those are not all."""
+    conditions = runs["condition"].cat.remove_unused_categories().cat.categories
+    if len(conditions) < MANY:
+        return runs, ""
+    chosen = runs[runs["condition"].isin(conditions[:SHOWN])]
+    chosen = chosen.assign(condition=chosen["condition"].cat.remove_unused_categories())
+    return chosen, f" (the first {SHOWN} of {len(conditions):,} conditions)"
 
 
 def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Drawing:
@@ -87,7 +96,7 @@ def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Drawing:
     return Drawing("curves", "Accuracy and loss of the run.", curves, one_run(rows, marks, of))
 
 
-def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[Drawing]:
+def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
     conditions = runs["condition"].cat.categories
     # where each condition has a panel of its own, a figure shows one measure
     alone = len(conditions) > FEW and naming(conditions).values is None
@@ -97,9 +106,9 @@ def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[D
     for measure, word in words.items():
         name = f"-{word}" if alone else ""
         if table is not None:
-            caption = f"{word.capitalize()}, the median over the runs of each condition."
+            caption = f"{word.capitalize()}, the median over the runs of each condition{which}."
             yield Drawing(f"median-curves{name}", caption, table, band(table, f"{of}: {word}", measure))
-        caption = f"{word.capitalize()} of single runs."
+        caption = f"{word.capitalize()} of single runs{which}."
         yield Drawing(f"curves{name}", caption, single, overlaid(single, f"{of}: {word}, single runs", measure))
 
 

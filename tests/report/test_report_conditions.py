@@ -1,0 +1,196 @@
+"""Counts, medians and intervals of conditions are those of their runs."""
+
+from itertools import combinations
+from math import inf, nan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY
+from records import THRESHOLD, conditions, curve, plan, reporting, sweep, write_run
+
+from grok_lightning.report.conditions import comparisons, conditions_table
+from grok_lightning.report.unfinished import UNFINISHED
+from grok_lightning.statistics import kaplan_meier, log_rank, times, wilson
+
+
+@pytest.fixture
+def report(command, monkeypatch):
+    return reporting(command, monkeypatch)
+
+
+def some_runs(random: np.random.Generator, names: list[str]) -> pd.DataFrame:
+    """Runs of any status, some memorized, some grokked."""
+    count = 10 * len(names)
+    memorized = np.where(random.random(count) < 0.8, random.integers(0, 50, count) * 10.0, nan)
+    grokked = np.where(random.random(count) < 0.5, memorized + random.integers(0, 50, count) * 10, nan)
+    columns = {
+        "condition": pd.Categorical(random.choice(names, count), names, ordered=True),
+        "status": random.choice(["finished", "stopped", "diverged", UNFINISHED], count),
+        "steps": random.integers(1000, 2000, count).astype(float),
+        "budget": 2000.0,
+        "memorize_step": memorized,
+        "memorize_after": memorized - 10,
+        "grok_step": grokked,
+        "grok_after": grokked - 10,
+        "best_val_acc": random.random(count),
+        "final_val_acc": random.random(count),
+        "final_train_acc": np.where(random.random(count) < 0.1, nan, random.random(count)),
+    }
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_row_is_that_of_its_runs_alone(seed):
+    table = some_runs(np.random.default_rng(seed), ["b", "a", "c"])
+    found = conditions_table(table, {"a": 2, "new": 3}).set_index("condition")
+    assert found.index.tolist() == ["b", "a", "c", "new"]
+    assert found["missing"].to_dict() == {"b": 0, "a": 2, "c": 0, "new": 3}
+    for name, runs in table.groupby("condition", observed=True):
+        row = found.loc[name]
+        assert row["n"] == len(runs)
+        for event in ("memorize", "grok"):
+            at = times(runs, event)
+            estimate = kaplan_meier(at["step"], at["observed"])
+            k = runs[f"{event}_step"].notna().sum()
+            assert row[f"{event}_k"] == k
+            assert (row[f"{event}_low"], row[f"{event}_high"]) == wilson(k, len(runs))
+            assert row[f"{event}_median"] == estimate.median
+            assert (row[f"{event}_median_low"], row[f"{event}_median_high"]) == estimate.median_interval
+            if np.isfinite(estimate.median):
+                assert row[f"{event}_median_after"] == estimate.median - 10
+        mean = (row["grok_mean"], row["grok_mean_low"], row["grok_mean_high"])
+        assert mean == pytest.approx(estimate.restricted_mean(2000), nan_ok=True)
+        assert row["delay"] == row["grok_median"] / row["memorize_median"]
+        assert row["diverged"] == (runs["status"] == "diverged").sum()
+        assert row["unfinished"] == (runs["status"] == UNFINISHED).sum()
+        for column in ("best_val_acc", "final_val_acc", "final_train_acc"):
+            values = runs[column].dropna()
+            expected = [values.median(), values.min(), values.max()]
+            assert [row[column], row[f"{column}_least"], row[f"{column}_most"]] == expected
+        assert row["steps_per_success"] == pytest.approx(runs["steps"].sum() / runs["grok_step"].notna().sum())
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7])
+def test_up_to_six_conditions_are_all_compared_more_with_the_first_alone(count):
+    names = [f"c{place}" for place in range(count)]
+    table = some_runs(np.random.default_rng(count), names)
+    found = comparisons(table)
+    pairs = list(combinations(names, 2)) if count <= 6 else [("c0", name) for name in names[1:]]
+    assert list(zip(found["first"], found["second"], strict=True)) == pairs
+    for row in found.itertuples():
+        one, other = (times(table[table["condition"] == name], "grok") for name in (row.first, row.second))
+        assert row.p == log_rank(one["step"], one["observed"], other["step"], other["observed"])
+        assert row.p <= row.p_holm <= 1
+
+
+def test_a_diverged_run_is_censored_at_the_budget_a_stopped_one_where_it_stopped(report):
+    write_run("a", grokked=None, status="diverged", changes={"seed_everything": 1})
+    assert report("e", "--by", "formula")[0] == 0
+    row = conditions().iloc[0]
+    assert (row["diverged"], row["grok_k"], row["grok_mean"], row["steps"]) == (1, 0, 200, 160)
+    write_run("b", grokked=None, status="stopped", changes={"seed_everything": 2})
+    report("e", "--by", "formula")
+    assert np.isnan(kaplan_meier([160], [False]).restricted_mean(200)[0])
+    assert conditions().iloc[0]["grok_mean"] == 200  # the other was watched that long
+
+
+def test_conditions_come_by_size_of_numbers_and_medians_are_those_of_the_files(report):
+    sweep({0.9: [10, 20, 40], 0.25: [80, None, None], 0.5: [40, 40, 80]})
+    status, told, _ = report("e")
+    assert status == 0
+    assert told.startswith("7 of 9 runs grokked")
+    found = conditions()
+    assert found.index.tolist() == ["train_fraction=0.25", "train_fraction=0.5", "train_fraction=0.9"]
+    assert found["grok_k"].tolist() == [1, 3, 3]
+    assert found["grok_median"].tolist() == [inf, 40, 20]
+    assert found["grok_median_after"].tolist()[1:] == [20, 10]
+    assert found["n"].tolist() == [3, 3, 3]
+
+
+def test_a_single_fit(report):
+    write_run("only", experiment="single")
+    for source in ("single", f"single/{next(Path('lightning_logs/single').iterdir()).name}"):
+        assert report(source)[0] == 0
+        assert conditions().index.tolist() == ["all runs"]
+        assert conditions()["n"].tolist() == [1]
+
+
+def test_a_real_run_is_reported_as_its_own_record_says(report, command):
+    assert command("fit", *TINY, "--trainer.max_steps", 30, "--experiment", "real", "--run", "0")[0] == 0
+    assert report("real")[0] == 0
+    runs = pd.read_parquet("out/runs.parquet")
+    assert runs["path"].tolist() == ["real/0"]
+    lines = Path("lightning_logs/real/0/metrics.csv").read_text().splitlines()
+    assert len(runs["curve.step"][0]) == len(lines) - 1
+    assert conditions()["steps"].tolist() == [30]
+
+
+def test_a_run_that_is_not_over_has_the_milestones_that_its_record_will_have(report):
+    random = np.random.default_rng(0)
+    for seed in range(8):
+        memorized, grokked = random.choice([0, 10, 20, 40, None], 2)
+        write_run("a", memorized, grokked, {"seed_everything": seed}, experiment="over")
+        write_run("a", memorized, grokked, {"seed_everything": seed}, experiment="open", over=False)
+    tables = []
+    for name in ("over", "open"):
+        assert report(name, out=name)[0] == 0
+        tables.append(pd.read_parquet(f"{name}/runs.parquet").sort_values("config.seed_everything"))
+    over, still_open = tables
+    assert still_open["status"].unique().tolist() == [UNFINISHED]
+    for field in ("memorize_step", "memorize_after", "grok_step", "grok_after", "steps", "budget", "best.val/acc"):
+        assert over[field].astype(float).tolist() == pytest.approx(
+            still_open[field].astype(float).tolist(), nan_ok=True
+        )
+    assert over["config_hash"].tolist() == still_open["config_hash"].tolist()
+    assert conditions("open")["unfinished"].tolist() == [8]
+
+
+def test_missing_runs_count_where_they_belong(report):
+    hashes = sweep({0.25: [None, 80], 0.5: [40]})
+    words = {"data.train_fraction": ["0.25", "0.25", "0.5", "0.5", "0.9", "0.9"], "seed_everything": ["0", "1"] * 3}
+    plan([*hashes, "a" * 16, "b" * 16, "c" * 16], words)
+    status, told, _ = report("e")
+    assert status == 0
+    assert "3 missing" in told
+    assert conditions()["missing"].to_dict() == {
+        "train_fraction=0.25": 0,
+        "train_fraction=0.5": 1,
+        "train_fraction=0.9": 2,
+    }
+    assert conditions()["n"].tolist() == [2, 1, 0]
+    assert "**Not complete**: of 6 runs 3 have not begun and 0 are not over" in Path("out/report.md").read_text()
+
+
+def test_a_run_that_failed_is_not_missing(report):
+    here = write_run("a")
+    failed = write_run("b", changes={"seed_everything": 1}, status="failed")
+    plan([here, failed, "a" * 16], {"seed_everything": ["0", "1", "2"]})
+    assert report("e")[0] == 0
+    assert conditions()[["n", "missing"]].to_numpy().tolist() == [[1, 1]]
+    assert "1 runs failed" in Path("out/report.md").read_text()
+
+
+def test_missing_runs_of_several_sweeps_are_told_by_experiment(report):
+    one = sweep({0.25: [40], 0.5: [40]}, experiment="one")
+    two = sweep({0.1: [40], 0.2: [80]}, "model.optimizer.lr", experiment="two")
+    plan([*one, "a" * 16], {"data.train_fraction": ["0.25", "0.5", "0.9"]}, "one")
+    plan([*two, "b" * 16], {"model.optimizer.lr": ["0.1", "0.2", "0.2"], "seed_everything": ["0", "0", "1"]}, "two")
+    assert report("one", "two")[0] == 0
+    assert conditions()["missing"].to_dict() == {
+        "one train_fraction=0.25 lr=0.001": 0,
+        "one train_fraction=0.5 lr=0.001": 0,
+        "two train_fraction=0.5 lr=0.1": 0,
+        "two train_fraction=0.5 lr=0.2": 1,
+        "one train_fraction=0.9 lr=0.001": 1,
+    }
+
+
+def test_a_last_line_that_was_cut_is_not_read(report):
+    hashed = write_run("cut", grokked=None, over=False)
+    (path,) = Path("lightning_logs/e").glob(f"*{hashed}/metrics.csv")
+    path.write_text(path.read_text() + "200,0.1,1.0,0.1,1.0")
+    assert report("e")[0] == 0
+    assert conditions()[["grok_k", "steps"]].to_numpy().tolist() == [[0, 160]]
+    assert curve(None, None)[-1]["val/acc"] < THRESHOLD

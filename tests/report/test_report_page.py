@@ -1,0 +1,168 @@
+"""The folder of a report: Markdown and HTML that show what was measured as it is called, and all files they name."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from records import reporting, sweep, write_run
+
+from grok_lightning.report import making
+from grok_lightning.report.drawings import Drawing
+from grok_lightning.report.page import page
+from grok_lightning.report.written import plain
+
+VOID = {"meta", "img", "br", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """What a page shows, what it refers to, and whether its tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.cells: list[str] = []
+        self.tags: list[str] = []
+        self.targets: dict[str, list[str]] = {"src": [], "href": []}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in self.targets:
+                self.targets[name].append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        assert tag in VOID or self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if "td" in self.open:
+            self.cells[-1] += data
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+def shown(out: str = "out") -> Page:
+    return Page(Path(out, "report.html").read_text())
+
+
+@pytest.fixture
+def report(command, monkeypatch):
+    return reporting(command, monkeypatch)
+
+
+STRANGE = [
+    "x < y & z",
+    "a | b",
+    "x * y * x",
+    "<script>alert(1)</script>",
+    "_x_ `y` [z](http://a)",
+    "# é ☃ 𝄞",
+    "1. a\n\n2. b",
+]
+
+
+@pytest.mark.parametrize("title", STRANGE)
+def test_titles_come_through(report, title):
+    write_run("a")
+    assert report("e", "--title", title)[0] == 0
+    found = shown()
+    assert " ".join(title.split()) in found.text
+    assert not {"script", "em", "a", "ol"} & set(found.tags[: found.tags.index("table")])
+    assert found.targets["href"] == []
+
+
+@pytest.mark.parametrize("formula", ["x * y * x", "x if x < y else y", "x | y", "x ** 2 + y", "x_1 * _y"])
+def test_formulas_come_through(report, formula):
+    write_run("a", changes={"data.formula": formula})
+    write_run("b", changes={"data.formula": "x + y"})
+    assert report("e")[0] == 0
+    found = shown()
+    assert formula in found.cells
+    assert f"{formula} mod 7" in found.text
+    rows = [line for line in Path("out/report.md").read_text().splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows if "step, median" in row or "/1" in row}) == 1
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_plain_text_is_shown_as_it_is_in_a_table(text, tmp_path):
+    found = Page(page(f"| a | b |\n| --- | --- |\n| {plain(text)} | c |", tmp_path, "t"))
+    assert found.cells == [" ".join(text.split()), "c"]
+
+
+def some_drawings(*_):
+    for name in ("one", "steps-by-train fraction", "ü&<b>"):
+        yield Drawing(
+            name, f"Caption of {name}, x * y * z.", pd.DataFrame({"step": [1, 2], "share": [0.5, None]}), Figure()
+        )
+
+
+def test_a_page_needs_no_other_file(report, monkeypatch):
+    monkeypatch.setattr(making, "drawings", some_drawings)
+    write_run("a")
+    assert report("e")[0] == 0
+    found = shown()
+    assert len(found.targets["src"]) == 3
+    for source, (name, *_) in zip(
+        found.targets["src"], (vars(drawing).values() for drawing in some_drawings()), strict=True
+    ):
+        head, content = source.split(",")
+        assert head == "data:image/png;base64"
+        assert base64.b64decode(content) == Path("out", f"{name}.png").read_bytes()
+    assert len(found.targets["href"]) == 6
+    for target in found.targets["href"]:
+        assert Path("out", unquote(target)).suffix in (".svg", ".csv")
+        assert Path("out", unquote(target)).is_file()
+    for name in ("one", "steps-by-train fraction", "ü&<b>"):
+        assert f"Caption of {name}, x * y * z." in found.text
+
+
+def test_each_figure_lies_there_as_png_and_svg_with_its_data(command):
+    sweep({0.25: [40, None], 0.5: [80, 40]})
+    assert command("report", "e", "--by", "train_fraction", "--out", "out")[0] == 0
+    stems = {suffix: {path.stem for path in Path("out").glob(f"*.{suffix}")} for suffix in ("png", "svg", "csv")}
+    assert stems["png"]
+    assert stems["png"] == stems["svg"] == stems["csv"] - {"conditions", "comparisons"}
+    for stem in stems["png"]:
+        assert len(pd.read_csv(f"out/{stem}.csv"))
+    assert not {"conditions", "comparisons"} & stems["png"]
+    assert len(shown().targets["src"]) == len(stems["png"])
+
+
+def test_many_conditions_are_cut_in_the_page_and_whole_in_the_table(report):
+    sweep({place / 1000: [40] for place in range(1, 131)})
+    assert report("e")[0] == 0
+    assert len(pd.read_csv("out/conditions.csv")) == 130
+    assert Path("out/report.md").read_text().count("... and 30 more rows") == 2
+    shown()
+
+
+def test_a_report_says_what_makes_it_again(report):
+    write_run("a")
+    arguments = ("e", "--title", "it's\nthis", "--by", "lr")
+    assert report(*arguments)[0] == 0
+    assert (
+        "    grok-lightning report e --title 'it'\"'\"'s this' --by lr --out out" in Path("out/report.md").read_text()
+    )
+
+
+def test_figures_of_runs_whose_losses_nobody_wrote(command):
+    sweep({0.25: [40], 0.5: [80]})
+    for path in Path("lightning_logs/e").glob("*/metrics.csv"):
+        path.write_text("step,train/acc\n0,nan\n10,0.5\n")
+    assert command("report", "e", "--out", "out")[0] == 0
+    assert list(Path("out").glob("*.png"))

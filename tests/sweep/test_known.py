@@ -1,0 +1,82 @@
+"""Runs that an archive holds are done; those of it that failed, or are not over, are trained."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_sweeps import EASY, results, tables, train_here, write
+
+from grok_lightning.index.archive import read_archive, write_archive
+from grok_lightning.report import making
+
+
+@pytest.fixture
+def sweep(command, monkeypatch):
+    train_here(monkeypatch)
+    monkeypatch.setattr(making, "drawings", lambda *_: iter(()))
+    return lambda *arguments: command("sweep", *arguments)
+
+
+def archive_of_two(command, sweep) -> pd.DataFrame:
+    """Trains two of three runs, and leaves only their archive, ``known/runs.parquet``."""
+    write("known", {"seed_everything": [0, 1]}, **EASY)
+    assert sweep("known.yaml")[0] == 0
+    assert command("report", "known", "--out", "known")[0] == 0
+    Path("lightning_logs/known").rename("trained")
+    write("known", {"seed_everything": [0, 1, 2]}, **EASY)
+    return read_archive(Path("known/runs.parquet"))[0]
+
+
+def test_known_runs_are_done_and_others_are_trained(command, sweep):
+    known = archive_of_two(command, sweep)
+    _, told, _ = sweep("known.yaml", "--known", "known/runs.parquet", "--dry_run")
+    assert "2 over, 1 to do" in told
+    status, told, _ = sweep("known.yaml", "--known", "known/runs.parquet")
+    assert status == 0
+    (trained,) = results("known").values()
+    assert trained["config"]["seed_everything"] == 2
+    assert trained["config_hash"] not in set(known["config_hash"])
+    _, told, _ = sweep("status", "known.yaml", "--known", "known/runs.parquet")
+    assert "3 runs, 3 " in told
+    _, told, _ = sweep("status", "known.yaml")
+    assert "2 not done" in told
+
+
+def test_a_report_of_the_rest_and_the_archive_is_that_of_all(command, sweep):
+    archive_of_two(command, sweep)
+    sweep("known.yaml", "--known", "known/runs.parquet")
+    assert command("report", "known", "known/runs.parquet", "--out", "both")[0] == 0
+    assert len(tables("known")) == 1
+    sweep("known.yaml")
+    assert command("report", "known", "--out", "whole")[0] == 0
+    both, whole = (pd.read_csv(f"{out}/conditions.csv") for out in ("both", "whole"))
+    pd.testing.assert_frame_equal(both, whole)
+    assert whole[["n", "missing"]].to_numpy().tolist() == [[3, 0]]
+
+
+@pytest.mark.parametrize("state", ["failed", "unfinished"])
+def test_runs_of_an_archive_that_are_not_over_are_trained(command, sweep, state):
+    known = archive_of_two(command, sweep)
+    known.loc[0, "status"] = state
+    write_archive(Path("changed.parquet"), known, read_archive(Path("known/runs.parquet"))[1])
+    assert sweep("known.yaml", "--known", "changed.parquet")[0] == 0
+    assert sorted(result["config"]["seed_everything"] for result in results("known").values()) == [0, 2]
+
+
+def test_an_archive_of_unfinished_runs_alone_knows_none(command, sweep):
+    archive_of_two(command, sweep)
+    for path in Path("trained").glob("*/result.json"):
+        path.unlink()
+    assert command("report", "trained", "--out", "open")[0] == 0
+    assert sweep("known.yaml", "--known", "open/runs.parquet")[0] == 0
+    assert len(results("known")) == 3
+
+
+def test_what_is_no_archive_is_refused(command, sweep):
+    write("known", {"seed_everything": [0]}, **EASY)
+    Path("text.parquet").write_text("no parquet")
+    for name in ("text.parquet", "nothing.parquet"):
+        status, _, error = sweep("known.yaml", "--known", name)
+        assert (status, error.count("\n")) == (2, 1)
+        assert name in error
+    assert not Path("lightning_logs").exists()
