@@ -31,7 +31,7 @@ class Experiment(NamedTuple):
 
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
-    Experiment("report-tasks-decay", ("data.formula", "modulus", "layers")),
+    Experiment("report-tasks-ours", ("data.formula", "modulus", "layers")),
     Experiment("muon-tuning", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("dropout", ("dropout",), ("steps-by-dropout",)),
     Experiment("half-table", ("train_fraction",)),

@@ -52,7 +52,7 @@ def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tupl
     """What conditions are called: numbers short if that tells them apart, else in full."""
     for exactly in (False, True):
         labels = {
-            row: " ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
+            row: ", ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
             for row in rows
         }
         if len(set(labels.values())) == len(labels):
@@ -118,7 +118,7 @@ def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -
                 of_words.setdefault(said, str(table["condition"].iat[here[hashed]]))
         for hashed, said in zip(plan["config_hash"], rows, strict=True):
             if hashed not in here:
-                told = " ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
+                told = ", ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
                 name = of_words.get(said, told or EVERYTHING)
                 counts[name] = counts.get(name, 0) + 1
     return counts

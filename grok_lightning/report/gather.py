@@ -19,7 +19,6 @@ from grok_lightning.report.keys import EXPERIMENT
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 FAILED = "failed"
-SOURCE = ".source"
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
 NUMBERS, EVENTS = ("steps", "budget", "threshold"), ("memorize_step", "grok_step")
 CURVES = ("train/acc", "val/acc", "train/loss", "val/loss")  # of every run, as far as figures need to know
@@ -57,7 +56,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     Raises:
         UserError: One of them does not exist or has no runs, or records are of several or later schema versions.
     """
-    tables, curves, planned, remarks = [], [], [], []
+    tables, curves, planned, remarks, empty = [], [], [], [], []
     for source in sources:
         if source.endswith(".parquet"):
             if not os.path.isfile(source):
@@ -71,10 +70,14 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
             remarks += told
             if (plan := read_planned(directory)) is not None and HASH in plan:
                 planned.append(plan.assign(experiment=directory.resolve().name))
-            if not len(runs):
-                raise UserError(f"{source}: no runs with a record are below {str(directory)!r}")
+            if not len(runs):  # a sweep that has only begun, beside the records of what is done
+                empty.append(f"{source}: no runs with a record are below {str(directory)!r}")
+                continue
         tables.append(runs)
         curves.append(curve)
+    if not tables:
+        raise UserError(empty[0])
+    remarks += [f"{told}." for told in empty]
     runs = _together(
         [pd.concat([table, pd.Series(place, table.index, name=SOURCE)], axis=1) for place, table in enumerate(tables)]
     )

@@ -155,7 +155,7 @@ def _known(options: Namespace) -> pd.DataFrame | None:
     if not options.known:
         return None
     tables = [read_archive(Path(name))[0] for name in options.known]
-    runs = pd.concat([table[list(COLUMNS)] for table in tables], ignore_index=True)
+    runs = pd.concat([table.reindex(columns=list(COLUMNS)) for table in tables], ignore_index=True)
     return runs[runs["status"].isin(OVER)]
 
 

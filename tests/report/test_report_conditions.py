@@ -179,11 +179,11 @@ def test_missing_runs_of_several_sweeps_are_told_by_experiment(report):
     plan([*two, "b" * 16], {"model.optimizer.lr": ["0.1", "0.2", "0.2"], "seed_everything": ["0", "0", "1"]}, "two")
     assert report("one", "two")[0] == 0
     assert conditions()["missing"].to_dict() == {
-        "one train_fraction=0.25 lr=0.001": 0,
-        "one train_fraction=0.5 lr=0.001": 0,
-        "two train_fraction=0.5 lr=0.1": 0,
-        "two train_fraction=0.5 lr=0.2": 1,
-        "one train_fraction=0.9 lr=0.001": 1,
+        "one, train_fraction=0.25, lr=0.001": 0,
+        "one, train_fraction=0.5, lr=0.001": 0,
+        "two, train_fraction=0.5, lr=0.1": 0,
+        "two, train_fraction=0.5, lr=0.2": 1,
+        "one, train_fraction=0.9, lr=0.001": 1,
     }
 
 

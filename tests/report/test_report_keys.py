@@ -29,9 +29,9 @@ def test_two_keys_make_their_combinations_once_each(report):
         write_run("a", changes=changes)
     assert report("e", "--by", "train_fraction", "lr", "train_fraction")[0] == 0
     assert conditions()["n"].to_dict() == {
-        "train_fraction=0.25 lr=0.01": 1,
-        "train_fraction=0.5 lr=0.002": 1,
-        "train_fraction=0.5 lr=0.01": 2,
+        "train_fraction=0.25, lr=0.01": 1,
+        "train_fraction=0.5, lr=0.002": 1,
+        "train_fraction=0.5, lr=0.01": 2,
     }
 
 
@@ -99,10 +99,10 @@ def test_by_default_a_sweep_has_the_keys_of_its_file_in_its_order(report):
         hashes.append(write_run("a", changes={"data.train_fraction": fraction, "model.optimizer.decay": decay}))
     words = {"data.train_fraction": ["0.25", "0.5"] * 2, "model.optimizer.decay": ["zero"] * 2 + ["initial"] * 2}
     assert report("e")[0] == 0
-    assert sorted(names())[0] == "decay=initial train_fraction=0.25"  # the config's order
+    assert sorted(names())[0] == "decay=initial, train_fraction=0.25"  # the config's order
     plan(hashes, words)
     assert report("e")[0] == 0
-    assert sorted(names())[0] == "train_fraction=0.25 decay=initial"
+    assert sorted(names())[0] == "train_fraction=0.25, decay=initial"
 
 
 def test_seeds_never_part_runs(report):
