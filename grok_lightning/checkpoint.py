@@ -74,7 +74,7 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint for using a model, a third of the size: weights and config without what training would go on from."""
+    """A checkpoint for using a model, a third of the size: weights and config, not what training would go on from."""
     kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY)
     return {key: checkpoint[key] for key in kept if key in checkpoint}
 

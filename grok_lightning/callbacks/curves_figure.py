@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.figures.curves import curves
-from grok_lightning.figures.png import png
+from grok_lightning.figures.saving import png
 
 CURVES = "curves.png"
 

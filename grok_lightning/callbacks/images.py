@@ -5,7 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.callbacks.curves_figure import CurvesFigure
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.events import Events
-from grok_lightning.figures.png import png
+from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
 DOTS_PER_INCH = 100

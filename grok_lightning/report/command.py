@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -81,7 +82,7 @@ def _pictures(checkpoint: str) -> list[Drawing]:
 
     run = load_run(checkpoint)
     found = pictures(run.module, run.data, 0, checkpoint, run.step)
-    return [Drawing(name, CAPTIONS[name], table, figure) for name, (table, figure) in found.items()]
+    return [Drawing(name, CAPTIONS[name], partial(found.__getitem__, name)) for name in found]
 
 
 def _refuse_no_folder(out: Path) -> None:

@@ -48,7 +48,7 @@ def _content(path: str) -> bytes:
     except OSError:
         return b""
     try:
-        return b"".join(iter(lambda: os.read(file, 1 << 16), b""))
+        return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
     finally:
         os.close(file)
 

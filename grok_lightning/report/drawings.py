@@ -1,8 +1,8 @@
 """Which figures a report has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,24 +22,22 @@ from grok_lightning.figures.survival import survival, survival_table
 REST = "other keys"
 BOTH = "accuracy and loss"
 MOST_VALUES = 12  # of the other keys, as colors beside a numeric one
-MANY, SHOWN = 60, 40  # from so many conditions on, figures that have a part for each show so many of them
+MANY, SHOWN = 60, 12  # from so many conditions on, figures that have a part for each show so many of them
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure.
+    """One figure, made when it is wanted.
 
     Attributes:
         name: The stem of its files.
         caption: What it shows, a sentence.
-        table: What is drawn.
-        figure: The figure.
+        make: Gives the table of what is drawn, and the figure.
     """
 
     name: str
     caption: str
-    table: pd.DataFrame
-    figure: Figure
+    make: Callable[[], tuple[pd.DataFrame, Figure]]
 
 
 def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
@@ -53,30 +51,38 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
     if runs["condition"].nunique() == 1 and len(curves):
-        table = measures_table(curves)
         caption = "Accuracy, loss, weight norm and whatever else was measured."
-        yield Drawing("measures", caption, table, measures(table, of))
+        yield Drawing("measures", caption, _drawn(lambda: measures_table(curves), measures, of))
     if len(runs) == 1:
-        yield _single(runs, curves, of)
+        yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _single(runs, curves, of)))
         return
     shown, which = _first(runs)
     if len(curves):
         yield from _over_steps(shown, curves[curves["run"].isin(set(shown["run"]))], of, which)
-    table = survival_table(shown)
     caption = f"Share of runs that have not grokked yet{which}."
-    yield Drawing("survival", caption, table, survival(table, f"{of}: not yet grokked"))
+    yield Drawing("survival", caption, _drawn(lambda: survival_table(shown), survival, f"{of}: not yet grokked"))
     if runs["condition"].nunique() > 1:
-        table = ablation_table(shown)
         caption = f"Grok step of each condition{which}."
-        yield Drawing("ablation", caption, table, ablation(table, f"{of}: grok step by condition"))
+        title = f"{of}: grok step by condition"
+        yield Drawing("ablation", caption, _drawn(lambda: ablation_table(shown), ablation, title))
     yield from _by_value(runs, keys, of)
     if len(keys) == 2 and all(runs[key].nunique() > 1 for key in keys):
-        table = phase_table(runs, *keys)
         words = " and ".join(map(_short, keys))
-        yield Drawing("phase", f"Grok step by {words}.", table, phase(table, f"{of}: grok step by {words}"))
-    table = delay_table(runs.assign(condition=pd.Categorical(["all runs"] * len(runs))) if which else runs)
+        title = f"{of}: grok step by {words}"
+        yield Drawing("phase", f"Grok step by {words}.", _drawn(lambda: phase_table(runs, *keys), phase, title))
+    pooled = runs.assign(condition=pd.Categorical(["all runs"] * len(runs))) if which else runs
     caption = "Steps to memorize against steps to grok."
-    yield Drawing("delay", caption, table, delay(table, f"{of}: memorizing and grokking"))
+    yield Drawing("delay", caption, _drawn(lambda: delay_table(pooled), delay, f"{of}: memorizing and grokking"))
+
+
+def _drawn(
+    table: Callable[[], pd.DataFrame], figure: Callable[..., Figure], *options: str
+) -> Callable[[], tuple[pd.DataFrame, Figure]]:
+    def make() -> tuple[pd.DataFrame, Figure]:
+        made = table()
+        return made, figure(made, *options)
+
+    return make
 
 
 def _first(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -84,32 +90,31 @@ def _first(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     conditions = runs["condition"].cat.remove_unused_categories().cat.categories
     if len(conditions) < MANY:
         return runs, ""
-    chosen = runs[runs["condition"].isin(conditions[:SHOWN])]
+    places = [place * (len(conditions) - 1) // (SHOWN - 1) for place in range(SHOWN)]
+    chosen = runs[runs["condition"].isin(conditions[places])]
     chosen = chosen.assign(condition=chosen["condition"].cat.remove_unused_categories())
-    return chosen, f" (the first {SHOWN} of {len(conditions):,} conditions)"
+    return chosen, f" ({SHOWN} of the {len(conditions):,} conditions, evenly from the first to the last)"
 
 
-def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Drawing:
+def _single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:
     run = runs.iloc[0]
     rows = [{str(key): value for key, value in row.items()} for row in curves.drop(columns="run").to_dict("records")]
     marks = {name: None if pd.isna(run[name]) else int(run[name]) for name in ("memorize_step", "grok_step")}
-    return Drawing("curves", "Accuracy and loss of the run.", curves, one_run(rows, marks, of))
+    return one_run(rows, marks, of)
 
 
 def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
     conditions = runs["condition"].cat.categories
     # where each condition has a panel of its own, a figure shows one measure
     alone = len(conditions) > FEW and naming(conditions).values is None
-    table = band_table(runs, curves) if runs["condition"].duplicated().any() else None
-    single = overlaid_table(runs, curves)
-    words: dict[Literal["acc", "loss"], str] = {"acc": "accuracy", "loss": "loss"} if alone else {"acc": BOTH}
-    for measure, word in words.items():
+    medians, single = cache(partial(band_table, runs, curves)), cache(partial(overlaid_table, runs, curves))
+    for measure, word in {"acc": "accuracy", "loss": "loss"}.items() if alone else {"acc": BOTH}.items():
         name = f"-{word}" if alone else ""
-        if table is not None:
+        if runs["condition"].duplicated().any():
             caption = f"{word.capitalize()}, the median over the runs of each condition{which}."
-            yield Drawing(f"median-curves{name}", caption, table, band(table, f"{of}: {word}", measure))
+            yield Drawing(f"median-curves{name}", caption, _drawn(medians, band, f"{of}: {word}", measure))
         caption = f"{word.capitalize()} of single runs{which}."
-        yield Drawing(f"curves{name}", caption, single, overlaid(single, f"{of}: {word}, single runs", measure))
+        yield Drawing(f"curves{name}", caption, _drawn(single, overlaid, f"{of}: {word}, single runs", measure))
 
 
 def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
@@ -118,20 +123,19 @@ def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Draw
         if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
             continue
         others = [other for other in keys if other != key]
-        rest = runs[others].astype(str).agg(" ".join, axis=1) if others else None
-        if rest is not None and rest.nunique() > MOST_VALUES:
+        if others and runs.groupby(others, observed=True, sort=False, dropna=False).ngroups > MOST_VALUES:
             continue
+        rest = runs[others].astype(str).agg(", ".join, axis=1) if others else None
         name = _short(others[0]) if len(others) == 1 else REST
         shown = runs if rest is None else runs.assign(**{name: rest})
         by = None if rest is None else name
         word = _short(key)
-        table = steps_by_value_table(shown, key, by)
-        title = f"{of}: grok step by {word}"
-        yield Drawing(f"steps-by-{word}", f"Grok step against {word}.", table, steps_by_value(table, title))
-        table = accuracy_by_value_table(shown, key, by)
-        title = f"{of}: best validation accuracy by {word}"
-        caption = f"Best validation accuracy against {word}."
-        yield Drawing(f"accuracy-by-{word}", caption, table, accuracy_by_value(table, title))
+        title, caption = f"{of}: grok step by {word}", f"Grok step against {word}."
+        table = partial(steps_by_value_table, shown, key, by)
+        yield Drawing(f"steps-by-{word}", caption, _drawn(table, steps_by_value, title))
+        title, caption = f"{of}: best validation accuracy by {word}", f"Best validation accuracy against {word}."
+        table = partial(accuracy_by_value_table, shown, key, by)
+        yield Drawing(f"accuracy-by-{word}", caption, _drawn(table, accuracy_by_value, title))
 
 
 def _short(key: str) -> str:

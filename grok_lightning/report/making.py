@@ -1,12 +1,16 @@
 """A report from its sources to its folder."""
 
-from collections.abc import Sequence
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 
+from grok_lightning.figures.saving import png, svg
 from grok_lightning.index.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
@@ -53,18 +57,16 @@ class Report:
             command: What makes it again.
         """
         out.mkdir(parents=True, exist_ok=True)
-        for drawing in self.drawings:
-            drawing.table.to_csv(out / f"{drawing.name}.csv", index=False)
-            drawing.figure.savefig(out / f"{drawing.name}.png", dpi=RESOLUTION)
-            drawing.figure.set_layout_engine("none")  # it is laid out by now; doing it twice takes a second in all
-            drawing.figure.savefig(out / f"{drawing.name}.svg")
-        self.conditions.to_csv(out / "conditions.csv", index=False)
-        self.tests.to_csv(out / "comparisons.csv", index=False)
-        write_archive(out / "runs.parquet", *self._archived())
+        _draw_all(self.drawings, out, partial(self._write_tables, out))
         pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         (out / "report.md").write_text(text)
         (out / "report.html").write_text(page(text, out, title))
+
+    def _write_tables(self, out: Path) -> None:
+        self.conditions.to_csv(out / "conditions.csv", index=False)
+        self.tests.to_csv(out / "comparisons.csv", index=False)
+        write_archive(out / "runs.parquet", *self._archived())
 
     def _archived(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Records and curves, runs called ``experiment/run`` where that is enough: other machines read them too."""
@@ -98,3 +100,33 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     if within := varying_within(runs, keys):
         remarks.append(f"Runs of one condition differ in {', '.join(within[:6])} as well; add to --by what matters.")
     return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])
+
+
+def _draw_all(drawings: Sequence[Drawing], out: Path, meanwhile: Callable[[], None]) -> None:
+    """Writes figures and what they are drawn from, half of them in a process of its own where there is a second core.
+
+    The child only draws: it starts no thread and takes no lock that another thread of the parent could hold.
+    """
+    child = 0
+    if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1 and len(drawings) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python 3.12 and later, of any process with threads
+            child = os.fork()
+        if not child:
+            try:
+                _draw(drawings[1::2], out)
+                os._exit(0)
+            except BaseException:
+                os._exit(1)  # the parent does it again, and tells what is wrong
+    _draw(drawings[::2] if child else drawings, out)
+    meanwhile()
+    if child and os.waitpid(child, 0)[1]:
+        _draw(drawings[1::2], out)
+
+
+def _draw(drawings: Sequence[Drawing], out: Path) -> None:
+    for drawing in drawings:
+        table, figure = drawing.make()
+        table.to_csv(out / f"{drawing.name}.csv", index=False)
+        (out / f"{drawing.name}.png").write_bytes(png(figure, RESOLUTION))
+        (out / f"{drawing.name}.svg").write_bytes(svg(figure))

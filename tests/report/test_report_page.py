@@ -106,9 +106,8 @@ def test_plain_text_is_shown_as_it_is_in_a_table(text, tmp_path):
 
 def some_drawings(*_):
     for name in ("one", "steps-by-train fraction", "ü&<b>"):
-        yield Drawing(
-            name, f"Caption of {name}, x * y * z.", pd.DataFrame({"step": [1, 2], "share": [0.5, None]}), Figure()
-        )
+        made = pd.DataFrame({"step": [1, 2], "share": [0.5, None]}), Figure()
+        yield Drawing(name, f"Caption of {name}, x * y * z.", lambda made=made: made)
 
 
 def test_a_page_needs_no_other_file(report, monkeypatch):

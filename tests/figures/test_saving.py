@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from grok_lightning.figures.png import png
+from grok_lightning.figures.saving import png
 
 
 def figure() -> Figure:
