@@ -12,8 +12,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { text-align: left; background: #f6f6f6; } img { max-width: 100%; height: auto; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
+th { text-align: left; background: #f6f6f6; white-space: normal; } img { max-width: 100%; height: auto; }
 pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body, img { background: #fff; } }
 """

@@ -117,9 +117,8 @@ def _when(conditions: pd.DataFrame) -> pd.DataFrame:
     for row in conditions.to_dict("records"):
         told = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in (("memorize", "memorized"), ("grok", "grokked")):
-            told[word] = (
-                f"{row[f'{event}_k']}/{row['n']} ({_percent(row[f'{event}_low'])} to {_percent(row[f'{event}_high'])})"
-            )
+            low, high = (100 * row[f"{event}_{end}"] for end in ("low", "high"))
+            told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)"
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
             told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
         told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
@@ -168,10 +167,6 @@ def _tests(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 def _p(value: float) -> str:
     return "nobody grokked" if isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _exact(share: float) -> str:
