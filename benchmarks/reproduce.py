@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+import torch
+
 from grok_lightning.errors import UserError
-from grok_lightning.report.making import make_report
+from grok_lightning.report.making import Report, make_report
 from grok_lightning.report.written import brief
 
 HOME = Path(__file__).parents[1]
@@ -27,11 +30,12 @@ class Experiment(NamedTuple):
     sweep: str
     by: tuple[str, ...]
     figures: tuple[str, ...] = ()
+    tested: bool = False  # whether the last checkpoints are evaluated on their test rows
 
 
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
-    Experiment("report-tasks-ours", ("data.formula", "modulus", "layers")),
+    Experiment("report-tasks-ours", ("data.formula", "modulus", "layers"), tested=True),
     Experiment("muon-tuning", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("dropout", ("dropout",), ("steps-by-dropout",)),
     Experiment("half-table", ("train_fraction",)),
@@ -47,7 +51,7 @@ EXPERIMENTS = (
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("progress-measures", (), ("median-curves",)),
-    Experiment("report-tasks", ("data.formula", "modulus", "layers")),
+    Experiment("report-tasks", ("data.formula", "modulus", "layers"), tested=True),
     Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
     Experiment("hard-operation", ()),
     Experiment("blog-losses", ("loss_on",)),
@@ -85,7 +89,8 @@ def renew(experiment: Experiment) -> None:
     """Writes the report of one sweep from its directories and the committed records, and takes over what is shown."""
     kept = RECORDS / f"{experiment.sweep}.parquet"
     logs = HOME / "lightning_logs" / experiment.sweep
-    sources = [*([str(logs)] if logs.is_dir() else []), *([str(kept)] if kept.exists() else [])]
+    begun = any(logs.glob("*/metrics.csv"))
+    sources = [*([str(logs)] if begun else []), *([str(kept)] if kept.exists() else [])]
     if not sources:
         return
     out = HOME / "reports" / experiment.sweep
@@ -103,6 +108,45 @@ def renew(experiment: Experiment) -> None:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
     write_table(experiment.sweep, brief(report.conditions, report.runs))
+    if experiment.tested:
+        write_table(f"{experiment.sweep}: test", tested(experiment, report))
+
+
+def tested(experiment: Experiment, report: Report) -> str:
+    """Accuracy on the test rows at the end of each run, seeds side by side; kept as CSV beside the records."""
+    path = RECORDS / f"{experiment.sweep}-test.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["config_hash", "right", "rows"])
+    runs = report.gathered.runs
+    missing = runs[~runs["config_hash"].isin(table["config_hash"]) & runs["status"].isin(["finished", "stopped"])]
+    rows = []
+    for name, hashed in zip(missing["path"], missing["config_hash"], strict=True):
+        checkpoint = HOME / "checkpoints" / experiment.sweep / Path(name).name / "last.ckpt"
+        if checkpoint.exists():
+            rows.append({"config_hash": hashed} | on_test_rows(checkpoint))
+    if rows:
+        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+        table.to_csv(path, index=False)
+    found = report.runs.merge(table, on="config_hash")
+    lines = ["| condition | test accuracy at the end, % (seeds in order) |", "| --- | --- |"]
+    for condition, group in found.groupby("condition", observed=True):
+        shares = (100 * group.sort_values("seed")["right"] / group.sort_values("seed")["rows"]).map("{:.2f}".format)
+        lines.append(f"| {condition} | {' '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def on_test_rows(checkpoint: Path) -> dict[str, int]:
+    """How many of its test rows a model answers right."""
+    from grok_lightning.data import TableDataModule
+    from grok_lightning.runs import load_run  # only where there is something to evaluate: Lightning takes seconds
+
+    run = load_run(checkpoint)
+    assert isinstance(run.data, TableDataModule)
+    places = [place for place, element in enumerate(run.data.vocabulary) if element.isdigit()]
+    chosen = run.data.splits[0].test
+    with torch.no_grad():
+        logits_BV = run.model(run.data.tokens(run.operands_NK[chosen]), 1)[0, :, -1]
+    right = logits_BV[:, places].argmax(-1).numpy() == run.results_N[chosen]
+    return {"right": int(right.sum()), "rows": len(right)}
 
 
 def write_table(name: str, table: str) -> None:

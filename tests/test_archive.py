@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from grok_lightning.index import read_records
-from grok_lightning.index.archive import read_archive, write_archive
+from grok_lightning.index.archive import read_archive, read_plan, write_archive
 
 VALUES = {
     "integers": [1, -5, 2**62],
@@ -111,3 +111,12 @@ def test_an_archive_takes_a_few_bytes_for_each_number(tmp_path):
     curves = pd.concat([some_curves(runs, random) for _ in range(20)])
     write_archive(tmp_path / "runs.parquet", runs, curves)
     assert (tmp_path / "runs.parquet").stat().st_size < 16 * len(curves) + 5000
+
+
+def test_the_plan_of_a_sweep_is_kept(tmp_path):
+    runs = pd.DataFrame({"path": ["e/a", "e/b"]})
+    plan = pd.DataFrame({"config_hash": ["a", "b"], "data.formula": ["x + y", None]}, dtype=object)
+    write_archive(tmp_path / "runs.parquet", runs, empty_curves(), plan)
+    pd.testing.assert_frame_equal(read_plan(tmp_path / "runs.parquet"), plan)
+    write_archive(tmp_path / "without.parquet", runs, empty_curves())
+    assert read_plan(tmp_path / "without.parquet") is None

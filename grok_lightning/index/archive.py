@@ -1,6 +1,7 @@
 """Many runs in one file: their records and their curves, as Parquet."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
 from grok_lightning.index.columns import encode, series
 
+PLAN = b"grok_lightning.planned"
 MARK, VERSION = b"grok_lightning.runs", 1
 CURVE = "curve."
 
 
-def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
+def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned: pd.DataFrame | None = None) -> None:
     """Writes records and curves, a row per run.
 
     Args:
@@ -24,6 +26,7 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
             curves is a column of lists, ``curve.step`` and ``curve.val/acc`` say, in single precision.
         runs: Records as ``read_records`` gives them; ``path`` tells runs apart.
         curves: ``run`` (that path), ``step`` and metrics.
+        planned: What sweeps asked for, columns of text; it goes into the file's metadata.
     """
     columns = {str(name): _column(runs[name]) for name in runs}
     places = pd.Series(np.arange(len(runs)), index=runs["path"])
@@ -34,10 +37,20 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
         values = curves[name].to_numpy()[order]
         flat = pa.array(values, pa.int64()) if name == "step" else pa.array(values.astype(np.float32))
         columns[f"{CURVE}{name}"] = pa.ListArray.from_arrays(pa.array(offsets), flat)
-    table = pa.table(columns).replace_schema_metadata({MARK: str(VERSION).encode()})
+    metadata = {MARK: str(VERSION).encode()}
+    if planned is not None and len(planned):
+        told = planned.astype(object).where(planned.notna(), None).to_dict("list")
+        metadata[PLAN] = json.dumps({str(name): values for name, values in told.items()}).encode()
+    table = pa.table(columns).replace_schema_metadata(metadata)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=9, write_statistics=False)
     write_durably(path, buffer.getvalue())
+
+
+def read_plan(path: Path) -> pd.DataFrame | None:
+    """What sweeps asked for, as ``write_archive`` was given it; None if the archive does not say."""
+    plan = (pq.read_schema(path).metadata or {}).get(PLAN)
+    return None if plan is None else pd.DataFrame(json.loads(plan), dtype=object)
 
 
 def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

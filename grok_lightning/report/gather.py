@@ -11,7 +11,7 @@ import pandas as pd
 
 from grok_lightning.errors import UserError
 from grok_lightning.index import read_records
-from grok_lightning.index.archive import read_archive
+from grok_lightning.index.archive import read_archive, read_plan
 from grok_lightning.index.planned import HASH, read_planned
 from grok_lightning.record import RESULT, SCHEMA
 from grok_lightning.report.curves import read_curves
@@ -64,6 +64,8 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
             runs, curve = read_archive(Path(source))
             if not len(runs):
                 raise UserError(f"{source}: it holds no runs")
+            if (plan := read_plan(Path(source))) is not None and {HASH, EXPERIMENT} <= set(plan):
+                planned.append(plan)
         else:
             directory = _directory(source, root)
             runs, curve, told = _read(directory)
@@ -96,7 +98,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
     named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
     runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
-    plans = pd.concat(planned, ignore_index=True).drop_duplicates(HASH) if planned else pd.DataFrame()
+    plans = _newest(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
     if len(plans):
         plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
     return Gathered(runs, whole, plans, int(failed.sum()), remarks)
@@ -107,6 +109,15 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     parts = [table.dropna(axis=1, how="all") for table in tables]  # what is all null would decide on types
     names = dict.fromkeys([*(name for table in tables for name in table), *NEEDED])
     return pd.concat(parts, ignore_index=True).reindex(columns=list(names))
+
+
+def _newest(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The plans of all experiments, each from the first source that has one: a directory goes before its archive."""
+    parts, known = [], set[str]()
+    for plan in planned:
+        parts.append(plan[~plan[EXPERIMENT].isin(known)])
+        known |= set(plan[EXPERIMENT])
+    return pd.concat(parts, ignore_index=True)
 
 
 def _directory(source: str, root: Path) -> Path:

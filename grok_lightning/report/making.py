@@ -66,7 +66,7 @@ class Report:
     def _write_tables(self, out: Path) -> None:
         self.conditions.to_csv(out / "conditions.csv", index=False)
         self.tests.to_csv(out / "comparisons.csv", index=False)
-        write_archive(out / "runs.parquet", *self._archived())
+        write_archive(out / "runs.parquet", *self._archived(), self.gathered.planned)
 
     def _archived(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Records and curves, runs called ``experiment/run`` where that is enough: other machines read them too."""

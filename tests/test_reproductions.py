@@ -1,0 +1,54 @@
+"""The numbers in docs/reproductions.md are those of the committed records, and what it shows is there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import grok_lightning
+from grok_lightning.arguments import shipped_sweeps
+from grok_lightning.index.archive import read_archive
+from grok_lightning.report.making import make_report
+from grok_lightning.report.written import brief
+
+HOME = Path(grok_lightning.__file__).parents[1]
+TEXT = (HOME / "docs" / "reproductions.md").read_text()
+spec = importlib.util.spec_from_file_location("reproduce", HOME / "benchmarks" / "reproduce.py")
+reproduce = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reproduce)
+EXPERIMENTS = {each.sweep: each for each in reproduce.EXPERIMENTS}
+RECORDED = sorted(path.stem for path in (HOME / "docs" / "reproductions").glob("*.parquet"))
+
+
+def block(name):
+    return re.search(f"<!-- {re.escape(name)} -->\n(.*?)<!-- end of {re.escape(name)} -->", TEXT, re.DOTALL)[1].strip()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_table_is_that_of_the_records(name):
+    report = make_report([str(HOME / "docs" / "reproductions" / f"{name}.parquet")], HOME, EXPERIMENTS[name].by)
+    assert block(name) == brief(report.conditions, report.runs)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_records_tell_no_place_of_a_machine(name):
+    content = (HOME / "docs" / "reproductions" / f"{name}.parquet").read_bytes()
+    runs, _ = read_archive(HOME / "docs" / "reproductions" / f"{name}.parquet")
+    assert not runs["path"].str.startswith("/").any()
+    assert not re.search(rb"/(home|root|tmp|work)/", content)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_a_shipped_sweep_with_a_place_in_the_text(name):
+    assert name in shipped_sweeps()
+    block(name)
+
+
+def test_every_picture_is_there_and_every_one_there_is_shown():
+    shown = set(re.findall(r"\]\(reproductions/([\w.-]+\.png)\)", TEXT))
+    assert shown == {path.name for path in (HOME / "docs" / "reproductions").glob("*.png")}
+
+
+def test_records_are_a_few_megabytes_in_all():
+    assert sum(path.stat().st_size for path in (HOME / "docs" / "reproductions").glob("*.parquet")) < 6e6
