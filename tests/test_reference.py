@@ -59,4 +59,4 @@ def test_it_cannot_be_resumed_and_says_what_to_do_instead(capsys):
 
 def test_every_model_has_a_card_and_every_card_a_model():
     assert NAMES
-    assert NAMES == sorted(path.stem for path in SHIPPED.glob("*.md"))
+    assert sorted(path.stem for path in SHIPPED.glob("*.md")) == NAMES
