@@ -9,9 +9,7 @@ from grok_lightning.figures.measures import PANELS, measures, measures_table
 
 def curves(runs, last, **metrics):
     steps = np.arange(0, last + 1, 10)
-    parts = [
-        pd.DataFrame({"run": f"{run}", "step": steps} | dict.fromkeys(metrics, run + 1.0)) for run in range(runs)
-    ]
+    parts = [pd.DataFrame({"run": f"{run}", "step": steps} | dict.fromkeys(metrics, run + 1.0)) for run in range(runs)]
     return pd.concat(parts, ignore_index=True)
 
 
