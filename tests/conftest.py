@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from grok_lightning.__main__ import main
+from grok_lightning.callbacks.images import Images
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
 
@@ -17,6 +18,13 @@ TINY = [
     *("--model.network.layers", "2", "--model.network.width", "16", "--model.network.heads", "2"),
     *("--trainer.accelerator", "cpu", "--evaluation.every", "10", "--trainer.enable_progress_bar", "false"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
+    if not getattr(request.module, "LOOKS_AT_IMAGES", False):
+        monkeypatch.setattr(Images, "_show", lambda *_: None)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from grok_lightning.module import GrokModule
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = torch.device("cpu")
+LOOKS_AT_IMAGES = True
 ALL = {"value_counts", "answers", "split", "predictions", "embedding"}
 SHOWN = {f"view/{name}" for name in ALL}
 SMALL = partial(Transformer, width=16, heads=2, dropout=0.5)
