@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.conditions import by_condition, naming
+from grok_lightning.figures.medians import median_row
 from grok_lightning.figures.style import (
     DOTTED,
     NOTE,
@@ -21,7 +22,7 @@ from grok_lightning.figures.style import (
     step_axis,
 )
 from grok_lightning.figures.values import spread
-from grok_lightning.statistics import kaplan_meier, times
+from grok_lightning.statistics import times
 
 MOST = 40  # rows that fit a page
 ROW = 0.27  # inches
@@ -41,14 +42,8 @@ def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
     known = runs[["condition", "run", "status", "budget", "threshold"]].assign(kind="run")
     rows: list[dict[object, object]] = []
     for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1)):
-        estimate = kaplan_meier(group["step"], group["observed"])
-        low, high = estimate.median_interval
         rows += group.assign(condition=condition).to_dict("records")
-        rows.append(
-            {"condition": condition, "kind": "median", "step": estimate.median, "low": low, "high": high}
-            | {"n": len(group), "grokked": int(group["observed"].sum())}
-            | {"budget": group["budget"].max(), "threshold": group["threshold"].max()}
-        )
+        rows.append({"condition": condition} | median_row(group))
     columns = ["condition", "kind", "run", "status", "step", "observed", "low", "high", "n", "grokked"]
     table = pd.DataFrame(rows, columns=[*columns, "budget", "threshold"])
     return table.astype(dict.fromkeys(("step", "low", "high"), float))

@@ -3,29 +3,10 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, Look, colorbar, heads, looks, naming
-from grok_lightning.figures.style import (
-    CROWD,
-    NOTE,
-    bare,
-    counted,
-    each,
-    legend,
-    mark,
-    new_figure,
-    percent_axis,
-)
-from grok_lightning.figures.values import (
-    distinct,
-    jitter,
-    keys_of,
-    ordered_type,
-    places,
-    sorted_by,
-    spread,
-    value_axis,
-    value_text,
-)
+from grok_lightning.figures.conditions import FEW, Look, colorbar, heads, naming
+from grok_lightning.figures.slots import slots
+from grok_lightning.figures.style import CROWD, NOTE, bare, counted, each, legend, mark, new_figure, percent_axis
+from grok_lightning.figures.values import ordered_type, sorted_by, value_axis
 
 
 def accuracy_by_value_table(runs: pd.DataFrame, key: str, by: str | None = None) -> pd.DataFrame:
@@ -58,29 +39,19 @@ def accuracy_by_value(table: pd.DataFrame, title: str) -> Figure:
         table: From ``accuracy_by_value_table``; the key's name labels the axis, a second one's the colors.
         title: The figure's title.
     """
-    key, *rest = keys_of(table)
-    by = rest[0] if rest else ""
-    runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
-    groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
-    conditions = [f"{by}={value_text(group)}" for group in groups]
-    kinds = looks(conditions)
-    figure = new_figure(title, _note(runs, medians), 7.5, 4.4)
+    drawn = slots(table)
+    figure = new_figure(title, _note(drawn.runs, drawn.medians), 7.5, 4.4)
     axes = figure.subplots()
     bare(axes)
     percent_axis(axes, "best validation accuracy (%)")
-    where = places(table[key])
-    slot = 0.7 * where.gap / len(groups) if len(groups) <= 6 else 0.0  # more side by side could not be told apart
-    crowd = len(runs) > CROWD
-    for place, (group, look) in enumerate(zip(groups, kinds, strict=True)):
-        shift = slot * (place - (len(groups) - 1) / 2)
-        mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
-        at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, slot))
-        axes.scatter(at, 100 * mine["best_val_acc"], s=8 if crowd else 18, color=look.color, marker=look.marker,
+    crowd = len(drawn.runs) > CROWD
+    for look, runs, runs_at, medians, medians_at in drawn.parts:
+        axes.scatter(runs_at, 100 * runs["best_val_acc"], s=8 if crowd else 18, color=look.color, marker=look.marker,
                      alpha=0.15 if crowd else 0.5, linewidths=0, rasterized=crowd, zorder=3)  # fmt: skip
-        axes.plot(where.of(ours[key]) + shift, 100 * ours["best_val_acc"], color=look.color, linestyle=look.line,
+        axes.plot(medians_at, 100 * medians["best_val_acc"], color=look.color, linestyle=look.line,
                   marker=look.marker, markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
-    value_axis(axes, where, key)
-    _legend(figure, conditions if by else [], kinds)
+    value_axis(axes, drawn.where, drawn.key)
+    _legend(figure, drawn.conditions, drawn.kinds)
     return figure
 
 

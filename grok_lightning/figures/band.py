@@ -1,5 +1,7 @@
 """Accuracy and loss of each condition: the median over its runs and a band around it."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,8 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from grok_lightning.figures.conditions import FEW, by_condition, colorbar, heads, looks, naming
-from grok_lightning.figures.multiples import finish, panels
-from grok_lightning.figures.splits import COLORS, LABELS, MEASURES, Measure, accuracy_and_loss, frame, legend_of_splits
+from grok_lightning.figures.multiples import panel_each
+from grok_lightning.figures.splits import COLORS, LABELS, MEASURES, Measure, accuracy_and_loss, frame
 from grok_lightning.figures.style import DASHED, SOLID, Line, bare, counted, legend, mark, new_figure
 
 QUARTILES, RANGE = "25-75%", "min-max"
@@ -115,14 +117,7 @@ def band(table: pd.DataFrame, title: str, measure: Measure = "acc") -> Figure:
     note = _note(table, sum(sizes.values()), many and names.values is not None)
     losses = table.loc[table["measure"].str.endswith("loss"), ["low", "median", "high"]].add_suffix("/loss")
     if many and names.values is None:
-        grid = panels(title, note, sizes, LABELS[measure])
-        for name, axes in grid.cells:
-            for split, color in COLORS.items():
-                _band(axes, parts[name], f"{split}/{measure}", color, SOLID, True)
-        frame(grid.cells[0][1], measure, table["step"], losses, narrow=True)
-        finish(grid)
-        legend_of_splits(grid.figure)
-        return grid.figure
+        return panel_each(title, note, parts, measure, losses, partial(_band, line=SOLID, shaded=True))
     if len(parts) == 1:
         return _single(table, title, note, losses)
     figure = new_figure(title, note, 9.5, 6)

@@ -1,11 +1,13 @@
 """A panel for each condition, where there are too many for one panel."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok_lightning.figures.splits import COLORS, LABELS, Measure, frame, legend_of_splits
 from grok_lightning.figures.style import new_figure, plain
 
 MOST = 30  # panels that fit a page
@@ -53,6 +55,34 @@ def panels(title: str, note: str, sizes: Mapping[str, int], label: str) -> Panel
         axes.tick_params(labelsize=8, labelbottom=place >= len(shown) - columns)
     figure.supylabel(label, x=0.1 / width, fontsize=9)
     return Panels(figure, list(zip(shown, grid, strict=False)))
+
+
+def panel_each(
+    title: str,
+    note: str,
+    parts: Mapping[str, pd.DataFrame],
+    measure: Measure,
+    losses: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame, str, str], None],
+) -> Figure:
+    """A panel for each condition with training and validation in it.
+
+    Args:
+        title: The figure's title.
+        note: What is drawn, for below the figure.
+        parts: The rows of each condition, with ``step`` and ``runs``, their number.
+        measure: ``acc`` or ``loss``.
+        losses: What the loss axis must hold.
+        draw: Draws into a panel, of a condition's rows, a column such as ``val/acc`` in a color.
+    """
+    grid = panels(title, note, {name: int(rows["runs"].iloc[0]) for name, rows in parts.items()}, LABELS[measure])
+    for name, axes in grid.cells:
+        for split, color in COLORS.items():
+            draw(axes, parts[name], f"{split}/{measure}", color)
+    frame(grid.cells[0][1], measure, pd.concat([rows["step"] for rows in parts.values()]), losses, narrow=True)
+    finish(grid)
+    legend_of_splits(grid.figure)
+    return grid.figure
 
 
 def finish(grid: Panels) -> None:

@@ -1,5 +1,7 @@
 """Accuracy and loss of all runs of a set, one thin line each."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,8 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.conditions import FEW, by_condition, colorbar, heads, looks, naming
-from grok_lightning.figures.multiples import finish, panels
-from grok_lightning.figures.splits import COLORS, LABELS, MEASURES, Measure, accuracy_and_loss, frame, legend_of_splits
+from grok_lightning.figures.multiples import panel_each
+from grok_lightning.figures.splits import MEASURES, Measure, accuracy_and_loss
 from grok_lightning.figures.style import CROWD, SOLID, Line, counted, legend, new_figure
 
 MOST = 300  # lines in one figure
@@ -82,14 +84,7 @@ def overlaid(table: pd.DataFrame, title: str, measure: Measure = "acc") -> Figur
     note = f"{counted(runs, 'run')}, one line each." if lines == runs else (
         f"{lines:,} of {runs:,} runs, one line each, evenly from all conditions.")  # fmt: skip
     if len(parts) > FEW and names.values is None:
-        grid = panels(title, note, {name: int(rows["runs"].iloc[0]) for name, rows in parts.items()}, LABELS[measure])
-        for name, axes in grid.cells:
-            for split, color in COLORS.items():
-                _lines(axes, parts[name], f"{split}/{measure}", color, SOLID, lines)
-        frame(grid.cells[0][1], measure, table["step"], table, narrow=True)
-        finish(grid)
-        legend_of_splits(grid.figure)
-        return grid.figure
+        return panel_each(title, note, parts, measure, table, partial(_lines, line=SOLID, lines=lines))
     figure = new_figure(title, note, 9.5 if len(parts) > 1 else 8, 6)
     cells = accuracy_and_loss(figure, table["step"], table)
     for (split, kind), axes in cells.items():

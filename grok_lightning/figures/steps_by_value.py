@@ -6,7 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from grok_lightning.figures.conditions import FEW, Look, Naming, colorbar, heads, looks, naming
+from grok_lightning.figures.conditions import FEW, Look, Naming, colorbar, heads, naming
+from grok_lightning.figures.medians import median_row
+from grok_lightning.figures.slots import slots
 from grok_lightning.figures.style import (
     CROWD,
     DOTTED,
@@ -23,18 +25,8 @@ from grok_lightning.figures.style import (
     points,
     step_axis,
 )
-from grok_lightning.figures.values import (
-    distinct,
-    jitter,
-    keys_of,
-    ordered_type,
-    places,
-    sorted_by,
-    spread,
-    value_axis,
-    value_text,
-)
-from grok_lightning.statistics import kaplan_meier, times
+from grok_lightning.figures.values import ordered_type, sorted_by, value_axis
+from grok_lightning.statistics import times
 
 
 def steps_by_value_table(runs: pd.DataFrame, key: str, by: str | None = None) -> pd.DataFrame:
@@ -56,15 +48,7 @@ def steps_by_value_table(runs: pd.DataFrame, key: str, by: str | None = None) ->
     base = pd.concat([runs[keys].apply(ordered_type), base, times(runs, "grok")], axis=1)
     medians = []
     for values, group in base.groupby(keys, observed=True, sort=False):
-        estimate = kaplan_meier(group["step"], group["observed"])
-        low, high = estimate.median_interval
-        row = {"kind": "median", "step": estimate.median, "low": low, "high": high, "n": len(group)}
-        row |= {
-            "grokked": group["observed"].sum(),
-            "budget": group["budget"].max(),
-            "threshold": group["threshold"].max(),
-        }
-        medians.append(row | dict(zip(keys, values, strict=True)))
+        medians.append(median_row(group) | dict(zip(keys, values, strict=True)))
     columns = [*keys, "kind", "run", "status", "step", "observed", "after", "memorize_step"]
     columns += ["low", "high", "n", "grokked", "budget", "threshold"]
     both = pd.DataFrame([*base.to_dict("records"), *medians], columns=columns)
@@ -78,32 +62,22 @@ def steps_by_value(table: pd.DataFrame, title: str) -> Figure:
         table: From ``steps_by_value_table``; the key's name labels the axis, a second one's the colors.
         title: The figure's title.
     """
-    key, *rest = keys_of(table)
-    by = rest[0] if rest else ""
-    runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
-    groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
-    conditions = [f"{by}={value_text(group)}" for group in groups]
-    names, kinds = naming(conditions), looks(conditions)
+    drawn = slots(table)
+    runs, medians = drawn.runs, drawn.medians
     figure = new_figure(title, _note(runs, medians), 7.5, 4.6)
     axes = figure.subplots()
     bare(axes)
     seen = np.r_[runs["step"].dropna(), runs["memorize_step"].dropna(), 1.0 if runs.empty else []]
     beyond = 2.0 * medians["budget"].max() if np.isinf(medians["step"]).any() else 1.0
     step_axis(axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {percent(table['threshold'].max())} accuracy")
-    where = places(table[key])
-    # more than a few groups side by side could not be told apart
-    slot = 0.7 * where.gap / len(groups) if len(groups) <= 6 else 0.0
-    for place, (group, look) in enumerate(zip(groups, kinds, strict=True)):
-        shift = slot * (place - (len(groups) - 1) / 2)
-        mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
-        at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, slot))
-        color = look.color if by else NOTE
+    for look, mine, at, ours, ours_at in drawn.parts:
+        color = look.color if drawn.conditions else NOTE
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,
                   rasterized=len(mine) > CROWD)  # fmt: skip
         points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
-        _medians(axes, where.of(ours[key]) + shift, ours, look)
-    value_axis(axes, where, key)
-    _legend(figure, table, names if by else Naming("", [], None), kinds)
+        _medians(axes, ours_at, ours, look)
+    value_axis(axes, drawn.where, drawn.key)
+    _legend(figure, table, naming(drawn.conditions), drawn.kinds)
     return figure
 
 

@@ -1,0 +1,77 @@
+"""Runs and medians against a key, the values of a second one side by side."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from grok_lightning.figures.conditions import Look, looks
+from grok_lightning.figures.values import (
+    Places,
+    distinct,
+    jitter,
+    keys_of,
+    ordered_type,
+    places,
+    spread,
+    value_text,
+)
+
+MOST = 6  # groups that can be told apart side by side
+
+
+class Slot(NamedTuple):
+    """What one value of the second key draws, and where on the x axis."""
+
+    look: Look
+    runs: pd.DataFrame
+    runs_at: np.ndarray
+    medians: pd.DataFrame
+    medians_at: np.ndarray
+
+
+class Slots(NamedTuple):
+    """A table of runs and medians, ready to be drawn.
+
+    Attributes:
+        key: What the x axis is about.
+        where: Its values and their places.
+        runs: Rows of single runs.
+        medians: Rows of medians.
+        conditions: The second key's values by name, empty without one.
+        parts: One for each of them, or the only one.
+    """
+
+    key: str
+    where: Places
+    runs: pd.DataFrame
+    medians: pd.DataFrame
+    conditions: list[str]
+    parts: list[Slot]
+
+    @property
+    def kinds(self) -> list[Look]:
+        """How each part looks."""
+        return [part.look for part in self.parts]
+
+
+def slots(table: pd.DataFrame) -> Slots:
+    """Parts a table by its second key, if it has one.
+
+    Args:
+        table: Its one or two keys, then ``kind``: ``run`` or ``median``.
+    """
+    key, *rest = keys_of(table)
+    by = rest[0] if rest else ""
+    runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
+    groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
+    conditions = [f"{by}={value_text(group)}" for group in groups]
+    where = places(table[key])
+    width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
+    parts = []
+    for place, (group, look) in enumerate(zip(groups, looks(conditions), strict=True)):
+        shift = width * (place - (len(groups) - 1) / 2)
+        mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
+        at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, width))
+        parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
+    return Slots(key, where, runs, medians, conditions if by else [], parts)
