@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
@@ -30,14 +29,10 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import DurableCheckpointIO
 from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError, user_error_in
-from grok_lightning.module import GrokModule
+from grok_lightning.files import refuse_unwritable
 from grok_lightning.parsing import MEASURED, RUN_FROM_PARENT, ResolvedOptions
 from grok_lightning.record import config_hash, run_directories, write_json
-from grok_lightning.refusals import (
-    refuse_directories,
-    refuse_nothing_to_learn,
-    refuse_unwritable,
-)
+from grok_lightning.refusals import refuse_directories, refuse_nothing_to_learn, refuse_optimizer
 from grok_lightning.runs import start_from
 from grok_lightning.wording import title
 
@@ -112,7 +107,7 @@ class GrokCLI(ResolvedOptions):
         trainer = dict(self._get(self.config_init, "trainer"))
         own_loggers = trainer.pop("logger")
         self._prepare_model()
-        try_optimizer(self.model)
+        refuse_optimizer(self.model)
         callbacks = self._callbacks() + _as_list(trainer.pop("callbacks"))
         plugins = [*_as_list(trainer.pop("plugins")), DurableCheckpointIO()]
         if trainer["default_root_dir"] is None:
@@ -265,21 +260,6 @@ class GrokCLI(ResolvedOptions):
             metrics = {key: float(value[0]) for key, value in self.model.evaluation.items()}
             found = {"checkpoint": str(self.checkpoint), "step": self.checkpoint_step} | metrics
             write_json(self.logs / f"{self.subcommand}.json", found)
-
-
-def try_optimizer(module: GrokModule) -> None:
-    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
-
-    Raises:
-        UserError: If it refuses its options.
-    """
-    named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
-    for _, weight in named:
-        weight.grad = torch.zeros_like(weight)
-    try:
-        module.new_optimizer(named).step(lambda: 0.0)
-    except Exception as error:  # whatever an optimizer refuses
-        raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
 
 
 def _save_config(path: Path, config: Nested) -> None:

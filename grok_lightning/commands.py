@@ -8,11 +8,16 @@ from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
 
 
+def command_parser(command: str, description: str) -> ArgumentParser:
+    """A parser for ``parsed``."""
+    return ArgumentParser(prog=f"grok-lightning {command}", exit_on_error=False, description=description)
+
+
 def parsed(parser: ArgumentParser, arguments: list[str], command: str, flags: Collection[str] = ()) -> Namespace:
     """Parses a command line; ``-`` and ``_`` in an option's name are the same.
 
     Args:
-        parser: The command's, with ``exit_on_error=False``.
+        parser: From ``command_parser``, with the command's options.
         arguments: What follows the command.
         command: Its name.
         flags: Options that need no value.

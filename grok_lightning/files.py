@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from grok_lightning.errors import UserError
+
 TEMPORARY = ".saving-"
 
 
@@ -33,3 +35,18 @@ def sweep(directory: Path) -> None:
     """Removes the temporary files that a killed process left in a directory."""
     for leftover in directory.glob(f"{TEMPORARY}*"):
         leftover.unlink(missing_ok=True)
+
+
+def refuse_unwritable(option: str, directory: Path) -> None:
+    """A directory that is not there and cannot be made, or cannot be written to.
+
+    Raises:
+        UserError: If so.
+    """
+    try:
+        existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        fine = existing.is_dir() and os.access(existing, os.W_OK)
+    except (OSError, ValueError):
+        fine = False
+    if not fine:
+        raise UserError(f"--{option} leads to {str(directory)!r}, where no file can be written; name another place")

@@ -18,6 +18,7 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import CONFIG_KEY, load
 from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_names, class_path, lookup, place_of
 from grok_lightning.errors import UserError
+from grok_lightning.files import refuse_unwritable
 from grok_lightning.measures.base import Measure
 from grok_lightning.module import GrokModule
 from grok_lightning.options import NO_VALUE, check_names, complete, expand, merge, normalize, plain
@@ -28,7 +29,6 @@ from grok_lightning.refusals import (
     refuse_changes,
     refuse_spent_budget,
     refuse_trainer_options,
-    refuse_unwritable,
 )
 from grok_lightning.runs import LINKED, check_name, fresh_number, last_checkpoint, link_task
 from grok_lightning.wording import in_one_line, refuse_null

@@ -10,7 +10,8 @@ import torch
 
 from grok_lightning.classes import Nested
 from grok_lightning.data.batches import Chunk
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.module import GrokModule
 from grok_lightning.objective import NOTHING_TO_ANSWER
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -78,21 +79,6 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
         raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
     if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
         raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
-
-
-def refuse_unwritable(option: str, directory: Path) -> None:
-    """A directory that is not there and cannot be made, or cannot be written to.
-
-    Raises:
-        UserError: If so.
-    """
-    try:
-        existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-        fine = existing.is_dir() and os.access(existing, os.W_OK)
-    except (OSError, ValueError):
-        fine = False
-    if not fine:
-        raise UserError(f"--{option} leads to {str(directory)!r}, where no file can be written; name another place")
 
 
 def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -186,3 +172,18 @@ def refuse_spent_budget(checkpoint: Path, step: int, budget: int) -> None:
             f"--trainer.max_steps is {budget}, but the checkpoint {str(checkpoint)!r} "
             f"already stands at step {step}; give a larger one to continue"
         )
+
+
+def refuse_optimizer(module: GrokModule) -> None:
+    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
+
+    Raises:
+        UserError: If it refuses its options.
+    """
+    named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
+    for _, weight in named:
+        weight.grad = torch.zeros_like(weight)
+    try:
+        module.new_optimizer(named).step(lambda: 0.0)
+    except Exception as error:  # whatever an optimizer refuses
+        raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None

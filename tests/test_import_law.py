@@ -22,6 +22,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SAME_FLOOR = {
+    ("files", "errors"),
     ("index", "record"),
     ("module", "measures"),
     ("options", "classes"),

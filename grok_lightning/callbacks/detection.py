@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.attached import datamodule
 from grok_lightning.callbacks.checkpoints import GROK, Checkpoints
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
@@ -73,7 +74,7 @@ class GrokDetection(Callback):
         return "grokked" if self._grokked[run] else "memorized" if self._memorized[run] else "memorizing"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = datamodule(trainer)
         pairs = zip(data.counts("train"), data.counts("val"), strict=True)
         self.counts = [{"train": train, "val": val} for train, val in pairs]
 

@@ -2,6 +2,7 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.attached import datamodule
 from grok_lightning.callbacks.curves_figure import CurvesFigure
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.events import Events
@@ -44,7 +45,7 @@ class Images(Callback):
         assert isinstance(module, GrokModule)
         (title,), (path,) = self.curves.titles, self.curves.paths()
         images = {"view/curves": path.read_bytes()} if path.exists() else {}
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = datamodule(trainer)
         # these names come after those of the scalars, so that TensorBoard's first tab begins with accuracy and loss
         for name, (_, figure) in pictures(module, data, 0, title, trainer.global_step).items():
             images[f"view/{name}"] = png(figure, DOTS_PER_INCH)

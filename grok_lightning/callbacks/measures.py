@@ -4,8 +4,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.attached import datamodule
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
+from grok_lightning.module import GrokModule
 
 
 class Measures(Callback):
@@ -34,8 +36,8 @@ class Measures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.measures:
             return
-        view = View(pl_module.network, trainer.datamodule)  # type: ignore[attr-defined, arg-type]
+        assert isinstance(pl_module, GrokModule)
+        view = View(pl_module.network, datamodule(trainer))
         evaluation = pl_module.evaluation
-        assert isinstance(evaluation, dict)
         for measure in self.measures:
             evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}

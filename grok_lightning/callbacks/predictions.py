@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.attached import datamodule
 from grok_lightning.files import write_durably
 
 
@@ -35,7 +36,7 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = datamodule(trainer)
         rows_B, prediction_BA, probability_BA, targets_BA = (
             part[0].cpu() for part in (batch.rows_RB, *outputs, batch.targets_RBA)
         )
@@ -49,7 +50,7 @@ class Predictions(Callback):
             self._rows.append([*shown, given, f"{probable:.6f}", given == shown[-1], batch.split])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = datamodule(trainer)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*data.columns, "prediction", "probability", "correct", "split"])

@@ -1,6 +1,5 @@
 """The command ``report``: reads records, writes a folder."""
 
-import os
 import re
 import shlex
 from functools import partial
@@ -9,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 from jsonargparse import ArgumentParser
 
-from grok_lightning.commands import parsed
+from grok_lightning.commands import command_parser, parsed
 from grok_lightning.errors import UserError
+from grok_lightning.files import refuse_unwritable
 from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
 
@@ -24,10 +24,9 @@ CAPTIONS = {
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="grok-lightning report",
-        exit_on_error=False,
-        description="Turns records of runs, finished or not, into a folder of tables and figures: report.md, "
+    parser = command_parser(
+        "report",
+        "Turns records of runs, finished or not, into a folder of tables and figures: report.md, "
         "report.html, each figure as PNG, SVG and CSV, and runs.parquet, which can be given to report again.",
     )
     parser.add_argument(
@@ -62,7 +61,7 @@ def report_command(arguments: list[str]) -> int:
     names = [Path(source).stem if source.endswith(".parquet") else source.strip("/") for source in options.experiments]
     slug = re.sub(r"[^\w.=+-]+", "-", "+".join(names))[:100].strip("-.") or "runs"
     out = Path(options.out or Path("reports", slug))
-    _refuse_no_folder(out)
+    refuse_unwritable("out", out)
     report = make_report(options.experiments, Path(options.root), options.by)
     if options.ckpt_path is not None:
         report.drawings.extend(_pictures(options.ckpt_path))
@@ -83,16 +82,6 @@ def _pictures(checkpoint: str) -> list[Drawing]:
     run = load_run(checkpoint)
     found = pictures(run.module, run.data, 0, checkpoint, run.step)
     return [Drawing(name, CAPTIONS[name], partial(found.__getitem__, name)) for name in found]
-
-
-def _refuse_no_folder(out: Path) -> None:
-    try:
-        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
-        fine = existing.is_dir() and os.access(existing, os.W_OK)
-    except (OSError, ValueError):
-        fine = False
-    if not fine:
-        raise UserError(f"--out leads to {str(out)!r}, where no folder can be written; name another place")
 
 
 def _said(conditions: pd.DataFrame, out: Path) -> str:

@@ -14,12 +14,11 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from grok_lightning.cli import quiet
-from grok_lightning.commands import parsed
+from grok_lightning.commands import command_parser, parsed
 from grok_lightning.errors import UserError
-from grok_lightning.files import write_durably
+from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.index.archive import read_archive
 from grok_lightning.index.planned import save_planned
-from grok_lightning.refusals import refuse_unwritable
 from grok_lightning.sweep.display import Display
 from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.outline import outline
@@ -65,10 +64,9 @@ class Experiment:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="grok-lightning sweep",
-        exit_on_error=False,
-        description="Trains all runs of one or more sweep files that are not done yet; "
+    parser = command_parser(
+        "sweep",
+        "Trains all runs of one or more sweep files that are not done yet; "
         "`grok-lightning sweep status FILE...` tells where they stand.",
     )
     parser.add_argument("files", type=str, nargs="+", help="Sweep files: base, set, grid, zip, exclude.")

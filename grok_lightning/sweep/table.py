@@ -70,10 +70,10 @@ def _step(value: Any) -> float:
 
 
 def _median(steps: list[float]) -> str:
-    """The median; the later of the two in the middle where their number is even."""
+    """The median, of an even number the earlier of the two in the middle, as in reports (Kaplan-Meier)."""
     if not steps:
         return "-"
-    middle = sorted(steps)[len(steps) // 2]
+    middle = sorted(steps)[(len(steps) - 1) // 2]
     return "not reached" if middle == inf else f"{middle:,.0f}"
 
 

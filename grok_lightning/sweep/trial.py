@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.classes import Nested, made
-from grok_lightning.cli import try_optimizer
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
+from grok_lightning.refusals import refuse_optimizer
 from grok_lightning.runs import LINKED
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
@@ -109,5 +109,5 @@ def _parts(config: Nested) -> tuple[GrokModule, Any]:
     filters = [made(item)() for item in options.pop("filters")]
     linked = {name: getattr(data, own) for name, own in LINKED.items()}
     module = GrokModule(**linked, **parts, filters=filters, **options)
-    try_optimizer(module)
+    refuse_optimizer(module)
     return module, data

@@ -160,6 +160,11 @@ def test_what_does_not_exist_is_left_out() -> None:
     assert set(pictures(diverged, data, 0, "", 0)) == ALL - {"embedding", "predictions"}
 
 
+def stand_in(**attributes: Any) -> Any:
+    """For a Trainer, or what else a callback looks at."""
+    return SimpleNamespace(**attributes)
+
+
 def shown(directory: str) -> dict[str, tuple[int, np.ndarray]]:
     """TensorBoard's images of a run by tag: their step and pixels."""
     events = EventAccumulator(directory).Reload()
@@ -185,8 +190,8 @@ def test_tensorboard_shows_the_curves_and_the_pictures_at_the_last_step(command:
 @pytest.mark.parametrize("hooks", [["on_train_end", "on_fit_end"], ["on_fit_end"]], ids=["trained", "nothing to train"])
 def test_a_fit_shows_its_pictures_once(hooks: list[str], tmp_path: Path) -> None:
     data, events = DATA["quotients"](), Events(tmp_path)
-    trainer = SimpleNamespace(loggers=[events], is_global_zero=True, datamodule=data, global_step=7)
-    callback = Images(SimpleNamespace(titles=["run"], paths=lambda: [tmp_path / "curves.png"]))  # type: ignore[arg-type]
+    trainer = stand_in(loggers=[events], is_global_zero=True, datamodule=data, global_step=7)
+    callback = Images(stand_in(titles=["run"], paths=lambda: [tmp_path / "curves.png"]))
     for hook in hooks:
         getattr(callback, hook)(trainer, module_of(data))
     events.experiment.close()
@@ -205,10 +210,10 @@ def test_a_diverged_run_still_shows_its_task(command: Command) -> None:
 @pytest.mark.parametrize("loggers", [[], [SimpleNamespace(log_images=None)]])
 def test_without_tensorboard_nothing_is_drawn(loggers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "pictures", lambda *_: pytest.fail("drawn"))
-    callback = Images(SimpleNamespace(titles=["t"], paths=lambda: []))  # type: ignore[arg-type]
-    callback.on_train_end(SimpleNamespace(loggers=loggers, is_global_zero=True), None)  # type: ignore[arg-type]
+    callback = Images(stand_in(titles=["t"], paths=lambda: []))
+    callback.on_train_end(stand_in(loggers=loggers, is_global_zero=True), stand_in())
 
 
 def test_a_run_that_was_stopped_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Images, "_show", lambda *_: pytest.fail("shown"))
-    Images(None).on_exception(None, None, UserError("stopped"))  # type: ignore[arg-type]
+    Images(stand_in()).on_exception(stand_in(), stand_in(), UserError("stopped"))
