@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from grok_lightning.__main__ import main
 from grok_lightning.callbacks.images import Images
+from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
 
@@ -44,3 +46,17 @@ def command(
         return status, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def write_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a YAML file into an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(content: Nested | str, name: str = "sweep.yaml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return written

@@ -1,114 +1,17 @@
-"""The table of results says what the runs' own files say, whatever the index has gone through."""
+"""The table of results says what the runs' own files say, and only what has changed is read again."""
 
-import errno
-import json
 import math
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from results_of_every_kind import INDEX, any_result, assert_same_table, assert_says, experiment, from_nothing, write
 
-from grok_lightning.index import parquet, read_records, refresh
-from grok_lightning.record import RESULT, append_metrics, flatten, run_directories, write_json
-
-INDEX = Path(".sweep") / "index.parquet"
-
-WORDS = [
-    "",
-    "a",
-    "é ☃ 𝄞",
-    "5",
-    "1.0",
-    "null",
-    "NaN",
-    "[1]",
-    'quo"te\n\t\\',
-    "nul\0",
-    "\udc80 half of a pair",
-    "x" * 300,
-]
-SCALARS = {
-    "null": lambda rng: None,
-    "truth": lambda rng: rng.random() < 0.5,
-    "integer": lambda rng: rng.choice([0, 1, -5, 2**31, 2**53, 2**63 - 1, -(2**63)]),
-    "huge": lambda rng: rng.choice([2**63, -(2**63) - 1, 2**64, 10**40]),
-    "number": lambda rng: rng.choice([0.0, -0.0, 1.0, 0.1, 5e-324, 1.7976931348623157e308, math.inf, rng.random()]),
-    "text": lambda rng: rng.choice(WORDS),
-    "list": lambda rng: rng.choice([[], [0.9, 0.98], [1], [1.0], [None, True, "x"], [{"a": [1]}], [[]]]),
-    "empty": lambda rng: {},
-}
-KEYS = ["steps", "final.val/acc", "config.model.ü", ".run", ".", "", "a b", "run ", "size", "mtime_ns", "fields"]
-MIXTURES = [
-    *([kind] for kind in SCALARS),
-    *([kind, "null"] for kind in SCALARS),
-    ["integer", "number"],
-    ["truth", "integer"],
-    ["integer", "huge"],
-    ["integer", "text"],
-    ["number", "null", "text"],
-    list(SCALARS),
-]
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Some mapping that flattens to this one."""
-    content: dict[str, Any] = {}
-    for key, value in flat.items():
-        *groups, last = key.split(".")
-        place = content
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[last] = value
-    return content
-
-
-def any_result(rng: random.Random, missing: float = 0.2) -> dict[str, Any]:
-    """A result with a field for each mixture of types and for each strange name, some left out."""
-    fields = [(f"{place}.of {' '.join(kinds)}", kinds) for place, kinds in enumerate(MIXTURES)]
-    fields += [(f"config.{key}", ["integer"]) for key in KEYS] + [(key, ["number", "null"]) for key in KEYS]
-    return nested({name: SCALARS[rng.choice(kinds)](rng) for name, kinds in fields if rng.random() >= missing})
-
-
-def write(directory: Path, content: dict[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / RESULT).write_text(json.dumps(content))
-
-
-def same(found: Any, expected: Any, dtype: Any) -> bool:
-    if expected is None:
-        return found is None or found is pd.NA or (isinstance(found, float) and math.isnan(found))
-    if isinstance(found, float) and isinstance(expected, int) and dtype == "float64":
-        return found == expected
-    return type(found) is type(expected) and repr(found) == repr(expected)
-
-
-def assert_says(table: pd.DataFrame, contents: dict[str, dict[str, Any]]) -> None:
-    """A table of ``refresh`` has these runs' fields as they are, and no others."""
-    flat = {run: flatten(contents[run]) for run in sorted(contents)}
-    names = list(dict.fromkeys(name for fields in flat.values() for name in fields))
-    assert list(table.columns) == [*names, "run"]
-    assert table["run"].tolist() == list(flat)
-    for name in names:
-        column = table[name]
-        for found, (run, fields) in zip(column.tolist(), flat.items(), strict=True):
-            assert same(found, fields.get(name), column.dtype), (run, name, found, fields.get(name), column.dtype)
-
-
-def assert_same_table(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert one.attrs == other.attrs
-
-
-def from_nothing(directory: Path) -> pd.DataFrame:
-    (directory / INDEX).unlink(missing_ok=True)
-    return refresh(directory)
+from grok_lightning.index import read_records, refresh
+from grok_lightning.record import RESULT, flatten
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -182,13 +85,6 @@ def test_numbers_that_json_does_not_have_are_null_or_infinite(tmp_path: Path) ->
         assert [table[name][0] for name in "abc"] == [None, [None, -math.inf], math.inf]
 
 
-def experiment(directory: Path, runs: int = 6) -> dict[str, dict[str, Any]]:
-    contents = {str(run): {"status": "finished", "steps": run, "final": {"val/acc": run / 7}} for run in range(runs)}
-    for run, content in contents.items():
-        write(directory / run, content)
-    return contents
-
-
 def test_only_what_has_changed_is_read(tmp_path: Path) -> None:
     contents = experiment(tmp_path)
     refresh(tmp_path)
@@ -232,76 +128,6 @@ def test_nothing_is_a_table_too_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_half_written_result_is_left_out_and_named(tmp_path: Path) -> None:
-    contents = experiment(tmp_path, 3)
-    whole = json.dumps(contents["1"] | {"error": "é"}, ensure_ascii=False).encode()
-    rest = {run: content for run, content in contents.items() if run != "1"}
-    for size in range(len(whole)):
-        (tmp_path / "1" / RESULT).write_bytes(whole[:size])
-        table = refresh(tmp_path)
-        assert_says(table, rest)
-        assert table.attrs["damaged"] == ["1"]
-        assert refresh(tmp_path, ["steps"]).attrs["damaged"] == ["1"]
-    assert read_records(tmp_path).attrs["damaged"] == [str(tmp_path / "1")]
-    assert read_records(tmp_path / "1").attrs["damaged"] == [str(tmp_path / "1")]
-    (tmp_path / "1" / RESULT).write_bytes(whole)
-    table = refresh(tmp_path)
-    assert_says(table, contents | {"1": contents["1"] | {"error": "é"}})
-    assert table.attrs["damaged"] == []
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["[]", "5", "[" * 100_000, '{"\\ud800": 1}', '{"a.b": 1, "a": {"b": 2}}', f'{{"a": {"9" * 5000}}}', "\udcff"],
-    ids=["list", "number", "deep", "name", "twice", "digits", "bytes"],
-)
-def test_what_is_no_result_is_left_out_and_named(tmp_path: Path, content: str) -> None:
-    contents = experiment(tmp_path)
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / RESULT).write_bytes(content.encode(errors="surrogateescape"))
-    table = refresh(tmp_path)
-    assert_says(table, contents)
-    assert table.attrs["damaged"] == ["bad"]
-
-
-def test_a_result_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    contents = experiment(tmp_path)
-    (tmp_path / "folder" / RESULT).mkdir(parents=True)
-    (tmp_path / "circle").symlink_to("circle")
-    table = refresh(tmp_path)
-    assert_says(table, contents)
-    assert table.attrs["damaged"] == ["circle", "folder"]
-
-
-def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    contents = {str(run): any_result(rng) for run in range(10)}
-    for run, content in contents.items():
-        write(tmp_path / run, content)
-    expected = refresh(tmp_path)
-    good = (tmp_path / INDEX).read_bytes()
-    cut = [good[:size] for size in (0, 1, 4, len(good) // 2, len(good) - 1)]
-    zeros = [good[: len(good) // 3] + bytes(len(good) // 3) + good[2 * len(good) // 3 :], bytes(len(good))]
-    flipped = []
-    for place in rng.sample(range(len(good)), 20):
-        flipped.append(bytearray(good))
-        flipped[-1][place] ^= 1 << rng.randrange(8)
-    for bad in [*cut, *zeros, *flipped, b"PAR1" + rng.randbytes(100) + b"PAR1"]:
-        (tmp_path / INDEX).write_bytes(bad)
-        assert_same_table(refresh(tmp_path), expected)
-        assert_same_table(refresh(tmp_path), expected)
-
-
-def test_an_index_of_another_format_is_made_anew(tmp_path: Path) -> None:
-    expected = [experiment(tmp_path), refresh(tmp_path)][1]
-    table = pq.read_table(tmp_path / INDEX)
-    wrong = table.set_column(table.column_names.index("steps"), "steps", pa.array([-1] * 6))
-    for metadata in ({b"grok_lightning.index": b"0"}, {}):
-        pq.write_table(wrong.replace_schema_metadata(metadata), tmp_path / INDEX)
-        assert_same_table(refresh(tmp_path), expected)
-        assert pq.read_table(tmp_path / INDEX)["steps"].to_pylist() == list(range(6))
-
-
 def test_any_tool_reads_the_index(tmp_path: Path) -> None:
     experiment(tmp_path)
     refresh(tmp_path)
@@ -318,99 +144,3 @@ def test_texts_of_runs_that_have_gone_leave_the_index(tmp_path: Path) -> None:
     content = (tmp_path / INDEX).read_bytes()
     assert b"error 4" in content
     assert b"error 3" not in content
-
-
-@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=["full", "read-only", "not ours"])
-def test_where_no_index_can_be_written_the_table_is_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
-) -> None:
-    def refuse(path: Path, content: bytes) -> None:
-        raise OSError(reason, os.strerror(reason), path)
-
-    contents = experiment(tmp_path)
-    monkeypatch.setattr(parquet, "write_durably", refuse)
-    assert_says(refresh(tmp_path), contents)
-    assert_says(refresh(tmp_path), contents)
-    assert not (tmp_path / INDEX).exists()
-
-
-def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
-    experiment(tmp_path)
-    leftover = tmp_path / INDEX.parent / f".saving-1-{INDEX.name}"
-    other = tmp_path / INDEX.parent / ".saving-1-plan.json"
-    leftover.parent.mkdir()
-    leftover.touch()
-    other.touch()
-    refresh(tmp_path)
-    assert {path.name for path in leftover.parent.iterdir()} == {INDEX.name, other.name}
-
-
-def test_processes_that_refresh_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
-    experiment(tmp_path, 30)
-    program = f"""
-from pathlib import Path
-from grok_lightning.index import refresh
-for _ in range(40):
-    table = refresh(Path({str(tmp_path)!r}))
-    assert table["steps"].tolist() == [int(run) for run in table["run"]], table
-    assert len(table) >= 29 and not table.attrs["damaged"]
-"""
-    others = [subprocess.Popen([sys.executable, "-W", "error", "-c", program]) for _ in range(2)]
-    changes = 0
-    while any(process.poll() is None for process in others):
-        run = changes % 30
-        write_json(tmp_path / str(run) / RESULT, {"status": "stopped", "steps": run, f"field {changes % 7}": changes})
-        refresh(tmp_path)
-        changes += 1
-    assert [process.returncode for process in others] == [0, 0]
-    assert_same_table(refresh(tmp_path), from_nothing(tmp_path))
-
-
-def test_records_are_the_finished_runs(tmp_path: Path) -> None:
-    for run in ("0", "1", "2"):
-        logs, _ = run_directories(tmp_path, "addition", run)
-        append_metrics(logs, {"step": 0, "val/acc": 0.1})
-        if run != "1":
-            result = {"grok_step": 100 + int(run), "final": {"val/acc": 1.0}, "config": {"data": {"modulus": 97}}}
-            write_json(logs / RESULT, result)
-    top = tmp_path / "lightning_logs"
-    table = read_records(top)
-    assert list(table["grok_step"]) == [100, 102]
-    assert set(table.columns) == {"grok_step", "final.val/acc", "config.data.modulus", "path"}
-    assert [Path(path).name for path in table["path"]] == ["0", "2"]
-    assert_same_table(read_records([top / "addition" / "0", top / "addition", str(top)]), table)
-    assert_same_table(read_records([top / "addition" / "2", str(top / "addition" / "0")]), table)
-    assert len(read_records(tmp_path / "nothing")) == 0
-
-
-def test_records_of_experiments_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(Path("logs/b/1"), {"status": "finished", "step": 1, "lr": 0.1, "extra": [1]})
-    write(Path("logs/b/0"), {"status": "finished", "step": 2, "lr": 1, "name": "x"})
-    write(Path("logs/a/deep/7"), {"status": "failed", "step": None, "lr": None, "error": "no"})
-    write(Path("logs/a b/10"), {"status": "finished", "step": 3, "lr": 2})
-    write(Path("logs/alone"), {"status": "finished", "step": 4, "lr": 2})
-    for hidden in ("logs/.trash/0", "logs/b/.2", "logs/b/.sweep/3"):
-        write(Path(hidden), {"status": "finished"})
-    for _ in ("built", "read"):
-        table = read_records("logs")
-        assert table["path"].tolist() == ["logs/a/deep/7", "logs/a b/10", "logs/alone", "logs/b/0", "logs/b/1"]
-        assert table["status"].tolist() == ["failed", *["finished"] * 4]
-        assert table["step"].dtype == "Int64"
-        assert table["step"].tolist() == [pd.NA, 3, 4, 2, 1]
-        assert table["lr"].dtype == "float64"
-        assert table["lr"].tolist()[1:] == [2, 2, 1, 0.1]
-        assert table["extra"].tolist() == [None, None, None, None, [1]]
-        assert list(table.columns) == ["status", "step", "lr", "error", "name", "extra", "path"]
-    assert_same_table(read_records([Path("logs/b/1"), "logs/b/0"]), read_records("logs/b"))
-
-
-def test_a_run_is_read_from_within_and_by_way_of_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "elsewhere" / "0", {"steps": 5})
-    (tmp_path / "logs" / "e").mkdir(parents=True)
-    (tmp_path / "logs" / "e" / "link").symlink_to(tmp_path / "elsewhere" / "0")
-    (tmp_path / "logs" / "e" / "up").symlink_to(tmp_path / "logs")
-    assert read_records(tmp_path / "logs")["path"].tolist() == [str(tmp_path / "logs" / "e" / "link")]
-    monkeypatch.chdir(tmp_path / "elsewhere" / "0")
-    assert read_records(".")["path"].tolist() == ["."]
-    assert not (tmp_path / "elsewhere" / ".sweep").exists()

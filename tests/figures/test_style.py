@@ -26,7 +26,11 @@ def test_a_legend_says_the_key_once() -> None:
     assert naming(["lr=0.1", "lr=0.01"]) == ("lr", ["0.1", "0.01"], [0.1, 0.01])
     assert naming(["optimizer=Adam", "optimizer=SGD"]) == ("optimizer", ["Adam", "SGD"], None)
     both = ["lr=0.1, decay=1", "lr=0.1, decay=0"]
-    assert naming(both) == ("", both, None)
+    assert naming(both) == ("lr, decay", ["0.1, 1", "0.1, 0"], None)
+    lists = ["hidden=[64, 64], lr=0.1", "hidden=[64], lr=0.1"]
+    assert naming(lists) == ("hidden, lr", ["[64, 64], 0.1", "[64], 0.1"], None)
+    for unlike in (["lr=0.1, decay=1", "lr=0.1"], ["x + y, lr=0.1", "x - y, lr=0.1"], ["x if y == 0 else 1", "y"]):
+        assert naming(unlike) == ("", unlike, None)
     assert naming([]) == ("", [], None)
 
 

@@ -1,69 +1,24 @@
-"""LSTM and GRU: torch's own, run by run; blind to padding; alone as in a stack."""
+"""LSTM and GRU: torch's own, run by run; alone as in a stack."""
 
 import pytest
 import torch
-
-from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.errors import UserError
-from grok_lightning.measures.norms import weight_norms
-from grok_lightning.models import GRU, LSTM, Beginnings
-from grok_lightning.models.base import PADDING
-from grok_lightning.models.stacked import Draw
-
-VOCABULARY, LENGTH, SEEDS = 13, 5, [3, 1, 4]
-THEIRS = {LSTM: torch.nn.LSTM, GRU: torch.nn.GRU}
-every_kind = pytest.mark.parametrize("kind", [LSTM, GRU], ids=lambda kind: kind.__name__)
-every_option = pytest.mark.parametrize(
-    "options", [{}, {"layers": 1}, {"layers": 3, "hidden": 6}, {"initialization": "scaled", "width": 4}], ids=str
+from small_recurrent import (
+    LENGTH,
+    SEEDS,
+    THEIRS,
+    VOCABULARY,
+    Theirs,
+    assert_same,
+    build,
+    draw,
+    every_kind,
+    every_option,
+    tokens,
 )
 
-
-def build(kind, seeds=SEEDS, padded=False, **options):
-    options = {"embedding_std": 1.0, "init_scale": 2.0, "hidden": 5, "width": 7} | options
-    return kind(VOCABULARY, LENGTH, seeds, padded, **options).double()
-
-
-def tokens(runs=3, batch=6, length=LENGTH):
-    single = torch.randint(VOCABULARY, (1, batch, length), generator=torch.Generator().manual_seed(0))
-    return single.expand(runs, -1, -1).clone()
-
-
-def draw(step, first_row=0):
-    return Draw(torch.tensor(step), first_row)
-
-
-def assert_same(one, other) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
-
-
-class Theirs(torch.nn.Module):
-    """Torch's modules with the weights of one run; each layer a module of its own."""
-
-    def __init__(self, model, run) -> None:
-        super().__init__()
-        named = {name: weight[run].detach().clone() for name, weight in model.named_parameters()}
-        table, head = named["embeddings.tokens.weight"], named["head.weight"]
-        self.table = torch.nn.Embedding(*table.shape, _weight=table)
-        self.head = torch.nn.Linear(*head.shape, dtype=torch.float64)
-        self.ours = {"embeddings.tokens.weight": self.table.weight}
-        self._take("head", self.head.weight, self.head.bias, named)
-        self.layers = torch.nn.ModuleList()
-        for number in range(len(model.recurrent)):
-            inputs = named[f"recurrent.{number}.from_input.weight"].shape[0]
-            layer = THEIRS[type(model)](inputs, head.shape[0], batch_first=True, dtype=torch.float64)
-            self._take(f"recurrent.{number}.from_input", layer.weight_ih_l0, layer.bias_ih_l0, named)
-            self._take(f"recurrent.{number}.from_hidden", layer.weight_hh_l0, layer.bias_hh_l0, named)
-            self.layers.append(layer)
-
-    def _take(self, name, weight, bias, named) -> None:
-        weight.data, bias.data = named[f"{name}.weight"].T, named[f"{name}.bias"][0]
-        self.ours |= {f"{name}.weight": weight, f"{name}.bias": bias}
-
-    def forward(self, tokens_BT, between=lambda number, x: x):
-        x = self.table(tokens_BT)
-        for number, layer in enumerate(self.layers):
-            x, _ = layer(between(number - 1, x) if number else x)
-        return self.head(x)
+from grok_lightning.errors import UserError
+from grok_lightning.measures.norms import weight_norms
+from grok_lightning.models import GRU, LSTM
 
 
 @every_kind
@@ -101,48 +56,6 @@ def test_a_later_token_never_changes_earlier_logits(kind, position) -> None:
     assert kind.causal
     assert torch.equal(before[:, :, :position], after[:, :, :position])
     assert (before[:, :, position:] != after[:, :, position:]).any(-1).all()
-
-
-def padded_tokens(length):
-    """Rows of 1 to 5 tokens with all ways of padding them to a length, and where each row's tokens stand."""
-    rows, spans = [], []
-    for row in tokens()[0]:
-        for own in range(1, LENGTH + 1):
-            for before in range(length - own + 1):
-                whole = torch.full((length,), PADDING)
-                whole[before : before + own] = row[:own]
-                rows.append(whole)
-                spans.append((before, before + own))
-    return torch.stack(rows).expand(len(SEEDS), -1, -1), spans
-
-
-@every_kind
-@every_option
-def test_padding_changes_no_logits_and_no_gradients(kind, options) -> None:
-    model = build(kind, padded=True, **options)
-    tokens_RBT, spans = padded_tokens(LENGTH + 2)
-    found = model(tokens_RBT, LENGTH + 2)
-    real = torch.stack([found[:, row, start:stop].sin().sum() for row, (start, stop) in enumerate(spans)]).sum()
-    plain, alone = build(kind, **options), []
-    for row, (start, stop) in enumerate(spans):
-        alone.append(plain(tokens_RBT[:, row : row + 1, start:stop], stop - start))
-        assert_same(found[:, row, start:stop], alone[-1][:, 0])
-    real.backward()
-    torch.stack([logits.sin().sum() for logits in alone]).sum().backward()
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(weight.grad, plain.get_parameter(name).grad, rtol=1e-9, atol=1e-9)
-
-
-@every_kind
-def test_padding_leaves_the_state_as_it_was(kind) -> None:
-    model = build(kind, padded=True)
-    tokens_RBT = tokens()
-    tokens_RBT[:, :, [0, 3]] = PADDING
-    for number in range(2):
-        hidden = model.activations(tokens_RBT)[f"recurrent.{number}.hidden"]
-        assert not hidden[:, :, 0].any()
-        assert torch.equal(hidden[:, :, 3], hidden[:, :, 2])
-        assert (hidden[:, :, 2] != hidden[:, :, 1]).any(-1).all()
 
 
 @every_kind
@@ -191,70 +104,6 @@ def test_a_share_of_a_training_batch_equals_its_place_in_the_whole(kind) -> None
     model = build(kind, dropout=0.5)
     shares = [model(tokens()[:, start:stop], 2, draw(8, start)) for start, stop in ((0, 1), (1, 4), (4, 6))]
     assert_same(torch.cat(shares, dim=1), model(tokens(), 2, draw(8)))
-
-
-def batch_of(formula="x + y", **options):
-    data = ModularArithmeticDataModule(formula, 7, batch_size=64, seeds=SEEDS, **options)
-    batch = data.training_batch(3, torch.device("cpu"))
-    assert batch.beginnings_PS is not None
-    return batch.tokens_RBT, Beginnings(batch.beginnings_PS, batch.beginning_RB)
-
-
-def computed_rows(model, *inputs):
-    """The logits, and how many rows and positions pass through the first layer, call by call."""
-    rows = []
-    handle = model.recurrent[0].hidden.register_forward_hook(lambda *call: rows.append(tuple(call[2].shape[1:3])))
-    logits = model(*inputs)
-    handle.remove()
-    return logits, rows
-
-
-@every_kind
-@pytest.mark.parametrize("formula", ["x + y", "x + y + z", "x"])
-@pytest.mark.parametrize("operator_token", [True, False])
-def test_sharing_beginnings_changes_neither_logits_nor_gradients(kind, formula, operator_token) -> None:
-    tokens_RBT, beginnings = batch_of(formula, operator_token=operator_token)
-    model, found = build(kind), []
-    kinds, shared = beginnings.tokens_PS.shape
-    for given, expected in (None, [(64, tokens_RBT.shape[2])]), (beginnings, [(kinds, shared), (64, -1)]):
-        logits, rows = computed_rows(model, tokens_RBT, 1, None, given)
-        assert rows[0] == expected[0]
-        assert len(rows) == len(expected)
-        found.append([logits, *torch.autograd.grad(logits.sin().sum(), list(model.parameters()))])
-    assert rows[1] == (64, tokens_RBT.shape[2] - shared)
-    for alone, shared_too in zip(*found, strict=True):
-        torch.testing.assert_close(alone, shared_too, rtol=1e-10, atol=1e-10)
-
-
-@every_kind
-@pytest.mark.parametrize("why", ["dropout", "answers reach into them", "few rows"])
-def test_beginnings_are_not_shared_where_that_is_wrong_or_costs_more(kind, why) -> None:
-    tokens_RBT, beginnings = batch_of()
-    model, answer_length, at = build(kind), 1, None
-    if why == "dropout":
-        model, at = build(kind, dropout=0.5), draw(1)
-    elif why == "few rows":
-        tokens_RBT, beginnings = tokens_RBT[:, :7], Beginnings(beginnings.tokens_PS, beginnings.index_RB[:, :7])
-    else:
-        answer_length = tokens_RBT.shape[2]
-    logits, rows = computed_rows(model, tokens_RBT, answer_length, at, beginnings)
-    assert rows == [tuple(tokens_RBT.shape[1:])]
-    assert torch.equal(logits, model(tokens_RBT, answer_length, at))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dynamo's own trace uses what torch itself deprecates
-@every_kind
-def test_it_compiles_whole(kind) -> None:
-    model = build(kind, padded=True, dropout=0.3)
-    tokens_RBT, beginnings = batch_of()
-    torch._dynamo.reset()
-    for at in (None, draw(4)):
-        found = []
-        for forward in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
-            logits = forward(tokens_RBT, 1, at, beginnings)
-            found.append([logits, *torch.autograd.grad(logits.sin().sum(), list(model.parameters()))])
-        for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 @every_kind
