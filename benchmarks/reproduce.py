@@ -46,7 +46,8 @@ EXPERIMENTS = (
     Experiment("equal-models", ("model.network",), ("median-curves", "ablation")),
     Experiment("report-batch-size", ("batch_size",), ("survival",)),
     Experiment("report-batch-size-scaled", ("optimizer.lr", "optimizer.weight_decay")),
-    Experiment("methods-tuning", ("filters", "loss", "optimizer.lr", "optimizer.weight_decay"), ("ablation",)),
+    Experiment("methods-tuning", ("filters", "loss", "optimizer.lr", "optimizer.weight_decay"), ("phase",)),
+    Experiment("methods-refine", ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")),
     Experiment("operations", ("data",), ("ablation",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
@@ -55,6 +56,8 @@ EXPERIMENTS = (
     Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
     Experiment("hard-operation", ()),
     Experiment("blog-losses", ("loss_on",)),
+    Experiment("blog-functions-ours", ("data.formula",), ("median-curves",)),
+    Experiment("blog-finetune", ("init_from",), ("median-curves",)),
     Experiment("blog-functions", ("data.formula",), ("median-curves",)),
     Experiment("unfinished-fractions", ("train_fraction",), ("steps-by-train_fraction",)),
 )

@@ -10,6 +10,7 @@ from grok_lightning.figures.medians import median_row
 from grok_lightning.figures.style import (
     DOTTED,
     NOTE,
+    RIGHT,
     SOLID,
     VAL,
     bare,
@@ -62,7 +63,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     shown = table[table["condition"].isin(conditions[:MOST])]
     runs, medians = shown[shown["kind"] == "run"], shown[shown["kind"] == "median"]
     row = {name: place for place, name in enumerate(medians["condition"])}
-    names = naming(row)
+    names = naming(row, 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
     figure = new_figure(title, _note(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
@@ -118,7 +119,7 @@ def _medians(axes: Axes, medians: pd.DataFrame) -> None:
 def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
     shown = [
         (np.isfinite(medians["step"]).any(), mark("o", VAL, line="-"), "median, 95% interval"),
-        (np.isinf(medians["step"]).any(), mark(r"$\rightarrow$", VAL), "median not reached"),
+        (np.isinf(medians["step"]).any(), mark(RIGHT, VAL), "median not reached"),
         (runs["observed"].eq(True).any(), mark("o", size=4), "a run"),
         (runs["observed"].eq(False).any(), mark("^", open=True, size=5), "not grokked (so far)"),
     ]

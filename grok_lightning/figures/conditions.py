@@ -1,5 +1,6 @@
 """How conditions are told apart, named and kept in order."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from grok_lightning.figures.style import DASHED, HUES, SOLID, Line, mark, plain
 MARKERS = ("o", "s", "D", "v", "P", "X", "p", "h", "*")
 LINES: tuple[Line, ...] = (SOLID, DASHED, (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2, 1, 2, 1, 2)))
 SEQUENCE: Colormap = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)), "sequence")
+BETWEEN_KEYS = re.compile(r", (?=[\w.]+=(?!=))")
 FEW = 8  # conditions that a legend can tell apart
 
 
@@ -37,19 +39,25 @@ class Naming(NamedTuple):
     values: list[float] | None  # the numbers behind the labels, if there is one key and all its values are numbers
 
 
-def naming(conditions: Iterable[object]) -> Naming:
-    """What a legend calls conditions such as ``train_fraction=0.5``: the key once, above its values."""
+def naming(conditions: Iterable[object], width: int = 32) -> Naming:
+    """What a legend calls conditions such as ``train_fraction=0.5, layers=2``: the keys once, above their values.
+
+    Args:
+        conditions: Their names.
+        width: In characters, of a legend's lines.
+    """
     names = [str(name) for name in conditions]
-    keys = {name.partition("=")[0] for name in names}
-    if len(keys) != 1 or any("=" not in name or ", " in name for name in names):
-        return Naming("", [plain(name) for name in names], None)
-    labels = [name.partition("=")[2] for name in names]
+    parts = [[part.partition("=") for part in BETWEEN_KEYS.split(name)] for name in names]
+    keys = {tuple(key for key, _, _ in row) for row in parts}
+    if len(keys) != 1 or not all(equals for row in parts for _, equals, _ in row):
+        return Naming("", [plain(name, width) for name in names], None)
+    labels = [", ".join(value for _, _, value in row) for row in parts]
     try:
         values = [float(label) for label in labels]
     except ValueError:
         values = []
     numbers = values if values and all(map(isfinite, values)) else None
-    return Naming(plain(keys.pop()), [plain(label) for label in labels], numbers)
+    return Naming(plain(", ".join(keys.pop())), [plain(label, width) for label in labels], numbers)
 
 
 def looks(conditions: Iterable[object]) -> list[Look]:

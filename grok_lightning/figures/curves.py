@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.style import NOTE, TRAIN, VAL
+from grok_lightning.figures.style import NOTE, TRAIN, VAL, loss_axis, step_axis
 from grok_lightning.record import Row
 
 
@@ -28,13 +28,13 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
         accuracy.plot(steps, [100 * row[f"{split}/acc"] for row in shown], color=color, label=label)
         loss.plot(steps, [row[f"{split}/loss"] for row in shown], color=color, label=label)
     for axes in (accuracy, loss):
-        axes.set_xscale("log")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     accuracy.set(ylabel="accuracy (%)", ylim=(-3, 106))
-    loss.set(ylabel="loss", xlabel="optimizer steps")
+    loss.set(ylabel="loss")
+    step_axis(loss, "x", min(steps, default=1), max(steps, default=1))
     if any(row[f"{split}/loss"] > 0 for row in shown for split in ("train", "val")):
-        loss.set_yscale("log")
+        loss_axis(loss)
     _mark(accuracy, loss, milestones)
     accuracy.legend(frameon=False, loc="center left")
     figure.suptitle(title, fontsize=11)

@@ -34,7 +34,9 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     """
     shown = table[table["memorize_step"].notna()]
     parts = dict(by_condition(shown))
-    names, kinds = naming(parts), looks(parts)
+    names = naming(parts)
+    alike = len(parts) > FEW and names.values is None  # no legend could tell them apart
+    kinds = looks([""]) * len(parts) if alike else looks(parts)
     figure = new_figure(title, _note(table, shown), 7.5, 5)
     axes = figure.subplots()
     bare(axes)
@@ -63,7 +65,9 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     censored = shown["observed"].eq(False).any()
     marks = [mark("^", open=True, size=5)] * int(censored)
     words = ["not grokked (so far)"] * int(censored)
-    if len(parts) > FEW and names.values:
+    if alike:
+        legend(figure, [mark("o", looks([""])[0].color), *marks], ["a run", *words])
+    elif len(parts) > FEW:
         colorbar(figure, names)
         legend(figure, marks, words)
     else:

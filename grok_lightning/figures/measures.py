@@ -13,6 +13,7 @@ from grok_lightning.figures.style import (
     bare,
     counted,
     each,
+    loss_axis,
     mark,
     new_figure,
     percent_axis,
@@ -95,7 +96,7 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
         if "accuracy" in label:
             percent_axis(axes, label)
         elif label.startswith("loss"):
-            axes.set_yscale("log")
+            loss_axis(axes)
         for step, _ in marks:
             axes.axvline(step, color="#555555", linewidth=1, linestyle=":")
     for step, word in marks:

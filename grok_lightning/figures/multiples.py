@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok_lightning.figures.conditions import naming
 from grok_lightning.figures.splits import COLORS, LABELS, Measure, frame, legend_of_splits
 from grok_lightning.figures.style import new_figure, plain
 
@@ -37,18 +38,27 @@ def panels(title: str, note: str, sizes: Mapping[str, int], label: str) -> Panel
     rows = -(-len(shown) // columns)
     if len(sizes) > MOST:
         note += f" The first {MOST} of {len(sizes):,} conditions; the others are in the table only."
-    figure = new_figure(title, f"{note} In brackets: runs.", max(7.5, 1.8 * columns), 1.5 * rows + 1.0, arranged=False)
+    names = naming(sizes)
+    heads = f"{names.title} (runs)" if names.title else "condition (runs)"
+    figure = new_figure(
+        title, f"{note} Above each panel: {heads}.", max(7.5, 1.8 * columns), 1.5 * rows + 1.0, arranged=False
+    )
     width, height = figure.get_size_inches()
     below = height - 1.5 * rows - 0.45  # inches
     figure.subplots_adjust(
-        left=0.7 / width, right=1 - 0.15 / width, bottom=below / height, top=1 - 0.65 / height, wspace=0.12, hspace=0.42
+        left=0.85 / width,
+        right=1 - 0.15 / width,
+        bottom=below / height,
+        top=1 - 0.65 / height,
+        wspace=0.12,
+        hspace=0.42,
     )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for place, axes in enumerate(grid):
         if place >= len(shown):
             axes.remove()
             continue
-        axes.set_title(f"{plain(shown[place], 26, 2)} ({sizes[shown[place]]:,})", fontsize=8, pad=3)
+        axes.set_title(f"{plain(names.labels[place], 26, 2)} ({sizes[shown[place]]:,})", fontsize=8, pad=3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_visible(place >= len(shown) - columns)
         axes.yaxis.set_visible(place % columns == 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from grok_lightning.figures.conditions import SEQUENCE
 from grok_lightning.figures.style import counted, legend, new_figure, percent, plain, short
-from grok_lightning.figures.values import distinct, keys_of, ordered_type, sorted_by, value_texts
+from grok_lightning.figures.values import distinct, keys_of, ordered_type, sorted_by, value_text, value_texts
 from grok_lightning.statistics import kaplan_meier, times
 
 # what a cell is called in which fewer than half grokked: its face and hatching
@@ -23,24 +23,26 @@ BRIGHT_FIRST = SEQUENCE.reversed()  # the sooner the brighter
 MOST = 400  # cells in which a count can be read
 
 
-def phase_table(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
     """What ``phase`` draws.
 
     Args:
         runs: One row per run, as reports make them.
         x: The column to stand on the x axis.
         y: The one on the y axis.
+        by: A third one, with a map for each of its values.
 
     Returns:
-        One row for each pair of values of the keys that has runs: the keys under their own names, ``kind`` (``grokked``
-        if the median was reached, else what most of the other runs did: ``memorized only``, ``neither`` or
+        One row for each combination of values of the keys that has runs: the keys under their own names, ``kind``
+        (``grokked`` if the median was reached, else what most of the other runs did: ``memorized only``, ``neither`` or
         ``diverged``), ``median`` grok step by Kaplan-Meier (infinity: not reached), ``n``, ``grokked``, ``memorized``,
         ``diverged`` (numbers of runs) and ``threshold``.
     """
-    base = pd.concat([runs[[x, y]].apply(ordered_type), runs[["status", "memorize_step", "threshold"]]], axis=1)
+    keys = [x, y] if by is None else [x, y, by]
+    base = pd.concat([runs[keys].apply(ordered_type), runs[["status", "memorize_step", "threshold"]]], axis=1)
     base = pd.concat([base, times(runs, "grok")], axis=1)
     rows = []
-    for values, group in base.groupby([x, y], observed=True, sort=False):
+    for values, group in base.groupby(keys, observed=True, sort=False):
         median = _median(group["step"].to_numpy(float), group["observed"].to_numpy(bool))
         left = group[~group["observed"]]
         others = {"diverged": int((left["status"] == "diverged").sum())}
@@ -49,12 +51,13 @@ def phase_table(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
         others["neither"] = len(still) - others["memorized only"]
         kind = "grokked" if np.isfinite(median) else max(others, key=lambda name: others[name])
         rows.append(
-            {x: values[0], y: values[1], "kind": kind, "median": median, "n": len(group)}
+            dict(zip(keys, values, strict=True))
+            | {"kind": kind, "median": median, "n": len(group)}
             | {"grokked": int(group["observed"].sum()), "memorized": int(group["memorize_step"].notna().sum())}
             | {"diverged": int((group["status"] == "diverged").sum()), "threshold": group["threshold"].max()}
         )
-    columns = [x, y, "kind", "median", "n", "grokked", "memorized", "diverged", "threshold"]
-    return sorted_by(pd.DataFrame(rows, columns=columns), [x, y])
+    columns = [*keys, "kind", "median", "n", "grokked", "memorized", "diverged", "threshold"]
+    return sorted_by(pd.DataFrame(rows, columns=columns), keys)
 
 
 def _median(steps: NDArray[np.float64], observed: NDArray[np.bool_]) -> float:
@@ -70,28 +73,34 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     """A map of cells colored by median grok step; gray or hatched where the median was not reached.
 
     Args:
-        table: From ``phase_table``; the keys' names label the axes.
+        table: From ``phase_table``; the keys' names label the axes, a third one's values stand above a map each.
         title: The figure's title.
     """
-    x, y = keys_of(table)
+    x, y, *rest = keys_of(table)
     columns, rows = distinct(table[x]), distinct(table[y])
+    maps = {value: table[ordered_type(table[rest[0]]) == value] for value in distinct(table[rest[0]])} if rest else {}
     cells = table.assign(x=_place(table[x], columns), y=_place(table[y], rows))
-    readable = len(columns) * len(rows) <= MOST
-    figure = new_figure(title, _note(cells, readable), *_size(len(columns), len(rows)))
-    axes = figure.subplots()
-    reached = np.isfinite(cells["median"].to_numpy(float))
-    steps = cells["median"].to_numpy(float)[reached].clip(1)
+    readable = len(columns) * len(rows) * max(1, len(maps)) <= MOST
+    across = next(number for number in (1, 2, 3, 4, 5, 6) if len(maps) <= number**2 or number == 6)
+    down = max(1, -(-len(maps) // across))
+    wide, tall = _size(len(columns), len(rows))
+    figure = new_figure(
+        title, _note(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
+    )
+    steps = cells["median"].to_numpy(float)
+    steps = steps[np.isfinite(steps)].clip(1)
     low, high = (float(steps.min()), float(steps.max())) if len(steps) else (1.0, 1.0)
     norm = LogNorm(low, high) if low < high else LogNorm(0.8 * low, 1.25 * high)
-    styles = [PHASES.get(name, ("", "")) for name in cells["kind"]]
-    colors = iter(BRIGHT_FIRST(norm(steps)))
-    faces = [to_hex(tuple(next(colors))) if has else face for has, (face, _) in zip(reached, styles, strict=True)]
-    hatched = np.array([bool(hatch) for _, hatch in styles], bool)
-    _squares(axes, cells, np.array(faces, object), hatched)
-    if readable:
-        _counts(axes, cells, faces, hatched, 9 if max(len(columns), len(rows)) <= 12 else 7)
-    _ticks(axes, "x", columns, x, 14)
-    _ticks(axes, "y", rows, y, 20)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, (value, part) in zip(grid.ravel(), maps.items() or [("", cells)], strict=False):
+        size = 9 if max(len(columns), len(rows)) <= 12 else 7
+        _map(axes, cells.loc[part.index], norm, size if readable else 0)
+        axes.set_title(plain(value, 40) if isinstance(value, str) else value_text(value), fontsize=9)
+        _ticks(axes, "x", columns, x, 14)
+        _ticks(axes, "y", rows, y, 20)
+        axes.label_outer()
+    for axes in grid.ravel()[max(1, len(maps)) :]:
+        axes.remove()
     if len(steps):
         _colorbar(figure, norm, high / low, f"median steps to {percent(table['threshold'].max())}")
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
@@ -99,6 +108,19 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     if occurring:
         legend(figure, patches, occurring, "most runs")
     return figure
+
+
+def _map(axes: Axes, cells: pd.DataFrame, norm: LogNorm, size: float) -> None:
+    """One map, with counts of a size in its cells if they can be read."""
+    median = cells["median"].to_numpy(float)
+    reached = np.isfinite(median)
+    styles = [PHASES.get(name, ("", "")) for name in cells["kind"]]
+    colors = iter(BRIGHT_FIRST(norm(median[reached].clip(1))))
+    faces = [to_hex(tuple(next(colors))) if has else face for has, (face, _) in zip(reached, styles, strict=True)]
+    hatched = np.array([bool(hatch) for _, hatch in styles], bool)
+    _squares(axes, cells, np.array(faces, object), hatched)
+    if size:
+        _counts(axes, cells, faces, hatched, size)
 
 
 def _place(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.intp]:
@@ -141,7 +163,9 @@ def _ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, mo
 
 
 def _colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=25)
+    bar = figure.colorbar(
+        ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=9 * figure.get_figheight()
+    )
     subs = (1.0, 2.0, 5.0) if ratio > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=subs))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))

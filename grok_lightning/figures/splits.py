@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from grok_lightning.figures.style import SOLID, TRAIN, VAL, bare, mark, percent_axis, step_axis
+from grok_lightning.figures.style import SOLID, TRAIN, VAL, bare, loss_axis, mark, percent_axis, step_axis
 
 Measure = Literal["acc", "loss"]
 COLORS = {"train": TRAIN, "val": VAL}
@@ -50,7 +50,8 @@ def frame(axes: Axes, measure: str, steps: Iterable[float], losses: pd.DataFrame
     seen = values[np.isfinite(values) & (values > 0)]
     axes.set(ylabel=LABELS["loss"])
     if len(seen):
-        axes.set(yscale="log", ylim=(seen.min() / 1.3, seen.max() * 1.3))
+        loss_axis(axes)
+        axes.set_ylim(seen.min() / 1.3, seen.max() * 1.3)
         if seen.max() > 100 * seen.min():  # ticks cost most of the time
             axes.yaxis.set_minor_locator(NullLocator())
 

@@ -10,7 +10,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 # colors that the common forms of color blindness tell apart (Okabe and Ito); their yellow is lost on white paper
@@ -22,6 +23,10 @@ Line = Literal["-", ""] | tuple[float, tuple[float, ...]]
 SOLID: Line = "-"
 DASHED: Line = (0, (5, 1.5))
 DOTTED: Line = (0, (1, 2.5))
+
+_ARROW = np.array([(0, -1), (0, 1), (-0.45, 0.3), (0, 1), (0.45, 0.3)])
+_STROKES = [Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO, Path.LINETO]
+UP, RIGHT = Path(_ARROW, _STROKES), Path(_ARROW[:, ::-1], _STROKES)
 
 
 def plain(text: object, width: int = 32, most: int = 4) -> str:
@@ -96,6 +101,13 @@ def step_axis(
     axis.set_minor_formatter(NullFormatter())
 
 
+def loss_axis(axes: Axes) -> None:
+    """Makes the y axis logarithmic, its ticks plain numbers: a formula keeps fonts, which do not survive a fork."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+
+
 def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
     """Makes the y axis one of percent, with room at both ends for what lies there."""
     axes.set(ylabel=label, ylim=(-3, 104), yticks=range(0, 101, 20))
@@ -140,7 +152,7 @@ def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: s
     )  # fmt: skip
 
 
-def mark(marker: str, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
+def mark(marker: str | Path, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
     """A mark for a legend."""
     face = "none" if open else color
     return Line2D([], [], color=color, marker=marker, markerfacecolor=face, linestyle=line, markersize=size)

@@ -16,12 +16,14 @@ from grok_lightning.figures.delay import delay, delay_table
 from grok_lightning.figures.measures import measures, measures_table
 from grok_lightning.figures.overlaid import overlaid, overlaid_table
 from grok_lightning.figures.phase import phase, phase_table
+from grok_lightning.figures.slots import MOST as SLOTS
 from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
 from grok_lightning.figures.survival import survival, survival_table
 
-REST = "other keys"
+BETWEEN = " / "  # several keys as one
 BOTH = "accuracy and loss"
-MOST_VALUES = 12  # of the other keys, as colors beside a numeric one
+MOST_VALUES = 12  # of another key, as colors beside a numeric one
+MOST_MAPS = 9  # beside one another
 MANY, SHOWN = 60, 12  # from so many conditions on, figures that have a part for each show so many of them
 
 
@@ -66,10 +68,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
         title = f"{of}: grok step by condition"
         yield Drawing("ablation", caption, _drawn(lambda: ablation_table(shown), ablation, title))
     yield from _by_value(runs, keys, of)
-    if len(keys) == 2 and all(runs[key].nunique() > 1 for key in keys):
-        words = " and ".join(map(_short, keys))
-        title = f"{of}: grok step by {words}"
-        yield Drawing("phase", f"Grok step by {words}.", _drawn(lambda: phase_table(runs, *keys), phase, title))
+    yield from _maps(runs, keys, of)
     pooled = runs.assign(condition=pd.Categorical(["all runs"] * len(runs))) if which else runs
     caption = "Steps to memorize against steps to grok."
     yield Drawing("delay", caption, _drawn(lambda: delay_table(pooled), delay, f"{of}: memorizing and grokking"))
@@ -122,13 +121,11 @@ def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Draw
     for key in keys:
         if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
             continue
-        others = [other for other in keys if other != key]
-        if others and runs.groupby(others, observed=True, sort=False, dropna=False).ngroups > MOST_VALUES:
+        others = [other for other in keys if other != key and runs[other].nunique() > 1]
+        groups = runs.groupby(others, observed=True, sort=False, dropna=False).ngroups if others else 1
+        if groups > (MOST_VALUES if len(others) == 1 else SLOTS):
             continue
-        rest = runs[others].astype(str).agg(", ".join, axis=1) if others else None
-        name = _short(others[0]) if len(others) == 1 else REST
-        shown = runs if rest is None else runs.assign(**{name: rest})
-        by = None if rest is None else name
+        shown, by = _joined(runs, others)
         word = _short(key)
         title, caption = f"{of}: grok step by {word}", f"Grok step against {word}."
         table = partial(steps_by_value_table, shown, key, by)
@@ -136,6 +133,29 @@ def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Draw
         title, caption = f"{of}: best validation accuracy by {word}", f"Best validation accuracy against {word}."
         table = partial(accuracy_by_value_table, shown, key, by)
         yield Drawing(f"accuracy-by-{word}", caption, _drawn(table, accuracy_by_value, title))
+
+
+def _maps(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
+    """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest."""
+    varying = [key for key in keys if runs[key].nunique() > 1]
+    numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
+    x, y = numbers[-2:] if len(varying) > 2 and len(numbers) >= 2 else (varying if len(varying) == 2 else ("", ""))
+    if not x:
+        return
+    shown, by = _joined(runs, [key for key in varying if key not in (x, y)])
+    if by and shown[by].nunique() > MOST_MAPS:
+        return
+    words = " and ".join(map(_short, (x, y)))
+    table = partial(phase_table, shown, x, y, by)
+    yield Drawing("phase", f"Grok step by {words}.", _drawn(table, phase, f"{of}: grok step by {words}"))
+
+
+def _joined(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """Several keys as one, under their short names; None without any."""
+    if not keys:
+        return runs, None
+    name = BETWEEN.join(map(_short, keys))
+    return runs.assign(**{name: runs[list(keys)].astype(str).agg(BETWEEN.join, axis=1)}), name
 
 
 def _short(key: str) -> str:

@@ -1,6 +1,6 @@
 """The keys that part runs into conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,8 +132,32 @@ def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
 def values(key: Key, runs: pd.DataFrame) -> pd.Series:
     """What each run's value of a key is: a number, or words."""
     if not key.is_block:
-        return runs[key.columns[0]].map(_value).astype(object)
+        column = runs[key.columns[0]]
+        same = _same_everywhere(column)
+        return column.map(lambda value: _value(_without(value, same))).astype(object)
     return pd.Series(_words(key, runs), index=runs.index, dtype=object)
+
+
+def _same_everywhere(column: pd.Series) -> set[tuple[str, str]]:
+    """Options of the classes in a column of lists that have one value wherever the class occurs."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for value in column:
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, dict) and "class_path" in item:
+                for option in item:
+                    seen.setdefault((item["class_path"], option), set()).add(repr(item[option]))
+    return {place for place, found in seen.items() if len(found) == 1 and place[1] != "class_path"}
+
+
+def _without(value: Any, same: Collection[tuple[str, str]]) -> Any:
+    if not isinstance(value, list):
+        return value
+    return [
+        {option: of for option, of in item.items() if (item.get("class_path"), option) not in same}
+        if isinstance(item, dict)
+        else item
+        for item in value
+    ]
 
 
 def label(key: Key, value: Any, exactly: bool = False) -> str:
