@@ -31,20 +31,26 @@ class Reference(NamedTuple):
 REFERENCES = (
     Reference(
         "addition", "addition-fractions", {"data.train_fraction": 0.5, "seed_everything": 0},
-        "one-layer transformer that grokked x + y mod 97", "arXiv 2201.02177 (settings ours)", ("91+7=", "50+50="),
+        "A one-layer transformer that grokked x + y mod 97", "arXiv 2201.02177 (settings ours)", ("91+7=", "50+50="),
     ),
     Reference(
         "division", "division-fractions", {"data.train_fraction": 0.5, "seed_everything": 0},
-        "two-layer transformer that grokked x / y mod 97 after the long plateau", "arXiv 2201.02177 (settings ours)",
+        "A two-layer transformer that grokked x / y mod 97 after the long plateau", "arXiv 2201.02177 (settings ours)",
         ("91/7=", "1/2="),
     ),
     Reference(
-        "lstm", "equal-models", {"model.network.class_path": "LSTM", "seed_everything": 0},
-        "LSTM that grokked x + y mod 97 at the transformer's settings", "against arXiv 2412.10898", ("91+7=",),
+        "lstm", "equal-models", {"model.network.class_path": "LSTM", "seed_everything": 1},
+        "An LSTM that learned the rule of x + y mod 97 at the transformer's settings", "against arXiv 2412.10898",
+        ("91+7=",),
+    ),
+    Reference(
+        "blog-subtraction", "blog-functions-ours", {"data.formula": "x - y", "seed_everything": 0},
+        "A two-layer transformer that grokked x - y over signed remainders, from which the fine-tuning of "
+        "docs/reproductions.md begins", "the blog's task (settings ours)", ("5-9=",),
     ),
     Reference(
         "progress-measures", "progress-measures", {"seed_everything": 0},
-        "one-layer transformer without norms whose Fourier circuit the progress measures follow", "arXiv 2301.05217",
+        "A one-layer transformer without norms whose Fourier circuit the progress measures follow", "arXiv 2301.05217",
         ("x=50 y=70",),
     ),
 )  # fmt: skip
@@ -105,7 +111,7 @@ def card(each: Reference, run: pd.Series, config: dict[str, object]) -> str:
     }
     parts = [
         f"# {each.name}",
-        f"A {each.shows}.",
+        f"{each.shows}.",
         f"    grok-lightning generate checkpoints/reference/{each.name}.ckpt {asked}",
     ]
     return "\n\n".join([*parts, "\n".join(f"- **{word}**: {fact}" for word, fact in facts.items())]) + "\n"
