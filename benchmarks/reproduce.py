@@ -33,6 +33,7 @@ class Experiment(NamedTuple):
     tested: bool = False  # whether the last checkpoints are evaluated on their test rows
 
 
+METHOD = ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
     Experiment("report-tasks-ours", ("data.formula", "modulus", "layers"), tested=True),
@@ -46,8 +47,9 @@ EXPERIMENTS = (
     Experiment("equal-models", ("model.network",), ("median-curves", "ablation")),
     Experiment("report-batch-size", ("batch_size",), ("survival",)),
     Experiment("report-batch-size-scaled", ("optimizer.lr", "optimizer.weight_decay")),
-    Experiment("methods-tuning", ("filters", "loss", "optimizer.lr", "optimizer.weight_decay"), ("phase",)),
-    Experiment("methods-refine", ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")),
+    Experiment("methods-tuning", METHOD[1:], ("phase",)),
+    Experiment("methods-refine", METHOD),
+    Experiment("methods-tuned", METHOD, ("ablation",)),
     Experiment("operations", ("data",), ("ablation",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),

@@ -1,7 +1,7 @@
 """The keys that part runs into conditions."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,22 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
     raise UserError(f"--by {name}: no run has such an option{suggestion(name, [*options, EXPERIMENT])}")
 
 
+def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
+    """The options that several keys name, each once: what is a key of its own is no part of a block beside it.
+
+    Raises:
+        UserError: As ``find_key``.
+    """
+    keys = list(dict.fromkeys(find_key(name, runs) for name in names))
+    alone = {column for key in keys if not key.is_block for column in key.columns}
+    return [
+        replace(key, columns=tuple(column for column in key.columns if column not in alone) or key.columns[:1])
+        if key.is_block
+        else key
+        for key in keys
+    ]
+
+
 def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
     """The keys when none are given: what a sweep varied, else what differs between the runs; never the seeds.
 
@@ -103,8 +119,8 @@ def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
     if runs[EXPERIMENT].nunique() > 1:
         parts = [_varying(part, planned) for _, part in runs.groupby(EXPERIMENT, sort=False)]
         names = dict.fromkeys(key.name for keys in parts for key in keys)
-        return [find_key(EXPERIMENT, runs), *(find_key(name, runs) for name in names)]
-    return _varying(runs, planned)
+        return find_keys([EXPERIMENT, *names], runs)
+    return find_keys([key.name for key in _varying(runs, planned)], runs)
 
 
 def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
@@ -233,10 +249,11 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
     }
     words = []
     several = class_column in key.columns
+    same = {column: _same_everywhere(runs[column]) for column in key.columns}
     for place, name in zip(runs.index, classes, strict=True):
         parts = [str(name).rsplit(".", 1)[-1]] if several else []
         for column in columns[name]:
-            value = _value(runs.at[place, column])
+            value = _value(_without(runs.at[place, column], same[column]))
             if value is not None:
                 short = column.rsplit(".", 1)[-1]
                 parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")

@@ -16,7 +16,7 @@ from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
 from grok_lightning.report.frames import frame, missing_runs, refuse_mixed_operations
 from grok_lightning.report.gather import Gathered, gather
-from grok_lightning.report.keys import find_key, varying_keys, varying_within
+from grok_lightning.report.keys import find_keys, varying_keys, varying_within
 from grok_lightning.report.page import page
 from grok_lightning.report.written import Picture, written
 
@@ -89,10 +89,7 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
         UserError: If a source or an option does not exist, or a condition would mix operations.
     """
     gathered = gather(sources, root)
-    if by is None:
-        keys = varying_keys(gathered.runs, gathered.planned)
-    else:
-        keys = list(dict.fromkeys(find_key(name, gathered.runs) for name in by))
+    keys = varying_keys(gathered.runs, gathered.planned) if by is None else find_keys(by, gathered.runs)
     runs = frame(gathered, keys)
     refuse_mixed_operations(runs)
     conditions = conditions_table(runs, missing_runs(gathered, runs, keys))

@@ -44,6 +44,14 @@ def test_a_block_is_told_by_its_class_and_by_what_varies_within_it(report):
         assert sorted(names()) == ["MLP", "Transformer layers=1", "Transformer layers=2"]
 
 
+def test_an_option_of_a_block_that_is_a_key_too_is_told_once(report):
+    write_run("a", changes={"model.network": NETWORK})
+    write_run("b", changes={"model.network": NETWORK | {"layers": 1, "dropout": 0.1}})
+    write_run("c", changes={"model.network": MLP})
+    assert report("e", "--by", "layers", "network")[0] == 0
+    assert sorted(names()) == ["layers=-, MLP", "layers=1, Transformer dropout=0.1", "layers=2, Transformer dropout=0"]
+
+
 def test_an_option_that_some_networks_do_not_have(report):
     write_run("a", changes={"model.network": NETWORK})
     write_run("c", changes={"model.network": MLP})
