@@ -40,7 +40,7 @@ EXPERIMENTS = (
     Experiment("muon-tuning", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("dropout", ("dropout",), ("steps-by-dropout",)),
     Experiment("half-table", ("train_fraction",)),
-    Experiment("k-ary-sums", ("data.formula", "modulus"), ("survival",)),
+    Experiment("k-ary-sums", ("data.formula", "modulus"), ("median-curves",)),
     Experiment("followup-leakage", ("data.commutative_fraction",), ("median-curves",)),
     Experiment("division-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
     Experiment("addition-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
