@@ -101,11 +101,16 @@ def step_axis(
     axis.set_minor_formatter(NullFormatter())
 
 
+class _Plainly(LogFormatter):
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def loss_axis(axes: Axes) -> None:
     """Makes the y axis logarithmic, its ticks plain numbers: a formula keeps fonts, which do not survive a fork."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axes.yaxis.set_major_formatter(_Plainly())
+    axes.yaxis.set_minor_formatter(_Plainly(minor_thresholds=(1, 0.4)))
 
 
 def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.conditions import FEW, by_condition, looks, naming
-from grok_lightning.figures.style import counted, each, percent, plain, short, step_axis
+from grok_lightning.figures.style import counted, each, loss_axis, percent, plain, short, step_axis
 from grok_lightning.figures.values import ordered_type, places, spread, value_axis, value_texts
 
 
@@ -109,3 +109,19 @@ def test_conditions_come_in_the_order_of_their_categories_or_as_they_stand() -> 
     assert [name for name, _ in by_condition(frame)] == ["b", "a"]
     frame["condition"] = pd.Categorical(frame["condition"], ["c", "a", "b"], ordered=True)
     assert [name for name, _ in by_condition(frame)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "known"), [((1e-6, 9), "0.01"), ((0.01, 10), "0.1"), ((2.1, 4.9), "3"), ((1e-9, 1e-7), "1e-08")]
+)
+def test_a_loss_axis_has_plain_numbers_where_there_is_room(ends: tuple[float, float], known: str) -> None:
+    axes = Figure(figsize=(5, 2.5)).subplots()
+    loss_axis(axes)
+    axes.set_ylim(ends)
+    axes.figure.draw_without_rendering()
+    ticks = [*axes.yaxis.get_major_ticks(), *axes.yaxis.get_minor_ticks()]
+    texts = {tick.label1.get_text(): tick.get_loc() for tick in ticks if ends[0] <= tick.get_loc() <= ends[1]}
+    named = {text: place for text, place in texts.items() if text}
+    assert 2 <= len(named) <= 8
+    assert known in named
+    assert all(float(text) == pytest.approx(place) for text, place in named.items())
