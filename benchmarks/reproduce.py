@@ -51,6 +51,7 @@ EXPERIMENTS = (
     Experiment("methods-refine", METHOD),
     Experiment("methods-tuned", METHOD, ("ablation",)),
     Experiment("operations", ("data",), ("ablation",)),
+    Experiment("operation-fractions", ("data.formula", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("progress-measures", (), ("median-curves",)),
