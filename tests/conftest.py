@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from grok_lightning.__main__ import main
+from grok_lightning.callbacks import curves_figure
 from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
@@ -24,9 +25,10 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
+    """Most of a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
     if not getattr(request.module, "LOOKS_AT_IMAGES", False):
         monkeypatch.setattr(Images, "_show", lambda *_: None)
+        monkeypatch.setattr(curves_figure, "png", lambda *_: b"")
 
 
 @pytest.fixture
