@@ -51,7 +51,7 @@ REFERENCES = (
     Reference(
         "progress-measures", "progress-measures", {"seed_everything": 0},
         "A one-layer transformer without norms whose Fourier circuit the progress measures follow", "arXiv 2301.05217",
-        ("x=50 y=70",),
+        ("50 70",),
     ),
 )  # fmt: skip
 

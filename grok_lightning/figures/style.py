@@ -119,11 +119,14 @@ def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
-    """A legend right of the panels, in as many columns as it needs."""
-    rows = max(1, int(figure.get_figheight() / 0.21) - 4)
+    """A legend right of the panels, in as many columns as it needs; the figure grows where it would take their room."""
+    lines = [line for label in labels for line in label.split("\n")]
+    columns = -(-len(lines) // max(1, int(figure.get_figheight() / 0.21) - 4))
+    wide = columns * (0.75 + 0.078 * max(map(len, lines), default=0))  # inches, of 9 points a character
+    figure.set_figwidth(figure.get_figwidth() + max(0.0, wide - 0.45 * figure.get_figwidth()))
     figure.legend(
         handles, labels, title=title or None, loc="outside right center", frameon=False, fontsize=9, title_fontsize=9,
-        ncols=-(-sum(label.count("\n") + 1 for label in labels) // rows), alignment="left",
+        ncols=columns, alignment="left",
     )  # fmt: skip
 
 

@@ -6,7 +6,18 @@ import pytest
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.conditions import FEW, by_condition, looks, naming
-from grok_lightning.figures.style import counted, each, loss_axis, percent, plain, short, step_axis
+from grok_lightning.figures.style import (
+    counted,
+    each,
+    legend,
+    loss_axis,
+    mark,
+    new_figure,
+    percent,
+    plain,
+    short,
+    step_axis,
+)
 from grok_lightning.figures.values import ordered_type, places, spread, value_axis, value_texts
 
 
@@ -125,3 +136,14 @@ def test_a_loss_axis_has_plain_numbers_where_there_is_room(ends: tuple[float, fl
     assert 2 <= len(named) <= 8
     assert known in named
     assert all(float(text) == pytest.approx(place) for text, place in named.items())
+
+
+@pytest.mark.parametrize("labels", [1, 12, 60])
+@pytest.mark.parametrize("length", [3, 32])
+def test_a_legend_leaves_the_panels_their_room(labels: int, length: int) -> None:
+    figure = new_figure("title", "note", 7.5, 4.4)
+    axes = figure.subplots()
+    legend(figure, [mark("o")] * labels, [("weight_decay=0.3, " * 2)[:length]] * labels)
+    figure.draw_without_rendering()
+    assert axes.get_window_extent().width > 0.4 * 7.5 * figure.dpi
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1 + 1
