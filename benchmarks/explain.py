@@ -7,12 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from grok_lightning.figures.measures import measures, measures_table
+from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
 from grok_lightning.index.archive import read_archive
+from grok_lightning.report.making import make_report
 
 HOME = Path(__file__).parents[1]
 RECORDS = HOME / "docs" / "reproductions"
 DOCUMENT = HOME / "docs" / "explanation.md"
 FIGURES = HOME / "docs" / "explanation"
+RATE, DECAY, PRODUCT = "optimizer.lr", "optimizer.weight_decay", "learning rate × weight decay"
 ALPHA, SEED = "config.data.train_fraction", "config.seed_everything"
 
 
@@ -27,6 +30,7 @@ def main() -> int:
         table = measures_table(curves[curves["run"].isin(set(chosen))])
         figure = measures(table, f"{operation} mod 97 from 40 % of the table")
         figure.savefig(FIGURES / f"{name}-inside.png", dpi=110)
+    text = placed(text, "the clock", clock())
     path = RECORDS / "progress-measures.parquet"
     if path.exists():
         runs, curves = read_archive(path)
@@ -64,6 +68,40 @@ def norms(runs: pd.DataFrame, curves: pd.DataFrame) -> str:
         cells = [f"{value:.1f}" if value == value else "-" for value in row.iloc[1:]]
         lines.append(f"| {fraction:g} | {int(row['n'])} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def clock() -> str:
+    """Grok step against learning rate times decay, as a figure and as Markdown."""
+    report = make_report([str(RECORDS / "learning-rate-decay.parquet")], HOME, [RATE, DECAY])
+    norm = dict(tuple(report.gathered.curves.groupby("run")))
+    runs = report.runs.assign(**{PRODUCT: report.runs[f"model.{RATE}"] * report.runs[f"model.{DECAY}"]})
+    table = steps_by_value_table(runs.rename(columns={f"model.{RATE}": "lr"}), PRODUCT, "lr")
+    steps_by_value(table, "x + y mod 97: grok step by learning rate times weight decay").savefig(
+        FIGURES / "clock.png", dpi=110
+    )
+    lines = [
+        "| lr × decay | lr | decay | memorize steps | grok steps | lr × decay × grok step | norm at the grok |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    keys = [PRODUCT, f"model.{RATE}", f"model.{DECAY}"]
+    for values, group in runs.sort_values(["seed"]).groupby(keys):
+        grokked = group[group["grok_step"].notna()]
+        norms = [
+            norm[run].set_index("step")["norm/weights"][step] for run, step in grokked[["run", "grok_step"]].values
+        ]
+        cells = [
+            *(f"{value:g}" for value in values),
+            _both(group["memorize_step"]),
+            _both(group["grok_step"]),
+            " ".join(f"{values[0] * step:.2f}" for step in grokked["grok_step"]) or "-",
+            " ".join(f"{value:.0f}" for value in norms) or "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _both(steps: "pd.Series[float]") -> str:
+    return " ".join(f"{step:,.0f}" if step == step else "> 6,000" for step in steps)
 
 
 def placed(text: str, name: str, block: str) -> str:

@@ -53,6 +53,7 @@ EXPERIMENTS = (
     Experiment("operations", ("data",), ("ablation",)),
     Experiment("operation-fractions", ("data.formula", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
+    Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("progress-measures", (), ("median-curves",)),
     Experiment("report-tasks", ("data.formula", "modulus", "layers"), tested=True),
