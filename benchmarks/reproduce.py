@@ -33,6 +33,7 @@ class Experiment(NamedTuple):
     tested: bool = False  # whether the last checkpoints are evaluated on their test rows
 
 
+NOT_RUN = "*Not run yet.*"
 METHOD = ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
@@ -99,6 +100,8 @@ def renew(experiment: Experiment) -> None:
     begun = any(logs.glob("*/metrics.csv"))
     sources = [*([str(logs)] if begun else []), *([str(kept)] if kept.exists() else [])]
     if not sources:
+        for name in (experiment.sweep, *([f"{experiment.sweep}: test"] if experiment.tested else [])):
+            write_table(name, NOT_RUN)
         return
     out = HOME / "reports" / experiment.sweep
     try:

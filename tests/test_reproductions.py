@@ -42,7 +42,7 @@ def test_records_tell_no_place_of_a_machine(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_a_shipped_sweep_with_a_place_in_the_text(name):
     assert name in shipped_sweeps()
-    block(name)
+    assert (block(name) == reproduce.NOT_RUN) == (name not in RECORDED)
 
 
 def test_every_picture_is_there_and_every_one_there_is_shown():

@@ -42,7 +42,7 @@ def accuracy_and_loss(figure: Figure, steps: Iterable[float], losses: pd.DataFra
 def frame(axes: Axes, measure: str, steps: Iterable[float], losses: pd.DataFrame, narrow: bool = False) -> None:
     """Sets both axes of a panel to what will be seen there."""
     known = np.asarray(list(steps), float)
-    step_axis(axes, "x", known.min(initial=1), known.max(initial=1), narrow=narrow)
+    step_axis(axes, "x", known.min() if len(known) else 1, known.max(initial=1), narrow=narrow)
     if measure == "acc":
         percent_axis(axes)
         return
