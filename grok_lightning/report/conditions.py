@@ -14,6 +14,7 @@ from grok_lightning.statistics import KaplanMeier, holm, kaplan_meier, log_rank,
 
 EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
 ACCURACIES = ("best_val_acc", "final_val_acc", "final_train_acc")
+COUNTS = ("diverged", "unfinished", "end_k")
 MOST_COMPARED = 6  # conditions that are all compared with each other
 
 
@@ -28,7 +29,8 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
         ``condition``, ``n`` and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
         ``<event>_median`` (Kaplan-Meier; infinity: not reached) with ``_median_low``, ``_median_high`` and
         ``_median_after``, the evaluation before it; ``grok_mean`` restricted to ``budget``, the least of its runs, with
-        ``_low`` and ``_high``; ``delay``, the ratio of the medians; ``diverged``, ``unfinished``, ``missing``;
+        ``_low`` and ``_high``; ``delay``, the ratio of the medians; ``end_k``, the runs whose last validation accuracy
+        is at the threshold; ``diverged``, ``unfinished``, ``missing``;
         accuracies: median, least and most over the runs; ``steps_per_success``, all steps taken over runs that grokked
         (infinity: none).
     """
@@ -75,10 +77,12 @@ def _mean(curve: KaplanMeier, budgets: NDArray[np.float64]) -> dict[str, float]:
 def _summed(table: pd.DataFrame) -> pd.DataFrame:
     """Counts, accuracies and steps by condition."""
     told = table[["steps", *ACCURACIES]].assign(
-        diverged=table["status"] == "diverged", unfinished=table["status"] == UNFINISHED
+        diverged=table["status"] == "diverged",
+        unfinished=table["status"] == UNFINISHED,
+        end_k=table["final_val_acc"] >= table["threshold"],
     )
     grouped = told.groupby(table["condition"].astype(str), sort=False)
-    columns = {name: grouped[name].sum() for name in ("diverged", "unfinished")}
+    columns = {name: grouped[name].sum() for name in COUNTS}
     for short in ACCURACIES:
         column = grouped[short]
         columns |= {short: column.median(), f"{short}_least": column.min(), f"{short}_most": column.max()}
@@ -86,7 +90,7 @@ def _summed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finished(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
-    counted = {name: conditions[name].fillna(0).astype(int) for name in ("diverged", "unfinished")}
+    counted = {name: conditions[name].fillna(0).astype(int) for name in COUNTS}
     steps = conditions["steps"].fillna(0.0)
     per_success = (steps / conditions["grok_k"]).where(conditions["grok_k"] > 0, inf)
     absent = [missing.get(name, 0) for name in conditions["condition"]]

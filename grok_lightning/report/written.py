@@ -11,12 +11,14 @@ import pandas as pd
 
 from grok_lightning.report.conditions import step_in_words
 
+AT_THE_END = "there at the end"
 MOST_ROWS = 100
 MOST_WORDS = 12
 
 READING = """\
 - *k/n* with the 95 % interval of Wilson. A run has memorized (grokked) from the first evaluation on at which its
-  training (validation) accuracy is at the threshold.
+  training (validation) accuracy is at the threshold. *There at the end*, told where it differs from *grokked*: runs
+  whose last validation accuracy is at the threshold.
 - Median steps are Kaplan-Meier estimates: a run that spent its budget is censored there, a diverged one too, an
   unfinished one at its last evaluation. In brackets their 95 % interval (Brookmeyer and Crowley, log-log); "from" where
   the runs are too few to bound the median from above. Accuracy is known at evaluations alone: the true step lies after
@@ -91,7 +93,7 @@ def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     """
     when = _when(conditions)
     left = ["condition", "n", "memorized", "memorize step, median", "grokked", "grok step, median"]
-    kept = [*left, *(name for name in ("diverged", "unfinished", "missing") if name in when)]
+    kept = [*left, *(name for name in (AT_THE_END, "diverged", "unfinished", "missing") if name in when)]
     accuracy = [f"{_exact(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")]
     budgets = sorted(conditions["budget"].dropna().unique())
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
@@ -121,6 +123,8 @@ def _when(conditions: pd.DataFrame) -> pd.DataFrame:
             told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)"
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
             told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
+        if (conditions["end_k"] != conditions["grok_k"]).any():
+            told[AT_THE_END] = f"{row['end_k']}/{row['n']}"
         told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
         told["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
         told["steps per success"] = (

@@ -30,6 +30,7 @@ def some_runs(random: np.random.Generator, names: list[str]) -> pd.DataFrame:
         "status": random.choice(["finished", "stopped", "diverged", UNFINISHED], count),
         "steps": random.integers(1000, 2000, count).astype(float),
         "budget": 2000.0,
+        "threshold": 0.5,
         "memorize_step": memorized,
         "memorize_after": memorized - 10,
         "grok_step": grokked,
@@ -65,6 +66,7 @@ def test_each_row_is_that_of_its_runs_alone(seed):
         assert row["delay"] == row["grok_median"] / row["memorize_median"]
         assert row["diverged"] == (runs["status"] == "diverged").sum()
         assert row["unfinished"] == (runs["status"] == UNFINISHED).sum()
+        assert row["end_k"] == (runs["final_val_acc"] >= runs["threshold"]).sum()
         for column in ("best_val_acc", "final_val_acc", "final_train_acc"):
             values = runs[column].dropna()
             expected = [values.median(), values.min(), values.max()]

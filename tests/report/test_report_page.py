@@ -165,3 +165,15 @@ def test_figures_of_runs_whose_losses_nobody_wrote(command):
         path.write_text("step,train/acc\n0,nan\n10,0.5\n")
     assert command("report", "e", "--out", "out")[0] == 0
     assert list(Path("out").glob("*.png"))
+
+
+@pytest.mark.parametrize("last", [1.0, 0.5])
+def test_runs_that_do_not_stay_where_they_grokked_are_told(command, monkeypatch, last):
+    report = reporting(command, monkeypatch)
+    final = {"train/acc": 1.0, "val/acc": last, "train/loss": 0.1, "val/loss": 0.1, "norm/weights": 3.0}
+    write_run("a", changes={"seed_everything": 1})
+    write_run("b", changes={"seed_everything": 2}, final=final)
+    assert report("e")[0] == 0
+    header, _, row = [line for line in Path("out/report.md").read_text().splitlines() if line.startswith("|")][:3]
+    assert ("there at the end" in header) == (last < 1)
+    assert ("| 1/2 |" in row) == (last < 1)
