@@ -62,7 +62,8 @@ def test_a_second_compilation_is_an_error(command: Command, monkeypatch: pytest.
         return whole(self, step, *where)
 
     monkeypatch.setattr(ModularArithmeticDataModule, "training_batch", growing)
-    status, _, err = command("fit", *TINY, "--trainer.max_steps", "8", "--model.compile")
+    small = [*TINY[:4], *TINY[10:], "--model.network", "MLP", "--model.network.width", "8"]
+    status, _, err = command("fit", *small, "--trainer.max_steps", "8", "--model.compile")
     assert status == 1
     assert "was compiled 2 times instead of once" in err
     assert "leave model.compile out" in err
