@@ -72,9 +72,12 @@ def norms(runs: pd.DataFrame, curves: pd.DataFrame) -> str:
 
 def clock() -> str:
     """Grok step against learning rate times decay, as a figure and as Markdown."""
-    report = make_report([str(RECORDS / "learning-rate-decay.parquet")], HOME, [RATE, DECAY])
+    paths = [RECORDS / f"{name}.parquet" for name in ("learning-rate-decay", "decay-clock")]
+    report = make_report([str(path) for path in paths if path.exists()], HOME, [RATE, DECAY])
     norm = dict(tuple(report.gathered.curves.groupby("run")))
-    runs = report.runs.assign(**{PRODUCT: report.runs[f"model.{RATE}"] * report.runs[f"model.{DECAY}"]})
+    runs = report.runs.assign(**{PRODUCT: (report.runs[f"model.{RATE}"] * report.runs[f"model.{DECAY}"]).round(9)})
+    # of two runs that differ in their budget alone, the one watched for longer
+    runs = runs.sort_values("steps").drop_duplicates([f"model.{RATE}", f"model.{DECAY}", "seed"], keep="last")
     table = steps_by_value_table(runs.rename(columns={f"model.{RATE}": "lr"}), PRODUCT, "lr")
     steps_by_value(table, "x + y mod 97: grok step by learning rate times weight decay").savefig(
         FIGURES / "clock.png", dpi=110
@@ -91,8 +94,8 @@ def clock() -> str:
         ]
         cells = [
             *(f"{value:g}" for value in values),
-            _both(group["memorize_step"]),
-            _both(group["grok_step"]),
+            _both(group["memorize_step"], group["steps"]),
+            _both(group["grok_step"], group["steps"]),
             " ".join(f"{values[0] * step:.2f}" for step in grokked["grok_step"]) or "-",
             " ".join(f"{value:.0f}" for value in norms) or "-",
         ]
@@ -100,8 +103,8 @@ def clock() -> str:
     return "\n".join(lines)
 
 
-def _both(steps: "pd.Series[float]") -> str:
-    return " ".join(f"{step:,.0f}" if step == step else "> 6,000" for step in steps)
+def _both(steps: "pd.Series[float]", watched: "pd.Series[float]") -> str:
+    return " ".join(f"{a:,.0f}" if a == a else f"> {b:,.0f}" for a, b in zip(steps, watched, strict=True))
 
 
 def placed(text: str, name: str, block: str) -> str:
