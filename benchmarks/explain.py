@@ -96,7 +96,7 @@ def clock() -> str:
             *(f"{value:g}" for value in values),
             _both(group["memorize_step"], group["steps"]),
             _both(group["grok_step"], group["steps"]),
-            " ".join(f"{values[0] * step:.2f}" for step in grokked["grok_step"]) or "-",
+            " ".join(f"{values[0] * step:.2f}" for step in grokked["grok_step"] if values[0]) or "-",
             " ".join(f"{value:.0f}" for value in norms) or "-",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -106,9 +106,10 @@ def _medians(axes: Axes, medians: pd.DataFrame) -> None:
     at = np.arange(len(medians), dtype=float)
     low, middle, high = (medians[name].to_numpy(float) for name in ("low", "step", "high"))
     reached, bounded = np.isfinite(middle), np.isfinite(high)
+    known = reached & np.isfinite(low)  # a single run has no interval at all
     first, last = np.minimum(low, edge).clip(1), np.minimum(middle, edge).clip(1)
-    axes.hlines(at[reached], first[reached], last[reached], color=VAL, linewidth=1.8, zorder=4)
-    for ends, line, alpha in ((reached & bounded, SOLID, 1), (reached & ~bounded, DOTTED, 0.5)):
+    axes.hlines(at[known], first[known], last[known], color=VAL, linewidth=1.8, zorder=4)
+    for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.5)):
         axes.hlines(at[ends], last[ends], np.minimum(high, edge)[ends], VAL, line, linewidth=1.8, alpha=alpha, zorder=2)
     axes.plot(last[reached], at[reached], "o", color=VAL, markersize=8, markeredgecolor="white", zorder=5)
     for y, budget in zip(at[~reached], medians["budget"].to_numpy(float)[~reached], strict=True):

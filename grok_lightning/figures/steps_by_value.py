@@ -88,8 +88,9 @@ def _medians(axes: Axes, at: np.ndarray, rows: pd.DataFrame, look: Look) -> None
     top = axes.get_ylim()[1]
     low, middle, high = (rows[name].to_numpy(float).clip(1, top) for name in ("low", "step", "high"))
     bounded = np.isfinite(rows["high"].to_numpy(float))
-    axes.vlines(at[reached], low[reached], middle[reached], color=look.color, linewidth=1.2, zorder=4)
-    for ends, line, alpha in ((reached & bounded, SOLID, 1), (reached & ~bounded, DOTTED, 0.45)):
+    known = reached & np.isfinite(rows["low"].to_numpy(float))  # a single run has no interval at all
+    axes.vlines(at[known], low[known], middle[known], color=look.color, linewidth=1.2, zorder=4)
+    for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.45)):
         axes.vlines(at[ends], middle[ends], high[ends], look.color, line, linewidth=1.2, alpha=alpha, zorder=2)
     axes.plot(at, np.where(reached, middle, np.nan), color=look.color, linestyle=look.line, linewidth=1.4, zorder=4,
               marker=look.marker, markersize=7, markeredgecolor="white")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from sets_of_runs import curves_of, ordered, runs_of
@@ -153,3 +154,11 @@ def test_ten_thousand_runs_are_drawn(kind: Kind) -> None:
     figure = kind.draw(kind.table(runs.assign(seed=runs["seed"] % 10)), "many")
     picture(figure)
     assert f"{len(runs):,}" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("kind", ["ablation", "steps by value"])
+def test_a_single_run_has_no_interval(kind: str, runs: int) -> None:
+    table = KINDS[kind].table(at_once(runs_of([0.5], runs)).assign(grok_step=[100.0, 200.0, 300.0][:runs]))
+    drawn = [part for part in KINDS[kind].draw(table, "title").axes[0].collections if isinstance(part, LineCollection)]
+    assert bool([segment for part in drawn for segment in part.get_segments()]) == (runs > 1)
