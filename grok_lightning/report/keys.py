@@ -92,7 +92,10 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
         return Key(endings[0], (f"{PREFIX}{endings[0]}",))
     if blocks:
         return _block(blocks.pop(), runs, options)
-    raise UserError(f"--by {name}: no run has such an option{suggestion(name, [*options, EXPERIMENT])}")
+    parts = [part for option in options for part in option.split(".")]  # endings and blocks are named so
+    raise UserError(
+        f"--by {name}: no run has such an option{suggestion(name, [*dict.fromkeys([*parts, *options, EXPERIMENT])])}"
+    )
 
 
 def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:

@@ -40,6 +40,8 @@ def test_no_such_experiment(report):
 def test_a_key_that_no_run_has(report):
     write_run("a")
     assert "did you mean data.train_fraction?" in refused(report, "e", "--by", "data.train_fractio")
+    assert "did you mean optimizer?" in refused(report, "e", "--by", "optimiser")  # a block
+    assert "did you mean layers?" in refused(report, "e", "--by", "layer")  # an ending
     assert "--by zzzzzzzzz: no run has such an option" in refused(report, "e", "--by", "zzzzzzzzz")
     assert "several options end so: data.class_path" in refused(report, "e", "--by", "class_path")
     assert "did you mean --title?" in refused(report, "e", "--titel", "lr")

@@ -132,11 +132,10 @@ def test_an_empty_block_takes_what_is_fixed(write_yaml: Write) -> None:
 
 
 def test_what_a_block_leaves_alone_may_be_set(write_yaml: Write) -> None:
-    fixed = {"model.optimizer.lr": 3, "data": {"formula": "x + y"}}
+    fixed = {"model.optimizer.lr": 3}
     blocks = {"model.optimizer": [{"decay": "l2"}, {"class_path": "AdamW"}], "data": [{"modulus": 5}, {"modulus": 7}]}
     with pytest.raises(UserError, match="data is given in set and in grid"):
-        read_grid(write_yaml({"set": fixed, "grid": blocks}))
-    fixed["data.formula"] = fixed.pop("data")["formula"]  # type: ignore[index]
-    grid = read_grid(write_yaml({"set": fixed, "grid": blocks}))
+        read_grid(write_yaml({"set": fixed | {"data": {"formula": "x + y"}}, "grid": blocks}))
+    grid = read_grid(write_yaml({"set": fixed | {"data.formula": "x + y"}, "grid": blocks}))
     assert all(lookup(given(grid, point), "model.optimizer.lr") == 3 for point in grid.points)
     assert all(lookup(given(grid, point), "data.formula") == "x + y" for point in grid.points)
