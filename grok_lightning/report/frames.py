@@ -7,7 +7,8 @@ import pandas as pd
 
 from grok_lightning.errors import UserError
 from grok_lightning.report.gather import Gathered
-from grok_lightning.report.keys import EXPERIMENT, NONE, OPERATION, PREFIX, Key, label, ranks, shown, values
+from grok_lightning.report.keys import EXPERIMENT, OPERATION, PREFIX, Key
+from grok_lightning.report.words import NONE, label, ranks, shown, values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")

@@ -1,10 +1,8 @@
 """The keys that part runs into conditions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from grok_lightning.classes import suggestion
@@ -36,7 +34,6 @@ OPERATION = (
     "data.rows",
     "data.strings",
 )
-NONE = "-"
 
 
 @dataclass(frozen=True)
@@ -148,69 +145,6 @@ def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
     return [find_key(name, runs) for name in names]
 
 
-def values(key: Key, runs: pd.DataFrame) -> pd.Series:
-    """What each run's value of a key is: a number, or words."""
-    if not key.is_block:
-        column = runs[key.columns[0]]
-        same = _same_everywhere(column)
-        return column.map(lambda value: _value(_without(value, same))).astype(object)
-    return pd.Series(_words(key, runs), index=runs.index, dtype=object)
-
-
-def _same_everywhere(column: pd.Series) -> set[tuple[str, str]]:
-    """Options of the classes in a column of lists that have one value wherever the class occurs."""
-    seen: dict[tuple[str, str], set[str]] = {}
-    for value in column:
-        for item in value if isinstance(value, list) else ():
-            if isinstance(item, dict) and "class_path" in item:
-                for option in item:
-                    seen.setdefault((item["class_path"], option), set()).add(repr(item[option]))
-    return {place for place, found in seen.items() if len(found) == 1 and place[1] != "class_path"}
-
-
-def _without(value: Any, same: Collection[tuple[str, str]]) -> Any:
-    if not isinstance(value, list):
-        return value
-    return [
-        {option: of for option, of in item.items() if (item.get("class_path"), option) not in same}
-        if isinstance(item, dict)
-        else item
-        for item in value
-    ]
-
-
-def label(key: Key, value: Any, exactly: bool = False) -> str:
-    """A value as a part of a condition's name."""
-    if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
-        return str(value)
-    return f"{key.short}={repr(value) if exactly and isinstance(value, float) else shown(value)}"
-
-
-def shown(value: Any) -> str:
-    """A value in words, numbers as short as they can be told."""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | float | np.number) and value == value:
-        number = float(value)
-        return f"{int(number)}" if abs(number) < 1e6 and number == int(number) else f"{number:g}"
-    if isinstance(value, dict):
-        inner = dict(value)
-        name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
-        return " ".join([*([name] if name else []), *(f"{key}={shown(item)}" for key, item in inner.items())])
-    if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
-    return NONE if value is None or value is pd.NA or value != value else str(value)
-
-
-def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
-    """A sorting key for each distinct value: numbers by size, the others after them as they come."""
-    distinct = list(dict.fromkeys(values))
-    return {
-        value: (0, float(value), 0) if isinstance(value, int | float | np.number) else (1, 0.0, place)
-        for place, value in enumerate(distinct)
-    }
-
-
 def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
     """Options other than the keys, and no seeds, that differ between runs of one condition."""
     taken = {column for key in keys for column in key.columns}
@@ -221,8 +155,8 @@ def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
         within_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
         if _is_own(option) or within_block or _distinct(runs, Key(option, (column,))) < 2:
             continue
-        told = _told(runs[column])
-        if (told.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
+        values = countable(runs[column])
+        if (values.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
             found.append(option)
     return found
 
@@ -241,44 +175,15 @@ def _block(name: str, runs: pd.DataFrame, options: Sequence[str]) -> Key:
     return Key(name, tuple(varied or columns[:1]))
 
 
-def _words(key: Key, runs: pd.DataFrame) -> list[str]:
-    """Blocks by what tells them apart: the class, and those options that vary within it."""
-    class_column = f"{PREFIX}{key.name}.class_path"
-    classes = runs[class_column].astype(object) if class_column in runs else pd.Series("", index=runs.index)
-    told = {column: _told(runs[column]) for column in key.columns if column != class_column}
-    columns = {
-        name: [column for column in told if told[column][classes == name].nunique(dropna=False) > 1]
-        for name in classes.unique()
-    }
-    words = []
-    several = class_column in key.columns
-    same = {column: _same_everywhere(runs[column]) for column in key.columns}
-    for place, name in zip(runs.index, classes, strict=True):
-        parts = [str(name).rsplit(".", 1)[-1]] if several else []
-        for column in columns[name]:
-            value = _value(_without(runs.at[place, column], same[column]))
-            if value is not None:
-                short = column.rsplit(".", 1)[-1]
-                parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")
-        words.append(" ".join(parts) or str(name).rsplit(".", 1)[-1])
-    return words
-
-
 def _distinct(runs: pd.DataFrame, key: Key) -> int:
-    return max((_told(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
+    return max((countable(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
 
 
 def _is_own(option: str) -> bool:
     return any(option == name or option.startswith(f"{name}.") for name in OWN)
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        return shown(value)
-    return None if shown(value) == NONE else value
-
-
-def _told(column: pd.Series) -> pd.Series:
+def countable(column: pd.Series) -> pd.Series:
     """Values that can be counted: lists cannot."""
     if column.dtype != object:
         return column
