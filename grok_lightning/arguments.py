@@ -10,6 +10,7 @@ import yaml
 from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, lookup, suggestion
 from grok_lightning.errors import UserError
 from grok_lightning.options import NO_VALUE, merge, normalize
+from grok_lightning.yamls import nest, read_yaml, undotted
 
 
 def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | None = None) -> tuple[Nested, list[Path]]:
@@ -101,14 +102,6 @@ def _class_value(key: str, value: str) -> Any:
         raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options or a list") from None
 
 
-def nest(key: str, value: Any) -> Nested:
-    """``{"a": {"b": value}}`` for the option ``a.b``."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    nested: Nested = value
-    return nested
-
-
 def assign(nested: Nested, key: str, value: Any) -> None:
     """Sets one dotted option; below a class that was named (or last added to a list), one of its init_args."""
     *parents, last = key.removesuffix("+").split(".")
@@ -147,33 +140,14 @@ def read_config(path: Path) -> Nested:
         UserError: If it cannot be read or is no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"--config {str(path)!r} cannot be read as YAML: {reason}") from None
+        content = read_yaml(path)
+    except OSError as error:
+        raise UserError(f"--config {str(path)!r} cannot be read: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"--config {str(path)!r}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
     return normalize(undotted(content, f"--config {str(path)!r}"))
-
-
-def undotted(content: Nested, where: str) -> Nested:
-    """``a.b: 1`` as ``a: {b: 1}``, as on the command line.
-
-    Args:
-        content: Options, dotted, nested or both.
-        where: What holds them, in the words of an error.
-
-    Raises:
-        UserError: If the name of an option is no text.
-    """
-    nested: Nested = {}
-    for key, value in content.items():
-        if not isinstance(key, str):
-            raise UserError(f"{where} has {key!r} where the name of an option is expected")
-        own = key in ("init_args", "dict_kwargs")
-        inner = undotted(value, where) if isinstance(value, dict) and not own else value
-        merge(nested, nest(key, inner))
-    return nested
 
 
 def shipped_configs() -> dict[str, Path]:

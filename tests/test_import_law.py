@@ -16,7 +16,7 @@ FLOORS = (
     ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
     ("measures", "module", "figures"),
     ("callbacks",),
-    ("classes", "options", "refusals", "runs", "wording", "arguments", "parsing", "cli", "commands"),
+    ("classes", "options", "refusals", "runs", "wording", "arguments", "yamls", "parsing", "cli", "commands"),
     ("generate", "sweep", "report"),
     ("__main__",),
 )
@@ -30,6 +30,8 @@ SAME_FLOOR = {
     ("runs", "options"),
     ("arguments", "classes"),
     ("arguments", "options"),
+    ("arguments", "yamls"),
+    ("yamls", "classes"),
     *(("parsing", room) for room in ("arguments", "classes", "options", "refusals", "runs", "wording")),
     *(("cli", room) for room in ("classes", "parsing", "refusals", "runs", "wording")),
     ("wording", "classes"),

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from grok_lightning.arguments import nest, option_name, undotted
+from grok_lightning.arguments import option_name
 from grok_lightning.classes import Nested, lookup, suggestion
 from grok_lightning.errors import UserError
 from grok_lightning.options import normalize
 from grok_lightning.record import flatten
+from grok_lightning.yamls import nest, read_yaml, undotted
 
 KEYS = ("base", "set", "grid", "zip", "exclude")
 _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
@@ -43,22 +42,6 @@ class Entry(NamedTuple):
 Axis = list[Entry]  # options whose values go together: one option of `grid`, or a group of `zip`
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; PyYAML keeps the last and drops the others in silence."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                line = key.start_mark.line + 1
-                if (key.tag, key.value) in lines:
-                    first = lines[key.tag, key.value]
-                    raise UserError(f"the key {key.value!r} stands twice in one mapping, in lines {first} and {line}")
-                lines[key.tag, key.value] = line
-        return node
-
-
 def read(path: Path) -> Nested:
     """The file's mapping.
 
@@ -66,11 +49,11 @@ def read(path: Path) -> Nested:
         UserError: If it cannot be read, has a key twice, or has one that is no key of a sweep.
     """
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError("there is no such file, and no shipped sweep of that name") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
+    except OSError as error:
+        raise UserError(f"it cannot be read: {error.strerror}") from None
     if not isinstance(content, dict):
         raise UserError("it is no mapping, such as `grid: {data.train_fraction: [0.3, 0.4]}`")
     for key in content:

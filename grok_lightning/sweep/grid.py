@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.arguments import assign, find_config, nest, read_config, shipped_sweeps
+from grok_lightning.arguments import assign, find_config, read_config, shipped_sweeps
 from grok_lightning.classes import Nested, lookup, place_of
 from grok_lightning.errors import UserError
 from grok_lightning.options import merge
@@ -17,6 +17,7 @@ from grok_lightning.record import flatten
 from grok_lightning.runs import check_name
 from grok_lightning.sweep.entries import Axis, Entry, constants, grid_axes, read, refuse_reserved, same, shown, zip_axes
 from grok_lightning.sweep.exclusion import kept
+from grok_lightning.yamls import nest
 
 MOST = 10_000_000
 _OF_A_RUN = ("experiment", "run", "trainer.default_root_dir")  # what a run's own config.yaml says of itself

@@ -105,12 +105,12 @@ def test_a_mistake_is_told_in_one_line(write_yaml: Write, content: Nested | str,
 
 def test_a_file_that_cannot_be_read_is_refused(write_yaml: Write, tmp_path: Path) -> None:
     assert "there is no such file" in refusal(tmp_path / "missing.yaml")
-    assert "cannot be read as YAML" in refusal(tmp_path)
+    assert "it cannot be read: Is a directory" in refusal(tmp_path)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\xfa")
     assert "cannot be read as YAML" in refusal(binary)
     write_yaml("a: [", "base.yaml")
-    assert "base 'base.yaml' cannot be read as YAML" in refusal(write_yaml({"base": "base.yaml", "grid": SEED}))
+    assert "base 'base.yaml': it cannot be read as YAML" in refusal(write_yaml({"base": "base.yaml", "grid": SEED}))
     write_yaml({"model.optimizer": "AdmW"}, "base.yaml")
     assert "base 'base.yaml': model.optimizer names the class 'AdmW'" in refusal(tmp_path / "sweep.yaml")
 
