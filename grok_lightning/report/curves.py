@@ -21,7 +21,7 @@ def read_curves(directories: Sequence[str]) -> pd.DataFrame:
     thousands of small files.
 
     Args:
-        directories: The runs'. One without ``metrics.csv`` has no rows.
+        directories: The runs'. One without ``metrics.csv``, or with a damaged line in it, has no rows.
 
     Returns:
         ``run`` (the directory), ``step`` and every metric that one of them has; NaN where another has it not.
@@ -64,16 +64,17 @@ def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[s
         counts = [body.count(b"\n") for _, body in group]
         if len(table) != sum(counts):
             raise pa.ArrowInvalid("empty lines")
-    except pa.ArrowInvalid:  # a damaged line somewhere: one by one then, what is whole of each
-        return [part for place, _ in group if (part := _one(place, directories[place])) is not None]
+    except pa.ArrowInvalid:  # a damaged line somewhere: one by one then
+        return [part for place, body in group if (part := _one(place, directories[place], body)) is not None]
     frame = table.to_pandas()
     frame[".place"] = np.repeat([place for place, _ in group], counts)
     return [frame]
 
 
-def _one(place: int, directory: str) -> pd.DataFrame | None:
+def _one(place: int, directory: str, body: bytes) -> pd.DataFrame | None:
+    """A curve by itself, None if it is damaged."""
     try:
         rows = read_metrics(Path(directory))
     except (OSError, ValueError, Error):
         return None
-    return pd.DataFrame(rows).assign(**{".place": place}) if rows else None
+    return pd.DataFrame(rows).assign(**{".place": place}) if len(rows) == body.count(b"\n") else None

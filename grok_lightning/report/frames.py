@@ -128,7 +128,8 @@ def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -
 def _words(key: Key, plan: pd.DataFrame, table: pd.DataFrame, known: Sequence[int]) -> list[Any]:
     """What a plan calls its runs' values of a key; one that it does not vary is that of its runs that are there."""
     if key.name in plan:  # a sweep's own name for an option is the key's
-        return plan[key.name].astype(object).tolist()
+        said = plan[key.name].astype(object)
+        return said.map(lambda word: str(word).replace("formula=", "")).tolist() if key.is_block else said.tolist()
     there = table[key.name].iloc[list(known)].unique()
     return [there[0] if len(there) == 1 else None] * len(plan)
 

@@ -145,6 +145,11 @@ def _read(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     remarks = _named(told, "records are damaged; they were left out", damaged)
     open_ones = [] if (directory / RESULT).exists() else unfinished_runs(directory)
     curves = read_curves([*runs["path"].tolist(), *open_ones])
+    if len(runs):
+        known = set(curves["run"].unique())
+        without = [path for path in runs["path"][runs["status"] != FAILED] if path not in known]
+        told = "The curve of {} is damaged or missing; its record counts, its curve is in no figure."
+        remarks += _named(told, "curves are damaged or missing; their records count, they are in no figure", without)
     if open_ones:
         groups = dict(tuple(curves[curves["run"].isin(set(open_ones))].groupby("run", sort=False)))
         found = {name: unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in open_ones}

@@ -165,6 +165,14 @@ def test_missing_runs_count_where_they_belong(report):
     assert "**Not complete**: of 6 runs 3 have not begun and 0 are not over" in Path("out/report.md").read_text()
 
 
+def test_missing_runs_of_a_block_are_called_as_those_that_are_there(report):
+    here = [write_run(f"{i}", changes={"data.formula": formula}) for i, formula in enumerate(("x + y", "x - y"))]
+    words = ["formula=x + y", "formula=x - y", "formula=x - y", "formula=x * y"]
+    plan([*here, "a" * 16, "b" * 16], {"data": words})
+    assert report("e", "--by", "data")[0] == 0
+    assert conditions()["missing"].to_dict() == {"x + y": 0, "x - y": 1, "x * y": 1}
+
+
 def test_a_run_that_failed_is_not_missing(report):
     here = write_run("a")
     failed = write_run("b", changes={"seed_everything": 1}, status="failed")

@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from records import change_result, conditions, directory_of, reporting, sweep, write_run
 
+from grok_lightning.index.archive import read_archive
+
 WHOLE = '{"status": "finished", "steps": 5, "threshold": 0.99, '
 NEGATIVE = WHOLE + '"budget": 10, "grok_step": -1}'
 NO_BUDGET, BUDGET_1 = WHOLE + '"budget": null}', WHOLE + '"budget": -1}'
@@ -169,9 +171,12 @@ def test_evaluations_of_any_form(report, text, over):
     sweep({0.5: [40, 80]})
     (directory_of(write_run("odd", changes={"seed_everything": 7}, over=over)) / "metrics.csv").write_text(text)
     assert report("e")[0] == 0
-    left_out = "it was left out" in Path("out/report.md").read_text()
+    told = Path("out/report.md").read_text()
+    left_out = "it was left out" in told
     assert conditions()["n"].tolist() == [2 if left_out else 3]
     assert over <= (not left_out)
+    curves = read_archive(Path("out/runs.parquet"))[1]
+    assert (curves["run"].nunique() == 2) == (left_out or "its curve is in no figure" in told)
 
 
 @pytest.mark.parametrize(
