@@ -1,8 +1,9 @@
-"""Cuts reference models out of runs of the reproductions, with a card each: ``python benchmarks/reference.py``.
+"""Cuts reference models out of runs of the reproductions, with a card each: ``python benchmarks/reference.py NAME...``.
 
 Needs the runs' checkpoints; ``make reproduce`` makes them.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -58,8 +59,16 @@ REFERENCES = (
 
 def main() -> int:
     """Writes those whose run is there."""
+    parser = argparse.ArgumentParser(description="Cuts reference models out of runs of the reproductions.")
+    parser.add_argument("names", nargs="*", help="Which; default: all.")
+    names = parser.parse_args().names
+    if unknown := set(names) - {each.name for each in REFERENCES}:
+        parser.error(f"no such models: {', '.join(sorted(unknown))}; there are "
+                     f"{', '.join(each.name for each in REFERENCES)}")  # fmt: skip
     SHIPPED.mkdir(parents=True, exist_ok=True)
     for each in REFERENCES:
+        if names and each.name not in names:
+            continue
         logs = HOME / "lightning_logs" / each.experiment
         found = chosen(read_records(logs), each.where) if logs.is_dir() else None
         if found is None:
