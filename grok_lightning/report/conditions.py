@@ -40,8 +40,10 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
     for name in dict.fromkeys([*groups, *missing]):
         places = groups.get(name, np.empty(0, int))
         memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
-        row = {"condition": name, "n": len(places)} | _event("memorize", *memorized) | _event("grok", *grokked)
-        rows.append(row | _mean(kaplan_meier(*grokked[:2]), budgets[places]))
+        curve = kaplan_meier(*grokked[:2])
+        row = {"condition": name, "n": len(places)}
+        row |= _event("memorize", kaplan_meier(*memorized[:2]), *memorized) | _event("grok", curve, *grokked)
+        rows.append(row | _mean(curve, budgets[places]))
     conditions = pd.DataFrame(rows)
     begun = conditions["memorize_median"].where(conditions["memorize_median"].between(0, inf, inclusive="neither"))
     conditions["delay"] = conditions["grok_median"] / begun
@@ -58,9 +60,10 @@ def _groups(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
     return {str(name): np.asarray(rows) for name, rows in table.groupby("condition", observed=True).indices.items()}
 
 
-def _event(event: str, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]) -> dict[str, Any]:
+def _event(
+    event: str, curve: KaplanMeier, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]
+) -> dict[str, Any]:
     k, n = int(observed.sum()), len(observed)
-    curve = kaplan_meier(step, observed)
     at_median = after[observed & (step == curve.median)]
     at_median = at_median[~np.isnan(at_median)]
     values = (k, *wilson(k, n), curve.median, *curve.median_interval, at_median.min() if len(at_median) else nan)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, nan
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import CensoredData, ecdf, logrank, norm
 
 Steps = NDArray[np.float64]
+Order = tuple[tuple[int, bool], ...]  # of each run the place of its step among all of them, and whether it got there
 ROUNDING = 1e-9  # a product of quotients such as 3/4 * 2/3 may miss its 1/2 by a few units of the last place
 
 
@@ -89,21 +91,44 @@ def kaplan_meier(steps: ArrayLike, observed: ArrayLike) -> KaplanMeier:
     if not len(at):
         empty = np.empty(0)
         return KaplanMeier(*[empty] * 6)
-    estimate = ecdf(CensoredData.right_censored(at, ~seen)).sf
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # SciPy's, where the share is 1 or 0 and its log-log interval does not exist
-        interval = estimate.confidence_interval(0.95, method="log-log")
-    where = estimate.quantiles
-    survival, low, high = estimate.probabilities, interval.low.probabilities, interval.high.probabilities
-    certain = survival >= 1  # nobody got there yet
+    where, places = np.unique(at, return_inverse=True)
+    survival, low, high = _estimate(_order(places, seen))
     return KaplanMeier(
         steps=where,
         survival=survival,
-        low=np.where(certain, 1.0, low),
-        high=np.where(certain, 1.0, high),
+        low=low,
+        high=high,
         at_risk=len(at) - np.searchsorted(np.sort(at), where).astype(float),
-        events=np.bincount(np.searchsorted(where, at[seen]), minlength=len(where)).astype(float),
+        events=np.bincount(places[seen], minlength=len(where)).astype(float),
     )
+
+
+def _order(places: NDArray[np.intp], seen: NDArray[np.bool_]) -> Order:
+    return tuple(sorted(zip(places.tolist(), seen.tolist(), strict=True)))
+
+
+def _censored(order: Order) -> CensoredData:
+    at, seen = np.array(order).T
+    return CensoredData.right_censored(at.astype(float), seen == 0)
+
+
+@lru_cache(1 << 14)
+def _estimate(order: Order) -> tuple[Steps, Steps, Steps]:
+    """Survival and both ends of its interval at each place.
+
+    They depend on the order of the steps alone, and thousands of small conditions have few different ones: SciPy takes
+    most of a millisecond for each.
+    """
+    estimate = ecdf(_censored(order)).sf
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # SciPy's, where the share is 1 or 0 and its log-log interval does not exist
+        interval = estimate.confidence_interval(0.95, method="log-log")
+    survival, low, high = estimate.probabilities, interval.low.probabilities, interval.high.probabilities
+    certain = survival >= 1  # nobody got there yet
+    found = survival, np.where(certain, 1.0, low), np.where(certain, 1.0, high)
+    for column in found:
+        column.flags.writeable = False
+    return found
 
 
 def log_rank(steps_a: ArrayLike, observed_a: ArrayLike, steps_b: ArrayLike, observed_b: ArrayLike) -> float:
@@ -121,8 +146,14 @@ def log_rank(steps_a: ArrayLike, observed_a: ArrayLike, steps_b: ArrayLike, obse
     (a, seen_a), (b, seen_b) = _checked(steps_a, observed_a), _checked(steps_b, observed_b)
     if not len(a) or not len(b) or not (seen_a.any() or seen_b.any()):
         return nan
+    _, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    return _log_rank(_order(places[: len(a)], seen_a), _order(places[len(a) :], seen_b))
+
+
+@lru_cache(1 << 14)
+def _log_rank(a: Order, b: Order) -> float:
     with np.errstate(all="ignore"):
-        result = logrank(CensoredData.right_censored(a, ~seen_a), CensoredData.right_censored(b, ~seen_b))
+        result = logrank(_censored(a), _censored(b))
     return 1.0 if np.isnan(result.pvalue) else float(result.pvalue)
 
 
