@@ -16,32 +16,53 @@ RECORDS = HOME / "docs" / "reproductions"
 DOCUMENT = HOME / "docs" / "explanation.md"
 FIGURES = HOME / "docs" / "explanation"
 RATE, DECAY, PRODUCT = "optimizer.lr", "optimizer.weight_decay", "learning rate × weight decay"
+INSIDE = {"addition-fractions": "x + y", "division-fractions": "x / y"}  # whose norms are told, and of what
+PHASES = {  # metric, its heading and how it is written
+    "train/acc": ("training accuracy", "share"),
+    "val/acc": ("validation accuracy", "share"),
+    "train/loss": ("training loss", "loss"),
+    "val/loss": ("validation loss", "loss"),
+    "progress/restricted_loss": ("restricted loss", "loss"),
+    "progress/excluded_loss": ("excluded loss", "loss"),
+    "fourier/embedding_gini": ("Gini, embedding", "number"),
+    "fourier/neurons_gini": ("Gini, neurons to logits", "number"),
+    "norm/weights": ("weight norm", "norm"),
+}
+SHOWN_STEPS = (200, 1000, 2000, 4000, 6000, 7000, 8000, 9000, 10000, 11000, 12000, 13000, 14000, 15000)
 ALPHA, SEED = "config.data.train_fraction", "config.seed_everything"
 
 
 def main() -> int:
-    """Renews what there are records for."""
+    """Renews all tables and figures."""
     FIGURES.mkdir(exist_ok=True)
-    text = DOCUMENT.read_text()
-    for name, operation in (("addition-fractions", "x + y"), ("division-fractions", "x / y")):
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
+    for name, operation in INSIDE.items():
         runs, curves = read_archive(RECORDS / f"{name}.parquet")
-        text = placed(text, f"norms of {name}", norms(runs, curves))
         chosen = runs["path"][runs[ALPHA] == 0.4]
         table = measures_table(curves[curves["run"].isin(set(chosen))])
         figure = measures(table, f"{operation} mod 97 from 40 % of the table")
         figure.savefig(FIGURES / f"{name}-inside.png", dpi=110)
-    text = placed(text, "the clock", clock())
-    path = RECORDS / "progress-measures.parquet"
-    if path.exists():
-        runs, curves = read_archive(path)
-        for _, run in runs.iterrows():
-            table = measures_table(curves[curves["run"] == run["path"]])
-            marks = [(run[f"{event}_step"], word) for event, word in (("memorize", "memorized"), ("grok", "grokked"))]
-            marks = [(float(step), word) for step, word in marks if pd.notna(step)]
-            figure = measures(table, f"x + y mod 113, progress measures, seed {run[SEED]}", marks)
-            figure.savefig(FIGURES / f"progress-measures-{run[SEED]}.png", dpi=110)
-    DOCUMENT.write_text(text)
+    table = steps_by_value_table(clocked()[0], PRODUCT, "lr")
+    figure = steps_by_value(table, "x + y mod 97: grok step by learning rate times weight decay")
+    figure.savefig(FIGURES / "clock.png", dpi=110)
+    runs, curves = read_archive(RECORDS / "progress-measures.parquet")
+    for _, run in runs.iterrows():
+        table = measures_table(curves[curves["run"] == run["path"]])
+        marks = [(run[f"{event}_step"], word) for event, word in (("memorize", "memorized"), ("grok", "grokked"))]
+        marks = [(float(step), word) for step, word in marks if pd.notna(step)]
+        figure = measures(table, f"x + y mod 113, progress measures, seed {run[SEED]}", marks)
+        figure.savefig(FIGURES / f"progress-measures-{run[SEED]}.png", dpi=110)
     return 0
+
+
+def with_tables(text: str) -> str:
+    """The document with its tables as the records have them."""
+    for name in INSIDE:
+        text = placed(text, f"norms of {name}", norms(*read_archive(RECORDS / f"{name}.parquet")))
+    runs, curves = read_archive(RECORDS / "progress-measures.parquet")
+    for _, run in runs.iterrows():
+        text = placed(text, f"progress measures, seed {run[SEED]}", phases(curves[curves["run"] == run["path"]]))
+    return placed(text, "the clock", clock())
 
 
 def norms(runs: pd.DataFrame, curves: pd.DataFrame) -> str:
@@ -70,23 +91,45 @@ def norms(runs: pd.DataFrame, curves: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def clock() -> str:
-    """Grok step against learning rate times decay, as a figure and as Markdown."""
+def phases(curve: pd.DataFrame) -> str:
+    """Accuracy, losses, sparsity and norm of one run at some steps, as Markdown."""
+    at = curve.set_index("step")
+    lines = [f"| step | {' | '.join(heading for heading, _ in PHASES.values())} |", "| ---: " * (len(PHASES) + 1) + "|"]
+    for step in SHOWN_STEPS:
+        if step in at.index:
+            cells = [_written(float(at[metric].loc[step]), kind) for metric, (_, kind) in PHASES.items()]
+            lines.append(f"| {step:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _written(value: float, kind: str) -> str:
+    if kind == "share":
+        return "100 %" if value == 1 else f"{min(99.9, 100 * value):.1f} %"
+    if kind == "loss":
+        return f"{value:.1e}" if value < 1e-3 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
+    return f"{value:.2f}" if kind == "number" else f"{value:.1f}"
+
+
+def clocked() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of both sweeps over learning rate and decay, and their curves."""
     paths = [RECORDS / f"{name}.parquet" for name in ("learning-rate-decay", "decay-clock")]
-    report = make_report([str(path) for path in paths if path.exists()], HOME, [RATE, DECAY])
-    norm = dict(tuple(report.gathered.curves.groupby("run")))
-    runs = report.runs.assign(**{PRODUCT: (report.runs[f"model.{RATE}"] * report.runs[f"model.{DECAY}"]).round(9)})
+    report = make_report([str(path) for path in paths], HOME, [RATE, DECAY])
+    runs = report.runs.rename(columns={f"model.{RATE}": "lr", f"model.{DECAY}": "decay"})
+    runs[PRODUCT] = (runs["lr"] * runs["decay"]).round(9)
     # of two runs that differ in their budget alone, the one watched for longer
-    runs = runs.sort_values("steps").drop_duplicates([f"model.{RATE}", f"model.{DECAY}", "seed"], keep="last")
-    table = steps_by_value_table(runs.rename(columns={f"model.{RATE}": "lr"}), PRODUCT, "lr")
-    steps_by_value(table, "x + y mod 97: grok step by learning rate times weight decay").savefig(
-        FIGURES / "clock.png", dpi=110
-    )
+    runs = runs.sort_values("steps").drop_duplicates(["lr", "decay", "seed"], keep="last")
+    return runs, report.gathered.curves
+
+
+def clock() -> str:
+    """Grok step against learning rate times decay, as Markdown."""
+    runs, curves = clocked()
+    norm = dict(tuple(curves.groupby("run")))
     lines = [
         "| lr × decay | lr | decay | memorize steps | grok steps | lr × decay × grok step | norm at the grok |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    keys = [PRODUCT, f"model.{RATE}", f"model.{DECAY}"]
+    keys = [PRODUCT, "lr", "decay"]
     for values, group in runs.sort_values(["seed"]).groupby(keys):
         grokked = group[group["grok_step"].notna()]
         norms = [

@@ -98,7 +98,9 @@ def card(each: Reference, run: pd.Series, config: dict[str, object]) -> str:
     data, model = config["data"], config["model"]
     assert isinstance(data, dict)
     assert isinstance(model, dict)
-    network = {key: value for key, value in model["network"].items() if value not in (None, "none")}
+    network = {key: value for key, value in model["network"].items() if value is not None}
+    if network.get("norm") == "none":
+        del network["normalization"]
     name = network.pop("class_path").rsplit(".", 1)[-1]
     optimizer = dict(model["optimizer"])
     optimizer_name = optimizer.pop("class_path").rsplit(".", 1)[-1]

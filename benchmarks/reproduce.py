@@ -56,7 +56,7 @@ EXPERIMENTS = (
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction",)),
-    Experiment("progress-measures", (), ("median-curves",)),
+    Experiment("progress-measures", ()),
     Experiment("report-tasks", ("data.formula", "modulus", "layers"), tested=True),
     Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
     Experiment("hard-operation", ()),

@@ -14,9 +14,16 @@ from grok_lightning.report.written import brief
 
 HOME = Path(grok_lightning.__file__).parents[1]
 TEXT = (HOME / "docs" / "reproductions.md").read_text()
-spec = importlib.util.spec_from_file_location("reproduce", HOME / "benchmarks" / "reproduce.py")
-reproduce = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reproduce)
+
+
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(name, HOME / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reproduce = benchmark("reproduce")
 EXPERIMENTS = {each.sweep: each for each in reproduce.EXPERIMENTS}
 RECORDED = sorted(path.stem for path in (HOME / "docs" / "reproductions").glob("*.parquet"))
 
@@ -52,3 +59,11 @@ def test_every_picture_is_there_and_every_one_there_is_shown():
 
 def test_records_are_a_few_megabytes_in_all():
     assert sum(path.stat().st_size for path in (HOME / "docs" / "reproductions").glob("*.parquet")) < 6e6
+
+
+def test_the_tables_of_the_explanation_are_those_of_the_records():
+    text = (HOME / "docs" / "explanation.md").read_text()
+    assert text.count("<!-- end of") == 5
+    without = re.sub(r"( -->\n).*?(<!-- end of)", r"\1\2", text, flags=re.DOTALL)
+    assert without != text
+    assert benchmark("explain").with_tables(without) == text
