@@ -1,5 +1,7 @@
 """Phase map: which of two keys' values grok, and when."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,6 +23,8 @@ PHASES = {"memorized only": ("#D9D9D9", ""), "neither": ("#8C8C8C", ""), "diverg
 EDGE = "#777777"
 BRIGHT_FIRST = SEQUENCE.reversed()  # the sooner the brighter
 MOST = 400  # cells in which a count can be read
+NAMES = 34  # characters in a line of a name
+CHARACTER, LINE = 0.075, 0.16  # inches
 
 
 def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
@@ -83,7 +87,7 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     readable = len(columns) * len(rows) * max(1, len(maps)) <= MOST
     across = next(number for number in (1, 2, 3, 4, 5, 6) if len(maps) <= number**2 or number == 6)
     down = max(1, -(-len(maps) // across))
-    wide, tall = _size(len(columns), len(rows))
+    wide, tall = _size(columns, rows)
     figure = new_figure(
         title, _note(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
     )
@@ -92,13 +96,18 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     low, high = (float(steps.min()), float(steps.max())) if len(steps) else (1.0, 1.0)
     norm = LogNorm(low, high) if low < high else LogNorm(0.8 * low, 1.25 * high)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, (value, part) in zip(grid.ravel(), maps.items() or [("", cells)], strict=False):
+    for place, (axes, (value, part)) in enumerate(zip(grid.ravel(), maps.items() or [("", cells)], strict=False)):
         size = 9 if max(len(columns), len(rows)) <= 12 else 7
         _map(axes, cells.loc[part.index], norm, size if readable else 0)
         axes.set_title(plain(value, 40) if isinstance(value, str) else value_text(value), fontsize=9)
         _ticks(axes, "x", columns, x, 14)
         _ticks(axes, "y", rows, y, 20)
-        axes.label_outer()
+        if place % across:
+            axes.set_ylabel("")
+        if place + across >= len(maps):  # nothing is below it
+            axes.tick_params(labelbottom=True)
+        else:
+            axes.set_xlabel("")
     for axes in grid.ravel()[max(1, len(maps)) :]:
         axes.remove()
     if len(steps):
@@ -127,9 +136,19 @@ def _place(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.int
     return pd.Index(values).get_indexer(pd.Index(ordered_type(column)))
 
 
-def _size(columns: int, rows: int) -> tuple[float, float]:
-    cell = max(0.24, min(0.62, 7 / max(columns, rows, 1)))
-    return max(6.5, 3.6 + cell * columns), max(3.2, 1.3 + 0.75 * cell * rows)
+def _size(columns: list[float] | list[str], rows: list[float] | list[str]) -> tuple[float, float]:
+    """Inches of a map and what stands around it, names of values included."""
+    cell = max(0.24, min(0.62, 7 / max(len(columns), len(rows), 1)))
+    lines = max((text.count("\n") + 1 for text in value_texts(rows, NAMES)), default=1)
+    wide, tall = max(2.9, cell * len(columns)), max(1.9, max(0.75 * cell, LINE * lines) * len(rows))
+    return 3.6 + wide + CHARACTER * max(0, _longest(rows) - 10), 1.3 + tall + CHARACTER * max(0, _longest(columns) - 10)
+
+
+def _longest(values: list[float] | list[str]) -> int:
+    """Characters in the longest line of names; of numbers none, for which there is room anyway."""
+    if not values or not isinstance(values[0], str):
+        return 0
+    return max(len(line) for text in value_texts(values, NAMES) for line in text.split("\n"))
 
 
 def _squares(axes: Axes, cells: pd.DataFrame, faces: NDArray[np.object_], hatched: NDArray[np.bool_]) -> None:
@@ -152,12 +171,14 @@ def _counts(axes: Axes, cells: pd.DataFrame, faces: list[str], hatched: NDArray[
 
 
 def _ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, most: int) -> None:
-    every = max(1, -(-len(values) // most))
-    texts = value_texts(values)[::every]
+    named = bool(values) and isinstance(values[0], str)
+    every = 1 if named else max(1, -(-len(values) // most))
+    texts = value_texts(values, NAMES)[::every]
     axes.set(**{f"{which}ticks": range(0, len(values), every), f"{which}ticklabels": texts})
-    axes.set(**{f"{which}lim": (-0.5, max(len(values), 1) - 0.5), f"{which}label": plain(key, 60)})
+    ends = (-0.5, max(len(values), 1) - 0.5)
+    axes.set(**{f"{which}lim": ends[::-1] if named and which == "y" else ends, f"{which}label": plain(key, 60)})
     axes.tick_params(length=0, labelsize=9)
-    if which == "x" and len(texts) > 6 and max(map(len, texts)) > 5:
+    if which == "x" and (_longest(values) > 8 or (len(texts) > 6 and max(map(len, texts)) > 5)):
         axes.tick_params(axis="x", labelrotation=90)
     axes.spines[:].set_visible(False)
 
@@ -166,7 +187,11 @@ def _colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
     bar = figure.colorbar(
         ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=9 * figure.get_figheight()
     )
-    subs = (1.0, 2.0, 5.0) if ratio > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    subs: Sequence[float] = (1.0, 2.0, 5.0)
+    if ratio < 8:
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    if ratio < 2:
+        subs = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=subs))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
     bar.ax.yaxis.set_minor_locator(NullLocator())

@@ -65,7 +65,7 @@ def slots(table: pd.DataFrame) -> Slots:
     by = rest[0] if rest else ""
     runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
     groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
-    conditions = [f"{by}={value_text(group)}" for group in groups]
+    conditions = [f"{by}={group if isinstance(group, str) else value_text(group)}" for group in groups]
     where = places(table[key])
     width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
     parts = []

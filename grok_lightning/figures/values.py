@@ -95,18 +95,18 @@ def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None
     axes.set_xlim(where.at[0] - edge, where.at[-1] + edge)
 
 
-def value_text(value: object) -> str:
-    """A value as a tick's label."""
-    return f"{value:.6g}" if isinstance(value, float) else plain(value, 16)
+def value_text(value: object, width: int = 16) -> str:
+    """A value as a label, of several lines where a name is longer than the width."""
+    return f"{value:.6g}" if isinstance(value, float) else plain(value, width)
 
 
-def value_texts(values: Sequence[object]) -> list[str]:
+def value_texts(values: Sequence[object], width: int = 16) -> list[str]:
     """Values as ticks' labels, numbers with as few digits as tell them apart."""
     for digits in (3, 4, 5):
-        texts = [f"{value:.{digits}g}" if isinstance(value, float) else value_text(value) for value in values]
+        texts = [f"{value:.{digits}g}" if isinstance(value, float) else value_text(value, width) for value in values]
         if len(set(texts)) == len(values):
             return texts
-    return list(map(value_text, values))
+    return [value_text(value, width) for value in values]
 
 
 def spread(groups: Iterable[object], width: float) -> np.ndarray:

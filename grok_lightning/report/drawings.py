@@ -142,6 +142,8 @@ def _maps(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]
     x, y = numbers[-2:] if len(varying) > 2 and len(numbers) >= 2 else (varying if len(varying) == 2 else ("", ""))
     if not x:
         return
+    if x not in numbers and y in numbers:  # names read better from left to right
+        x, y = y, x
     shown, by = _joined(runs, [key for key in varying if key not in (x, y)])
     if by and shown[by].nunique() > MOST_MAPS:
         return

@@ -93,12 +93,13 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
         remarks.append(f"{twice:,} runs were given more than once, or have the options of another: counted once.")
     if failed.any():
         remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
+    plans = _newest(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
+    runs = _as_planned(runs, plans)
     names = _unlike(runs)
     whole = _curves_of(runs, names, curves)
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
     named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
     runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
-    plans = _newest(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
     if len(plans):
         plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
     return Gathered(runs, whole, plans, int(failed.sum()), remarks)
@@ -118,6 +119,14 @@ def _newest(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
         parts.append(plan[~plan[EXPERIMENT].isin(known)])
         known |= set(plan[EXPERIMENT])
     return pd.concat(parts, ignore_index=True)
+
+
+def _as_planned(runs: pd.DataFrame, plans: pd.DataFrame) -> pd.DataFrame:
+    """Runs in the order in which sweeps asked for them, which is their author's; then the others."""
+    if not len(plans):
+        return runs
+    place = runs[HASH].map(pd.Series(range(len(plans)), plans[HASH]))
+    return runs.iloc[place.fillna(len(plans)).argsort(kind="stable")].reset_index(drop=True)
 
 
 def _directory(source: str, root: Path) -> Path:

@@ -128,6 +128,32 @@ def test_no_text_is_cut_off_and_no_legend_lies_on_a_panel(kind: Kind, name: str)
         assert not any(legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
 
 
+OPTIMIZERS = ["AdamW weight_decay=0.005 decay=l2", "AdamW weight_decay=0.05 decay=zero", "SGD lr=0.01 momentum=0.99"]
+BY_NAME = {
+    "names beside rows": lambda runs: phase(phase_table(runs, KEY, "optimizer"), "title"),
+    "names below columns": lambda runs: phase(phase_table(runs, "optimizer", KEY), "title"),
+    "names above maps": lambda runs: phase(phase_table(runs, KEY, SEED, "optimizer"), "title"),
+    "names in a legend": lambda runs: steps_by_value(steps_by_value_table(runs, KEY, "optimizer"), "title"),
+    "names in another": lambda runs: accuracy_by_value(accuracy_by_value_table(runs, KEY, "optimizer"), "title"),
+}
+
+
+@pytest.mark.parametrize("draw", BY_NAME.values(), ids=list(BY_NAME))
+def test_long_names_can_be_read(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    figure = draw(runs_of([0.3, 0.5, 0.7], other={"optimizer": OPTIMIZERS}))
+    figure.draw_without_rendering()
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.get_xticklabels(), *axes.get_yticklabels())]
+    texts += [text for legend in figure.legends for text in legend.get_texts()]
+    names = {text: " ".join(text.get_text().split()) for text in texts if text.get_visible()}
+    assert set(OPTIMIZERS) <= set(names.values())
+    boxes = {text: text.get_window_extent() for text, name in names.items() if name}
+    for text in (text for text, name in names.items() if name in OPTIMIZERS):
+        left, bottom, right, top = boxes[text].extents
+        assert -1 <= left < right <= figure.bbox.width + 1
+        assert -1 <= bottom < top <= figure.bbox.height + 1
+        assert not [other for other in boxes if other is not text and boxes[other].overlaps(boxes[text])]
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_making_a_table_changes_nothing_and_does_not_depend_on_the_order_of_runs(kind: Kind) -> None:
     runs = runs_of([0.3, 0.5, 0.4])

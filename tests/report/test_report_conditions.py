@@ -173,6 +173,17 @@ def test_missing_runs_of_a_block_are_called_as_those_that_are_there(report):
     assert conditions()["missing"].to_dict() == {"x + y": 0, "x - y": 1, "x * y": 1}
 
 
+def test_names_keep_the_order_of_the_sweep(report):
+    formulas = ("x - y", "x * y", "x + y")
+    here = [write_run(f"{i}", changes={"data.formula": formula}) for i, formula in enumerate(formulas)]
+    plan([here[2], here[0], here[1]], {"data": ["formula=x + y", "formula=x - y", "formula=x * y"]})
+    other = write_run("a", changes={"data.formula": "x / y"})
+    assert other not in here
+    for source in (["e"], ["out/runs.parquet"]):
+        assert report(*source, "--by", "data")[0] == 0
+        assert list(conditions().index) == ["x + y", "x - y", "x * y", "x / y"]
+
+
 def test_a_run_that_failed_is_not_missing(report):
     here = write_run("a")
     failed = write_run("b", changes={"seed_everything": 1}, status="failed")
