@@ -23,7 +23,7 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
 
     Args:
         table: Runs as ``frame`` gives them.
-        missing: Runs not there yet, by condition; such a condition gets a row even if none of its runs is there.
+        missing: Runs not there yet, by condition. One of which no run is there gets a row too, after the one before it.
 
     Returns:
         ``condition``, ``n`` and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
@@ -37,7 +37,7 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
     found = {event: _arrays(table, event) for event in EVENTS}
     budgets, groups = table["budget"].to_numpy(float), _groups(table)
     rows = []
-    for name in dict.fromkeys([*groups, *missing]):
+    for name in _with_missing(list(groups), list(missing)):
         places = groups.get(name, np.empty(0, int))
         memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
         curve = kaplan_meier(*grokked[:2])
@@ -48,6 +48,18 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
     begun = conditions["memorize_median"].where(conditions["memorize_median"].between(0, inf, inclusive="neither"))
     conditions["delay"] = conditions["grok_median"] / begun
     return conditions.join(_summed(table), on="condition").pipe(_finished, missing)
+
+
+def _with_missing(here: list[str], planned: list[str]) -> list[str]:
+    """Conditions as they are shown, those without runs after the one that goes before them in the plan."""
+    after: dict[str | None, list[str]] = {name: [] for name in (None, *here)}
+    last = None
+    for name in planned:
+        if name in after:
+            last = name
+        else:
+            after[last].append(name)
+    return [*after[None], *(name for condition in here for name in (condition, *after[condition]))]
 
 
 def _arrays(table: pd.DataFrame, event: Literal["memorize", "grok"]) -> list[NDArray[Any]]:

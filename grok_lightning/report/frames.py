@@ -99,7 +99,7 @@ def refuse_mixed_operations(table: pd.DataFrame) -> None:
 
 
 def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -> dict[str, int]:
-    """How many runs that a sweep asked for are not there yet, by condition.
+    """How many runs that a sweep asked for are not there yet, by condition, in the order in which it asked for them.
 
     A missing run belongs to the condition of runs whose values of the keys are called the same in the sweep's plan.
     """
@@ -118,10 +118,9 @@ def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -
             if hashed in here:
                 of_words.setdefault(said, str(table["condition"].iat[here[hashed]]))
         for hashed, said in zip(plan["config_hash"], rows, strict=True):
-            if hashed not in here:
-                told = ", ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
-                name = of_words.get(said, told or EVERYTHING)
-                counts[name] = counts.get(name, 0) + 1
+            told = ", ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
+            name = of_words.get(said, told or EVERYTHING)
+            counts[name] = counts.get(name, 0) + (hashed not in here)
     return counts
 
 

@@ -46,8 +46,8 @@ def some_runs(random: np.random.Generator, names: list[str]) -> pd.DataFrame:
 def test_each_row_is_that_of_its_runs_alone(seed):
     table = some_runs(np.random.default_rng(seed), ["b", "a", "c"])
     found = conditions_table(table, {"a": 2, "new": 3}).set_index("condition")
-    assert found.index.tolist() == ["b", "a", "c", "new"]
-    assert found["missing"].to_dict() == {"b": 0, "a": 2, "c": 0, "new": 3}
+    assert found.index.tolist() == ["b", "a", "new", "c"]
+    assert found["missing"].to_dict() == {"b": 0, "a": 2, "new": 3, "c": 0}
     for name, runs in table.groupby("condition", observed=True):
         row = found.loc[name]
         assert row["n"] == len(runs)
@@ -182,6 +182,14 @@ def test_names_keep_the_order_of_the_sweep(report):
     for source in (["e"], ["out/runs.parquet"]):
         assert report(*source, "--by", "data")[0] == 0
         assert list(conditions().index) == ["x + y", "x - y", "x * y", "x / y"]
+
+
+def test_missing_conditions_stand_where_the_sweep_has_them(report):
+    hashes = sweep({0.25: [40], 0.5: [40]})
+    words = {"data.train_fraction": ["0.1", "0.25", "0.3", "0.4", "0.5", "0.9"], "seed_everything": ["0"] * 6}
+    plan(["a" * 16, hashes[0], "b" * 16, "c" * 16, hashes[1], "d" * 16], words)
+    assert report("e")[0] == 0
+    assert list(conditions().index) == [f"train_fraction={words['data.train_fraction'][i]}" for i in range(6)]
 
 
 def test_a_run_that_failed_is_not_missing(report):
