@@ -22,13 +22,12 @@ PHASES = {  # metric, its heading and how it is written
     "val/acc": ("validation accuracy", "share"),
     "train/loss": ("training loss", "loss"),
     "val/loss": ("validation loss", "loss"),
-    "progress/restricted_loss": ("restricted loss", "loss"),
-    "progress/excluded_loss": ("excluded loss", "loss"),
+    "restricted_loss": ("restricted loss", "loss"),
+    "excluded_loss": ("excluded loss", "loss"),
     "fourier/embedding_gini": ("Gini, embedding", "number"),
     "fourier/neurons_gini": ("Gini, neurons to logits", "number"),
     "norm/weights": ("weight norm", "norm"),
 }
-SHOWN_STEPS = (200, 1000, 2000, 4000, 6000, 7000, 8000, 9000, 10000, 11000, 12000, 13000, 14000, 15000)
 ALPHA, SEED = "config.data.train_fraction", "config.seed_everything"
 
 
@@ -60,8 +59,10 @@ def with_tables(text: str) -> str:
     for name in INSIDE:
         text = placed(text, f"norms of {name}", norms(*read_archive(RECORDS / f"{name}.parquet")))
     runs, curves = read_archive(RECORDS / "progress-measures.parquet")
+    at_end = pd.read_csv(HOME / "docs" / "results" / "progress-measures-end.csv")  # from benchmarks/phases.py
     for _, run in runs.iterrows():
-        text = placed(text, f"progress measures, seed {run[SEED]}", phases(curves[curves["run"] == run["path"]]))
+        curve = curves[curves["run"] == run["path"]].merge(at_end[at_end["seed"] == run[SEED]], "inner", "step")
+        text = placed(text, f"progress measures, seed {run[SEED]}", phases(curve))
     return placed(text, "the clock", clock())
 
 
@@ -92,13 +93,11 @@ def norms(runs: pd.DataFrame, curves: pd.DataFrame) -> str:
 
 
 def phases(curve: pd.DataFrame) -> str:
-    """Accuracy, losses, sparsity and norm of one run at some steps, as Markdown."""
-    at = curve.set_index("step")
+    """Accuracy, losses, sparsity and norm of one run at its saved checkpoints, as Markdown."""
     lines = [f"| step | {' | '.join(heading for heading, _ in PHASES.values())} |", "| ---: " * (len(PHASES) + 1) + "|"]
-    for step in SHOWN_STEPS:
-        if step in at.index:
-            cells = [_written(float(at[metric].loc[step]), kind) for metric, (_, kind) in PHASES.items()]
-            lines.append(f"| {step:,} | {' | '.join(cells)} |")
+    for row in curve.sort_values("step").to_dict("records"):
+        cells = [_written(row[metric], kind) for metric, (_, kind) in PHASES.items()]
+        lines.append(f"| {row['step']:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
