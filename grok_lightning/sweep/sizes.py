@@ -55,11 +55,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _most_threads() -> int:
+    """How many threads a process may have: what OMP_NUM_THREADS says, so that one can leave cores to others."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else cores()
+
+
 def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Choice:
     """What the user asked for, and sensible values for the rest.
 
     On a CPU, a process for each core, one thread each, and stacks of one: two single-thread processes do more than one
-    stack of two on two threads. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay
+    stack of two on two threads. Fewer processes than cores share these out as threads, as far as OMP_NUM_THREADS lets
+    them. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay
     as the config says unless those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
 
     Args:
@@ -81,7 +88,7 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     events = len(plan.runs) <= MOST_EVENTS if options.events is None else options.events == "on"
     stacks = max(1, -(-missing // stack_size))
     workers = min(workers, stacks)
-    threads = 0 if gpus else max(1, cores() // workers) if options.workers else 1
+    threads = 0 if gpus else max(1, min(cores() // workers, _most_threads())) if options.workers else 1
     return Choice(workers, threads, stack_size, keep, events, _compiled(plan, size), options.retry_failed, size)
 
 

@@ -1,0 +1,28 @@
+"""What a sweep chooses where its user does not say."""
+
+import pytest
+from small_sweeps import EASY, write
+
+from grok_lightning.sweep import sizes
+
+
+@pytest.mark.parametrize(
+    ("workers", "allowed", "told"),
+    [
+        ((), None, "workers    4, 1 thread each"),
+        (("--workers", "2"), None, "workers    2, 4 threads each"),
+        (("--workers", "2"), "3", "workers    2, 3 threads each"),
+        (("--workers", "2"), "99", "workers    2, 4 threads each"),
+        (("--workers", "1"), "1", "workers    1, 1 thread each"),
+        (("--workers", "1"), "many", "workers    1, 8 threads each"),
+    ],
+)
+def test_cores_are_shared_out(command, monkeypatch, workers, allowed, told):
+    write("shared", {"seed_everything": [0, 1, 2, 3]}, **EASY)
+    monkeypatch.setattr(sizes, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    status, out, _ = command("sweep", "shared.yaml", "--dry-run", *workers)
+    assert status == 0
+    assert told in out
