@@ -57,7 +57,7 @@ EXPERIMENTS = (
     Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
-    Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("median-curves",)),
+    Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),
     Experiment("report-tasks", ("data.formula", "modulus", "layers"), tested=True),
     Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
     Experiment("hard-operation", ()),
