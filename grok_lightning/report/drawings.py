@@ -157,7 +157,10 @@ def _joined(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, str 
     if not keys:
         return runs, None
     name = BETWEEN.join(map(_short, keys))
-    return runs.assign(**{name: runs[list(keys)].astype(str).agg(BETWEEN.join, axis=1)}), name
+    joined, *others = (runs[key].astype(str) for key in keys)
+    for other in others:
+        joined = joined + BETWEEN + other
+    return runs.assign(**{name: joined}), name
 
 
 def _short(key: str) -> str:

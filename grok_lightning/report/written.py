@@ -116,6 +116,8 @@ def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
 def _when(conditions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     budgets = conditions["budget"].dropna().unique()
+    some_left = (conditions["end_k"] != conditions["grok_k"]).any()
+    counts = [name for name in ("diverged", "unfinished", "missing") if conditions[name].any()]
     for row in conditions.to_dict("records"):
         told = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in (("memorize", "memorized"), ("grok", "grokked")):
@@ -123,14 +125,14 @@ def _when(conditions: pd.DataFrame) -> pd.DataFrame:
             told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)"
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
             told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
-        if (conditions["end_k"] != conditions["grok_k"]).any():
+        if some_left:
             told[AT_THE_END] = f"{row['end_k']}/{row['n']}"
         told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
         told["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
         told["steps per success"] = (
             f"{row['steps_per_success']:,.0f}" if row["grok_k"] else f"none in {row['steps']:,.0f}"
         )
-        told |= {name: f"{row[name]}" for name in ("diverged", "unfinished", "missing") if conditions[name].any()}
+        told |= {name: f"{row[name]}" for name in counts}
         rows.append(told)
     return pd.DataFrame(rows)
 

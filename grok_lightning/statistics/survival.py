@@ -8,7 +8,9 @@ from math import inf, nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import CensoredData, ecdf, logrank, norm
+from scipy.stats import CensoredData, ecdf, logrank
+
+from grok_lightning.statistics.shares import QUANTILE
 
 Steps = NDArray[np.float64]
 Order = tuple[tuple[int, bool], ...]  # of each run the place of its step among all of them, and whether it got there
@@ -69,7 +71,7 @@ class KaplanMeier:
         risk, events = self.at_risk[inside], self.events[inside]
         left = risk > events
         variance = np.sum(after[left] ** 2 * events[left] / (risk[left] * (risk[left] - events[left])))
-        mean, error = float(areas.sum()), float(norm.ppf(0.975) * np.sqrt(variance))
+        mean, error = float(areas.sum()), float(QUANTILE * np.sqrt(variance))
         return mean, max(0.0, mean - error), min(float(until), mean + error)
 
     def _first(self, share: Steps) -> float:
