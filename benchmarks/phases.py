@@ -23,7 +23,11 @@ OUT = HOME / "docs" / "results" / "progress-measures-end.csv"
 def main() -> int:
     """Measures all checkpoints there are."""
     torch.set_num_threads(1)
-    rows = [row for run in sorted((HOME / "checkpoints" / "progress-measures").iterdir()) for row in measured(run)]
+    folders = sorted(path.parent for path in (HOME / "checkpoints" / "progress-measures").glob("*/last.ckpt"))
+    if not folders:
+        print("no checkpoints of progress-measures; `make reproduce` makes them", file=sys.stderr)
+        return 2
+    rows = [row for run in folders for row in measured(run)]
     pd.DataFrame(rows).sort_values(["seed", "step"]).to_csv(OUT, index=False)
     return 0
 
