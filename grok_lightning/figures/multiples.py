@@ -12,6 +12,7 @@ from grok_lightning.figures.splits import COLORS, LABELS, Measure, frame, legend
 from grok_lightning.figures.style import new_figure, plain
 
 MOST = 30  # panels that fit a page
+HEAD, LINE = 22, 0.14  # characters in a line of a panel's head, and its inches
 
 
 class Panels(NamedTuple):
@@ -39,26 +40,29 @@ def panels(title: str, note: str, sizes: Mapping[str, int], label: str) -> Panel
     if len(sizes) > MOST:
         note += f" The first {MOST} of {len(sizes):,} conditions; the others are in the table only."
     names = naming(sizes)
+    titles = [f"{plain(label.replace(chr(10), ' '), HEAD, 5)} ({sizes[name]:,})" for name, label in
+              zip(shown, names.labels, strict=False)]  # fmt: skip
+    more = LINE * max(0, max((text.count("\n") for text in titles), default=0) - 1)  # inches beyond two lines
     heads = f"{names.title} (runs)" if names.title else "condition (runs)"
     figure = new_figure(
-        title, f"{note} Above each panel: {heads}.", max(7.5, 1.8 * columns), 1.5 * rows + 1.0, arranged=False
+        title, f"{note} Above each panel: {heads}.", max(7.5, 1.8 * columns), (1.5 + more) * rows + 1.0, arranged=False
     )
     width, height = figure.get_size_inches()
-    below = height - 1.5 * rows - 0.45  # inches
+    below = height - (1.5 + more) * rows - 0.45  # inches
     figure.subplots_adjust(
         left=0.85 / width,
         right=1 - 0.15 / width,
         bottom=below / height,
-        top=1 - 0.65 / height,
+        top=1 - (0.65 + more) / height,
         wspace=0.12,
-        hspace=0.42,
+        hspace=0.42 + 0.95 * more,
     )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for place, axes in enumerate(grid):
         if place >= len(shown):
             axes.remove()
             continue
-        axes.set_title(f"{plain(names.labels[place], 26, 2)} ({sizes[shown[place]]:,})", fontsize=8, pad=3)
+        axes.set_title(titles[place], fontsize=8, pad=3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_visible(place >= len(shown) - columns)
         axes.yaxis.set_visible(place % columns == 0)
