@@ -8,7 +8,7 @@ import pandas as pd
 from grok_lightning.errors import UserError
 from grok_lightning.report.gather import Gathered
 from grok_lightning.report.keys import EXPERIMENT, OPERATION, PREFIX, Key
-from grok_lightning.report.words import NONE, label, ranks, shown, values
+from grok_lightning.report.words import NONE, label, of_block, ranks, shown, values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
@@ -128,7 +128,7 @@ def _words(key: Key, plan: pd.DataFrame, table: pd.DataFrame, known: Sequence[in
     """What a plan calls its runs' values of a key; one that it does not vary is that of its runs that are there."""
     if key.name in plan:  # a sweep's own name for an option is the key's
         said = plan[key.name].astype(object)
-        return said.map(lambda word: str(word).replace("formula=", "")).tolist() if key.is_block else said.tolist()
+        return [of_block(str(word)) for word in said] if key.is_block else said.tolist()
     there = table[key.name].iloc[list(known)].unique()
     return [there[0] if len(there) == 1 else None] * len(plan)
 

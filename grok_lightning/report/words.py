@@ -65,6 +65,11 @@ def shown(value: Any) -> str:
     return NONE if value is None or value is pd.NA or value != value else str(value)
 
 
+def of_block(planned: str) -> str:
+    """What a sweep calls a block, as the report does: formulas and data modules by their bare names."""
+    return planned.replace("formula=", "").replace("DataModule ", " ")
+
+
 def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
     """A sorting key for each distinct value: numbers by size, the others after them as they come."""
     distinct = list(dict.fromkeys(values))
@@ -87,14 +92,19 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
     several = class_column in key.columns
     same = {column: _same_everywhere(runs[column]) for column in key.columns}
     for place, name in zip(runs.index, classes, strict=True):
-        parts = [str(name).rsplit(".", 1)[-1]] if several else []
+        parts = [_class(name)] if several else []
         for column in columns[name]:
             value = _value(_without(runs.at[place, column], same[column]))
             if value is not None:
                 short = column.rsplit(".", 1)[-1]
                 parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")
-        words.append(" ".join(parts) or str(name).rsplit(".", 1)[-1])
+        words.append(" ".join(parts) or _class(name))
     return words
+
+
+def _class(path: Any) -> str:
+    """A class by its bare name: of data modules only what tells them apart."""
+    return str(path).rsplit(".", 1)[-1].removesuffix("DataModule")
 
 
 def _value(value: Any) -> Any:

@@ -173,6 +173,20 @@ def test_missing_runs_of_a_block_are_called_as_those_that_are_there(report):
     assert conditions()["missing"].to_dict() == {"x + y": 0, "x - y": 1, "x * y": 1}
 
 
+def test_data_modules_are_called_by_what_tells_them_apart(report):
+    modules = ("ModularArithmeticDataModule", "PermutationDataModule")
+    tasks = [(module, formula) for module in modules for formula in ("x * y", "x * y * x")]
+    here = [
+        write_run(f"{i}", changes={"data.class_path": f"grok_lightning.data.{module}", "data.formula": formula})
+        for i, (module, formula) in enumerate(tasks)
+    ]
+    said = [f"{module} formula={formula}" for module, formula in tasks]
+    plan([*here, "a" * 16], {"data": [*said, "PermutationDataModule formula=x * y * x**-1"]})
+    assert report("e", "--by", "data")[0] == 0
+    expected = ["ModularArithmetic x * y", "ModularArithmetic x * y * x", "Permutation x * y", "Permutation x * y * x"]
+    assert list(conditions().index) == [*expected, "Permutation x * y * x**-1"]
+
+
 def test_names_keep_the_order_of_the_sweep(report):
     formulas = ("x - y", "x * y", "x + y")
     here = [write_run(f"{i}", changes={"data.formula": formula}) for i, formula in enumerate(formulas)]
