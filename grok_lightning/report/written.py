@@ -122,16 +122,15 @@ def _when(conditions: pd.DataFrame) -> pd.DataFrame:
         told = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in (("memorize", "memorized"), ("grok", "grokked")):
             low, high = (100 * row[f"{event}_{end}"] for end in ("low", "high"))
-            told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)"
+            told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)" if row["n"] else "-"
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
             told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
         if some_left:
-            told[AT_THE_END] = f"{row['end_k']}/{row['n']}"
+            told[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
         told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
         told["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
-        told["steps per success"] = (
-            f"{row['steps_per_success']:,.0f}" if row["grok_k"] else f"none in {row['steps']:,.0f}"
-        )
+        none = f"none in {row['steps']:,.0f}" if row["n"] else "-"
+        told["steps per success"] = f"{row['steps_per_success']:,.0f}" if row["grok_k"] else none
         told |= {name: f"{row[name]}" for name in counts}
         rows.append(told)
     return pd.DataFrame(rows)
