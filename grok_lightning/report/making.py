@@ -18,7 +18,7 @@ from grok_lightning.report.frames import frame, missing_runs, refuse_mixed_opera
 from grok_lightning.report.gather import Gathered, gather
 from grok_lightning.report.keys import find_keys, varying_keys, varying_within
 from grok_lightning.report.page import page
-from grok_lightning.report.written import Picture, written
+from grok_lightning.report.written import Picture, figure_files, written
 
 RESOLUTION = 150  # dots per inch of PNG files
 
@@ -52,7 +52,7 @@ class Report:
         """Writes the folder.
 
         Args:
-            out: Where; files of an earlier report there are replaced.
+            out: Where; files of an earlier report there are replaced, figures that this one does not have are removed.
             title: The heading.
             command: What makes it again.
         """
@@ -60,7 +60,11 @@ class Report:
         _draw_all(self.drawings, out, partial(self._write_tables, out))
         pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
-        (out / "report.md").write_text(text)
+        markdown = out / "report.md"
+        earlier = figure_files(markdown.read_text(errors="replace")) if markdown.exists() else set()
+        markdown.write_text(text)
+        for name in earlier - figure_files(text):
+            (out / name).unlink(missing_ok=True)
         (out / "report.html").write_text(page(text, out, title))
 
     def _write_tables(self, out: Path) -> None:

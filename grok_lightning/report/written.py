@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
@@ -82,6 +82,12 @@ def written(
         "Every run with its options and curves: `runs.parquet`; the tables: `conditions.csv`, `comparisons.csv`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def figure_files(text: str) -> set[str]:
+    """The files of figures that a report in Markdown links to, all of its own folder."""
+    names = map(unquote, re.findall(r"\]\(([^()/]+\.(?:png|svg|csv))\)", text))
+    return {name for name in names if "/" not in name}
 
 
 def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:

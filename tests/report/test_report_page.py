@@ -142,6 +142,25 @@ def test_each_figure_lies_there_as_png_and_svg_with_its_data(command):
     assert len(shown().targets["src"]) == len(stems["png"])
 
 
+def test_figures_of_an_earlier_report_go_and_what_is_not_its_own_stays(report, monkeypatch):
+    sweep({0.25: [40]})
+    for own in ("mine.png", "notes/a.csv"):
+        Path("out", own).parent.mkdir(parents=True, exist_ok=True)
+        Path("out", own).write_text("mine")
+    everything = {}
+    for names in (("one", "x y(1)"), ("one", "two"), ()):
+        drawn = [Drawing(name, name, lambda: (pd.DataFrame({"a": [1]}), Figure())) for name in names]
+        monkeypatch.setattr(making, "drawings", lambda *_, drawn=drawn: iter(drawn))
+        assert report("e")[0] == 0
+        everything[names] = {path.stem for path in Path("out").glob("*.[psc][nvs][gv]")}
+        with Path("out/report.md").open("a") as page:
+            page.write("[](mine.csv) [](notes/a.csv) [](..%2Fmine.png) [](conditions.png)")
+    tables = {"conditions", "comparisons", "mine"}
+    assert [found - tables for found in everything.values()] == [set(names) for names in everything]
+    assert Path("out/mine.png").exists()
+    assert Path("out/notes/a.csv").exists()
+
+
 def test_many_conditions_are_cut_in_the_page_and_whole_in_the_table(report):
     sweep({place / 1000: [40] for place in range(1, 131)})
     assert report("e")[0] == 0
