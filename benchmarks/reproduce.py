@@ -47,7 +47,7 @@ EXPERIMENTS = (
     Experiment("addition-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
     Experiment("equal-models", ("model.network",), ("median-curves", "ablation")),
     Experiment("report-batch-size", ("initialization", "batch_size"), ("median-curves", "survival")),
-    Experiment("report-batch-size-long", (), ("curves",)),
+    Experiment("report-batch-size-long", ("seed_everything",), ("curves",)),
     Experiment("report-batch-size-scaled", ("optimizer.lr", "optimizer.weight_decay")),
     Experiment("methods-tuning", METHOD[1:], ("phase",)),
     Experiment("methods-refine", METHOD),
@@ -66,7 +66,7 @@ EXPERIMENTS = (
     Experiment("blog-functions-ours", ("data.formula",), ("median-curves",)),
     Experiment("blog-finetune", ("init_from",), ("median-curves",)),
     Experiment("blog-functions", ("data.formula",), ("median-curves",)),
-    Experiment("unfinished-fractions", ("train_fraction",), ("steps-by-train_fraction",)),
+    Experiment("unfinished-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
 )
 
 
