@@ -65,7 +65,7 @@ EXPERIMENTS = (
     Experiment("blog-losses", ("loss_on",)),
     Experiment("blog-functions-ours", ("data.formula",), ("median-curves",)),
     Experiment("blog-finetune", ("init_from",), ("median-curves",)),
-    Experiment("blog-functions", ("data.formula",), ("median-curves",)),
+    Experiment("blog-functions", ("data.formula",), ("curves",)),
     Experiment("unfinished-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
 )
 
