@@ -62,9 +62,9 @@ class Report:
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         markdown = out / "report.md"
         earlier = figure_files(markdown.read_text(errors="replace")) if markdown.exists() else set()
-        markdown.write_text(text)
-        for name in earlier - figure_files(text):
+        for name in earlier - figure_files(text):  # before the list of them is replaced: a kill leaves none behind
             (out / name).unlink(missing_ok=True)
+        markdown.write_text(text)
         (out / "report.html").write_text(page(text, out, title))
 
     def _write_tables(self, out: Path) -> None:

@@ -67,7 +67,7 @@ def shown(value: Any) -> str:
 
 def of_block(planned: str) -> str:
     """What a sweep calls a block, as the report does: formulas and data modules by their bare names."""
-    return planned.replace("formula=", "").replace("DataModule ", " ")
+    return planned.replace("formula=", "").replace("DataModule", "")
 
 
 def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:

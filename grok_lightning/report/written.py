@@ -85,9 +85,11 @@ def written(
 
 
 def figure_files(text: str) -> set[str]:
-    """The files of figures that a report in Markdown links to, all of its own folder."""
-    names = map(unquote, re.findall(r"\]\(([^()/]+\.(?:png|svg|csv))\)", text))
-    return {name for name in names if "/" not in name}
+    """The files of a report's figures: what it links to in its own folder as PNG, SVG and CSV, and nothing else."""
+    linked = {name for name in map(unquote, re.findall(r"\]\(([^()/]+)\)", text)) if "/" not in name}
+    stems = {name.removesuffix(".svg") for name in linked}
+    kinds = (".png", ".svg", ".csv")
+    return {stem + kind for stem in stems for kind in kinds if all(stem + each in linked for each in kinds)}
 
 
 def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:

@@ -190,6 +190,17 @@ def test_data_modules_are_called_by_what_tells_them_apart(report):
     assert list(conditions().index) == [*expected, "Permutation x * y * x**-1"]
 
 
+def test_a_data_module_that_is_missing_is_called_as_those_that_are_there(report):
+    modules = ("ModularArithmeticDataModule", "PermutationDataModule", "SignedRemaindersDataModule")
+    here = [
+        write_run(module, changes={"data.class_path": f"grok_lightning.data.{module}", "data.formula": "x * y"})
+        for module in modules[:2]
+    ]
+    plan([*here, "a" * 16], {"data": [*modules]})
+    assert report("e", "--by", "data")[0] == 0
+    assert list(conditions().index) == ["ModularArithmetic", "Permutation", "SignedRemainders"]
+
+
 def test_names_keep_the_order_of_the_sweep(report):
     formulas = ("x - y", "x * y", "x + y")
     here = [write_run(f"{i}", changes={"data.formula": formula}) for i, formula in enumerate(formulas)]

@@ -144,7 +144,7 @@ def test_each_figure_lies_there_as_png_and_svg_with_its_data(command):
 
 def test_figures_of_an_earlier_report_go_and_what_is_not_its_own_stays(report, monkeypatch):
     sweep({0.25: [40]})
-    for own in ("mine.png", "notes/a.csv"):
+    for own in ("mine.png", "mine.svg", "notes/a.csv"):
         Path("out", own).parent.mkdir(parents=True, exist_ok=True)
         Path("out", own).write_text("mine")
     everything = {}
@@ -154,11 +154,11 @@ def test_figures_of_an_earlier_report_go_and_what_is_not_its_own_stays(report, m
         assert report("e")[0] == 0
         everything[names] = {path.stem for path in Path("out").glob("*.[psc][nvs][gv]")}
         with Path("out/report.md").open("a") as page:
-            page.write("[](mine.csv) [](notes/a.csv) [](..%2Fmine.png) [](conditions.png)")
+            page.write("![](mine.png) [](mine.svg) [](notes/a.csv) [](..%2Fx.png) [](..%2Fx.svg) [](..%2Fx.csv)")
     tables = {"conditions", "comparisons", "mine"}
     assert [found - tables for found in everything.values()] == [set(names) for names in everything]
-    assert Path("out/mine.png").exists()
-    assert Path("out/notes/a.csv").exists()
+    for own in ("mine.png", "mine.svg", "notes/a.csv"):
+        assert Path("out", own).read_text() == "mine"
 
 
 def test_many_conditions_are_cut_in_the_page_and_whole_in_the_table(report):
