@@ -202,10 +202,11 @@ class GrokModule(LightningModule):
     def _noisy_weights(self, draw: Draw) -> dict[str, Tensor]:
         """The weights with fresh noise; gradients reach the weights themselves, which stay as they are."""
         assert self.noise_keys_R is not None
-        named = dict(self.network.named_parameters())
+        named: dict[str, Tensor] = dict(self.network.named_parameters())
         weights = list(named.values())
         noises = gaussians(self.noise_keys_R, draw.step, weights, self.noise_std_R[:, None])
-        return dict(zip(named, torch._foreach_add(weights, noises), strict=True))
+        noisy: Sequence[Tensor] = torch._foreach_add(weights, noises)
+        return dict(zip(named, noisy, strict=True))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Passes the gradients through the filters, in their order."""
@@ -222,10 +223,10 @@ class GrokModule(LightningModule):
         """Brings all weights of a run together back to the norm they must keep."""
         if self.kept_norms:
             with torch.no_grad():
-                weights = list(self.network.parameters())
                 norms_R = weight_norm(self.network)
                 factors_R = per_run(self.kept_norms, norms_R) / norms_R
-                torch._foreach_mul_(weights, [spread(factors_R, weight) for weight in weights])
+                for weight in self.network.parameters():
+                    weight.mul_(spread(factors_R, weight))
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:

@@ -81,8 +81,8 @@ class Updates:
     def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
         """Takes steps one after the other.
 
-        It ends early where a signal asks for it, after ``CALL_SECONDS`` and, on a CPU, where looking costs nothing, when
-        no run's loss is finite any more.
+        It ends early where a signal asks for it, after ``CALL_SECONDS`` and, on a CPU, where looking costs nothing,
+        when no run's loss is finite any more.
 
         Args:
             step: The first step.

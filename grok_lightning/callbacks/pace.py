@@ -45,17 +45,18 @@ class Pace(Callback):
             self._first = False
             return 1
         step = trainer.global_step
-        ends = (trainer.max_steps, trainer.val_check_batch, self.checkpoints.next_boundary(step))
-        return int(min(ends)) - step  # type: ignore[type-var]
+        evaluation: Any = trainer.val_check_batch
+        return int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step
 
     def _each_step_counts(self, trainer: Trainer) -> bool:
-        loggers_and_callbacks: list[Any] = [*trainer.callbacks]  # type: ignore[attr-defined]
-        others = [each for each in loggers_and_callbacks if each not in self.own]
+        whole: Any = trainer
         return (
             trainer.world_size > 1
             or trainer.precision == "16-mixed"
-            or not isinstance(trainer.profiler, PassThroughProfiler)
-            or any(_overrides(each, hook) for each in others for hook in PER_STEP_HOOKS)
+            or not isinstance(whole.profiler, PassThroughProfiler)
+            or any(
+                _overrides(each, hook) for each in whole.callbacks if each not in self.own for hook in PER_STEP_HOOKS
+            )
         )
 
 

@@ -18,7 +18,7 @@ from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
 
 CHUNK_ROWS = 2048
-BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # training batches are drawn for up to that many steps, or rows of all runs, at once
+BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most steps, and most rows of all runs, whose batches are drawn at once
 PAPER_BATCH = 512
 LARGEST_BATCH = 2**22
 NOTHING_TO_ANSWER = -100
@@ -212,15 +212,18 @@ class SequenceDataModule(LightningDataModule, ABC):
         """A stretch of a split, with -100 as target where a run of the stack has no such row."""
         return self._batch(self._table(device)[chunk.split][:, chunk.start : chunk.stop], device, chunk.split)
 
-    def _batch(self, rows_RB: Tensor, device: torch.device, split: str, **where: int) -> Batch:
+    def _batch(
+        self, rows_RB: Tensor, device: torch.device, split: str, step: int = -1, first_row: int = 0, whole: int = 0
+    ) -> Batch:
         table = self._table(device)
         known = rows_RB.clamp(min=0)
         targets = _of_runs(table["targets_XNA"], known)
-        if not where:  # training batches are always full
+        if not whole:  # training batches are always full
             targets = targets.masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
         beginnings_PS, beginning_N = table.get("beginnings_PS"), table.get("beginning_N")
         first = None if beginning_N is None else beginning_N[known]
-        return Batch(_of_runs(table["tokens_XNT"], known), targets, rows_RB, beginnings_PS, first, split, **where)
+        tokens = _of_runs(table["tokens_XNT"], known)
+        return Batch(tokens, targets, rows_RB, beginnings_PS, first, split, step, first_row, whole)
 
     def _table(self, device: torch.device) -> dict[str, Tensor]:
         if device not in self._tables:

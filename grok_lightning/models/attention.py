@@ -79,11 +79,9 @@ class Attention(nn.Module):
             return layout.map(self.query, x_RMD, answers).unflatten(-1, (self.heads, -1)), key, value
         # eagerly on a GPU one product for all three: every operation is a launch there
         maps = (self.query, self.key, self.value)
-        weight, biases = torch.cat([part.weight for part in maps], dim=2), [part.bias for part in maps]
-        if any(bias is None for bias in biases):
-            joined = torch.bmm(x_RMD, weight)
-        else:
-            joined = torch.baddbmm(torch.cat(biases, dim=2), x_RMD, weight)
+        weight = torch.cat([part.weight for part in maps], dim=2)
+        biases = [part.bias for part in maps if part.bias is not None]
+        joined = torch.baddbmm(torch.cat(biases, dim=2), x_RMD, weight) if biases else torch.bmm(x_RMD, weight)
         query, key, value = joined.unflatten(-1, (3, self.heads, -1)).unbind(2)
         return layout.last(query, answers), key, value
 

@@ -59,12 +59,8 @@ def clip_reference(history, weights, seed, norm):
 def noise_reference(history, weights, seed, std, decay):
     step = len(history) - 1
     sigma = (std**2 / (1 + step) ** decay) ** 0.5
-    noises = gaussians(
-        derive_keys([seed], "gradient noise"), step, list(history[-1].values()), torch.tensor([[sigma]])
-    )
-    return {
-        name: gradient + noise for (name, gradient), noise in zip(history[-1].items(), noises, strict=True)
-    }
+    noises = gaussians(derive_keys([seed], "gradient noise"), step, list(history[-1].values()), torch.tensor([[sigma]]))
+    return {name: gradient + noise for (name, gradient), noise in zip(history[-1].items(), noises, strict=True)}
 
 
 REFERENCES = {
@@ -154,7 +150,8 @@ def test_noise_is_normal_and_independent_between_runs_tensors_and_steps() -> Non
     zeros = {name: torch.zeros(2, 200, 200) for name in ("one", "other")}
     samples = []
     for step in (0, 1):
-        new = GradientNoise(std)(zeros, {name: zero.clone() for name, zero in zeros.items()}, torch.tensor(step), (0, 1))
+        gradients = {name: zero.clone() for name, zero in zeros.items()}
+        new = GradientNoise(std)(zeros, gradients, torch.tensor(step), (0, 1))
         samples += [tensor[run].flatten() / std for tensor in new.values() for run in range(2)]
     samples_SN = torch.stack(samples)
     assert (samples_SN.mean(1).abs() < 4 / count**0.5).all()

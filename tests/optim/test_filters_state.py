@@ -89,7 +89,8 @@ def test_a_run_that_is_not_finite_spoils_no_other(kind) -> None:
         gradients = gradients_of(step)
         ruined = {name: gradient.clone() for name, gradient in gradients.items()}
         ruined["matrix"][1, 3, 3] = [torch.nan, torch.inf][step % 2]
-        one, other = (each(WEIGHTS, given, torch.tensor(step), SEEDS) for each, given in ((spoiled, ruined), (clean, gradients)))
+        pairs = ((spoiled, ruined), (clean, gradients))
+        one, other = (each(WEIGHTS, given, torch.tensor(step), SEEDS) for each, given in pairs)
         assert not one["matrix"][1].isfinite().all()
         for run in (0, 2):
             assert_same([of_run(run, one)], [of_run(run, other)])
