@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from grok_lightning.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
 from grok_lightning.data.batches import Batch
 from grok_lightning.errors import UserError
-from grok_lightning.measures.norms import gradient_norm, weight_norm, weight_norms
+from grok_lightning.measures.norms import gradient_norm, single_norm, weight_norm, weight_norms
 from grok_lightning.models import Beginnings, SequenceModel, Transformer
 from grok_lightning.models.stacked import Draw
 from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities, score
@@ -223,7 +223,7 @@ class GrokModule(LightningModule):
         """Brings all weights of a run together back to the norm they must keep."""
         if self.kept_norms:
             with torch.no_grad():
-                norms_R = weight_norm(self.network)
+                norms_R = weight_norm(self.network) if self.device.type == "cpu" else single_norm(self.network)
                 factors_R = per_run(self.kept_norms, norms_R) / norms_R
                 for weight in self.network.parameters():
                     weight.mul_(spread(factors_R, weight))

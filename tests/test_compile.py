@@ -9,8 +9,9 @@ import torch
 from conftest import TINY
 
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.module import GrokModule, _beginnings
+from grok_lightning.module import GrokModule
 from grok_lightning.record import read_metrics
+from grok_lightning.updates import beginnings_of
 
 # dynamo's and inductor's own imports and traces use what torch itself deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -55,13 +56,14 @@ def test_every_model_and_what_is_within_a_step_compile(command: Command, options
 
 
 def test_a_second_compilation_is_an_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ModularArithmeticDataModule.training_batch
+    whole = ModularArithmeticDataModule.training_batches
 
-    def growing(self: ModularArithmeticDataModule, step: int, *where: Any) -> Any:
-        self.batch_size, self._order = 16 + step // 3, None
-        return whole(self, step, *where)
+    def growing(self: ModularArithmeticDataModule, device: torch.device, step: int, steps: int) -> Any:
+        for own in range(step, step + steps):
+            self.batch_size, self._order, self._block = 16 + own // 3, None, {}
+            yield from whole(self, device, own, 1)
 
-    monkeypatch.setattr(ModularArithmeticDataModule, "training_batch", growing)
+    monkeypatch.setattr(ModularArithmeticDataModule, "training_batches", growing)
     small = [*TINY[:4], *TINY[10:], "--model.network", "MLP", "--model.network.width", "8"]
     status, _, err = command("fit", *small, "--trainer.max_steps", "8", "--model.compile")
     assert status == 1
@@ -77,7 +79,7 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     )
     batch = data.training_batch(0, torch.device("cpu"))
     with pytest.raises(Exception, match=r"(?i)graph break|unsupported"):
-        module._training_score(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), None)
+        module._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), None)
 
 
 def test_one_compilation_too_many_is_an_error() -> None:
@@ -86,7 +88,7 @@ def test_one_compilation_too_many_is_an_error() -> None:
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
     batch = data.training_batch(0, torch.device("cpu"))
     compiled = torch.compile(module._step, fullgraph=True, dynamic=False, backend="eager")
-    beginnings = _beginnings(batch)
+    beginnings = beginnings_of(batch)
     tokens, targets = batch.tokens_RBT[:, :1], batch.targets_RBA[:, :1]
 
     def steps_of_ever_new_sizes() -> None:

@@ -30,6 +30,13 @@ def weight_norm(model: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
+def single_norm(model: nn.Module) -> Tensor:
+    """``weight_norm`` in the weights' own type, for a step on a device where float64 is slow or missing."""
+    norms = [torch.linalg.vector_norm(weight.flatten(1), dim=1) for weight in model.parameters()]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+
+@torch.no_grad()
 def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
     """Euclidean norm (R,) of the last step's gradient as the optimizer took it, float64; none before the first step."""
     squares = [_squares(weight.grad) for weight in model.parameters() if weight.grad is not None]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Linear
+from grok_lightning.models.stacked import Linear, on_cpu
 
 
 def rotations(length: int, width: int) -> Tensor:
@@ -74,13 +74,14 @@ class Attention(nn.Module):
 
     def _maps(self, x_RMD: Tensor, layout: Layout, answers: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of all rows or of the last ``answers`` positions, and keys and values of all: (R, rows, H, d)."""
-        if x_RMD.is_cpu or torch.compiler.is_compiling():
+        if on_cpu(x_RMD) or torch.compiler.is_compiling():
             key, value = (layout.map(part, x_RMD).unflatten(-1, (self.heads, -1)) for part in (self.key, self.value))
             return layout.map(self.query, x_RMD, answers).unflatten(-1, (self.heads, -1)), key, value
         # eagerly on a GPU one product for all three: every operation is a launch there
         maps = (self.query, self.key, self.value)
-        weight = torch.cat([part.weight for part in maps], dim=2)
-        biases = [part.bias for part in maps if part.bias is not None]
+        weights: list[Tensor] = [part.weight for part in maps]
+        biases: list[Tensor] = [part.bias for part in maps if part.bias is not None]
+        weight = torch.cat(weights, dim=2)
         joined = torch.baddbmm(torch.cat(biases, dim=2), x_RMD, weight) if biases else torch.bmm(x_RMD, weight)
         query, key, value = joined.unflatten(-1, (3, self.heads, -1)).unbind(2)
         return layout.last(query, answers), key, value

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import Beginnings, SequenceModel
 from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, Linear, gather
+from grok_lightning.models.stacked import Draw, Dropout, Embedding, Linear, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
 State = tuple[Tensor, ...]  # each (R, B, H); what is put out comes first
@@ -216,7 +216,7 @@ class Recurrent(SequenceModel):
         _, batch, length = tokens_RBT.shape
         per_row_noise = draw is not None and self.dropout_rate > 0
         # on a GPU launches count, not products
-        return tokens_RBT.is_cpu and not per_row_noise and kinds < batch and answer_length <= length - shared
+        return on_cpu(tokens_RBT) and not per_row_noise and kinds < batch and answer_length <= length - shared
 
     def _unroll(self, tokens_RBT: Tensor, states: list[State] | None, draw: Draw | None) -> tuple[Tensor, list[State]]:
         """The last layer's hidden states (R, B, T, H), and each layer's state after the last position."""

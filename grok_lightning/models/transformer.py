@@ -13,7 +13,7 @@ from grok_lightning.models.checks import check_choice, check_counts, check_memor
 from grok_lightning.models.embeddings import Embeddings
 from grok_lightning.models.feedforward import FeedForward
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Draw, Dropout, LayerNorm, Linear, RMSNorm
+from grok_lightning.models.stacked import Draw, Dropout, LayerNorm, Linear, RMSNorm, on_cpu
 
 Norm = Literal["pre", "post", "none"]
 Normalization = Literal["layer", "rms"]
@@ -201,7 +201,7 @@ class Transformer(SequenceModel):
         beginnings: Beginnings | None = None,
     ) -> Tensor:
         batch, length = tokens_RBT.shape[1:]
-        if self.padded or (draw is not None and self.dropout > 0) or not tokens_RBT.is_cpu:
+        if self.padded or (draw is not None and self.dropout > 0) or not on_cpu(tokens_RBT):
             beginnings = None  # the equations of a beginning would differ; on a GPU launches count, not products
         kinds = batch if beginnings is None else len(beginnings.tokens_PS)
         # the first layer's maps see no more inputs than there are pairs of token and position
