@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.models import GRU, LSTM, MLP, Transformer, attention, recurrent, stacked, transformer
 from grok_lightning.module import GrokModule
-from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, GrokfastMean, Muon, OrthogonalGradient
+from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, Muon, OrthogonalGradient
 from grok_lightning.updates import BLOCK_STEPS, CapturedUpdates, Updates
 
 STEPS = BLOCK_STEPS + 7
@@ -57,7 +57,8 @@ def built(options, device=CPU, seeds=SEEDS):
         schedule.step()
 
     updates = Updates(
-        module.network, module._losses, optimizer, module.filters, list(seeds), module._keep_norms, factor, set_rate, nullcontext
+        module.network, module._losses, optimizer, module.filters, list(seeds),
+        module._keep_norms, factor, set_rate, nullcontext,
     )  # fmt: skip
     return module, updates, data
 

@@ -30,7 +30,7 @@ class Eager:
 
 def operations_of_a_step(options, seeds=(0,)):
     """How often each operation is launched in a step, from its batch to the new weights."""
-    module, updates, data = built(options, META, seeds)
+    _, updates, data = built(options, META, seeds)
     captured = CapturedUpdates(updates, Eager())
     batches = functools.partial(data.training_batches, META)
     captured.many(0, 2, batches, lambda: False)  # states are made, batches are there

@@ -1,0 +1,100 @@
+"""Steps between two events are taken in one call; where something looks at each, one by one, with the same result."""
+
+import warnings
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from conftest import TINY
+from lightning.pytorch import Callback
+from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from grok_lightning.callbacks.pace import PER_STEP_HOOKS, Pace
+from grok_lightning.checkpoint import load
+from grok_lightning.cli import GrokCLI, quiet
+from grok_lightning.module import GrokModule
+
+OPTIONS = [*TINY, "--trainer.max_steps", "45", "--checkpoint.every", "20", "--checkpoint.steps", "[7, 33]"]
+OPTIONS += ["--model.network.dropout", "0.1", "--model.schedule", "cosine"]
+
+
+class Watcher(Callback):
+    """Looks at each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs: STEP_OUTPUT, batch, batch_idx) -> None:
+        self.steps.append(trainer.global_step)
+        assert batch_idx + 1 == trainer.global_step == trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+class Ends(Callback):
+    """Has no hook of steps."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.ended += 1
+
+
+def fitted(tmp_path, monkeypatch, callbacks, name, **trainer):
+    """The steps at which a fit's calls of training_step ended."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GROK_LIGHTNING_RUN", raising=False)
+    ends = []
+    whole = GrokModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        loss = whole(self, batch, batch_idx)
+        ends.append(self.trainer.global_step)
+        return loss
+
+    with warnings.catch_warnings():
+        quiet()
+        cli = GrokCLI(["fit", *OPTIONS, "--experiment", "e", "--run", name])
+        cli.trainer.callbacks += callbacks
+        for option, value in trainer.items():
+            setattr(cli.trainer, option, value)
+        monkeypatch.setattr(GrokModule, "training_step", training_step)
+        cli.execute()
+        monkeypatch.setattr(GrokModule, "training_step", whole)
+    return ends
+
+
+def test_calls_end_at_events_and_leave_what_single_steps_leave(tmp_path, monkeypatch) -> None:
+    watcher, quiet = Watcher(), Ends()
+    ends = fitted(tmp_path, monkeypatch, [quiet], "fast")
+    single = fitted(tmp_path, monkeypatch, [watcher], "slow")
+    assert watcher.steps == single == list(range(1, 46))
+    assert quiet.ended == 1
+    assert ends == sorted(set(ends))
+    # evaluations, checkpoints, chosen steps, the budget
+    assert {7, 10, 20, 30, 33, 40, 45} <= set(ends)
+    assert len(ends) < 30
+    records = [Path(f"lightning_logs/e/{run}/metrics.csv").read_text() for run in ("fast", "slow")]
+    assert records[0] == records[1]
+    for name in ("last.ckpt", "step=7.ckpt", "step=33.ckpt"):
+        left, right = (load(Path(f"checkpoints/e/{run}/{name}")) for run in ("fast", "slow"))
+        assert left["global_step"] == right["global_step"]
+        assert left["lr_schedulers"] == right["lr_schedulers"]
+        assert left["loops"] == right["loops"]
+        assert all((left["state_dict"][key] == right["state_dict"][key]).all() for key in left["state_dict"])
+
+
+def test_a_profiler_sees_every_step(tmp_path, monkeypatch) -> None:
+    ends = fitted(tmp_path, monkeypatch, [], "profiled", profiler=SimpleProfiler())
+    assert ends == list(range(1, 46))
+
+
+@pytest.mark.parametrize("hook", PER_STEP_HOOKS)
+def test_every_hook_of_a_step_is_noticed(hook) -> None:
+    callback = type("Users", (Callback,), {hook: lambda *_: None})()
+    trainer = Mock(world_size=1, precision="32-true", callbacks=[callback])
+    trainer.profiler = PassThroughProfiler()
+    assert Pace(Mock(), [])._each_step_counts(trainer)
+    assert not Pace(Mock(), [callback])._each_step_counts(trainer)
+    for other in ({"world_size": 2}, {"precision": "16-mixed"}, {"profiler": SimpleProfiler()}):
+        assert Pace(Mock(), [callback])._each_step_counts(Mock(**{"world_size": 1, "callbacks": []} | other))
