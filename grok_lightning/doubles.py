@@ -3,23 +3,22 @@
 import torch
 from torch import Tensor
 
-WITHOUT_FLOAT64 = ("mps",)
+WITHOUT_FLOAT64 = ("mps",)  # types of devices; Apple's GPUs
 
 
-def has_float64(device: torch.device) -> bool:
-    """Whether a device computes in float64; Apple's GPUs do not."""
-    return device.type not in WITHOUT_FLOAT64
+def double_device(device: torch.device) -> torch.device:
+    """Where float64 numbers of a device's tensors are: on that device, or on the CPU if it has no float64."""
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
 
 
 def to_double(tensor: Tensor) -> Tensor:
-    """A tensor in float64.
+    """A tensor in float64, on its ``double_device``.
 
     Args:
         tensor: Numbers of any type. Gradients pass through.
 
     Returns:
-        It on its own device, or on the CPU if that device has no float64. What is computed together with the result
-        must be moved to ``result.device``.
+        The tensor. What is computed together with it must be on its device, which may be another than before.
     """
-    # two steps, since a tensor that is moved and converted in one may be converted first
-    return (tensor if has_float64(tensor.device) else tensor.cpu()).double()
+    # moved and then converted: in one step it might be converted first
+    return tensor.to(double_device(tensor.device)).double()

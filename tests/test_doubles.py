@@ -5,7 +5,7 @@ import torch
 from fake_mps import MPS, fake_mps, to_mps
 from torch import nn
 
-from grok_lightning.doubles import has_float64, to_double
+from grok_lightning.doubles import double_device, to_double
 
 
 def test_a_device_with_float64_keeps_its_tensors() -> None:
@@ -13,12 +13,11 @@ def test_a_device_with_float64_keeps_its_tensors() -> None:
     assert to_double(numbers).dtype == torch.float64
     assert to_double(numbers).equal(numbers.double())
     assert to_double(numbers.to("meta")).device.type == "meta"
-    assert has_float64(torch.device("cpu"))
-    assert has_float64(torch.device("cuda:1"))
+    assert double_device(torch.device("cuda:1")) == torch.device("cuda:1")
 
 
 def test_without_float64_the_cpu_computes() -> None:
-    assert not has_float64(MPS)
+    assert double_device(MPS) == torch.device("cpu")
     numbers = torch.rand(3, 2)
     with fake_mps():
         found = to_double(numbers.to(MPS))
