@@ -22,6 +22,7 @@ from grok_lightning.callbacks.divergence import DivergenceGuard
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.images import Images
 from grok_lightning.callbacks.measures import Measures
+from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
@@ -186,7 +187,8 @@ class GrokCLI(ResolvedOptions):
             self.recorder,
             self.departures,
         ]
-        return [*before, self.figure, *self.observers(names), checkpoints]
+        own = [*before, self.figure, *self.observers(names), checkpoints]
+        return [*own, Pace(checkpoints, own)]
 
     def observers(self, names: list[str]) -> list[Any]:
         """The callbacks that show how the fit goes on, and what it came to."""

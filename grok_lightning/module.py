@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,11 +18,19 @@ from grok_lightning.errors import UserError
 from grok_lightning.measures.norms import gradient_norm, weight_norm, weight_norms
 from grok_lightning.models import Beginnings, SequenceModel, Transformer
 from grok_lightning.models.stacked import Draw
-from grok_lightning.objective import LossName, Score, equation_targets, probabilities, score
+from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities, score
 from grok_lightning.optim import AdamW
-from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run
+from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run, spread
 from grok_lightning.optim.filters import GradientFilter
-from grok_lightning.randomness import derive_keys, gaussian
+from grok_lightning.randomness import derive_keys, gaussians
+from grok_lightning.updates import (
+    CAPTURED_STEPS,
+    CapturedUpdates,
+    CudaGraphs,
+    Updates,
+    beginnings_of,
+    filter_gradients,
+)
 
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
@@ -30,6 +38,9 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
 class GrokModule(LightningModule):
     """Trains and evaluates a stack of R runs; one run is a stack of one.
+
+    A call of ``training_step`` takes as many optimizer steps as ``steps_ahead`` allows: one, unless a callback knows
+    until when nothing looks at a step. The Trainer's counts of steps and batches are exact at the end of each call.
 
     Args:
         vocabulary: V.
@@ -56,13 +67,17 @@ class GrokModule(LightningModule):
         compiled: Whether the training step is compiled.
         evaluation: The newest evaluation: a float64 tensor (R,) for each metric key.
         diverged_at_R: The step at which each run's loss stopped being finite, -1 while it is.
+        steps_ahead: How many steps the next call of ``training_step`` may take without the Trainer's hooks; 0 for one
+            step with all of them.
+        interrupted: Whether a signal asks to stop at the next step boundary.
 
     Raises:
         UserError: If the warmup is negative.
     """
 
     diverged_at_R: Tensor
-    noise_keys: Tensor | None
+    noise_keys_R: Tensor | None
+    noise_std_R: Tensor
 
     def __init__(
         self,
@@ -85,6 +100,7 @@ class GrokModule(LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         for name, value in (("warmup", warmup), ("mask_first_n", mask_first_n)):
             if value < 0:
                 raise UserError(f"model.{name} is {value}; it must be at least 0")
@@ -109,10 +125,9 @@ class GrokModule(LightningModule):
         self.loss_precision = loss_precision
         self.schedule, self.loss, self.loss_on, self.mask_first_n = schedule, loss, loss_on, mask_first_n
         self.weight_noise, self.weight_norm = weight_noise, weight_norm
-        names = [name for name, _ in self.network.named_parameters()]
-        keys = [derive_keys(seeds, "weight noise", name) for name in names]
         noisy = any(weight_noise) if isinstance(weight_noise, list) else weight_noise > 0
-        self.register_buffer("noise_keys", torch.stack(keys) if noisy else None, persistent=False)
+        self.register_buffer("noise_keys_R", derive_keys(seeds, "weight noise") if noisy else None, persistent=False)
+        self.register_buffer("noise_std_R", torch.tensor(weight_noise).reshape(-1), persistent=False)
         self.kept_norms: list[float] = []  # of each run; the initial ones are known when training starts
         if not isinstance(weight_norm, str):
             check_range("model.weight_norm", weight_norm, least=1e-30)
@@ -122,10 +137,14 @@ class GrokModule(LightningModule):
         self.warmup = warmup
         self.compiled = compile
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
-        self._training_score = torch.compile(self._step, fullgraph=True, dynamic=False) if compile else self._step
+        self._training_losses = torch.compile(self._losses, fullgraph=True, dynamic=False) if compile else self._losses
         self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
         self.evaluation: dict[str, Tensor] = {}
         self._sums: dict[str, Score] = {}
+        self.steps_ahead: Callable[[], int] = lambda: 0
+        self.interrupted: Callable[[], bool] = lambda: False
+        self._updates: Updates | None = None
+        self._captured: CapturedUpdates | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook it is in some 45 times a step, each time through the slow setter of torch's modules
@@ -153,14 +172,25 @@ class GrokModule(LightningModule):
             factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, step - self.warmup) / rest)))
         return factor
 
+    def _losses(
+        self, tokens_RBT: Tensor, targets_RBA: Tensor, beginnings: Beginnings | None, draw: Draw | None
+    ) -> Tensor:
+        """The sum of the equations' losses in each run (R,), which training needs; nothing else is computed."""
+        targets = self.targets(tokens_RBT, targets_RBA)
+        logits = self._logits(tokens_RBT, targets.shape[-1], beginnings, draw)
+        return equation_losses(logits, targets, self.loss, self.loss_precision == 64).sum(-1)
+
     def _step(self, tokens_RBT: Tensor, targets_RBA: Tensor, beginnings: Beginnings | None, draw: Draw | None) -> Score:
         targets = self.targets(tokens_RBT, targets_RBA)
-        inputs = (tokens_RBT, targets.shape[-1], draw, beginnings)
-        if draw is None or self.noise_keys is None:
-            logits = self.network(*inputs)
-        else:
-            logits = functional_call(self.network, self._noisy_weights(draw), inputs)
+        logits = self._logits(tokens_RBT, targets.shape[-1], beginnings, draw)
         return score(logits, targets, self.loss, self.answer_length, self.loss_precision == 64)
+
+    def _logits(self, tokens_RBT: Tensor, answers: int, beginnings: Beginnings | None, draw: Draw | None) -> Tensor:
+        inputs = (tokens_RBT, answers, draw, beginnings)
+        if draw is None or self.noise_keys_R is None:
+            logits: Tensor = self.network(*inputs)
+            return logits
+        return cast(Tensor, functional_call(self.network, self._noisy_weights(draw), inputs))
 
     def targets(self, tokens_RBT: Tensor, targets_RBA: Tensor) -> Tensor:
         """What has a loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 where nothing has."""
@@ -171,39 +201,32 @@ class GrokModule(LightningModule):
 
     def _noisy_weights(self, draw: Draw) -> dict[str, Tensor]:
         """The weights with fresh noise; gradients reach the weights themselves, which stay as they are."""
-        assert self.noise_keys is not None
-        named = self.network.named_parameters()
-        return {
-            name: weight + per_run(self.weight_noise, weight) * gaussian(keys_R, draw.step, weight)
-            for (name, weight), keys_R in zip(named, self.noise_keys, strict=True)
-        }
+        assert self.noise_keys_R is not None
+        named: dict[str, Tensor] = dict(self.network.named_parameters())
+        weights = list(named.values())
+        noises = gaussians(self.noise_keys_R, draw.step, weights, self.noise_std_R[:, None])
+        noisy: Sequence[Tensor] = torch._foreach_add(weights, noises)
+        return dict(zip(named, noisy, strict=True))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Passes the gradients through the filters, in their order."""
-        weights: dict[str, Tensor] = dict(self.network.named_parameters())
-        gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
-        if not self.filters or not self._will_step(gradients.values()):
-            return
-        with torch.no_grad():
-            weights = {name: weights[name] for name in gradients}
-            for gradient_filter in self.filters:
-                gradients = gradient_filter(weights, gradients, self.trainer.global_step, self.seeds)
-        for name, gradient in gradients.items():
-            weights[name].grad = gradient
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        if self.filters and self._will_step(gradients):
+            step = torch.full((), self.trainer.global_step, device=self.device)
+            filter_gradients(self.network, self.filters, step, self.seeds)
 
     def _will_step(self, gradients: Iterable[Tensor]) -> bool:
         """Whether the optimizer will take the gradients: a scaler of 16-mixed leaves out those that overflowed."""
         return self.trainer.precision != "16-mixed" or all(bool(part.isfinite().all()) for part in gradients)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One update; then all weights of a run together are brought back to the norm they must keep."""
-        super().optimizer_step(*args, **kwargs)
+    def _keep_norms(self) -> None:
+        """Brings all weights of a run together back to the norm they must keep."""
         if self.kept_norms:
             with torch.no_grad():
                 norms_R = weight_norm(self.network)
-                factors_R = torch.tensor(self.kept_norms, dtype=norms_R.dtype, device=norms_R.device) / norms_R
+                factors_R = per_run(self.kept_norms, norms_R) / norms_R
                 for weight in self.network.parameters():
-                    weight.mul_(factors_R.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
+                    weight.mul_(spread(factors_R, weight))
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:
@@ -215,22 +238,83 @@ class GrokModule(LightningModule):
         checkpoint[FILTERS_KEY] = [gradient_filter.state_dict() for gradient_filter in self.filters]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        _count_as_manual(checkpoint.get("loops", {}).get("fit_loop", {}))
         self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
         self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
         for gradient_filter, state in zip(self.filters, checkpoint.get(FILTERS_KEY, []), strict=True):
             gradient_filter.load_state_dict(state)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one step: the sum over runs of each run's mean over the whole batch.
+        """Takes one step, or as many as ``steps_ahead`` allows.
 
-        Where several processes share a batch, each adds its share, scaled so that their average is the whole.
+        A step's loss is the sum over runs of each run's mean over the whole batch. Where several processes share a
+        batch, each adds its share, scaled so that their average is the whole.
+
+        Returns:
+            The last step's loss.
         """
-        draw = Draw(torch.tensor(batch.step, device=self.device), batch.first_row)
-        loss_R = self._training_score(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), draw).loss
-        loss_R = loss_R * (self.trainer.world_size / batch.whole)
-        newly = ~loss_R.detach().isfinite() & (self.diverged_at_R < 0)
-        self.diverged_at_R.masked_fill_(newly, batch.step)
-        return loss_R.sum()
+        steps = self.steps_ahead()
+        # the Trainer's context is for the forward pass alone
+        with torch.autocast(self.device.type, enabled=False):
+            losses = self._many_steps(batch, steps) if steps and batch.following else [self._one_step(batch)]
+        self._note_divergence(batch.step, losses)
+        self._set_rate(batch.step + len(losses))
+        return losses[-1].sum()
+
+    def _one_step(self, batch: Batch) -> Tensor:
+        """A step in which every hook of the Trainer's is called."""
+        optimizer: Any = self.optimizers()
+        with self.trainer.precision_plugin.forward_context():
+            draw = Draw(torch.full((), batch.step, device=self.device), batch.first_row)
+            loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), draw)
+            loss_R = loss_R * (self.trainer.world_size / batch.whole)
+        optimizer.zero_grad()
+        self.manual_backward(loss_R.sum())
+        optimizer.step()
+        self._keep_norms()
+        return loss_R.detach()
+
+    def _many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
+        """Steps between which nothing looks, with nothing around them; the Trainer's counts are set afterwards."""
+        assert batch.following is not None
+        if self._updates is None:
+            self._updates = self._new_updates()
+        updates: Updates | CapturedUpdates = self._captured or self._updates
+        losses = updates.many(batch.step, steps, batch.following, self.interrupted)
+        loop = self.trainer.fit_loop.epoch_loop
+        loop.manual_optimization.optim_step_progress.increment_by(len(losses))
+        loop.batch_progress.increment_by(len(losses) - 1)  # the Trainer counts this call itself
+        loop._batches_that_stepped += len(losses) - 1
+        return losses
+
+    def _new_updates(self) -> Updates:
+        updates = Updates(
+            self.network,
+            self._training_losses,
+            cast(Optimizer, self.optimizers(use_pl_optimizer=False)),
+            self.filters,
+            self.seeds,
+            self._keep_norms,
+            self._rate_factor,
+            self._set_rate,
+            self.trainer.precision_plugin.forward_context,
+        )
+        to_come = int(self.trainer.max_steps) - self.trainer.global_step
+        if self.device.type == "cuda" and to_come >= CAPTURED_STEPS and updates.can_be_captured():
+            self._captured = CapturedUpdates(updates, CudaGraphs())
+        return updates
+
+    def _note_divergence(self, step: int, losses: list[Tensor]) -> None:
+        """Notes at which of the steps from one on each run's loss stopped being finite."""
+        lost_SR = ~torch.stack(losses).isfinite()
+        newly_R = lost_SR.any(0) & (self.diverged_at_R < 0)
+        self.diverged_at_R.copy_(torch.where(newly_R, step + lost_SR.int().argmax(0), self.diverged_at_R))
+
+    def _set_rate(self, step: int) -> None:
+        """Sets the learning rates of a step."""
+        schedule = cast(LambdaLR, self.lr_schedulers())
+        schedule.last_epoch, schedule._step_count = step - 1, step
+        schedule.step()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._add(batch)
@@ -265,7 +349,7 @@ class GrokModule(LightningModule):
 
     def _add(self, batch: Batch) -> None:
         sums = self._sums[batch.split]
-        new = self._step(batch.tokens_RBT, batch.targets_RBA, _beginnings(batch), None)
+        new = self._step(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), None)
         self._sums[batch.split] = Score(*(old + more for old, more in zip(sums, new, strict=True)))
 
     def _finish(self) -> None:
@@ -286,7 +370,9 @@ class GrokModule(LightningModule):
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)
 
 
-def _beginnings(batch: Batch) -> Beginnings | None:
-    if batch.beginnings_PS is None or batch.beginning_RB is None:
-        return None
-    return Beginnings(batch.beginnings_PS, batch.beginning_RB)
+def _count_as_manual(fit_loop: dict[str, Any]) -> None:
+    """Moves the count of optimizer steps of a checkpoint from when the Trainer took them (version 0.1.0)."""
+    automatic = fit_loop.get("epoch_loop.automatic_optimization.optim_progress")
+    manual = fit_loop.get("epoch_loop.manual_optimization.optim_step_progress")
+    if automatic and manual and not manual["total"]["completed"]:
+        fit_loop["epoch_loop.manual_optimization.optim_step_progress"] = automatic["optimizer"]["step"]

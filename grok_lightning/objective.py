@@ -73,8 +73,10 @@ def equation_losses(
     logits_RBAV: Tensor, targets_RBA: Tensor, loss: LossName = "cross_entropy", double: bool = False
 ) -> Tensor:
     """Each equation's mean loss over its tokens that count, shape (R, B); 0 where there is none."""
-    tokens = (targets_RBA != NOTHING_TO_ANSWER).sum(-1).clamp(min=1)
-    return token_losses(logits_RBAV, targets_RBA, loss, double).sum(-1) / tokens
+    losses_RBA = token_losses(logits_RBAV, targets_RBA, loss, double)
+    if targets_RBA.shape[-1] == 1:
+        return losses_RBA[..., 0]
+    return losses_RBA.sum(-1) / (targets_RBA != NOTHING_TO_ANSWER).sum(-1).clamp(min=1)
 
 
 def equation_targets(tokens_RBT: Tensor, targets_RBA: Tensor, masked: int = 0) -> Tensor:

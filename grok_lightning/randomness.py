@@ -6,6 +6,7 @@ resumed run equal the one that was never stopped.
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ def derive_key(seed: int, *purpose: str | int) -> int:
 def derive_keys(seeds: Sequence[int], *purpose: str | int) -> Tensor:
     """``derive_key`` for each run of a stack: an int64 tensor of shape (R,)."""
     return torch.tensor([derive_key(seed, *purpose) for seed in seeds], dtype=torch.int64)
+
+
+@lru_cache(maxsize=256)
+def purpose_keys(seeds: tuple[int, ...], purpose: str, device: torch.device) -> Tensor:
+    """``derive_keys`` on a device, the same tensor at every call; it must not be changed."""
+    return derive_keys(seeds, purpose).to(device)
 
 
 def mix(x: Tensor) -> Tensor:
@@ -69,7 +76,7 @@ def gaussian(keys_R: Tensor, step: Tensor | int, like: Tensor) -> Tensor:
 
     Args:
         keys_R: Each run's key for this purpose and tensor, int64.
-        step: The optimizer step; a tensor without dimensions where the caller is compiled.
+        step: The optimizer step; a tensor without dimensions, on the same device, where the host must not wait for it.
         like: A tensor that leads with R; the numbers have its shape, device and type.
 
     Returns:
@@ -85,3 +92,22 @@ def gaussian(keys_R: Tensor, step: Tensor | int, like: Tensor) -> Tensor:
     angle = 2 * torch.pi * second
     numbers = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :size]
     return numbers.reshape(like.shape).to(like.dtype)
+
+
+def gaussians(keys_R: Tensor, step: Tensor | int, likes: Sequence[Tensor], scales_RL: Tensor) -> list[Tensor]:
+    """``gaussian`` for several tensors of one type in a single draw: some 50 operations, however many there are.
+
+    Args:
+        keys_R: Each run's key for this purpose, int64.
+        step: The optimizer step.
+        likes: L tensors that lead with R.
+        scales_RL: Standard deviation in each run of each tensor's numbers, broadcastable to (R, L).
+
+    Returns:
+        Numbers in the shape of each. They depend on the tensors' order and sizes too, not only on their own place.
+    """
+    runs, sizes = len(likes[0]), [like[0].numel() for like in likes]
+    numbers = gaussian(keys_R, step, likes[0].new_empty(()).expand(runs, sum(sizes)))
+    scales = scales_RL.to(numbers).expand(runs, len(likes))
+    numbers = numbers * torch.cat([scales[:, place, None].expand(-1, size) for place, size in enumerate(sizes)], dim=1)
+    return [part.view(like.shape) for part, like in zip(numbers.split(sizes, dim=1), likes, strict=True)]

@@ -14,7 +14,7 @@ TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
     ("__init__", "cores", "doubles", "errors", "randomness", "files", "memory"),
     ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
-    ("measures", "module", "figures"),
+    ("measures", "module", "updates", "figures"),
     ("callbacks",),
     ("classes", "options", "refusals", "runs", "wording", "arguments", "yamls", "parsing", "cli", "commands"),
     ("generate", "sweep", "report"),
@@ -25,6 +25,7 @@ SAME_FLOOR = {
     ("files", "errors"),
     ("index", "record"),
     ("module", "measures"),
+    ("module", "updates"),
     ("options", "classes"),
     ("runs", "classes"),
     ("runs", "options"),

@@ -88,6 +88,11 @@ class Checkpoints(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._at_boundary(trainer)
 
+    def next_boundary(self, step: int) -> int:
+        """The first step after one at which something is saved, whatever an evaluation says."""
+        following = [chosen for chosen in self.steps if chosen > step]
+        return min([(step // self.every + 1) * self.every, *following])
+
     def mark_over(self, run: int, step: int) -> None:
         """Makes later steps save nothing of a run."""
         self._gone_at[run] = step

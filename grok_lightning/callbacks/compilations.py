@@ -21,7 +21,7 @@ class Recompiled(Exception):
 
 
 class CompilationGuard(Callback):
-    """Looks at the number of compiled graphs after each step."""
+    """Looks at the number of compiled graphs after each call of the training step."""
 
     def __init__(self) -> None:
         self._before = 0

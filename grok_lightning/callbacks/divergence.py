@@ -21,15 +21,19 @@ class Diverged(Exception):
 
 
 class DivergenceGuard(Callback):
-    """Looks at the losses' finiteness each step on a CPU; on a GPU, which a look would hold up, every 50 steps.
+    """Looks whether losses are finite after each call on a CPU; on a GPU, which a look would hold up, every 50 steps.
 
     And at every evaluation, for the last update of a run shows in no training loss.
     """
 
+    def __init__(self) -> None:
+        self._looked = 0
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if pl_module.device.type == "cpu" or trainer.global_step % LOOK_EVERY == 0:
+        if pl_module.device.type == "cpu" or trainer.global_step - self._looked >= LOOK_EVERY:
+            self._looked = trainer.global_step
             self._look(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

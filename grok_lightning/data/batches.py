@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step): which rows each run of a stack sees at a step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ class Batch:
         step: The optimizer step whose batch this is; -1 outside training.
         first_row: Where in the whole batch this process's share begins.
         whole: How many rows the whole batch has over all processes.
+        following: Gives the batches of a number of steps, from a step on; None outside training and where several
+            processes share a batch.
     """
 
     tokens_RBT: Tensor
@@ -35,6 +37,7 @@ class Batch:
     step: int = -1
     first_row: int = 0
     whole: int = 0
+    following: "Callable[[int, int], Iterator[Batch]] | None" = None
 
 
 class Chunk(NamedTuple):
@@ -97,16 +100,16 @@ class BatchOrder:
         self._seeds, self._counts, self._batch_size, self._device = seeds, counts, batch_size, device
         self._permutations: dict[tuple[int, int], Tensor] = {}
 
-    def __call__(self, step: int) -> Tensor:
-        """Positions among the training rows at ``step``: int64, shape (R, B)."""
-        start = step * self._batch_size
-        epochs_R = [range(start // count, (start + self._batch_size - 1) // count + 1) for count in self._counts]
+    def __call__(self, step: int, steps: int = 1) -> Tensor:
+        """Positions among the training rows at ``step``, or at several from there on: int64, shape (R, steps * B)."""
+        start, size = step * self._batch_size, steps * self._batch_size
+        epochs_R = [range(start // count, (start + size - 1) // count + 1) for count in self._counts]
         self._draw([(run, epoch) for run, epochs in enumerate(epochs_R) for epoch in epochs])
         rows = []
         for run, (count, epochs) in enumerate(zip(self._counts, epochs_R, strict=True)):
             whole = torch.cat([self._permutations[run, epoch] for epoch in epochs])
             first = start - epochs[0] * count
-            rows.append(whole[first : first + self._batch_size])
+            rows.append(whole[first : first + size])
         return torch.stack(rows)
 
     def _draw(self, used: list[tuple[int, int]]) -> None:

@@ -1,7 +1,9 @@
 """What every DataModule here shares: splits of token rows that live on the device, and their loaders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
 
 CHUNK_ROWS = 2048
+BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most steps, and most rows of all runs, whose batches are drawn at once
 PAPER_BATCH = 512
 LARGEST_BATCH = 2**22
 NOTHING_TO_ANSWER = -100
@@ -41,6 +44,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         self.predict_splits: list[str] = ["train", "val", "test"]
         self._tables: dict[torch.device, dict[str, Tensor]] = {}
         self._order: BatchOrder | None = None
+        self._block: dict[int, Batch] = {}
 
     @property
     @abstractmethod
@@ -157,34 +161,69 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Fills a loader's request from the tables on the device: only here is the step known exactly."""
         if isinstance(batch, NextBatch):
             assert self.trainer is not None
-            return self.training_batch(
-                self.trainer.global_step, device, self.trainer.global_rank, self.trainer.world_size
-            )
+            step, world_size = self.trainer.global_step, self.trainer.world_size
+            first = self.training_batch(step, device, self.trainer.global_rank, world_size)
+            return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
         assert isinstance(batch, Chunk)
         return self.chunk(batch, device)
 
     def training_batch(self, step: int, device: torch.device, rank: int = 0, world_size: int = 1) -> Batch:
         """One process's share of the batch at a step: a pure function of the runs' seeds and the step."""
-        if self._order is None:
-            self._order = BatchOrder(self.seeds, self.counts("train"), self.batch_size, device)
-        positions = self._order(step)
+        if world_size == 1:
+            return next(self.training_batches(device, step, 1))
+        positions = self._positions(device, step)
         start, stop = share(self.batch_size, rank, world_size)
         rows = torch.gather(self._table(device)["train"], 1, positions[:, start:stop])
         return self._batch(rows, device, "train", step=step, first_row=start, whole=self.batch_size)
+
+    def training_batches(self, device: torch.device, step: int, steps: int) -> Iterator[Batch]:
+        """The whole batches of several steps, drawn together: one gather for all of them, instead of one each."""
+        for own in range(step, step + steps):
+            if own not in self._block or self._block[own].rows_RB.device != device:
+                self._block = self._draw_block(own, device, step + steps - own)
+            yield self._block[own]
+
+    def _draw_block(self, step: int, device: torch.device, steps: int) -> dict[int, Batch]:
+        steps = max(1, min(steps, BLOCK_STEPS, BLOCK_ROWS // (self.batch_size * len(self.seeds))))
+        positions = self._positions(device, step, steps)
+        rows = torch.gather(self._table(device)["train"], 1, positions)
+        whole = self._batch(rows, device, "train", whole=self.batch_size)
+
+        def parts(tensor: Tensor | None) -> Sequence[Any]:
+            """A tensor (R, S * B, ...) as S contiguous ones (R, B, ...)."""
+            if tensor is None:
+                return [None] * steps
+            return tensor.unflatten(1, (steps, self.batch_size)).transpose(0, 1).contiguous().unbind(0)
+
+        batches = zip(*map(parts, (whole.tokens_RBT, whole.targets_RBA, rows, whole.beginning_RB)), strict=True)
+        return {
+            own: replace(
+                whole, tokens_RBT=tokens, targets_RBA=targets, rows_RB=own_rows, beginning_RB=beginning, step=own
+            )
+            for own, (tokens, targets, own_rows, beginning) in enumerate(batches, start=step)
+        }
+
+    def _positions(self, device: torch.device, step: int, steps: int = 1) -> Tensor:
+        if self._order is None:
+            self._order = BatchOrder(self.seeds, self.counts("train"), self.batch_size, device)
+        return self._order(step, steps)
 
     def chunk(self, chunk: Chunk, device: torch.device) -> Batch:
         """A stretch of a split, with -100 as target where a run of the stack has no such row."""
         return self._batch(self._table(device)[chunk.split][:, chunk.start : chunk.stop], device, chunk.split)
 
-    def _batch(self, rows_RB: Tensor, device: torch.device, split: str, **where: int) -> Batch:
+    def _batch(
+        self, rows_RB: Tensor, device: torch.device, split: str, step: int = -1, first_row: int = 0, whole: int = 0
+    ) -> Batch:
         table = self._table(device)
         known = rows_RB.clamp(min=0)
         targets = _of_runs(table["targets_XNA"], known)
-        if not where:  # training batches are always full
+        if not whole:  # training batches are always full
             targets = targets.masked_fill((rows_RB < 0)[..., None], NOTHING_TO_ANSWER)
         beginnings_PS, beginning_N = table.get("beginnings_PS"), table.get("beginning_N")
         first = None if beginning_N is None else beginning_N[known]
-        return Batch(_of_runs(table["tokens_XNT"], known), targets, rows_RB, beginnings_PS, first, split, **where)
+        tokens = _of_runs(table["tokens_XNT"], known)
+        return Batch(tokens, targets, rows_RB, beginnings_PS, first, split, step, first_row, whole)
 
     def _table(self, device: torch.device) -> dict[str, Tensor]:
         if device not in self._tables:

@@ -43,7 +43,8 @@ class Embeddings(nn.Module):
         if table is None:
             return vectors.flatten(1, 2)
         if places_RBT is None:
-            return (vectors + table[:, None, : layout.length]).flatten(1, 2)
+            own = table if table.shape[1] == layout.length else table[:, : layout.length]
+            return (vectors + own[:, None]).flatten(1, 2)
         runs = tokens_RBT.shape[0]
         return vectors.flatten(1, 2) + gather(table.expand(runs, -1, -1), places_RBT.flatten(1))
 

@@ -215,7 +215,8 @@ class Recurrent(SequenceModel):
         kinds, shared = beginnings.tokens_PS.shape
         _, batch, length = tokens_RBT.shape
         per_row_noise = draw is not None and self.dropout_rate > 0
-        return not per_row_noise and kinds < batch and answer_length <= length - shared
+        # on a GPU launches count, not products
+        return tokens_RBT.is_cpu and not per_row_noise and kinds < batch and answer_length <= length - shared
 
     def _unroll(self, tokens_RBT: Tensor, states: list[State] | None, draw: Draw | None) -> tuple[Tensor, list[State]]:
         """The last layer's hidden states (R, B, T, H), and each layer's state after the last position."""

@@ -78,13 +78,13 @@ class Linear(StackedLayer):
 
 
 def _sum_rows(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
-    """The sum of the rows of each index below ``count``, added in their order, (R, count, D); -1 is left out."""
-    runs, bags = len(rows_RND), count + 1  # the first of a run is for -1
-    numbers = torch.arange(runs * bags, device=rows_RND.device)
-    sorted_index, order = torch.sort((index_RN + 1 + numbers[::bags, None]).flatten(), stable=True)
+    """The sum of the rows of each index below ``count``, added in their order, (R, count, D)."""
+    runs = len(rows_RND)
+    numbers = torch.arange(runs * count, device=rows_RND.device)
+    sorted_index, order = torch.sort((index_RN + numbers[::count, None]).flatten(), stable=True)
     starts = torch.searchsorted(sorted_index, numbers)
     sums = nn.functional.embedding_bag(order, rows_RND.flatten(0, 1), starts, mode="sum")
-    return sums.unflatten(0, (runs, bags))[:, 1:]
+    return sums.unflatten(0, (runs, count))
 
 
 class _Gather(torch.autograd.Function):
@@ -111,8 +111,16 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
-    """Rows of each run's table, (R, N, D); where the index is -1 any row, without a gradient."""
-    rows: Tensor = _Gather.apply(table_RVD, index_RN)
+    """Rows of each run's table, (R, N, D), with a gradient that adds in a fixed order."""
+    rows: Tensor
+    if table_RVD.is_cpu or torch.compiler.is_compiling():
+        rows = _Gather.apply(table_RVD, index_RN)
+        return rows
+    # eagerly on a GPU, where every operation is a launch, torch's own: it sorts, hence a fixed order too
+    runs, size = table_RVD.shape[:2]
+    if runs > 1:
+        index_RN = index_RN + torch.arange(0, runs * size, size, device=index_RN.device)[:, None]
+    rows = nn.functional.embedding(index_RN, table_RVD.flatten(0, 1))
     return rows
 
 
@@ -145,6 +153,9 @@ class LayerNorm(StackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (R, ..., D)."""
+        if len(self.gain) == 1 and not x.is_cpu:  # one launch instead of two, and two instead of six backward
+            gain, bias = (None if part is None else part.flatten() for part in (self.gain, self.bias))
+            return nn.functional.layer_norm(x, x.shape[-1:], gain, bias)
         rows = nn.functional.layer_norm(x, x.shape[-1:]).flatten(1, -2)
         rows = rows * self.gain if self.bias is None else torch.addcmul(self.bias, rows, self.gain)
         return rows.unflatten(1, x.shape[1:-1])

@@ -201,8 +201,8 @@ class Transformer(SequenceModel):
         beginnings: Beginnings | None = None,
     ) -> Tensor:
         batch, length = tokens_RBT.shape[1:]
-        if self.padded or (draw is not None and self.dropout > 0):
-            beginnings = None  # the equations of a beginning would differ there
+        if self.padded or (draw is not None and self.dropout > 0) or not tokens_RBT.is_cpu:
+            beginnings = None  # the equations of a beginning would differ; on a GPU launches count, not products
         kinds = batch if beginnings is None else len(beginnings.tokens_PS)
         # the first layer's maps see no more inputs than there are pairs of token and position
         distinct = beginnings is not None and min(kinds, self.embedding.shape[1]) < batch

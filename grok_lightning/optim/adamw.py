@@ -1,6 +1,7 @@
 """AdamW for a stack: torch's mathematics, with hyperparameters for each run, four kinds of decay and update noise."""
 
 from collections.abc import Callable
+from math import log
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,10 +11,11 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim.base import StackOptimizer, check_range, gradients_of, spread
-from grok_lightning.randomness import gaussian
+from grok_lightning.randomness import gaussian, gaussians
 
 Decay = Literal["zero", "initial", "jiggle", "l2"]
 Betas = tuple[float, float]
+_NO_DECAY = torch.zeros(1, dtype=torch.float64)
 
 
 def adamw_update(
@@ -26,6 +28,7 @@ def adamw_update(
     eps: float,
     zeros_like: Callable[[list[Tensor]], list[Tensor]],
     coupled: bool = False,
+    factor: float | Tensor = 1.0,
 ) -> None:
     """One step of AdamW, or of Adam with L2, in place on tensors that lead with R.
 
@@ -39,20 +42,24 @@ def adamw_update(
         weights: w.
         gradients: g.
         states: m, v and t (float32, without dimensions) of each, under ``mean``, ``square`` and ``step``.
-        rates_R: Each run's lr, or one for all, on the CPU.
-        decays_R: Each run's wd, or one for all, on the CPU.
+        rates_R: Each run's lr, (R,), or one number for all, (1,): that on the CPU.
+        decays_R: Each run's wd, or one number for all, likewise.
         betas: b1 and b2.
         eps: Added to the root.
         zeros_like: Gives zeros in the shapes of tensors; they may be used until the end of the step.
         coupled: Whether the decay is part of the gradient.
+        factor: What learning rates are multiplied by: a number, or a tensor without dimensions beside the weights.
     """
     means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     shared = len(rates_R) == len(decays_R) == 1
+    lr: float | Tensor
     if shared:
-        moved, lr, weight_decay = weights, rates_R.item(), decays_R.item()
+        lr = factor * rates_R.item() if isinstance(factor, Tensor) else (rates_R * factor).item()
+        moved, weight_decay = weights, decays_R.item()
     else:
         # The fused kernel knows one rate. It moves zeros by the update for rate 1, and each run takes its own share.
         moved, lr, weight_decay = zeros_like(weights), 1.0, 0.0
+        rates_R = rates_R * factor
         shrinking, rates, decays = (x.to(weights[0]) for x in (1 - rates_R * decays_R, rates_R, decays_R))
         if coupled:
             added = [spread(decays, weight) for weight in weights]
@@ -77,15 +84,19 @@ def adamw_step(
     betas: Betas,
     eps: float,
     coupled: bool = False,
+    factor: float | Tensor = 1.0,
 ) -> None:
     """``adamw_update`` of some of an optimizer's parameters, by their gradients and states."""
+    if len(rates_R) > 1 or len(decays_R) > 1:
+        rates_R, decays_R = (optimizer.numbers(numbers_R, weights[0]) for numbers_R in (rates_R, decays_R))
     for weight in weights:
         state = optimizer.state[weight]
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
             state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
     states = [optimizer.state[weight] for weight in weights]
-    adamw_update(weights, gradients_of(weights), states, rates_R, decays_R, betas, eps, optimizer.zeros_like, coupled)
+    gradients, zeros_like = gradients_of(weights), optimizer.zeros_like
+    adamw_update(weights, gradients, states, rates_R, decays_R, betas, eps, zeros_like, coupled, factor)
 
 
 def check_betas(option: str, betas: Betas) -> Betas:
@@ -153,15 +164,16 @@ class AdamW(StackOptimizer):
             raise UserError(f"model.optimizer.decay is {decay!r}; it must be one of {', '.join(get_args(Decay))}")
         self.decay = decay
 
-    def update(self, weights: dict[str, Tensor], factor: float) -> None:
-        rates_R, decays_R = self.lr_R * factor, self.weight_decay_R
+    def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
+        rates_R, decays_R = self.lr_R, self.weight_decay_R
+        first = next(iter(weights.values()))
         if self.decay in ("initial", "jiggle"):
             decay = self._decay_to_initial if self.decay == "initial" else self._jiggle
-            decay(weights, (rates_R * decays_R).to(next(iter(weights.values()))))
-            decays_R = torch.zeros(1)
-        adamw_step(self, list(weights.values()), rates_R, decays_R, self.betas, self.eps, self.decay == "l2")
+            decay(weights, (self.numbers(rates_R, first) * self.numbers(decays_R, first) * factor).to(first))
+            decays_R = _NO_DECAY
+        adamw_step(self, list(weights.values()), rates_R, decays_R, self.betas, self.eps, self.decay == "l2", factor)
         if self.update_noise_R.any():
-            self._add_noise(weights, rates_R * self.update_noise_R)
+            self._add_noise(weights, factor)
 
     def _decay_to_initial(self, weights: dict[str, Tensor], strengths_R: Tensor) -> None:
         for weight in weights.values():
@@ -178,12 +190,15 @@ class AdamW(StackOptimizer):
         factors = torch.exp(numbers * strengths_R)
         torch._foreach_mul_(tensors, [spread(own, weight) for own, weight in zip(factors, tensors, strict=True)])
 
-    def _add_noise(self, weights: dict[str, Tensor], scales_R: Tensor) -> None:
-        step = self._steps(list(weights.values())) - 1
-        for name, weight in weights.items():
-            corrected = scales_R.to(weight.device) / (1 - self.betas[0] ** self.state[weight]["step"].double())
-            noise = gaussian(self.keys("update noise", name), step, weight)
-            weight.addcmul_(noise, spread(corrected, weight), value=-1)
+    def _add_noise(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
+        tensors = list(weights.values())
+        first = tensors[0]
+        counts_W = torch.stack([self.state[weight]["step"] for weight in tensors]).to(first)
+        scales_R = self.numbers(self.lr_R, first) * self.numbers(self.update_noise_R, first) * factor
+        # 1 - b1^t without the rounding of a difference; at b1 = 0 it is 1
+        corrections_W = -torch.expm1(counts_W * log(self.betas[0])) if self.betas[0] else torch.ones_like(counts_W)
+        scales_RW = scales_R.to(first)[:, None] / corrections_W
+        torch._foreach_sub_(tensors, gaussians(self.keys("update noise"), counts_W.max() - 1, tensors, scales_RW))
 
     def _steps(self, weights: list[Tensor]) -> Tensor:
         """How often any of the parameters was updated so far."""

@@ -1,7 +1,8 @@
 """What optimizers and gradient filters of a stack have in common: a hyperparameter for each run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -51,9 +52,16 @@ def check_runs(option: str, value: PerRun, runs: int) -> None:
 
 
 def per_run(value: PerRun, like: Tensor) -> Tensor:
-    """One number, or one for each run, as a tensor to be broadcast to ``like`` (R, ...)."""
-    numbers = torch.tensor(value, dtype=like.dtype, device=like.device)
-    return numbers.reshape(-1, *[1] * (like.dim() - 1)) if isinstance(value, list) else numbers
+    """One number, or one for each run, in the type and on the device of ``like``: shape (1,) or (R,).
+
+    The same tensor at every call, so that no step copies anything from the host; it must not be changed.
+    """
+    return _constant(tuple(value) if isinstance(value, list) else (value,), like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def spread(numbers_R: Tensor, like: Tensor) -> Tensor:
@@ -61,15 +69,12 @@ def spread(numbers_R: Tensor, like: Tensor) -> Tensor:
     return numbers_R.to(like).reshape(-1, *[1] * (like.dim() - 1))
 
 
-def run_sums(tensors: Sequence[Tensor]) -> Tensor:
-    """The sum over all numbers of each run in tensors that lead with R: shape (R,)."""
-    return torch.stack([tensor.flatten(1).sum(1) for tensor in tensors]).sum(0)
-
-
 class StackOptimizer(Optimizer, ABC):
     """An optimizer of a stack: hyperparameters may differ from run to run, and it knows the parameters' names.
 
     ``group["lr"]`` is the schedule's factor, 1 without a schedule; each run's own learning rate is multiplied by it.
+    A step reads nothing from the device and copies nothing to it, so that it can be captured as a CUDA graph; a graph
+    would keep the number that ``group["lr"]`` had, hence ``factor``.
 
     Args:
         params: Parameters that lead with R, or pairs (name, parameter); those without a name are called 0, 1, ...
@@ -77,23 +82,27 @@ class StackOptimizer(Optimizer, ABC):
     Attributes:
         seeds: One seed for each run, for what is drawn at random; set after building.
         runs: R.
+        factor: A tensor without dimensions, on the parameters' device, that is read in place of ``group["lr"]``; or
+            None.
     """
 
     def __init__(self, params: ParamsT) -> None:
         # "fused" has load_state_dict put the step counts on the parameters' device, where the fused kernel needs them
         super().__init__(params, {"lr": 1.0, "fused": True})
         self.seeds: list[int] | None = None
+        self.factor: Tensor | None = None
         self.runs: int = self.param_groups[0]["params"][0].shape[0]
-        self._keys: dict[tuple[str, str], Tensor] = {}
+        self._keys: dict[str, Tensor] = {}
+        self._moved: dict[Tensor, Tensor] = {}
         self._scratch: dict[Tensor, Tensor] = {}
 
     @abstractmethod
-    def update(self, weights: dict[str, Tensor], factor: float) -> None:
+    def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
         """Updates parameters in place.
 
         Args:
             weights: Those that have a gradient, by name.
-            factor: What learning rates are multiplied by.
+            factor: What learning rates are multiplied by: a number, or a tensor without dimensions on their device.
         """
 
     @torch.no_grad()
@@ -107,7 +116,7 @@ class StackOptimizer(Optimizer, ABC):
             weights = zip(parameter_names(group), group["params"], strict=True)
             moving = {name: weight for name, weight in weights if weight.grad is not None}
             if moving:
-                self.update(moving, group["lr"])
+                self.update(moving, group["lr"] if self.factor is None else self.factor)
         return loss
 
     def hyperparameter(self, name: str, value: PerRun, most: float = inf, *, below: bool = False) -> Tensor:
@@ -131,18 +140,32 @@ class StackOptimizer(Optimizer, ABC):
         shared = not isinstance(value, list) or len(set(value)) == 1
         return torch.tensor(value, dtype=torch.float64).reshape(-1)[: 1 if shared else None]
 
-    def keys(self, purpose: str, name: str) -> Tensor:
-        """Each run's key for the random numbers of one purpose and one parameter: (R,).
+    def numbers(self, hyperparameter_R: Tensor, like: Tensor) -> Tensor:
+        """A hyperparameter where the parameters are: on a CPU itself, elsewhere a copy in their type, made once.
+
+        Args:
+            hyperparameter_R: What ``hyperparameter`` gave.
+            like: A parameter.
+        """
+        if like.is_cpu:
+            return hyperparameter_R
+        if hyperparameter_R not in self._moved:
+            self._moved[hyperparameter_R] = hyperparameter_R.to(like)
+        return self._moved[hyperparameter_R]
+
+    def keys(self, *purpose: str) -> Tensor:
+        """Each run's key for the random numbers of one purpose: (R,).
 
         Raises:
             RuntimeError: If there is not one seed for each run.
         """
         if self.seeds is None or len(self.seeds) != self.runs:
             raise RuntimeError(f"an optimizer of {self.runs} runs that draws random numbers has the seeds {self.seeds}")
-        if (purpose, name) not in self._keys:
+        name = " ".join(purpose)
+        if name not in self._keys:
             device = self.param_groups[0]["params"][0].device
-            self._keys[purpose, name] = derive_keys(self.seeds, purpose, name).to(device)
-        return self._keys[purpose, name]
+            self._keys[name] = derive_keys(self.seeds, *purpose).to(device)
+        return self._keys[name]
 
     def zeros_like(self, weights: list[Tensor]) -> list[Tensor]:
         """Zeros in the shapes of parameters, the same tensors at every step.

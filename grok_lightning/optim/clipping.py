@@ -17,7 +17,7 @@ def clip(gradients: list[Tensor], largest: Tensor) -> None:
 
     Args:
         gradients: g, tensors that lead with R.
-        largest: The largest norm; shape (R,), or a single number.
+        largest: The largest norm; shape (R,), or (1,) for one number for all runs.
     """
     norms = [torch.linalg.vector_norm(part.reshape(len(part), -1), dim=1) for part in gradients]
     # runs first: sums down a column round differently from stack to stack
@@ -36,6 +36,8 @@ class Clip(GradientFilter):
         UserError: If a number is out of range.
     """
 
+    capturable = True
+
     def __init__(self, norm: float | list[float] = 1.0) -> None:
         check_range("model.filters: Clip.norm", norm, above=True)  # not 0, which elsewhere means no clipping
         self.norm = norm
@@ -49,10 +51,10 @@ class Clip(GradientFilter):
         return {"norm": self.norm}
 
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         changed = list(gradients.values())
-        clip(changed, per_run(self.norm, changed[0]).reshape(-1))
+        clip(changed, per_run(self.norm, changed[0]))
         return gradients
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,7 +16,13 @@ class GradientFilter(ABC):
     """Changes the gradients of a stack. Filters are applied in the order in which they are listed.
 
     Every run's gradients are changed on their own: no number of one run reaches another, NaN included.
+
+    Attributes:
+        capturable: Whether, from its second call on, it does the same operations on the same tensors at every step, and
+            neither reads from the device nor copies to it; only then can a step with it be captured as a CUDA graph.
     """
+
+    capturable: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -25,14 +31,14 @@ class GradientFilter(ABC):
 
     @abstractmethod
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         """Filters the gradients of one step.
 
         Args:
             weights: The parameters that have a gradient, by name; each leads with R. They are only read.
             gradients: Their gradients, by the same names, all of one type and on one device.
-            step: The optimizer step, 0 at the first update.
+            step: The optimizer step, 0 at the first update; int64, without dimensions, on the gradients' device.
             seeds: The runs' seeds.
 
         Returns:

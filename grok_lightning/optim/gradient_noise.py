@@ -3,25 +3,26 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from grok_lightning.optim.base import PerRun, check_range, spread
+from grok_lightning.optim.base import PerRun, check_range, per_run
 from grok_lightning.optim.filters import GradientFilter
-from grok_lightning.randomness import derive_keys, gaussian
+from grok_lightning.randomness import gaussians, purpose_keys
 
 
-def noise_deviation(std: float, decay: float, step: int) -> float:
-    """sigma of step t, sigma^2 = std^2 / (1 + t)^decay.
+def noise_deviation(std_R: Tensor, decay_R: Tensor, step: Tensor) -> Tensor:
+    """sigma of step t for each run, sigma^2 = std^2 / (1 + t)^decay.
 
     Source: Neelakantan et al., arXiv 1511.06807, who call std^2 eta, and decay gamma.
     """
-    return float(std * (1.0 + step) ** (-decay / 2))
+    return std_R * (1 + step).to(std_R) ** (-decay_R / 2)
 
 
 class GradientNoise(GradientFilter):
     """Adds normal noise to every number of the gradient: g + N(0, sigma^2), where sigma^2 = std^2 / (1 + step)^decay.
 
-    The noise is a pure function of a run's seed, the parameter's name and the step.
+    The noise is a pure function of a run's seed, the step and the place among all parameters.
 
     Source: Neelakantan et al., arXiv 1511.06807. What we changed: they always decay, at 0.55.
 
@@ -32,6 +33,8 @@ class GradientNoise(GradientFilter):
     Raises:
         UserError: If a number is out of range.
     """
+
+    capturable = True
 
     def __init__(self, std: float | list[float] = 0.01, decay: float | list[float] = 0.0) -> None:
         check_range("model.filters: GradientNoise.std", std)
@@ -47,14 +50,13 @@ class GradientNoise(GradientFilter):
         return {"std": self.std, "decay": self.decay}
 
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        stds, decays = (value if isinstance(value, list) else [value] * len(seeds) for value in (self.std, self.decay))
-        numbers = [noise_deviation(std, decay, step) for std, decay in zip(stds, decays, strict=True)]
-        deviations_R = next(iter(gradients.values())).new_tensor(numbers)
-        for name, gradient in gradients.items():
-            noise = gaussian(derive_keys(seeds, "gradient noise", name), step, gradient)
-            gradient.addcmul_(noise, spread(deviations_R, gradient))
+        changed = list(gradients.values())
+        first = changed[0]
+        deviations_R = noise_deviation(per_run(self.std, first), per_run(self.decay, first), step)
+        keys_R = purpose_keys(tuple(seeds), "gradient noise", first.device)
+        torch._foreach_add_(changed, gaussians(keys_R, step, changed, deviations_R[:, None]))
         return gradients
 
     def state_dict(self) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class GrokfastEMA(GradientFilter):
         UserError: If a number is out of range.
     """
 
+    capturable = True
+
     def __init__(self, alpha: float | list[float] = 0.98, strength: float | list[float] = 2.0) -> None:
         check_range("model.filters: GrokfastEMA.alpha", alpha, most=1, below=True)
         check_range("model.filters: GrokfastEMA.strength", strength)
@@ -84,7 +86,7 @@ class GrokfastEMA(GradientFilter):
         return {"alpha": self.alpha, "strength": self.strength}
 
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         for name, gradient in gradients.items():
             mean = self._means.get(name)
@@ -140,7 +142,7 @@ class GrokfastMean(GradientFilter):
         return {"strength": self.strength}
 
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         alike: dict[int, list[str]] = {}  # names by the number of gradients taken: the same for all but late comers
         for name, gradient in gradients.items():

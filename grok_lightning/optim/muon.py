@@ -75,9 +75,9 @@ def muon_update(
         weights: w.
         gradients: g.
         means: m.
-        rates_R: Each run's lr, or one for all, on the CPU.
-        decays_R: Each run's wd, or one for all, on the CPU.
-        momenta_R: Each run's b, or one for all, on the CPU.
+        rates_R: Each run's lr, or one for all.
+        decays_R: Each run's wd, or one for all.
+        momenta_R: Each run's b, or one for all.
         nesterov: Whether momentum is Nesterov's.
         steps: Iterations that make orthogonal.
     """
@@ -153,20 +153,22 @@ class Muon(StackOptimizer):
         }
         self.matrices = chosen_matrices(shapes, matrices)
 
-    def update(self, weights: dict[str, Tensor], factor: float) -> None:
+    def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
         own = [weight for name, weight in weights.items() if name in self.matrices]
         others = [weight for name, weight in weights.items() if name not in self.matrices]
         if own:
             for weight in own:
                 if not self.state[weight]:
                     self.state[weight]["mean"] = torch.zeros_like(weight)
-            means, rates_R = [self.state[weight]["mean"] for weight in own], self.lr_R * factor
-            muon_update(
-                own, gradients_of(own), means, rates_R, self.weight_decay_R, self.momentum_R, self.nesterov, self.steps
+            means = [self.state[weight]["mean"] for weight in own]
+            lr_R, weight_decay_R, momentum_R = (
+                self.numbers(numbers_R, own[0]) for numbers_R in (self.lr_R, self.weight_decay_R, self.momentum_R)
             )
+            gradients = gradients_of(own)
+            muon_update(own, gradients, means, lr_R * factor, weight_decay_R, momentum_R, self.nesterov, self.steps)
         if others:
-            rates_R = self.adamw_lr_R * factor
-            adamw_step(self, others, rates_R, self.adamw_weight_decay_R, self.adamw_betas, self.adamw_eps)
+            decays_R = self.adamw_weight_decay_R
+            adamw_step(self, others, self.adamw_lr_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
 
 
 def chosen_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | None) -> set[str]:

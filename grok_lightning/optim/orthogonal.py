@@ -54,6 +54,8 @@ class OrthogonalGradient(GradientFilter):
         UserError: If a number is out of range.
     """
 
+    capturable = True
+
     def __init__(self, eps: float = 1e-30) -> None:
         check_range("model.filters: OrthogonalGradient.eps", eps, least=1e-37)  # below, float32 has no full precision
         self.eps = eps
@@ -68,7 +70,7 @@ class OrthogonalGradient(GradientFilter):
 
     @torch.no_grad()
     def __call__(
-        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: int, seeds: Sequence[int]
+        self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         changed = orthogonal([weights[name] for name in gradients], list(gradients.values()), self.eps)
         return dict(zip(gradients, changed, strict=True))

@@ -94,9 +94,9 @@ def test_embedding_and_its_gradient() -> None:
     assert not layer.weight.grad[:, 5].any()
 
 
-def test_the_gradient_of_a_gather_is_the_sum_of_its_rows_and_leaves_out_those_of_index_minus_1() -> None:
+def test_the_gradient_of_a_gather_is_the_sum_of_its_rows() -> None:
     table, gradient = numbers(3, 5, 4).requires_grad_(), numbers(3, 40, 4, seed=1)
-    index = torch.randint(-1, 4, (3, 40), generator=torch.Generator().manual_seed(2))  # nothing takes the last row
+    index = torch.randint(4, (3, 40), generator=torch.Generator().manual_seed(2))  # nothing takes the last row
     gather(table, index).backward(gradient)
     for run in range(3):
         for row in range(5):

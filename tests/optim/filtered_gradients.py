@@ -44,7 +44,7 @@ def train(filters, steps, weights=WEIGHTS, dtype=torch.float64, seeds=SEEDS, run
     for step in steps:
         new = gradients_of(step, dtype) if run is None else of_run(run, gradients_of(step, dtype))
         for one in filters:
-            new = one(weights, new, step, seeds)
+            new = one(weights, new, torch.tensor(step), seeds)
         outputs.append({name: tensor.clone() for name, tensor in new.items()})
     return outputs
 

@@ -100,6 +100,14 @@ def drawn(seed, purpose, name, step, shape):
     return gaussian(derive_keys([seed], purpose, name), step, torch.empty(1, *shape, dtype=torch.float64))[0]
 
 
+def drawn_together(seed, purpose, step):
+    """What a run draws that is alone, for all of its parameters at once."""
+    shapes = [weight[0].shape for weight in random_stack(0)]
+    sizes = [shape.numel() for shape in shapes]
+    numbers = gaussian(derive_keys([seed], purpose), step, torch.empty(1, sum(sizes), dtype=torch.float64))[0]
+    return [part.view(shape) for part, shape in zip(numbers.split(sizes), shapes, strict=True)]
+
+
 def by_hand(run, lr, weight_decay, noise, kind, factors, betas=(0.9, 0.98), eps=1e-6):
     """The weights of one run after as many steps as there are factors, one operation after the other."""
     weights = []
@@ -120,7 +128,7 @@ def by_hand(run, lr, weight_decay, noise, kind, factors, betas=(0.9, 0.98), eps=
             mean = betas[0] * mean + (1 - betas[0]) * gradient
             square = betas[1] * square + (1 - betas[1]) * gradient**2
             update = mean / ((square / (1 - betas[1] ** t)).sqrt() + eps)
-            update = update + noise * drawn(SEEDS[run], "update noise", name, t - 1, weight.shape)
+            update = update + noise * drawn_together(SEEDS[run], "update noise", t - 1)[index]
             weight = weight - rate / (1 - betas[0] ** t) * update
         weights.append(weight)
     return weights

@@ -18,7 +18,7 @@ from filtered_gradients import (
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim import Clip, GradientNoise, GrokfastEMA, GrokfastMean, OrthogonalGradient
-from grok_lightning.randomness import derive_keys, gaussian
+from grok_lightning.randomness import derive_keys, gaussians
 
 
 def ema_reference(history, weights, seed, alpha, strength):
@@ -59,10 +59,8 @@ def clip_reference(history, weights, seed, norm):
 def noise_reference(history, weights, seed, std, decay):
     step = len(history) - 1
     sigma = (std**2 / (1 + step) ** decay) ** 0.5
-    return {
-        name: gradient + sigma * gaussian(derive_keys([seed], "gradient noise", name), step, gradient)
-        for name, gradient in history[-1].items()
-    }
+    noises = gaussians(derive_keys([seed], "gradient noise"), step, list(history[-1].values()), torch.tensor([[sigma]]))
+    return {name: gradient + noise for (name, gradient), noise in zip(history[-1].items(), noises, strict=True)}
 
 
 REFERENCES = {
@@ -121,7 +119,7 @@ def test_the_windows_mean_forgets_what_has_left() -> None:
         gradient *= 1e6 if step < 100 else 1e-3
         if step == 50:
             gradient[:] = torch.nan
-        new = one({"w": gradient}, {"w": gradient.clone()}, step, SEEDS)["w"]
+        new = one({"w": gradient}, {"w": gradient.clone()}, torch.tensor(step), SEEDS)["w"]
         if step >= window - 1:
             mean = torch.stack(history[step - window + 1 : step + 1]).double().mean(0)
             scale = float(max(past.abs().max() for past in history[step - window + 1 : step + 1]))
@@ -152,7 +150,8 @@ def test_noise_is_normal_and_independent_between_runs_tensors_and_steps() -> Non
     zeros = {name: torch.zeros(2, 200, 200) for name in ("one", "other")}
     samples = []
     for step in (0, 1):
-        new = GradientNoise(std)(zeros, {name: zero.clone() for name, zero in zeros.items()}, step, (0, 1))
+        gradients = {name: zero.clone() for name, zero in zeros.items()}
+        new = GradientNoise(std)(zeros, gradients, torch.tensor(step), (0, 1))
         samples += [tensor[run].flatten() / std for tensor in new.values() for run in range(2)]
     samples_SN = torch.stack(samples)
     assert (samples_SN.mean(1).abs() < 4 / count**0.5).all()

@@ -63,7 +63,7 @@ def test_a_state_is_plain_leads_with_runs_and_moves_to_the_device_of_the_gradien
     second = kind(**OPTIONS[kind])
     second.load_state_dict(first.state_dict())
     elsewhere = {name: gradient.to("meta") for name, gradient in gradients_of(6).items()}
-    second(elsewhere, elsewhere, 6, SEEDS)
+    second(elsewhere, elsewhere, torch.tensor(6), SEEDS)
     tensors = [leaf for leaf in leaves_of(second.state_dict()) if not isinstance(leaf, int)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
@@ -75,7 +75,7 @@ def test_a_filter_keeps_nothing_that_it_was_given_or_gave(kind) -> None:
     weights = {name: weight.clone().requires_grad_() for name, weight in WEIGHTS.items()}
     for step, expected in enumerate(undisturbed):
         given = gradients_of(step)
-        new = one(weights, dict(given), step, SEEDS)
+        new = one(weights, dict(given), torch.tensor(step), SEEDS)
         assert_same([new], [expected])
         for tensor in (*given.values(), *new.values()):
             tensor.fill_(torch.nan)
@@ -89,7 +89,8 @@ def test_a_run_that_is_not_finite_spoils_no_other(kind) -> None:
         gradients = gradients_of(step)
         ruined = {name: gradient.clone() for name, gradient in gradients.items()}
         ruined["matrix"][1, 3, 3] = [torch.nan, torch.inf][step % 2]
-        one, other = (each(WEIGHTS, given, step, SEEDS) for each, given in ((spoiled, ruined), (clean, gradients)))
+        pairs = ((spoiled, ruined), (clean, gradients))
+        one, other = (each(WEIGHTS, given, torch.tensor(step), SEEDS) for each, given in pairs)
         assert not one["matrix"][1].isfinite().all()
         for run in (0, 2):
             assert_same([of_run(run, one)], [of_run(run, other)])
@@ -102,6 +103,6 @@ def test_a_tensor_whose_gradient_comes_later_has_its_own_beginning(kind) -> None
         gradients, own = gradients_of(step), {"bias": gradients_of(step)["bias"]}
         if step < 3:
             del gradients["bias"]
-        new = late(WEIGHTS, gradients, step, SEEDS)
+        new = late(WEIGHTS, gradients, torch.tensor(step), SEEDS)
         if step >= 3:
-            assert_same([{"bias": new["bias"]}], [apart(WEIGHTS, own, step, SEEDS)])
+            assert_same([{"bias": new["bias"]}], [apart(WEIGHTS, own, torch.tensor(step), SEEDS)])

@@ -1,0 +1,64 @@
+"""How many steps the module may take before anything looks at one."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
+
+from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.module import GrokModule
+
+PER_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+
+
+class Pace(Callback):
+    """Lets ``training_step`` take all steps up to the next evaluation, checkpoint, chosen step or the budget's end.
+
+    One step a call, with every hook, is taken where something looks at each: a callback of the user's with a hook of
+    ``PER_STEP_HOOKS``, a profiler, several processes, or the gradient scaler of 16-mixed.
+
+    Args:
+        checkpoints: Knows when the next checkpoint is due and whether a signal was received.
+        own: The callbacks that need not see each step.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, own: list[Callback]) -> None:
+        self.checkpoints, self.own = checkpoints, own
+        self._first = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GrokModule)
+        pl_module.interrupted = lambda: bool(self.checkpoints.signals.received)
+        if self._each_step_counts(trainer):
+            return
+        pl_module.steps_ahead = lambda: self._steps(trainer)
+
+    def _steps(self, trainer: Trainer) -> int:
+        if self._first:  # the first step is taken alone: it may be compiled, which is timed
+            self._first = False
+            return 1
+        step = trainer.global_step
+        evaluation: Any = trainer.val_check_batch
+        return int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step
+
+    def _each_step_counts(self, trainer: Trainer) -> bool:
+        whole: Any = trainer
+        return (
+            trainer.world_size > 1
+            or trainer.precision == "16-mixed"
+            or not isinstance(whole.profiler, PassThroughProfiler)
+            or any(
+                _overrides(each, hook) for each in whole.callbacks if each not in self.own for hook in PER_STEP_HOOKS
+            )
+        )
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    return getattr(type(callback), hook) is not getattr(Callback, hook)

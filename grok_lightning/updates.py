@@ -1,0 +1,241 @@
+"""Optimizer steps of a stack: one, many in a row, or one captured as a CUDA graph and replayed."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from grok_lightning.data.batches import Batch
+from grok_lightning.models import Beginnings, SequenceModel
+from grok_lightning.models.stacked import Draw
+from grok_lightning.optim.base import StackOptimizer
+from grok_lightning.optim.filters import GradientFilter
+
+CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
+CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured
+EAGER_STEPS = 3  # taken before a capture: states are made, kernels are chosen and compiled
+BLOCK_STEPS = 64  # batches that a captured step finds on the device
+
+Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
+Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many steps from there on
+
+
+def beginnings_of(batch: Batch) -> Beginnings | None:
+    """What the equations of a batch begin with alike, if the data know it."""
+    if batch.beginnings_PS is None or batch.beginning_RB is None:
+        return None
+    return Beginnings(batch.beginnings_PS, batch.beginning_RB)
+
+
+def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step: Tensor, seeds: list[int]) -> None:
+    """Passes the gradients of a network through filters, in their order."""
+    if not filters:
+        return
+    weights: dict[str, Tensor] = dict(network.named_parameters())
+    gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+    weights = {name: weights[name] for name in gradients}
+    with torch.no_grad():
+        for gradient_filter in filters:
+            gradients = gradient_filter(weights, gradients, step, seeds)
+    for name, gradient in gradients.items():
+        weights[name].grad = gradient
+
+
+@dataclass
+class Updates:
+    """Takes optimizer steps with nothing around them.
+
+    Attributes:
+        network: The stack.
+        losses: The summed loss (R,) of tokens, targets, beginnings and draw.
+        optimizer: Of the network's parameters.
+        filters: What gradients pass through, in this order.
+        seeds: One seed for each run.
+        after: Called after each update, to bring weights back to a norm, say.
+        rate_factor: What learning rates are multiplied by at a step.
+        set_rate: Sets the learning rates of a step in the optimizer.
+        forward_context: The precision of the forward pass.
+    """
+
+    network: SequenceModel
+    losses: Losses
+    optimizer: Optimizer
+    filters: list[GradientFilter]
+    seeds: list[int]
+    after: Callable[[], None]
+    rate_factor: Callable[[int], float]
+    set_rate: Callable[[int], None]
+    forward_context: Callable[[], AbstractContextManager[Any]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.embedding.device
+
+    def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
+        """Takes steps one after the other.
+
+        It ends early where a signal asks for it, after ``CALL_SECONDS`` and, on a CPU, where looking costs nothing,
+        when no run's loss is finite any more.
+
+        Args:
+            step: The first step.
+            steps: How many at most.
+            batches: Gives the batches.
+            interrupted: Whether a signal was received.
+
+        Returns:
+            The losses (R,) of each step taken.
+        """
+        taken: list[Tensor] = []
+        deadline = time.monotonic() + CALL_SECONDS
+        for batch in batches(step, steps):
+            step_T = torch.full((), batch.step, device=self.device)
+            loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), step_T, 1 / batch.whole)
+            taken.append(loss_R)
+            if self.rate_factor(batch.step + 1) != self.rate_factor(batch.step):
+                self.set_rate(batch.step + 1)
+            if interrupted() or time.monotonic() > deadline or (loss_R.is_cpu and _is_lost(loss_R)):
+                break
+        return taken
+
+    def update(
+        self, tokens_RBT: Tensor, targets_RBA: Tensor, beginnings: Beginnings | None, step: Tensor, share: float
+    ) -> Tensor:
+        """One step on one batch.
+
+        Args:
+            tokens_RBT: Inputs.
+            targets_RBA: Targets.
+            beginnings: What equations begin with alike, or None.
+            step: The optimizer step, int64, without dimensions, on the device.
+            share: What an equation's loss is multiplied by.
+
+        Returns:
+            Each run's loss (R,).
+        """
+        with self.forward_context():
+            loss_R = self.losses(tokens_RBT, targets_RBA, beginnings, Draw(step)) * share
+        self.optimizer.zero_grad()
+        loss_R.sum().backward()
+        filter_gradients(self.network, self.filters, step, self.seeds)
+        self.optimizer.step()
+        self.after()
+        return loss_R.detach()
+
+    def can_be_captured(self) -> bool:
+        """Whether every part of a step does the same operations on the same tensors at every step."""
+        return isinstance(self.optimizer, StackOptimizer) and all(each.capturable for each in self.filters)
+
+
+class Capture(Protocol):
+    """A way to record what a function does on a device, and to do it again."""
+
+    def rehearse(self, function: Callable[[], None]) -> None:
+        """Runs a function that is to be captured later."""
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], Any]:
+        """Records what a function does on the device, without doing it; what it returns does it."""
+
+
+class CudaGraphs:
+    """Captures by CUDA graphs, as https://docs.pytorch.org/docs/stable/notes/cuda.html has it."""
+
+    def rehearse(self, function: Callable[[], None]) -> None:
+        """Runs a function on a stream of its own, as captures do."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function()
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], Any]:
+        """Captures a function as a graph."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            function()
+        return graph.replay
+
+
+class CapturedUpdates:
+    """A step captured as one graph, from its batch to the new weights: one launch a step instead of some 80.
+
+    What differs from step to step lies on the device: the step, a block of batches and a place in it, the factor of the
+    learning rates. The host renews the block when it is used up and the factor when it changes; no step waits for it.
+
+    Args:
+        updates: What is captured.
+        capture: How.
+    """
+
+    def __init__(self, updates: Updates, capture: Capture) -> None:
+        assert isinstance(updates.optimizer, StackOptimizer)
+        self.updates, self._capture = updates, capture
+        self.optimizer = updates.optimizer
+        self._first, self._share, self._factor = -1, math.nan, math.nan
+        self._rehearsed = 0
+        self._replay: Callable[[], Any] | None = None
+
+    def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
+        """As ``Updates.many``; whether losses are finite is for the caller to see."""
+        taken: list[Tensor] = []
+        deadline = time.monotonic() + CALL_SECONDS
+        end = step + steps
+        while step < end and not interrupted() and time.monotonic() <= deadline:
+            if not self._first <= step < self._first + BLOCK_STEPS or self._first < 0:
+                self._load(step, list(batches(step, BLOCK_STEPS)))
+            place = step - self._first
+            while step < min(end, self._first + BLOCK_STEPS) and not interrupted() and time.monotonic() <= deadline:
+                self._take(step)
+                step += 1
+            taken += self._losses_SR[place : step - self._first].clone().unbind(0)
+        return taken
+
+    def _load(self, step: int, batches: list[Batch]) -> None:
+        """Puts the batches of the next steps where the captured step finds them."""
+        tokens, targets = ([getattr(batch, name) for batch in batches] for name in ("tokens_RBT", "targets_RBA"))
+        if self._first < 0:
+            device = self.updates.device
+            self._share = 1 / batches[0].whole
+            self._tokens_SRBT, self._targets_SRBA = torch.stack(tokens), torch.stack(targets)
+            self._step, self._place = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+            self._losses_SR = torch.zeros(BLOCK_STEPS, len(self.updates.seeds), device=device)
+            self.optimizer.factor = torch.ones((), device=device)
+        else:
+            torch.stack(tokens, out=self._tokens_SRBT)
+            torch.stack(targets, out=self._targets_SRBA)
+        self._first = step
+        self._step.fill_(step)
+        self._place.zero_()
+
+    def _take(self, step: int) -> None:
+        factor = self.updates.rate_factor(step)
+        if factor != self._factor:
+            assert self.optimizer.factor is not None
+            self.optimizer.factor.fill_(factor)
+            self._factor = factor
+        if self._replay is None and self._rehearsed >= EAGER_STEPS:
+            self._replay = self._capture.capture(self._once)
+        if self._replay is None:
+            self._capture.rehearse(self._once)
+            self._rehearsed += 1
+        else:
+            self._replay()
+
+    def _once(self) -> None:
+        tokens_RBT = self._tokens_SRBT.index_select(0, self._place)[0]
+        targets_RBA = self._targets_SRBA.index_select(0, self._place)[0]
+        loss_R = self.updates.update(tokens_RBT, targets_RBA, None, self._step[0], self._share)
+        self._losses_SR.index_copy_(0, self._place, loss_R[None].to(self._losses_SR.dtype))
+        torch._foreach_add_([self._place, self._step], 1)
+
+
+def _is_lost(loss_R: Tensor) -> bool:
+    """Whether no run's loss is finite."""
+    return not math.isfinite(loss_R.sum()) and not bool(loss_R.isfinite().any())
