@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from throughput import PlainLoop
 
+from grok_lightning.cores import cores
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.sweep.places import Places, read_notices
 
@@ -72,7 +73,9 @@ def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = options.workers * options.stack_size
         file = Path(folder) / "aggregate.yaml"
-        file.write_text(SWEEP.format(layers=options.layers, width=options.width, last=runs - 1))
+        file.write_text(
+            SWEEP.format(layers=options.layers, width=options.width, last=runs - 1), encoding="utf-8", newline="\n"
+        )
         command = [sys.executable, "-m", "grok_lightning", "sweep", str(file), "--root", folder, "--keep", "none"]
         command += ["--workers", str(options.workers), "--stack-size", str(options.stack_size)]
         sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -117,12 +120,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--segments", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20, help="of each segment")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--stack_size", type=int, default=1)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--width", type=int, default=128)
     options = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
     print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"a sweep of {options.workers} workers, stacks of {options.stack_size}")
     measure(options)

@@ -34,7 +34,7 @@ ALPHA, SEED = "config.data.train_fraction", "config.seed_everything"
 def main() -> int:
     """Renews all tables and figures."""
     FIGURES.mkdir(exist_ok=True)
-    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
     for name, operation in INSIDE.items():
         runs, curves = read_archive(RECORDS / f"{name}.parquet")
         chosen = runs["path"][runs[ALPHA] == 0.4]

@@ -17,7 +17,6 @@ import copy
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,7 +36,7 @@ def real_result(directory: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "grok_lightning", "fit", *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (path,) = directory.glob("lightning_logs/*/*/result.json")
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
 
 
@@ -76,7 +75,9 @@ def write(experiment: Path, result: dict[str, Any], runs: range, salt: int = 0) 
     for run in runs:
         directory = experiment / name(run)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "result.json").write_text(json.dumps(varied(result, run + salt), indent=2) + "\n")
+        (directory / "result.json").write_text(
+            json.dumps(varied(result, run + salt), indent=2) + "\n", encoding="utf-8", newline="\n"
+        )
 
 
 def write_reported(experiment: Path, result: dict[str, Any], runs: int, decays: int, rates: int) -> None:
@@ -92,8 +93,8 @@ def write_reported(experiment: Path, result: dict[str, Any], runs: int, decays: 
         record["config"]["model"]["optimizer"] |= {"weight_decay": decay / 10, "lr": 1e-4 * 2**rate}
         directory = experiment / name(run)
         directory.mkdir(parents=True)
-        (directory / "result.json").write_text(json.dumps(record, indent=2) + "\n")
-        (directory / "metrics.csv").write_text(tables[run % CURVES])
+        (directory / "result.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+        (directory / "metrics.csv").write_text(tables[run % CURVES], encoding="utf-8", newline="\n")
 
 
 def curve(metrics: list[str], rng: random.Random) -> str:
@@ -107,10 +108,10 @@ def curve(metrics: list[str], rng: random.Random) -> str:
 def reported(what: str, experiment: Path, out: Path) -> None:
     """Prints what a report costs, the start of the program and its imports included."""
     command = [sys.executable, "-m", "grok_lightning", "report", str(experiment), "--out", str(out)]
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, started = os.times(), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after, seconds = os.times(), time.perf_counter() - started
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
     size = (out / "runs.parquet").stat().st_size / 2**20
     print(f"{what:45}{seconds:8.2f} s {spent:7.2f} CPU s, runs.parquet {size:.1f} MB", flush=True)
 
@@ -118,15 +119,17 @@ def reported(what: str, experiment: Path, out: Path) -> None:
 def measured(what: str, expression: str, experiment: Path) -> None:
     """Prints what an expression costs in a fresh process."""
     program = f"""
-import resource, time
+import sys, time
 from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from peak import peak_gib
 from grok_lightning.index import read_records, refresh
 experiment = Path({str(experiment)!r})
 started = time.perf_counter()
 table = {expression}
 seconds = time.perf_counter() - started
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(f"{{seconds:8.2f}} s {{time.process_time():7.2f}} CPU s {{memory:6.2f}} GB, {{len(table)}} x {{table.shape[1]}}")
+spent, memory = time.process_time(), peak_gib()
+print(f"{{seconds:8.2f}} s {{spent:7.2f}} CPU s {{memory:6.2f}} GiB, {{len(table)}} x {{table.shape[1]}}")
 """
     print(f"{what:45}", end="", flush=True)
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -80,7 +80,7 @@ def main() -> int:
         config["trainer"]["default_root_dir"] = None
         config["experiment"], config["run"] = "reference", each.name
         save(checkpoint, SHIPPED / f"{each.name}.ckpt")
-        (SHIPPED / f"{each.name}.md").write_text(card(each, found, config))
+        (SHIPPED / f"{each.name}.md").write_text(card(each, found, config), encoding="utf-8", newline="\n")
         print(f"{each.name}: {(SHIPPED / f'{each.name}.ckpt').stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -163,13 +163,13 @@ def on_test_rows(checkpoint: Path) -> dict[str, int]:
 
 def write_table(name: str, table: str) -> None:
     """Puts a table between its marks in the document."""
-    text = DOCUMENT.read_text()
+    text = DOCUMENT.read_text(encoding="utf-8")
     marks = (f"<!-- {name} -->", f"<!-- end of {name} -->")
     found = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
     if not found.search(text):
         print(f"{DOCUMENT.name} has no place for the table of {name}", file=sys.stderr)
         return
-    DOCUMENT.write_text(found.sub(lambda _: f"{marks[0]}\n{table}\n{marks[1]}", text))
+    DOCUMENT.write_text(found.sub(lambda _: f"{marks[0]}\n{table}\n{marks[1]}", text), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

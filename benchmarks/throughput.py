@@ -13,7 +13,6 @@ import argparse
 import copy
 import os
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from peak import peak_gib
 from torch import Tensor, nn
 
 from grok_lightning.cli import GrokCLI, quiet
@@ -211,7 +211,7 @@ def main() -> None:
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}")
     measure(options, "32-true", False)
     measure(options, "bf16-mixed", True)
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"peak memory of this process: {peak_gib():.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def fit(trick: str, seed: int) -> None:
         return
     command = [sys.executable, "-m", "grok_lightning", "fit", *base.split(), *options.split(), *COMMON.split()]
     command += ["--experiment", "tricks", "--run", run, "--seed_everything", str(seed), "--overwrite"]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8")
     print(f"{run}: {(ended.stdout + ended.stderr).strip().splitlines()[0]}", flush=True)
 
 
@@ -82,7 +82,7 @@ def table() -> str:
     lines = ["| trick | memorized at | grokked at | best validation accuracy |", "|---|---|---|---|"]
     for trick in TRICKS:
         results = [
-            json.loads(path.read_text())
+            json.loads(path.read_text(encoding="utf-8"))
             for path in sorted(Path("lightning_logs/tricks").glob(f"{trick}-[0-9]*/result.json"))
         ]
         if results:

@@ -1,5 +1,6 @@
 """The command ``grok-lightning``."""
 
+import io
 import os
 import shutil
 import sys
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _print_anything()
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -49,6 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
+
+
+def _print_anything() -> None:
+    """Has a console show ? for a character that it does not know, such as one of code page 1252 for α."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -63,7 +72,10 @@ def _dispatch(arguments: list[str]) -> int:
         from grok_lightning.arguments import shipped_configs, shipped_sweeps
 
         for head, shipped in (("", shipped_configs()), ("\nsweeps:", shipped_sweeps())):
-            lines = [f"{name:<20} {path.read_text().splitlines()[0].lstrip('# ')}" for name, path in shipped.items()]
+            lines = [
+                f"{name:<20} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
+                for name, path in shipped.items()
+            ]
             print("\n".join([*([head] if head else []), *lines]))
         return 0
     if command == "generate":
@@ -163,7 +175,10 @@ def program() -> str:
 
 
 def _short(path: str) -> str:
-    relative = os.path.relpath(path)
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return path
     return path if relative.startswith("..") else relative
 
 

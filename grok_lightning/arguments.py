@@ -150,16 +150,21 @@ def read_config(path: Path) -> Nested:
     return normalize(undotted(content, f"--config {str(path)!r}"))
 
 
+def _shipped() -> Path:
+    """Where the configs are: in the package, or beside it in a clone whose git made no symbolic link, as on Windows."""
+    package = Path(str(files("grok_lightning")))
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
 def shipped_configs() -> dict[str, Path]:
     """The configs installed with the package, by name."""
-    folder = Path(str(files("grok_lightning") / "configs"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(_shipped().glob("*.yaml"))}
 
 
 def shipped_sweeps() -> dict[str, Path]:
     """The sweeps installed with the package, by name."""
-    folder = Path(str(files("grok_lightning") / "configs" / "sweeps"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted((_shipped() / "sweeps").glob("*.yaml"))}
 
 
 def find_config(name: str) -> Path:

@@ -266,7 +266,7 @@ class GrokCLI(ResolvedOptions):
 
 def _save_config(path: Path, config: Nested) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8", newline="\n")
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -27,6 +27,7 @@ from grok_lightning.refusals import (
     refuse_at_once,
     refuse_changed_schedule,
     refuse_changes,
+    refuse_float64_on_mps,
     refuse_spent_budget,
     refuse_trainer_options,
 )
@@ -122,6 +123,7 @@ class ResolvedOptions(LightningCLI):
             print(yaml.safe_dump(self.resolved, sort_keys=False), end="")
             sys.exit(0)
         refuse_trainer_options(self.given.get("trainer") or {}, self.resolved["trainer"], subcommand)
+        refuse_float64_on_mps(self.resolved)
         if self.checkpoint is not None:
             if self.given.get("overwrite") in (True, "true"):
                 raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
@@ -278,6 +280,7 @@ class Resolver(ResolvedOptions):
         self._type("fit", {})
         self.resolved.pop("overwrite", None)
         refuse_trainer_options(given.get("trainer") or {}, self.resolved["trainer"], "fit")
+        refuse_float64_on_mps(self.resolved)
         return self.resolved, self._defaults()
 
 

@@ -29,12 +29,12 @@ def run_directories(root: Path, experiment: str, run: str) -> tuple[Path, Path]:
 def append_metrics(directory: Path, row: Row, durably: bool = True) -> None:
     """Adds one evaluation to ``metrics.csv`` and forces it to disk if asked; a new key widens the whole table."""
     path = directory / METRICS
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     known = text.partition("\n")[0].split(",")
     if not text.endswith("\n") or any(key not in known for key in row):
         write_metrics(directory, [*(read_metrics(directory) if text else []), row])
         return
-    with path.open("a", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow([_cell(row.get(key, math.nan), key) for key in known])
         file.flush()
         if durably:
@@ -43,7 +43,7 @@ def append_metrics(directory: Path, row: Row, durably: bool = True) -> None:
 
 def flush_metrics(directory: Path) -> None:
     """Forces ``metrics.csv`` to disk."""
-    with (directory / METRICS).open("a") as file:
+    with (directory / METRICS).open("ab") as file:
         os.fsync(file.fileno())
 
 
@@ -59,7 +59,7 @@ def write_metrics(directory: Path, rows: list[Row]) -> None:
 
 def read_metrics(directory: Path) -> list[Row]:
     """The evaluations of a run, oldest first; an unfinished last line (a killed process) is left out."""
-    text = (directory / METRICS).read_text()
+    text = (directory / METRICS).read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     rows = list(csv.reader(lines))
     return [

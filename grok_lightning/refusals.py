@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import MPSAccelerator
 
-from grok_lightning.classes import Nested
+from grok_lightning.classes import Nested, lookup
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
@@ -79,6 +80,23 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
         raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
     if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
         raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
+
+
+def refuse_float64_on_mps(resolved: Nested) -> None:
+    """64 bits on one of Apple's GPUs, which have none.
+
+    Args:
+        resolved: All options, typed.
+
+    Raises:
+        UserError: For the first option that asks for them.
+    """
+    accelerator = resolved["trainer"]["accelerator"]
+    if accelerator != "mps" and not (accelerator in ("auto", "gpu") and MPSAccelerator.is_available()):
+        return
+    for option, wide, narrow in (("trainer.precision", "64-true", "32-true"), ("model.loss_precision", 64, 32)):
+        if lookup(resolved, option) == wide:
+            raise UserError(f"--{option} is {wide!r}, which MPS has not; use {narrow}, or --trainer.accelerator cpu")
 
 
 def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ def read_yaml(path: Path) -> Any:
         OSError: If it cannot be read.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
 

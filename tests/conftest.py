@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,18 @@ from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
+
+if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
+    collect_ignore = [
+        "browser",
+        "callbacks/test_signals.py",
+        "ray",
+        "report/test_report_refusals.py",
+        "sweep",
+        "test_files_and_checkpoint.py",
+        "test_portability.py",
+        "test_processes.py",
+    ]
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),

@@ -12,7 +12,7 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("__init__", "errors", "randomness", "files", "memory"),
+    ("__init__", "cores", "doubles", "errors", "randomness", "files", "memory"),
     ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
     ("measures", "module", "updates", "figures"),
     ("callbacks",),

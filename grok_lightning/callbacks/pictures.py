@@ -107,7 +107,7 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
     if isinstance(network, MLP) and "tokens" not in network.embeddings:
         raise NothingToShow("the model reads one-hot tokens and has no embedding")
     operands = algebra.operands
-    vectors = network.embedding[run, operands.start : operands.stop].detach().double().cpu().numpy()
+    vectors = network.embedding[run, operands.start : operands.stop].detach().cpu().double().numpy()
     return components_table(vectors, algebra.names[operands.start : operands.stop])
 
 

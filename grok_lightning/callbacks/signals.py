@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that is honored at the next step boundary."""
+"""Ctrl-C, Ctrl-Break and SIGTERM as a request that is honored at the next step boundary."""
 
 import os
 import signal
@@ -6,7 +6,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+# SIGBREAK is Windows' Ctrl-Break, the one such request that another program can send there
+WATCHED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 
 class StopRequested(Exception):
@@ -23,7 +24,7 @@ class StopRequested(Exception):
 
 
 class StopSignals:
-    """Notes the first SIGINT or SIGTERM while installed; a second SIGINT quits at once, unsaved.
+    """Notes the first of the signals in ``WATCHED`` while installed; a second SIGINT quits at once, unsaved.
 
     Attributes:
         received: The signal noted, or 0.

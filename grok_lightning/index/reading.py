@@ -1,12 +1,12 @@
 """The runs' own ``result.json`` as one table: a row per run, a column per field, nested ones dotted."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from grok_lightning.files import read_bytes
 from grok_lightning.index.columns import DECODER, encode, joined
 from grok_lightning.record import RESULT, flatten
 
@@ -53,12 +53,7 @@ def read(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, list[str]]:
 
 
 def _content(path: str) -> dict[str, Any]:
-    file = os.open(path, os.O_RDONLY)  # half the time of the built-in open
-    try:
-        text = b"".join(iter(lambda: os.read(file, 1 << 16), b"")).decode()
-    finally:
-        os.close(file)
-    content = DECODER.decode(text)
+    content = DECODER.decode(read_bytes(path).decode())
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields")
     return content

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
 from grok_lightning.objective import equation_losses
@@ -24,5 +25,5 @@ class Collapse(Measure):
         shares = []
         for run, rows in enumerate(view.rows("train")):
             losses = equation_losses(view.logits_RNAV[run, rows][None], view.targets_RNA[run, rows][None])
-            shares.append((losses == 0).double().mean())
+            shares.append(to_double(losses == 0).mean())
         return {"collapse/zero_loss": torch.stack(shares)}

@@ -9,6 +9,7 @@ from grok_lightning.data.algebra import IntegersMod
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
@@ -22,16 +23,16 @@ def fourier_basis(modulus: int, device: torch.device | None = None) -> Tensor:
     """
     row = torch.arange(modulus, device=device)
     cycles = ((row + 1) // 2)[:, None] * row % modulus  # reduced before it is rounded
-    angles = cycles.double() * (2 * math.pi / modulus)
-    is_sine = (row > 0) & (row % 2 == 0)
+    angles = to_double(cycles) * (2 * math.pi / modulus)
+    is_sine = ((row > 0) & (row % 2 == 0)).to(angles.device)
     waves = torch.where(is_sine[:, None], angles.sin(), angles.cos())
     return waves / torch.linalg.vector_norm(waves, dim=1, keepdim=True)
 
 
 def spectrum(matrix_RPD: Tensor) -> Tensor:
     """Norms of the Fourier components of p vectors, over their width: (R, p), in the order of ``fourier_basis``."""
-    basis = fourier_basis(matrix_RPD.shape[1], matrix_RPD.device)
-    return torch.linalg.vector_norm(basis @ matrix_RPD.double(), dim=-1)
+    matrix = to_double(matrix_RPD)
+    return torch.linalg.vector_norm(fourier_basis(matrix.shape[1], matrix.device) @ matrix, dim=-1)
 
 
 def gini(values_RP: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def neurons_to_logits(network: SequenceModel) -> Tensor | None:
         return None
     weight_RFD = outer[-1].weight
     assert isinstance(weight_RFD, Tensor)
-    return weight_RFD.detach().double() @ network.unembedding.detach().double()
+    return to_double(weight_RFD.detach()) @ to_double(network.unembedding.detach())
 
 
 def spectra(network: SequenceModel, modulus: int) -> dict[str, Tensor]:
@@ -130,6 +131,6 @@ class Fourier(Measure):
             found[f"fourier/{name}_gini"] = gini(spectrum_RP)
             frequencies, shares = key_frequencies(spectrum_RP, min(self.top, modulus // 2))
             for place in range(frequencies.shape[1]):
-                found[f"fourier/{name}_key_{place + 1}"] = frequencies[:, place].double()
+                found[f"fourier/{name}_key_{place + 1}"] = to_double(frequencies[:, place])
                 found[f"fourier/{name}_share_{place + 1}"] = shares[:, place]
         return found

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
 from grok_lightning.objective import NOTHING_TO_ANSWER
@@ -25,8 +26,8 @@ class LogitScale(Measure):
         for run, rows in enumerate(view.rows("train")):
             targets = view.targets_RNA[run, rows].flatten()
             counted = targets != NOTHING_TO_ANSWER
-            logits = view.logits_RNAV[run, rows].flatten(0, 1)[counted].double()
-            right = targets[counted][:, None]
+            logits = to_double(view.logits_RNAV[run, rows].flatten(0, 1)[counted])
+            right = targets[counted][:, None].to(logits.device)
             scales.append((logits - logits.mean(-1, keepdim=True)).square().mean().sqrt())
             best_wrong = logits.scatter(-1, right, -torch.inf).amax(-1)
             margins.append((logits.gather(-1, right)[:, 0] - best_wrong).mean())

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.doubles import double_device, to_double
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.fourier import fourier_basis, frequency_shares, require_integers, spectra
@@ -115,15 +116,16 @@ class Progress(Measure):
     def __call__(self, view: View) -> dict[str, Tensor]:
         operation = self._table(view.data).operation
         modulus = operation.algebra.size
-        results_N = torch.from_numpy(operation.results_N).to(view.device)
+        device = double_device(view.device)
+        results_N = torch.from_numpy(operation.results_N).to(device)
         frequencies_RF = self._key(view, modulus)
-        logits_RNP = view.logits_RNAV[:, :, 0, :modulus]
+        logits_RNP = view.logits_RNAV[:, :, 0, :modulus].to(device)
         means_RSP = means_by_answer(logits_RNP, results_N)
-        rows, targets_RN = view.rows("train"), view.targets_RNA[:, :, 0]
+        rows, targets_RN = [own.to(device) for own in view.rows("train")], view.targets_RNA[:, :, 0].to(device)
         return {
             "progress/restricted_loss": restricted_loss(means_RSP, frequencies_RF),
             "progress/excluded_loss": excluded_loss(logits_RNP, means_RSP, frequencies_RF, results_N, rows, targets_RN),
-            "progress/key_frequencies": frequencies_RF.sum(-1).double(),
+            "progress/key_frequencies": to_double(frequencies_RF.sum(-1)),
             "progress/squared_weights": weight_norm(view.network).square(),
         }
 
@@ -131,7 +133,7 @@ class Progress(Measure):
         if self.frequencies is None:
             found = spectra(view.network, modulus)
             return standing_out(found.get("neurons", found["unembedding"]))
-        given = torch.zeros(view.runs, modulus // 2, dtype=torch.bool, device=view.device)
+        given = torch.zeros(view.runs, modulus // 2, dtype=torch.bool, device=double_device(view.device))
         given[:, [frequency - 1 for frequency in self.frequencies]] = True
         return given
 

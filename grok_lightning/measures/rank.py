@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
 
@@ -14,7 +15,7 @@ def effective_rank(matrix_RIO: Tensor) -> Tensor:
     Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007. NaN where a matrix is 0
     or not finite.
     """
-    matrix = matrix_RIO.detach().double()
+    matrix = to_double(matrix_RIO.detach())
     finite_R = matrix.isfinite().flatten(1).all(1)
     # on the CPU, where a matrix of 128 x 128 takes 1 ms: a GPU's solver takes those of a stack one by one, and longer
     values = torch.linalg.svdvals(matrix.where(finite_R[:, None, None], 0.0).cpu()).to(matrix.device)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
@@ -33,7 +34,7 @@ class Symmetry(Measure):
             counts.append(
                 torch.stack([(right & mirrored).sum(), mirrored.sum(), (right & ~mirrored).sum(), (~mirrored).sum()])
             )
-        right_with, with_mirror, right_without, without = torch.stack(counts).double().unbind(1)
+        right_with, with_mirror, right_without, without = to_double(torch.stack(counts)).unbind(1)
         return {"symmetry/mirrored_acc": right_with / with_mirror, "symmetry/unmirrored_acc": right_without / without}
 
     @staticmethod

@@ -1,7 +1,6 @@
 """The evaluations of many runs as one table, quickly."""
 
 import io
-import os
 from collections.abc import Sequence
 from csv import Error
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from grok_lightning.files import read_bytes
 from grok_lightning.record import METRICS, read_metrics
 
 
@@ -44,13 +44,9 @@ def read_curves(directories: Sequence[str]) -> pd.DataFrame:
 
 def _content(path: str) -> bytes:
     try:
-        file = os.open(path, os.O_RDONLY)
+        return read_bytes(path)
     except OSError:
         return b""
-    try:
-        return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
-    finally:
-        os.close(file)
 
 
 def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[str]) -> list[pd.DataFrame]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from grok_lightning.cores import cores
 from grok_lightning.figures.saving import png, svg
 from grok_lightning.index.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
@@ -61,15 +62,15 @@ class Report:
         pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         markdown = out / "report.md"
-        earlier = figure_files(markdown.read_text(errors="replace")) if markdown.exists() else set()
+        earlier = figure_files(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.exists() else set()
         for name in earlier - figure_files(text):  # before the list of them is replaced: a kill leaves none behind
             (out / name).unlink(missing_ok=True)
-        markdown.write_text(text)
-        (out / "report.html").write_text(page(text, out, title))
+        markdown.write_text(text, encoding="utf-8", newline="\n")
+        (out / "report.html").write_text(page(text, out, title), encoding="utf-8", newline="\n")
 
     def _write_tables(self, out: Path) -> None:
-        self.conditions.to_csv(out / "conditions.csv", index=False)
-        self.tests.to_csv(out / "comparisons.csv", index=False)
+        self.conditions.to_csv(out / "conditions.csv", index=False, lineterminator="\n")
+        self.tests.to_csv(out / "comparisons.csv", index=False, lineterminator="\n")
         write_archive(out / "runs.parquet", *self._archived(), self.gathered.planned)
 
     def _archived(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -104,12 +105,13 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
 
 
 def _draw_all(drawings: Sequence[Drawing], out: Path, meanwhile: Callable[[], None]) -> None:
-    """Writes figures and what they are drawn from, half of them in a process of its own where there is a second core.
+    """Writes figures and what they are drawn from, half of them in a process of its own if Linux has a second core.
 
-    The child only draws: it starts no thread and takes no lock that another thread of the parent could hold.
+    The child only draws: it starts no thread and takes no lock that another thread of the parent could hold. On macOS
+    the system's own libraries may break in a forked child.
     """
     child = 0
-    if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1 and len(drawings) > 1:
+    if hasattr(os, "fork") and sys.platform == "linux" and cores() > 1 and len(drawings) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python 3.12 and later, of any process with threads
             child = os.fork()
@@ -128,6 +130,6 @@ def _draw_all(drawings: Sequence[Drawing], out: Path, meanwhile: Callable[[], No
 def _draw(drawings: Sequence[Drawing], out: Path) -> None:
     for drawing in drawings:
         table, figure = drawing.make()
-        table.to_csv(out / f"{drawing.name}.csv", index=False)
+        table.to_csv(out / f"{drawing.name}.csv", index=False, lineterminator="\n")
         (out / f"{drawing.name}.png").write_bytes(png(figure, RESOLUTION))
         (out / f"{drawing.name}.svg").write_bytes(svg(figure))

@@ -50,7 +50,7 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         The fields; None if there is no evaluation yet, or its config cannot be read.
     """
     try:
-        with open(f"{directory}/{CONFIG}") as file:
+        with open(f"{directory}/{CONFIG}", encoding="utf-8") as file:
             config = flatten({"config": yaml.load(file, LOADER)})
         threshold = float(config.get("config.evaluation.threshold", 0.99))
         budget = int(config["config.trainer.max_steps"])

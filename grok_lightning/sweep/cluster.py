@@ -105,7 +105,8 @@ class RayExecutor:
         self._counted = -inf
         self._signals = 0
         handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
-        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):  # where Ray prints what it has noticed
+        # where Ray prints what it has noticed
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):
             try:
                 self._work()
             except ray.exceptions.RayError as error:  # not a task's, which are dealt with: the cluster itself is gone

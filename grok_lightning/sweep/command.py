@@ -23,7 +23,7 @@ from grok_lightning.sweep.display import Display
 from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.outline import outline
 from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
-from grok_lightning.sweep.places import Places, read_notices
+from grok_lightning.sweep.places import Places, read_notices, refuse_without_posix
 from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.sizes import Choice, choose
 from grok_lightning.sweep.table import table
@@ -98,6 +98,7 @@ def sweep_command(arguments: list[str]) -> int:
     quiet()
     status = arguments[:1] == ["status"]
     options = _options(arguments[1:] if status else arguments)
+    refuse_without_posix()
     root = Path(options.root)
     plans = [read_plan(path) for path in options.files]
     names = [plan.name for plan in plans]
@@ -163,7 +164,7 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
     if not path.exists():
         return
     try:
-        owner = str(json.loads(path.read_text())["file"])
+        owner = str(json.loads(path.read_text(encoding="utf-8"))["file"])
     except (OSError, ValueError, KeyError, TypeError):  # damaged; it is written anew
         return
     mine = {run.hash for run in plan.runs}

@@ -46,7 +46,7 @@ def connect() -> None:
 def _silent() -> Iterator[None]:
     """Keeps what libraries write past Python from standard error."""
     kept = os.dup(2)
-    with Path(os.devnull).open("w") as nothing:
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
         yield

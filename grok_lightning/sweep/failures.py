@@ -22,7 +22,7 @@ NOTHING_RECORDED = (
 def result_of(places: Places, config: Nested) -> Nested | None:
     """The result of a run; None if it has none, or a damaged one."""
     try:
-        result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text())
+        result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and "status" in result else None

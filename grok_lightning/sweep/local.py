@@ -93,10 +93,10 @@ class LocalExecutor:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             devices = visible.split(",") if visible else [str(place) for place in range(torch.cuda.device_count())]
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
-        with log.open("a") as errors:
+        with log.open("a", encoding="utf-8") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "grok_lightning.sweep.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             )  # fmt: skip
         worker = _Worker(process, log)

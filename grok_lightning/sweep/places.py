@@ -1,6 +1,5 @@
 """Where a sweep keeps what it needs to go on: locks, stacks in training, what its workers say of themselves."""
 
-import fcntl
 import json
 import os
 import socket
@@ -8,15 +7,30 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from grok_lightning.callbacks.checkpoints import LAST
+from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
 from grok_lightning.record import run_directories
 
 MEMBERS = "members.json"
 FRESH = 30.0
+
+
+def refuse_without_posix() -> None:
+    """Refuses to sweep where there are no POSIX record locks, which is on Windows.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if find_spec("fcntl") is None:
+        raise UserError(
+            "sweep needs Linux or macOS, for its workers share the runs by POSIX locks; "
+            "on Windows use WSL, or train the runs one by one with fit"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Places:
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
             with suppress(OSError, ValueError, TypeError):  # cut short, or just removed
                 if (path.parent / LAST).exists():
-                    found[path.parent.name] = list(json.loads(path.read_text()))
+                    found[path.parent.name] = list(json.loads(path.read_text(encoding="utf-8")))
         return found
 
     def note_members(self, stack: str, hashes: list[str]) -> None:
@@ -87,6 +101,8 @@ class Locks:
 
     def take(self, hashed: str) -> bool:
         """Takes the lock of a run; False if another process has it."""
+        import fcntl  # not at the top, for Windows has none
+
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(hashed))
         except (BlockingIOError, PermissionError):
@@ -95,6 +111,8 @@ class Locks:
 
     def release(self, hashed: str) -> None:
         """Gives the lock of a run back."""
+        import fcntl
+
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(hashed))
 
     def close(self) -> None:
@@ -131,7 +149,7 @@ class Notice:
         self.written, self.content = now, content
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(content | {"time": now}))
+        temporary.write_text(json.dumps(content | {"time": now}), encoding="utf-8")
         temporary.replace(self.path)
 
     def remove(self) -> None:
@@ -144,11 +162,22 @@ def read_notices(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # just replaced
             continue
         host, _, pid = path.stem.rpartition("-")
         here = host == socket.gethostname()
-        if Path(f"/proc/{pid}").exists() if here else time.time() - content["time"] < FRESH:
+        if _is_running(int(pid)) if here else time.time() - content["time"] < FRESH:
             found[path.name] = content
     return found
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from grok_lightning.classes import lookup
+from grok_lightning.cores import cores
 from grok_lightning.sweep.plan import Plan
 from grok_lightning.sweep.trial import Size
 
@@ -48,11 +49,6 @@ class Choice:
     def worker_bytes(self) -> int:
         """Memory of a process."""
         return PROCESS_BYTES + STATE_BYTES * self.size.weights * self.stack_size
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _most_threads() -> int:

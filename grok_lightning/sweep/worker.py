@@ -152,7 +152,7 @@ def main() -> int:
     """
     keep_freed_memory()
     quiet()
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed goes with the errors
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs.put,), daemon=True).start()
