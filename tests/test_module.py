@@ -75,6 +75,7 @@ def trained(seeds=SEEDS, precision="64-true", steps=STEPS, lr=1e-2, weight_decay
         data.length,
         data.answer_length,
         seeds,
+        data.padded,
         network=functools.partial(Transformer, **network),
         optimizer=functools.partial(AdamW, lr=lr, weight_decay=weight_decay),
         warmup=5,
