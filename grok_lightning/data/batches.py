@@ -95,8 +95,25 @@ class TrainingRequests:
             yield NextBatch()
 
 
+class Evaluations:
+    """An evaluation loader: one request for several splits.
+
+    Args:
+        splits: Their names.
+    """
+
+    def __init__(self, *splits: str) -> None:
+        self._request = Evaluation(splits)
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        yield self._request
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Chunks:
-    """An evaluation loader: one process's share of a split, in order.
+    """A prediction loader: one process's share of a split, in order.
 
     Args:
         split: Name of the split.

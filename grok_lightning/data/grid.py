@@ -44,7 +44,7 @@ def grid_of(prompts_NT: Column, operands_NK: Column) -> Grid | None:
         if found is None:
             return None
         tokens.append(found)
-    return Grid(shape, tokens, np.ravel_multi_index(places, shape))
+    return Grid(shape, tokens, np.asarray(np.ravel_multi_index(places, shape)))
 
 
 def _along_an_axis(column: Column, places: tuple[Column, ...], shape: tuple[int, ...]) -> Column | None:

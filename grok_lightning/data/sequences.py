@@ -18,6 +18,7 @@ from grok_lightning.data.batches import (
     Chunk,
     Chunks,
     Evaluation,
+    Evaluations,
     NextBatch,
     Table,
     TrainingRequests,
@@ -158,17 +159,17 @@ class SequenceDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> TrainingRequests:
         return TrainingRequests()
 
-    def val_dataloader(self) -> list[Evaluation]:
+    def val_dataloader(self) -> Evaluations:
         """One request: the whole training split and the whole validation split."""
-        return [Evaluation(("train", "val"))]
+        return Evaluations("train", "val")
 
-    def test_dataloader(self) -> list[Evaluation]:
+    def test_dataloader(self) -> Evaluations:
         if not max(self.counts("test")):
             raise UserError(
                 "data.val_fraction leaves no rows for test; use validate, or train on a table with train_fraction and "
                 "val_fraction that add up to less than 1"
             )
-        return [Evaluation(("test",))]
+        return Evaluations("test")
 
     def predict_dataloader(self) -> list[Chunks]:
         return [self._chunks(split) for split in self.predict_splits]

@@ -1,7 +1,7 @@
 """The decoder-only transformer."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -241,7 +241,7 @@ class Transformer(SequenceModel):
 
     def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
         xs = self.embeddings.on_grid(tokens)
-        for block in self.layers:
+        for block in cast(list[Block], self.layers):
             xs = block.on_grid(xs, self.rotations, block is self.layers[-1])
         x = self.final_norm(xs[-1])
         return (
