@@ -25,6 +25,7 @@ from grok_lightning.sweep.outline import outline
 from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
 from grok_lightning.sweep.places import Places, read_notices
 from grok_lightning.sweep.plan import Plan, read_plan
+from grok_lightning.sweep.precision import keep_precision, slow_precision
 from grok_lightning.sweep.sizes import Choice, choose
 from grok_lightning.sweep.table import table
 from grok_lightning.sweep.tally import Tally
@@ -99,7 +100,7 @@ def sweep_command(arguments: list[str]) -> int:
     status = arguments[:1] == ["status"]
     options = _options(arguments[1:] if status else arguments)
     root = Path(options.root)
-    plans = [read_plan(path) for path in options.files]
+    plans = [read_plan(path, root) for path in options.files]
     names = [plan.name for plan in plans]
     for plan in plans:
         if names.count(plan.name) > 1:
@@ -145,6 +146,9 @@ def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFr
     sizes = try_runs(plan, missing or plan.runs[:1])
     choice = choose(plan, len(missing), sizes, options)
     stacks = pending_stacks(plan, places, found, choice.stack_size, options.shard, options.retry_failed)
+    slow = slow_precision(plan.grid) if missing else None
+    if slow is not None:
+        print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     return Experiment(plan, places, found, choice, stacks, known)
 
 
@@ -183,6 +187,9 @@ def _note_planned(experiment: Experiment) -> None:
 
 def _run(experiments: list[Experiment], options: Namespace) -> int:
     for each in experiments:
+        if each.plan.precision is not None:
+            keep_precision(each.plan.grid, each.places, each.plan.precision)
+            print(f"{each.plan.name}: precision {each.plan.precision}", flush=True)
         others = each.found.names.keys() - {run.hash for run in each.plan.runs}
         if others:
             print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
@@ -216,7 +223,7 @@ def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tall
 
 
 def _show(display: Display, tally: Tally, last: bool = False) -> None:
-    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last)
+    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last, (tally.compiling, tally.waiting))
 
 
 def _ended(experiments: list[Experiment], tally: Tally) -> int:
@@ -259,5 +266,8 @@ def _status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
     running = sum(notice["runs"] - notice["over"] for notice in notices)
     if notices:
         lines.append(f"{len(notices)} workers are training {running:,} runs")
-        lines += [f"  {n['name']}: step {n['step']:,} of {n['budget']:,}" for n in notices]
+        lines += [
+            f"  {n['name']}: step {n['step']:,} of {n['budget']:,}{', compiling' * n.get('compiling', False)}"
+            for n in notices
+        ]
     return "\n".join([*lines, table(plan, found)])

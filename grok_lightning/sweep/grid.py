@@ -20,7 +20,7 @@ from grok_lightning.sweep.exclusion import kept
 from grok_lightning.yamls import nest
 
 MOST = 10_000_000
-_OF_A_RUN = ("experiment", "run", "trainer.default_root_dir")  # what a run's own config.yaml says of itself
+_OF_A_RUN = ("experiment", "run", "threads", "trainer.default_root_dir")  # what a run's own config.yaml says of itself
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Job:
         events: Whether the runs get TensorBoard events and a figure.
         threads: Of the CPU; 0 for torch's own choice.
         over: The hashes of those that were over when the sweep began.
+        graph: What is compiled, the same for equal graphs; empty where nothing is.
     """
 
     root: str
@@ -53,6 +54,7 @@ class Job:
     events: bool = True
     threads: int = 1
     over: list[str] = field(default_factory=list)
+    graph: str = ""
 
     @property
     def places(self) -> Places:
