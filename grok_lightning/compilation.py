@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,14 @@ def share_caches() -> None:
 
     with suppress(AttributeError):  # an option of newer versions; without it a second process takes some seconds more
         config.autograd_cache_allow_custom_autograd_functions = True
+
+
+def prepare() -> None:
+    """Does what a process's first compilation does before it looks into the caches: imports, and tests of the CPU."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    import_module("torch._inductor.compile_fx")
+    pick_vec_isa()
 
 
 def can_compile(device: str) -> bool:

@@ -20,7 +20,7 @@ import torch
 from grok_lightning.sweep.failures import bury
 from grok_lightning.sweep.places import read_notices
 from grok_lightning.sweep.tally import Tally
-from grok_lightning.sweep.worker import Job, as_line
+from grok_lightning.sweep.worker import PREPARE, Job, as_line
 
 MOST_DEATHS = 3
 GRACE = 120.0
@@ -49,6 +49,20 @@ class _Worker:
     log: Path
     work: _Work | None = None
     job: Job | None = None
+    prepared: bool = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        assert self.process.stdin is not None
+        return self.process.stdin.closed
+
+    def send(self, line: str) -> None:
+        """Sends a line to the process."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died, which is noticed where answers are read
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
 
 @dataclass
@@ -131,19 +145,19 @@ class LocalExecutor:
     def _hand_out(self) -> None:
         """Gives each idle worker the first stack that need not wait for another's compilation."""
         for worker in self._staff:
-            assert worker.process.stdin is not None
-            if worker.work is not None or worker.process.stdin.closed or self._signals or self.tally.full:
+            if worker.work is not None or worker.is_closed or self._signals or self.tally.full:
                 continue
             ready = (place for place, work in enumerate(islice(self._queue, LOOK_AHEAD)) if self._is_ready(work))
             place = next(ready, None)
             if place is None:
-                break
+                if self._queue and not worker.prepared:
+                    worker.prepared = True
+                    worker.send(PREPARE)
+                continue
             worker.work = self._queue[place]
             del self._queue[place]
             worker.job = worker.work.job()
-            with suppress(BrokenPipeError):  # it has died, which is noticed where answers are read
-                worker.process.stdin.write(as_line(worker.job))
-                worker.process.stdin.flush()
+            worker.send(as_line(worker.job))
         first = [worker for worker in self._staff if self._is_first(worker)]
         idle = sum(worker.work is None for worker in self._staff)
         self.tally.compiling, self.tally.waiting = len(first), min(idle, len(self._queue)) if first else 0
