@@ -92,10 +92,7 @@ class LocalExecutor:
         Returns:
             What they came to.
         """
-        self._queue: deque[_Work] = deque(map(_Work, stacks))
-        self._compiled: set[str] = set()  # graphs that torch's cache holds by now
-        self._deaths: dict[str, int] = {}
-        self._selector, self._signals = DefaultSelector(), 0
+        self._begin(stacks)
         handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
         self._staff = [self._hire(number) for number in range(min(self.workers, len(self._queue)))]
         try:
@@ -106,6 +103,12 @@ class LocalExecutor:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
         return self.tally
+
+    def _begin(self, stacks: Iterable[Callable[[], Job]]) -> None:
+        self._queue: deque[_Work] = deque(map(_Work, stacks))
+        self._compiled: set[str] = set()  # graphs that torch's cache holds by now
+        self._deaths: dict[str, int] = {}
+        self._selector, self._signals = DefaultSelector(), 0
 
     def _work(self) -> None:
         passed_on = 0
