@@ -120,7 +120,7 @@ def sweep_command(arguments: list[str]) -> int:
     if options.dry_run:
         print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
         return 0
-    return _run(experiments, options)
+    return _run([_with_kept_precision(each, options) for each in experiments], options)
 
 
 def _options(arguments: list[str]) -> Namespace:
@@ -150,6 +150,14 @@ def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFr
     if slow is not None:
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     return Experiment(plan, places, found, choice, stacks, known)
+
+
+def _with_kept_precision(experiment: Experiment, options: Namespace) -> Experiment:
+    """An experiment whose precision is written down; planned anew where another process has just begun it otherwise."""
+    plan, places = experiment.plan, experiment.places
+    if plan.precision is None or keep_precision(places, plan.precision):
+        return experiment
+    return _experiment(read_plan(plan.grid.path, places.root), places, options, experiment.known)
 
 
 def _known(options: Namespace) -> pd.DataFrame | None:
@@ -188,7 +196,6 @@ def _note_planned(experiment: Experiment) -> None:
 def _run(experiments: list[Experiment], options: Namespace) -> int:
     for each in experiments:
         if each.plan.precision is not None:
-            keep_precision(each.plan.grid, each.places, each.plan.precision)
             print(f"{each.plan.name}: precision {each.plan.precision}", flush=True)
         others = each.found.names.keys() - {run.hash for run in each.plan.runs}
         if others:

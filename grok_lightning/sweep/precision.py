@@ -44,11 +44,15 @@ def slow_precision(grid: Grid) -> str | None:
     return slowness_of_half(_largest(grid)) if HALF in _said(grid) else None
 
 
-def keep_precision(grid: Grid, places: Places, precision: Precision) -> None:
+def keep_precision(places: Places, precision: Precision) -> bool:
     """Writes down the precision that a sweep begins with, unless it has begun.
 
-    Raises:
-        UserError: If another process has just begun it with another.
+    Args:
+        places: The experiment's directories.
+        precision: What its runs were planned with.
+
+    Returns:
+        False if another process has begun it with another precision meanwhile, so that it must be planned anew.
     """
     path = places.own / KEPT
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +63,8 @@ def keep_precision(grid: Grid, places: Places, precision: Precision) -> None:
             os.fsync(file.fileno())
     except FileExistsError:
         kept = _kept(places)
-        if kept is not None and kept.name != precision.name:
-            raise UserError(
-                f"{grid.path}: another process has just begun it with {PRECISION} {kept.name}; start it again"
-            ) from None
+        return kept is None or kept.name == precision.name
+    return True
 
 
 def _kept(places: Places) -> Precision | None:

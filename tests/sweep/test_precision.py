@@ -10,13 +10,14 @@ from small_sweeps import EASY, results, train_here, write
 
 from grok_lightning import machine
 from grok_lightning.arguments import shipped_sweeps
+from grok_lightning.choices import Precision
 from grok_lightning.classes import lookup
-from grok_lightning.errors import UserError
 from grok_lightning.machine import FULL, HALF, Product
+from grok_lightning.sweep import command as sweep_command
 from grok_lightning.sweep.grid import read_grid
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import read_plan
-from grok_lightning.sweep.precision import KEPT, keep_precision, sweep_precision
+from grok_lightning.sweep.precision import KEPT, keep_precision
 
 Command = Callable[..., tuple[int, str, str]]
 SEEDS = {"seed_everything": [0, 1]}
@@ -77,23 +78,32 @@ def test_a_sweep_keeps_the_precision_that_it_began_with(
     assert "0 over, 2 to do" in command("sweep", said, "--dry-run")[1]
 
 
-def test_another_process_that_begins_the_sweep_otherwise_is_noticed(
-    command: Command, fast: Callable[[bool], None]
+def test_a_sweep_that_another_process_has_just_begun_goes_on_with_its_precision(
+    command: Command, monkeypatch: pytest.MonkeyPatch, fast: Callable[[bool], None]
 ) -> None:
-    grid, places = read_grid(write("e", SEEDS, **NOBODY)), Places(Path(), "e")
-    fast(True)
-    mine = sweep_precision(grid, places)
+    """As the tasks of an array job do that begin together on unlike machines."""
     fast(False)
-    other = sweep_precision(grid, places)
-    assert mine is not None
-    assert other is not None
-    keep_precision(grid, places, mine)
-    keep_precision(grid, places, mine)
-    with pytest.raises(UserError, match=r"another process has just begun it with trainer\.precision bf16-mixed"):
-        keep_precision(grid, places, other)
-    kept = sweep_precision(grid, places)
-    assert kept is not None
-    assert kept.name == HALF
+    train_here(monkeypatch)
+    path = write("e", SEEDS, **NOBODY)
+    own = sweep_command.keep_precision
+
+    def beaten(places: Places, precision: Precision) -> bool:
+        places.own.mkdir(parents=True)
+        (places.own / KEPT).write_text(f'{{"trainer.precision": "{HALF}"}}')
+        return own(places, precision)
+
+    monkeypatch.setattr(sweep_command, "keep_precision", beaten)
+    status, out, _ = command("sweep", path)
+    assert status == 0
+    assert f"e: precision {HALF} (auto, chosen when the sweep began)\n" in out
+    assert {result["precision"] for result in results("e").values()} == {HALF}
+
+
+def test_the_first_to_begin_decides(tmp_path: Path) -> None:
+    places = Places(tmp_path, "e")
+    assert keep_precision(places, Precision(HALF, 2.0))
+    assert keep_precision(places, Precision(HALF, None))
+    assert not keep_precision(places, Precision(FULL, 1.0))
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", '{"trainer.precision": "16-mixed"}', "{"])
