@@ -46,15 +46,7 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
 ))  # fmt: skip
 NOT_RESULTS += (
-    "model.compile",
-    "threads",
-    "checkpoint",
-    "experiment",
-    "run",
-    "overwrite",
-    "split",
-    "output",
-    "measures",
+    *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
 )
 
 
