@@ -10,12 +10,14 @@ import pytest
 import torch
 import yaml
 
+from grok_lightning import compilation, machine
 from grok_lightning.__main__ import main
 from grok_lightning.callbacks import curves_figure
 from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, and so that no fit measures threads
 
 if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
     collect_ignore = [
@@ -42,6 +44,14 @@ def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if not getattr(request.module, "LOOKS_AT_IMAGES", False):
         monkeypatch.setattr(Images, "_show", lambda *_: None)
         monkeypatch.setattr(curves_figure, "png", lambda *_: b"")
+
+
+@pytest.fixture(autouse=True)
+def equal_speeds(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every product takes as long as any other, whatever this machine is like, and no compilation is remembered."""
+    monkeypatch.setattr(machine, "product_seconds", lambda *_, **__: 1e-3)
+    remembered = tmp_path_factory.getbasetemp() / "compilations.json"
+    monkeypatch.setattr(compilation, "_file", lambda: remembered)
 
 
 @pytest.fixture

@@ -12,11 +12,23 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("__init__", "cores", "doubles", "errors", "randomness", "files", "memory"),
-    ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
+    ("__init__", "cores", "doubles", "errors", "randomness", "files", "memory", "machine"),
+    ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics", "compilation"),
     ("measures", "module", "updates", "evaluation", "figures"),
     ("callbacks",),
-    ("classes", "options", "refusals", "runs", "wording", "arguments", "yamls", "parsing", "cli", "commands"),
+    (
+        "classes",
+        "options",
+        "refusals",
+        "runs",
+        "wording",
+        "arguments",
+        "yamls",
+        "parsing",
+        "cli",
+        "commands",
+        "choices",
+    ),
     ("generate", "sweep", "report"),
     ("__main__",),
 )
@@ -35,8 +47,9 @@ SAME_FLOOR = {
     ("arguments", "options"),
     ("arguments", "yamls"),
     ("yamls", "classes"),
-    *(("parsing", room) for room in ("arguments", "classes", "options", "refusals", "runs", "wording")),
-    *(("cli", room) for room in ("classes", "parsing", "refusals", "runs", "wording")),
+    *(("parsing", room) for room in ("arguments", "choices", "classes", "options", "refusals", "runs", "wording")),
+    *(("cli", room) for room in ("choices", "classes", "parsing", "refusals", "runs", "wording")),
+    ("choices", "classes"),
     ("wording", "classes"),
     ("refusals", "classes"),
     ("commands", "classes"),
