@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 
 from grok_lightning.__main__ import main
 from grok_lightning.callbacks import curves_figure
@@ -15,6 +16,16 @@ from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
+# the same examples everywhere and every time, however slow the machine
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),

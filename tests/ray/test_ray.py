@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray of 2 CPUs, which is started here, with a token, and ended: ``make test-ray``."""
+"""Sweeps on a real Ray of 2 CPUs, which is started here, with a token, and ended: ``make test-slow``."""
 
 import json
 import os
