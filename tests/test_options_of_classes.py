@@ -11,7 +11,7 @@ from grok_lightning.classes import Nested, class_defaults
 from grok_lightning.options import check_names, complete, expand, merge, normalize
 
 SHARED = [
-    pytest.param(option, old, new, name, id=f"{name}: {old.rsplit('.', 1)[-1]} to {new.rsplit('.', 1)[-1]}")
+    (option, old, new, name)
     for option, classes in CLASSES.items()
     for old, new in permutations(classes, 2)
     for name in sorted(class_defaults(option, old).keys() & class_defaults(option, new).keys())
@@ -32,25 +32,26 @@ def within(nested: Nested, option: str) -> Nested:
     return nested
 
 
-@pytest.mark.parametrize(("option", "old", "new", "name"), SHARED)
-def test_naming_another_class_starts_from_its_own_defaults(option: str, old: str, new: str, name: str) -> None:
-    base = nest(option, {"class_path": old, name: MARKER})
-    whole = complete(merge(base, normalize(nest(option, new))))
-    assert within(whole, option) == {"class_path": new, **class_defaults(option, new)}
+def test_naming_another_class_starts_from_its_own_defaults() -> None:
+    for option, old, new, name in SHARED:
+        base = nest(option, {"class_path": old, name: MARKER})
+        whole = complete(merge(base, normalize(nest(option, new))))
+        assert within(whole, option) == {"class_path": new, **class_defaults(option, new)}, (old, new, name)
 
 
-@pytest.mark.parametrize(("option", "old", "new", "name"), SHARED)
-def test_naming_another_class_keeps_what_is_given_with_it(option: str, old: str, new: str, name: str) -> None:
-    whole = complete(merge(nest(option, {"class_path": old, name: 7}), nest(option, {"class_path": new, name: MARKER})))
-    assert within(whole, option)[name] == MARKER
+def test_naming_another_class_keeps_what_is_given_with_it() -> None:
+    for option, old, new, name in SHARED:
+        base, given_with_it = {"class_path": old, name: 7}, {"class_path": new, name: MARKER}
+        whole = complete(merge(nest(option, base), nest(option, given_with_it)))
+        assert within(whole, option)[name] == MARKER, (old, new, name)
 
 
-@pytest.mark.parametrize(("option", "name"), [(option, name) for option, names in CLASSES.items() for name in names])
-def test_naming_the_same_class_keeps_its_options(option: str, name: str) -> None:
-    key = min(class_defaults(option, name))
-    for again in (name, name.rsplit(".", 1)[-1], {"class_path": name}):
-        merged = merge(nest(option, {"class_path": name, key: MARKER}), normalize(nest(option, again)))
-        assert within(merged, option)[key] == MARKER
+def test_naming_the_same_class_keeps_its_options() -> None:
+    for option, name in ((option, name) for option, names in CLASSES.items() for name in names):
+        key = min(class_defaults(option, name))
+        for again in (name, name.rsplit(".", 1)[-1], {"class_path": name}):
+            merged = merge(nest(option, {"class_path": name, key: MARKER}), normalize(nest(option, again)))
+            assert within(merged, option)[key] == MARKER, (name, again)
 
 
 @pytest.mark.parametrize("option", CLASSES)
