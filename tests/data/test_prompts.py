@@ -13,31 +13,31 @@ PERMUTATIONS = {name: number for number, name in enumerate(SymmetricGroup(4).nam
 
 
 @pytest.mark.parametrize("operator", ["+", "-", "*", "/", "//", "%", "o"])
-@pytest.mark.parametrize("pattern", ["{}{}{}=", "{} {} {}", "  {}  {} {} = "])
-def test_every_pair_of_signed_numbers_is_read_back(operator: str, pattern: str) -> None:
-    for x, y in itertools.product(range(-12, 13), repeat=2):
-        assert read_operands(pattern.format(x, operator, y), SIGNED, operator, 2).tolist() == [[x, y]]
+def test_every_pair_of_signed_numbers_is_read_back(operator: str) -> None:
+    for pattern in ("{}{}{}=", "{} {} {}", "  {}  {} {} = "):
+        for x, y in itertools.product(range(-12, 13), repeat=2):
+            assert read_operands(pattern.format(x, operator, y), SIGNED, operator, 2).tolist() == [[x, y]]
 
 
-@pytest.mark.parametrize(
-    ("text", "operator", "expected"),
-    [
-        *[("5--3=", "-", [5, -3]), ("-5--3", "-", [-5, -3]), ("-5-3", "-", [-5, 3]), ("5 - -3", "-", [5, -3])],
-        *[("5 -3", "-", [5, 3]), ("-5 -3", "-", [-5, 3]), ("5 3", "-", [5, 3]), ("-5 3", "-", [-5, 3])],
-        *[("5 -3", "+", [5, -3]), ("-5 -3", "+", [-5, -3]), ("5+-3=", "+", [5, -3]), ("5 o -3", "+", [5, -3])],
-        *[("1-2-3", "-", [1, 2, 3]), ("-1--2--3=", "-", [-1, -2, -3]), ("1 -2 3", "+", [1, -2, 3])],
-        *[("5=", "-", [5]), ("-5", "-", [-5])],
-    ],
-)
-def test_signs_and_operators_are_told_apart(text: str, operator: str, expected: list[int]) -> None:
-    assert read_operands(text, SIGNED, operator, len(expected)).tolist() == [expected]
+READ = [
+    *[("5--3=", "-", [5, -3]), ("-5--3", "-", [-5, -3]), ("-5-3", "-", [-5, 3]), ("5 - -3", "-", [5, -3])],
+    *[("5 -3", "-", [5, 3]), ("-5 -3", "-", [-5, 3]), ("5 3", "-", [5, 3]), ("-5 3", "-", [-5, 3])],
+    *[("5 -3", "+", [5, -3]), ("-5 -3", "+", [-5, -3]), ("5+-3=", "+", [5, -3]), ("5 o -3", "+", [5, -3])],
+    *[("1-2-3", "-", [1, 2, 3]), ("-1--2--3=", "-", [-1, -2, -3]), ("1 -2 3", "+", [1, -2, 3])],
+    *[("5=", "-", [5]), ("-5", "-", [-5])],
+]
 
 
-@pytest.mark.parametrize("pattern", ["{}*{}=", "{} * {} =", "{} {}", "{}o{}", " {} o {}="])
-def test_every_pair_of_permutations_is_read_back(pattern: str) -> None:
-    for x, y in itertools.product(PERMUTATIONS, repeat=2):
-        expected = [[PERMUTATIONS[x], PERMUTATIONS[y]]]
-        assert read_operands(pattern.format(x, y), PERMUTATIONS, "*", 2).tolist() == expected
+def test_signs_and_operators_are_told_apart() -> None:
+    for text, operator, expected in READ:
+        assert read_operands(text, SIGNED, operator, len(expected)).tolist() == [expected], text
+
+
+def test_every_pair_of_permutations_is_read_back() -> None:
+    for pattern in ("{}*{}=", "{} * {} =", "{} {}", "{}o{}", " {} o {}="):
+        for x, y in itertools.product(PERMUTATIONS, repeat=2):
+            expected = [[PERMUTATIONS[x], PERMUTATIONS[y]]]
+            assert read_operands(pattern.format(x, y), PERMUTATIONS, "*", 2).tolist() == expected
 
 
 @pytest.mark.parametrize(
