@@ -93,15 +93,13 @@ def test_options_meet_across_files_and_command_line_whatever_names_the_class(tmp
     }
 
 
-@pytest.mark.parametrize("name", shipped_configs())
-def test_a_shipped_config_is_found_by_name_and_by_path(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_config_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    spelled = (name, f"{name}.yaml", f"configs/{name}.yaml", str(shipped_configs()[name]))
-    assert {find_config(spelling) for spelling in spelled} == {shipped_configs()[name]}
-    Path(f"{name}.yaml").write_text("run: mine")
-    assert find_config(f"{name}.yaml") == Path(f"{name}.yaml"), "a user's own file comes first"
+    for name, path in shipped_configs().items():
+        spelled = (name, f"{name}.yaml", f"configs/{name}.yaml", str(path))
+        assert {find_config(spelling) for spelling in spelled} == {path}
+        Path(f"{name}.yaml").write_text("run: mine")
+        assert find_config(f"{name}.yaml") == Path(f"{name}.yaml"), "a user's own file comes first"
 
 
 def test_completing_twice_adds_nothing() -> None:

@@ -181,8 +181,22 @@ def test_a_share_of_a_training_batch_equals_its_place_in_the_whole() -> None:
     assert_same(torch.cat(shares, dim=1), model(tokens(), 1, draw(8)))
 
 
+def slowly(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dynamo's own trace uses what torch itself deprecates
-@pytest.mark.parametrize("options", [{}, ONE_HOT, ONE_HOT | {"hidden": []}, {"activation": "linear"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in (ONE_HOT, ONE_HOT | {"hidden": []}, {"activation": "linear"})
+        ),
+    ],
+    ids=str,
+)
 def test_it_compiles_whole(options) -> None:
     model = build(**options) if options.get("hidden") == [] else build(**options, dropout=0.3)
     torch._dynamo.reset()

@@ -18,6 +18,7 @@ import yaml
 
 from grok_lightning.checkpoint import load
 
+pytestmark = pytest.mark.slow
 SWEEP = [sys.executable, "-m", "grok_lightning", "sweep", "small.yaml"]
 BASE = {
     "data": {"modulus": 11, "batch_size": 16},

@@ -98,7 +98,7 @@ def test_no_more_is_kept_than_was_asked_for(command: Command, keep: str) -> None
     assert not [file for file in Path("lightning_logs/e").rglob("*") if kinds(file.parent) & {"events", "curves.png"}]
 
 
-@pytest.mark.parametrize("network", ["MLP", "Transformer"])
+@pytest.mark.parametrize("network", ["MLP", pytest.param("Transformer", marks=pytest.mark.slow)])
 def test_a_run_that_diverges_never_touches_its_neighbours(command: Command, network: str) -> None:
     """To the bit: it could as well have been another run."""
     found = []
