@@ -1,8 +1,10 @@
 """What all tests share."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,12 +36,17 @@ TINY = [
 ]
 
 
+def leave_out_images(patch: pytest.MonkeyPatch) -> None:
+    """Has fits draw nothing, which takes most of a second."""
+    patch.setattr(Images, "_show", lambda *_: None)
+    patch.setattr(curves_figure, "png", lambda *_: b"")
+
+
 @pytest.fixture(autouse=True)
 def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
+    """Tests of the pictures themselves say that they look."""
     if not getattr(request.module, "LOOKS_AT_IMAGES", False):
-        monkeypatch.setattr(Images, "_show", lambda *_: None)
-        monkeypatch.setattr(curves_figure, "png", lambda *_: b"")
+        leave_out_images(monkeypatch)
 
 
 @pytest.fixture
@@ -59,6 +66,35 @@ def command(
         return status, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A directory in which a fit of these options was run, the same for all who ask for it: to be read alone."""
+
+    @cache
+    def trained(*options: str) -> Path:
+        directory = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            leave_out_images(patch)
+            patch.chdir(directory)
+            assert main(["fit", *options]) == 0
+        os.environ.pop("GROK_LIGHTNING_RUN", None)
+        return directory
+
+    return trained
+
+
+@pytest.fixture
+def fitted(
+    trained_once: Callable[..., Path], command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> Callable[..., None]:
+    """Runs a fit of these options as ``command`` does, or copies what it left when another test asked for it."""
+
+    def copied(*options: object) -> None:
+        shutil.copytree(trained_once(*map(str, options)), tmp_path, dirs_exist_ok=True)
+
+    return copied
 
 
 @pytest.fixture
