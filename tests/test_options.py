@@ -8,35 +8,33 @@ import yaml
 from options_as_given import config_file, given
 
 from grok_lightning.arguments import find_config, given_options, shipped_configs
-from grok_lightning.classes import Nested
 from grok_lightning.options import complete, plain
 
+ARGUMENTS = [
+    (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
+    (["--data.modulus=7"], {"data": {"modulus": "7"}}),
+    (["--data.formula=x == y"], {"data": {"formula": "x == y"}}),
+    (["--data.init_args.modulus", "7"], {"data": {"modulus": "7"}}),
+    (["--ckpt-path", "a-b"], {"ckpt_path": "a-b"}),
+    (["--trainer.max_steps=-1"], {"trainer": {"max_steps": "-1"}}),
+    (["--trainer.max-steps", "-1"], {"trainer": {"max_steps": "-1"}}),
+    (["--run="], {"run": ""}),
+    (["--run", "1", "--run", "2"], {"run": "2"}),
+    (["--overwrite"], {"overwrite": "true"}),
+    (["--overwrite", "--run", "1"], {"overwrite": "true", "run": "1"}),
+    (["--overwrite", "false"], {"overwrite": "false"}),
+    (["--checkpoint.steps+=5", "--checkpoint.steps+", "9"], {"checkpoint": {"steps": ["5", "9"]}}),
+    (
+        ["--trainer.callbacks+=A", "--trainer.callbacks.x=1", "--trainer.callbacks+=B"],
+        {"trainer": {"callbacks": [{"class_path": "A", "init_args": {"x": "1"}}, "B"]}},
+    ),
+    ([], {}),
+]
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
-        (["--data.modulus=7"], {"data": {"modulus": "7"}}),
-        (["--data.formula=x == y"], {"data": {"formula": "x == y"}}),
-        (["--data.init_args.modulus", "7"], {"data": {"modulus": "7"}}),
-        (["--ckpt-path", "a-b"], {"ckpt_path": "a-b"}),
-        (["--trainer.max_steps=-1"], {"trainer": {"max_steps": "-1"}}),
-        (["--trainer.max-steps", "-1"], {"trainer": {"max_steps": "-1"}}),
-        (["--run="], {"run": ""}),
-        (["--run", "1", "--run", "2"], {"run": "2"}),
-        (["--overwrite"], {"overwrite": "true"}),
-        (["--overwrite", "--run", "1"], {"overwrite": "true", "run": "1"}),
-        (["--overwrite", "false"], {"overwrite": "false"}),
-        (["--checkpoint.steps+=5", "--checkpoint.steps+", "9"], {"checkpoint": {"steps": ["5", "9"]}}),
-        (
-            ["--trainer.callbacks+=A", "--trainer.callbacks.x=1", "--trainer.callbacks+=B"],
-            {"trainer": {"callbacks": [{"class_path": "A", "init_args": {"x": "1"}}, "B"]}},
-        ),
-        ([], {}),
-    ],
-)
-def test_arguments_as_nested_options(arguments: list[str], expected: Nested) -> None:
-    assert given(*arguments) == expected
+
+def test_arguments_as_nested_options() -> None:
+    for arguments, expected in ARGUMENTS:
+        assert given(*arguments) == expected
 
 
 def test_the_order_of_a_class_and_its_options_does_not_matter() -> None:

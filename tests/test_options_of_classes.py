@@ -64,33 +64,33 @@ def test_the_default_class_counts_as_named(option: str) -> None:
     assert key not in within(dropped, option)
 
 
-@pytest.mark.parametrize(
-    ("option", "one", "other"),
-    [
-        ("model.optimizer", "torch.optim.SGD", "torch.optim.sgd.SGD"),
-        ("model.optimizer", "AdamW", "grok_lightning.optim.adamw.AdamW"),
-        ("data", "PermutationDataModule", "grok_lightning.data.datamodule.PermutationDataModule"),
-    ],
-)
-def test_a_class_by_another_path_is_the_same_class(option: str, one: str, other: str) -> None:
-    for first, second in ((one, other), (other, one)):
-        merged = merge(normalize(nest(option, {"class_path": first, "lr": 3})), normalize(nest(option, second)))
-        assert within(merged, option)["lr"] == 3
+OTHER_PATHS = [
+    ("model.optimizer", "torch.optim.SGD", "torch.optim.sgd.SGD"),
+    ("model.optimizer", "AdamW", "grok_lightning.optim.adamw.AdamW"),
+    ("data", "PermutationDataModule", "grok_lightning.data.datamodule.PermutationDataModule"),
+]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"class_path": "torch.optim.SGD", "lr": 3},
-        {"class_path": "SGD", "lr": 3},
-        {"class_path": "SGD", "init_args": {"lr": 3}},
-        {"class_path": "torch.optim.SGD", "init_args": {"lr": 3}},
-    ],
-)
-def test_every_form_of_a_class_is_normalized_alike(value: Nested) -> None:
-    assert normalize({"model": {"optimizer": value}}) == {
-        "model": {"optimizer": {"class_path": "torch.optim.SGD", "lr": 3}}
-    }
+def test_a_class_by_another_path_is_the_same_class() -> None:
+    for option, one, other in OTHER_PATHS:
+        for first, second in ((one, other), (other, one)):
+            merged = merge(normalize(nest(option, {"class_path": first, "lr": 3})), normalize(nest(option, second)))
+            assert within(merged, option)["lr"] == 3
+
+
+FORMS = [
+    {"class_path": "torch.optim.SGD", "lr": 3},
+    {"class_path": "SGD", "lr": 3},
+    {"class_path": "SGD", "init_args": {"lr": 3}},
+    {"class_path": "torch.optim.SGD", "init_args": {"lr": 3}},
+]
+
+
+def test_every_form_of_a_class_is_normalized_alike() -> None:
+    for value in FORMS:
+        assert normalize({"model": {"optimizer": value}}) == {
+            "model": {"optimizer": {"class_path": "torch.optim.SGD", "lr": 3}}
+        }
 
 
 def test_normalizing_takes_bare_names_and_leaves_its_argument_alone() -> None:
@@ -118,26 +118,26 @@ def test_the_short_and_the_long_form_are_inverse(option: str) -> None:
         assert expand(normalize(long)) == long
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--model.filters", "GrokfastEMA"], [{"class_path": EMA}]),
-        (["--model.filters", "[GrokfastEMA, Clip]"], [{"class_path": EMA}, {"class_path": CLIP}]),
-        (
-            ["--model.filters+=Clip", "--model.filters+=GrokfastEMA", "--model.filters.alpha", "0.9"],
-            [{"class_path": CLIP}, {"class_path": EMA, "alpha": "0.9"}],
-        ),
-        (
-            ["--model.filters+=Clip", "--model.filters.norm=2", "--model.filters+=GrokfastEMA"],
-            [{"class_path": CLIP, "norm": "2"}, {"class_path": EMA}],
-        ),
-        (["--model.filters", "[{class_path: Clip, norm: 3}]"], [{"class_path": CLIP, "norm": 3}]),
-        (["--model.filters", "{class_path: Clip, init_args: {norm: 3}}"], [{"class_path": CLIP, "norm": 3}]),
-        (["--model.filters", "[]"], []),
-    ],
-)
-def test_a_list_of_classes_is_written_in_many_ways(arguments: list[str], expected: list[Nested]) -> None:
-    assert given(*arguments)["model"]["filters"] == expected
+LISTS = [
+    (["--model.filters", "GrokfastEMA"], [{"class_path": EMA}]),
+    (["--model.filters", "[GrokfastEMA, Clip]"], [{"class_path": EMA}, {"class_path": CLIP}]),
+    (
+        ["--model.filters+=Clip", "--model.filters+=GrokfastEMA", "--model.filters.alpha", "0.9"],
+        [{"class_path": CLIP}, {"class_path": EMA, "alpha": "0.9"}],
+    ),
+    (
+        ["--model.filters+=Clip", "--model.filters.norm=2", "--model.filters+=GrokfastEMA"],
+        [{"class_path": CLIP, "norm": "2"}, {"class_path": EMA}],
+    ),
+    (["--model.filters", "[{class_path: Clip, norm: 3}]"], [{"class_path": CLIP, "norm": 3}]),
+    (["--model.filters", "{class_path: Clip, init_args: {norm: 3}}"], [{"class_path": CLIP, "norm": 3}]),
+    (["--model.filters", "[]"], []),
+]
+
+
+def test_a_list_of_classes_is_written_in_many_ways() -> None:
+    for arguments, expected in LISTS:
+        assert given(*arguments)["model"]["filters"] == expected
 
 
 def test_lists_replace_each_other_and_the_command_line_adds_to_a_file(tmp_path: Path) -> None:

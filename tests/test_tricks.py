@@ -197,18 +197,18 @@ def test_torch_optimizers_take_the_stack() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mask_first_n": 4}, "model.mask_first_n is 4; of 4 predictions at least 1 must count"),
-        ({"mask_first_n": -1}, "model.mask_first_n is -1"),
-        ({"weight_noise": -0.1}, "model.weight_noise is -0.1"),
-        ({"weight_noise": [0.1, 0.2]}, "model.weight_noise has 2 values for a stack of 3"),
-        ({"weight_norm": 0.0}, "model.weight_norm is 0.0"),
-        ({"weight_norm": float("nan")}, "model.weight_norm is nan"),
-        ({"network": MLP, "loss_on": "equation"}, "model.loss_on is equation, but MLP"),
-    ],
-)
-def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        GrokModule(13, 4, 1, SEEDS, **options)
+CONTRADICTIONS = [
+    ({"mask_first_n": 4}, "model.mask_first_n is 4; of 4 predictions at least 1 must count"),
+    ({"mask_first_n": -1}, "model.mask_first_n is -1"),
+    ({"weight_noise": -0.1}, "model.weight_noise is -0.1"),
+    ({"weight_noise": [0.1, 0.2]}, "model.weight_noise has 2 values for a stack of 3"),
+    ({"weight_norm": 0.0}, "model.weight_norm is 0.0"),
+    ({"weight_norm": float("nan")}, "model.weight_norm is nan"),
+    ({"network": MLP, "loss_on": "equation"}, "model.loss_on is equation, but MLP"),
+]
+
+
+def test_contradictions_are_refused() -> None:
+    for options, message in CONTRADICTIONS:
+        with pytest.raises(UserError, match=message):
+            GrokModule(13, 4, 1, SEEDS, **options)

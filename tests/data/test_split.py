@@ -35,11 +35,12 @@ def share_with_mirror_in_val(operation, split):
     return sum(pairs[row][::-1] in in_val for row in split.train) / len(split.train)
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"), [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (12769, (8938, 1915, 1916))]
-)
-def test_published_counts(rows, expected) -> None:
-    assert split_counts(rows, 0.7, 0.15) == expected
+PUBLISHED_COUNTS = [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (12769, (8938, 1915, 1916))]
+
+
+def test_published_counts() -> None:
+    for rows, expected in PUBLISHED_COUNTS:
+        assert split_counts(rows, 0.7, 0.15) == expected
 
 
 PUBLISHED = {
@@ -189,13 +190,11 @@ def test_a_count_deals_as_the_fraction_that_gives_it(options) -> None:
     assert count.commutative_fraction == fraction.commutative_fraction
 
 
-@pytest.mark.parametrize(
-    ("train_rows", "val_fraction", "most"), [(0, None, 120), (-3, None, 120), (121, None, 120), (90, 0.3, 85)]
-)
-def test_counts_out_of_range_are_refused(train_rows, val_fraction, most) -> None:
-    with pytest.raises(UserError, match=rf"^data\.train_rows is {train_rows}; .*121 rows.* 1 to {most}$"):
-        split_table(SMALL, 0, 0.5, val_fraction, train_rows=train_rows)
-    assert len(split_table(SMALL, 0, 0.5, val_fraction, train_rows=most).train) == most
+def test_counts_out_of_range_are_refused() -> None:
+    for train_rows, val_fraction, most in ((0, None, 120), (-3, None, 120), (121, None, 120), (90, 0.3, 85)):
+        with pytest.raises(UserError, match=rf"^data\.train_rows is {train_rows}; .*121 rows.* 1 to {most}$"):
+            split_table(SMALL, 0, 0.5, val_fraction, train_rows=train_rows)
+        assert len(split_table(SMALL, 0, 0.5, val_fraction, train_rows=most).train) == most
 
 
 def test_a_count_leaves_validation_its_rows() -> None:
@@ -208,15 +207,16 @@ def test_a_count_leaves_validation_its_rows() -> None:
 SAMPLED = Operation("x / y", IntegersMod(97), rows=4000)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"pairing": "together"}, {"commutative_fraction": 0.1}, {"commutative_fraction": 0.0}]
-)
-def test_mirrored_pairs_of_a_sample(options) -> None:
-    split = split_table(SAMPLED, 1, 0.5, 0.3, **options)
-    assert split.commutative_fraction == share_with_mirror_in_val(SAMPLED, split)
-    if options:
-        assert split.commutative_fraction == options.get("commutative_fraction", 0)
-    assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(4000))
+OF_A_SAMPLE = [{}, {"pairing": "together"}, {"commutative_fraction": 0.1}, {"commutative_fraction": 0.0}]
+
+
+def test_mirrored_pairs_of_a_sample() -> None:
+    for options in OF_A_SAMPLE:
+        split = split_table(SAMPLED, 1, 0.5, 0.3, **options)
+        assert split.commutative_fraction == share_with_mirror_in_val(SAMPLED, split)
+        if options:
+            assert split.commutative_fraction == options.get("commutative_fraction", 0)
+        assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(4000))
 
 
 def test_half_of_a_sample_keeps_its_lower_rows() -> None:
