@@ -242,6 +242,7 @@ def test_writing_durably_replaces_the_whole_content(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     path, rng, numbers = tmp_path / "last.ckpt", random.Random(0), set()
     command = [sys.executable, "-c", SAVER, str(path)]

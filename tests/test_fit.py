@@ -134,6 +134,7 @@ def test_help_ends_well(command: Command, tmp_path: Path, words: list[str]) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> None:
     status, _, err = fit(
         command, "--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "theirs",
@@ -146,7 +147,10 @@ def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> Non
     assert result()["status"] == "stopped"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize(
+    "precision",
+    ["bf16-mixed", *(pytest.param(name, marks=pytest.mark.slow) for name in ("32-true", "64-true", "bf16-true"))],
+)
 def test_precisions(command: Command, precision: str) -> None:
     assert fit(command, "--trainer.precision", precision)[0] == 0
     weights = load(Path("checkpoints/e/a/last.ckpt"))["state_dict"]["network.head.weight"]

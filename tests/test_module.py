@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning"),
 ]
 
-SEEDS, STEPS = [7, 0, 2], 30
+SEEDS, STEPS = [7, 0, 2], 15
 NETWORK = {"layers": 1, "width": 16, "heads": 2, "dropout": 0.1}
 HYPERPARAMETERS = {
     "shared": {},

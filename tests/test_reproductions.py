@@ -32,6 +32,7 @@ def block(name):
     return re.search(f"<!-- {re.escape(name)} -->\n(.*?)<!-- end of {re.escape(name)} -->", TEXT, re.DOTALL)[1].strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_table_is_that_of_the_records(name):
     report = make_report([str(HOME / "docs" / "reproductions" / f"{name}.parquet")], HOME, EXPERIMENTS[name].by)

@@ -65,15 +65,19 @@ def assert_run_equals(stack: GrokModule, run: int, single: GrokModule) -> None:
         torch.testing.assert_close(stack.network.get_parameter(name)[run], weight[0], rtol=1e-9, atol=1e-9)
 
 
-TRICKS: dict[str, dict[str, Any]] = {
-    "weight noise": {"weight_noise": [0.0, 0.01, 0.1]},
-    "initial norm": {"weight_norm": "initial"},
-    "norms of their own": {"weight_norm": [3.0, 4.0, 5.0]},
-    "stablemax": {"loss": "stablemax"},
-    "squared error": {"loss": "mse"},
-    "whole equation": {"loss_on": "equation"},
-    "whole equation, masked": {"loss_on": "equation", "mask_first_n": 2},
-    "cosine": {"schedule": "cosine"},
+TRICKS: dict[str, dict[str, Any]] = {  # several at once: each would show
+    "noise, own norms, stablemax": {
+        "weight_noise": [0.0, 0.01, 0.1],
+        "weight_norm": [3.0, 4.0, 5.0],
+        "loss": "stablemax",
+    },
+    "initial norm, whole equation masked, cosine": {
+        "weight_norm": "initial",
+        "loss_on": "equation",
+        "mask_first_n": 2,
+        "schedule": "cosine",
+    },
+    "squared error of the whole equation": {"loss": "mse", "loss_on": "equation"},
 }
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.strategies import booleans, lists, sampled_from
 
 from grok_lightning.errors import UserError
@@ -135,6 +135,7 @@ def by_hand(run, lr, weight_decay, noise, kind, factors, betas=(0.9, 0.98), eps=
 
 
 @pytest.mark.parametrize("kind", DECAYS_BY_KIND)
+@settings(max_examples=8)
 @given(lr=any_rates, weight_decay=any_decays, noise=any_noises)
 def test_every_run_follows_the_formula(lr, weight_decay, kind, noise) -> None:
     factors = [0.0, 0.25, 0.5, 1.0, 1.0]
@@ -193,6 +194,7 @@ def test_random_numbers_need_a_seed_for_each_run() -> None:
 
 
 @pytest.mark.parametrize("kind", DECAYS_BY_KIND)
+@settings(max_examples=8)
 @given(lr=any_rates, weight_decay=any_decays, noise=any_noises)
 def test_a_saved_optimizer_continues_exactly(lr, weight_decay, kind, noise) -> None:
     weights = stack()
