@@ -1,11 +1,12 @@
 """Evaluations happen at the points of the schedule and at the last step, and nowhere else."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis.strategies import integers, just
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -16,7 +17,11 @@ from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
 
 END = 5000
-any_schedule = given(per_decade=just(0) | integers(1, 100), every=just(0) | integers(1, END))
+
+
+def any_schedule(test: Callable[..., None]) -> Callable[..., None]:
+    numbers = given(per_decade=just(0) | integers(1, 100), every=just(0) | integers(1, END))
+    return settings(max_examples=8)(numbers(test))
 
 
 def points(per_decade: int, every: int) -> set[int]:
