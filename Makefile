@@ -22,14 +22,14 @@ speedrun: .venv/installed  ## x + y mod 97 in 25 steps (a few seconds)
 	@$(BIN)/grok-lightning fit --config speedrun --run demo
 
 test: .venv/installed lint types  ## lint, types, every property and a real fit (a few minutes)
-	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 -m 'not slow'
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m 'not slow'
 
 .venv/ray: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	@touch $@
 
 test-slow: .venv/ray  ## what make test leaves out: every config, processes, crashes, browser, Ray
-	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 -m slow
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
 
 test-all: test test-slow  ## everything

@@ -98,7 +98,7 @@ def through_csv(table: pd.DataFrame) -> pd.DataFrame:
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 
 
-@pytest.mark.parametrize("name", ["never", "four numbers"])
+@pytest.mark.parametrize("name", ["four numbers", pytest.param("never", marks=pytest.mark.slow)])
 @every_kind
 def test_a_figure_is_drawn_from_its_csv_and_says_what_it_shows(kind: Kind, name: str) -> None:
     table = kind.table(SETS[name])

@@ -167,6 +167,7 @@ def kinds(directory: Path) -> set[str]:
     return {"events" if "tfevents" in path.name else path.name for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_what_a_run_of_a_stack_leaves_is_taken_as_a_single_run_s(command: Command) -> None:
     """By test, generate and a fit with a larger budget, which goes on as that of a run that was never in a stack."""
     more = EASY | {"data.val_fraction": 0.3}
@@ -191,6 +192,7 @@ def test_what_a_run_of_a_stack_leaves_is_taken_as_a_single_run_s(command: Comman
         assert one == pytest.approx(two, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_a_fit_went_on_with_is_its_own_from_then_on(command: Command) -> None:
     """The sweep does its own run again, beside it."""
     path = write("e", {"seed_everything": [0, 1]})

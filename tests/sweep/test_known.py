@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import leave_out_images
 from small_sweeps import EASY, as_the_program, results, tables, train_here, write
 
 from grok_lightning.__main__ import main
@@ -25,6 +26,7 @@ def trained(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("known")
     with pytest.MonkeyPatch.context() as patch, as_the_program():
         patch.chdir(directory)
+        leave_out_images(patch)
         train_here(patch)
         patch.setattr(making, "drawings", lambda *_: iter(()))
         write("known", {"seed_everything": [0, 1]}, **EASY)
@@ -56,6 +58,7 @@ def test_known_runs_are_done_and_others_are_trained(known, sweep):
     assert "2 not done" in told
 
 
+@pytest.mark.slow
 def test_a_report_of_the_rest_and_the_archive_is_that_of_all(command, known, sweep):
     sweep("known.yaml", "--known", "known/runs.parquet")
     assert command("report", "known", "known/runs.parquet", "--out", "both")[0] == 0

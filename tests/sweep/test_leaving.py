@@ -89,7 +89,7 @@ def test_closing_up_changes_nothing(command: Command, sizes: list[int]) -> None:
     assert endings("closed") == endings("open")
 
 
-@pytest.mark.parametrize("keep", ["none", "grok"])
+@pytest.mark.parametrize("keep", ["grok", pytest.param("none", marks=pytest.mark.slow)])
 def test_no_more_is_kept_than_was_asked_for(command: Command, keep: str) -> None:
     path = write("e", {"model.optimizer.lr": RATES[:3]}, **LEAVING)
     assert command("sweep", path, "--stack-size", 4, "--keep", keep, "--events", "off")[0] == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import leave_out_images
 from small_sweeps import (
     EASY,
     Point,
@@ -70,6 +71,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tup
     def found(size: int) -> tuple[Any, ...]:
         with pytest.MonkeyPatch.context() as patch, as_the_program():
             train_here(patch)
+            leave_out_images(patch)
             patch.chdir(tmp_path_factory.mktemp("undisturbed"))
             assert main(arguments(size)) == 0
             return ends()
