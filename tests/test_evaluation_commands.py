@@ -56,14 +56,14 @@ def test_test_without_test_rows_is_refused(command: Command, trained: Fit) -> No
 
 
 def test_predict_writes_every_equation_once(command: Command, trained: Fit) -> None:
-    trained("--data.val_fraction", "0.2")
+    trained("--data.val_fraction", "0.2", "--data.formula", "x * y")
     status, _, err = command("predict", "--ckpt_path", CHECKPOINT, "--output", "out/all.csv")
     assert (status, err) == (0, "")
     with Path("out/all.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["x", "y", "answer", "prediction", "probability", "correct", "split"]
     assert len({(row["x"], row["y"]) for row in rows}) == len(rows) == 121
-    assert all(int(row["answer"]) == (int(row["x"]) + int(row["y"])) % 11 for row in rows)
+    assert all(int(row["answer"]) == int(row["x"]) * int(row["y"]) % 11 for row in rows)
     assert all((row["answer"] == row["prediction"]) == (row["correct"] == "True") for row in rows)
     assert [sum(row["split"] == name for row in rows) for name in ("train", "val", "test")] == [72, 24, 25]
     assert all(0 < float(row["probability"]) <= 1 for row in rows)

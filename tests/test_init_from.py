@@ -77,6 +77,7 @@ def test_what_does_not_fit_is_refused_in_one_line(first: Command) -> None:
         assert not Path("lightning_logs/e/second").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_died_at_once_still_starts_from_the_other(first: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """All it left is the checkpoint of step 0."""
     assert first("fit", *TINY, *START, "--trainer.max_steps", "8")[0] == 0

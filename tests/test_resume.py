@@ -61,7 +61,8 @@ def slowly(value: str) -> object:
     return pytest.param(value, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", slowly("64-true"), slowly("bf16-true")])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_resumes_to_the_bit(command: Command, precision: str) -> None:
     options = [*TINY, *DROPOUT, "--trainer.precision", precision]
     assert command("fit", *options, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
@@ -71,6 +72,7 @@ def test_every_precision_resumes_to_the_bit(command: Command, precision: str) ->
     assert_as_if_never_stopped("part")
 
 
+@pytest.mark.slow
 def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     pending = [(5, 2), (32, 15), (33, 2)]
 
@@ -123,6 +125,7 @@ def test_killed_between_checkpoints(full: Command) -> None:
     assert not list(Path("checkpoints/e/part").glob(".saving*"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_interval_starts_over(full: Command) -> None:
     full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", 1)
     full("fit", *TINY, *DROPOUT, "--run", "first", "--trainer.max_steps", FULL, "--checkpoint.every", FULL + 1)
@@ -186,7 +189,7 @@ TRICKS = {  # many at once: each has a state or draws of its own that would show
 }
 
 
-@pytest.mark.parametrize("name", ["transformer", "LSTM", "MLP", slowly("GRU")])
+@pytest.mark.parametrize("name", ["transformer", slowly("LSTM"), slowly("MLP"), slowly("GRU")])
 def test_every_model_and_trick_continues_where_it_stopped(command: Command, name: str) -> None:
     common = [*TINY[:4], *TINY[10:], *DROPOUT, *TRICKS[name]]
     assert command("fit", *common, "--run", "full", "--trainer.max_steps", "30")[0] == 0

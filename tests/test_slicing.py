@@ -77,16 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
 # torch keeps numbers of theirs as float32 until they are read from a checkpoint, then in the type of the weights
 ROUNDED = [CASES[name]["optimizer"] for name in ("NAdam", "ASGD")]
 # of each kind of state one; the rest takes a minute
-FAST = {
-    "Transformer",
-    "LSTM",
-    "AdamW, decay initial",
-    "Muon",
-    "Adam",
-    "NAdam",
-    "GrokfastMean not yet full",
-    "every filter",
-}
+FAST = {"LSTM", "AdamW, decay initial", "Muon", "NAdam", "every filter"}
 every_case = pytest.mark.parametrize(
     "case",
     [case if name in FAST else pytest.param(case, marks=pytest.mark.slow) for name, case in CASES.items()],

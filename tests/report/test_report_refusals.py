@@ -61,14 +61,14 @@ def test_mixed_operations(report):
     assert "mixes x + y mod 11 and x + y mod 7" in refused(report, "e", "--by", "formula", out="other")
 
 
-def test_records_of_other_versions(report):
-    for version in (2, "2", 1.5, "new"):
-        hashed = write_run("a")
-        change_result(hashed, schema=version)
-        error = refused(report, "e")
-        assert f"schema version {version}, this program reads 1" in error
-        write_run("b", changes={"seed_everything": 1})
-        assert "schema version 1 and" in refused(report, "e")
+@pytest.mark.parametrize("version", [2, "2", 1.5, "new"])
+def test_records_of_other_versions(report, version):
+    hashed = write_run("a")
+    change_result(hashed, schema=version)
+    error = refused(report, "e")
+    assert f"schema version {version}, this program reads 1" in error
+    write_run("b", changes={"seed_everything": 1})
+    assert "schema version 1 and" in refused(report, "e")
 
 
 def test_records_from_before_versions_have_the_first(report):

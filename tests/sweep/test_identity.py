@@ -70,13 +70,21 @@ def of_the_grid(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 @pytest.mark.parametrize(
     ("grid", "more"),
     [
-        ({"data.train_fraction": [0.4, 0.5], "seed_everything": "0..1"}, {}),
+        pytest.param({"data.train_fraction": [0.4, 0.5], "seed_everything": "0..1"}, {}, marks=pytest.mark.slow),
         ({"seed_everything": [0, 1], "data.train-fraction": ["5e-1", 0.4]}, {}),
         (GRID, {"model.warmup": 10, "model.optimizer.weight_decay": 1, "data.val_fraction": None}),
-        (GRID, {"model.optimizer": {"class_path": ADAMW, "init_args": {"lr": 0.01}}, "model.optimizer.lr": None}),
-        (GRID, {"model.optimizer.lr": "1e-2", "data.modulus": "7"}),
+        pytest.param(
+            GRID,
+            {"model.optimizer": {"class_path": ADAMW, "init_args": {"lr": 0.01}}, "model.optimizer.lr": None},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(GRID, {"model.optimizer.lr": "1e-2", "data.modulus": "7"}, marks=pytest.mark.slow),
         (GRID, {"model.compile": True, "checkpoint.keep": "none", "checkpoint.every": 7, "trainer.logger": False}),
-        (GRID, {"measures": ["Collapse"], "trainer.enable_progress_bar": False, "trainer.accelerator": "auto"}),
+        pytest.param(
+            GRID,
+            {"measures": ["Collapse"], "trainer.enable_progress_bar": False, "trainer.accelerator": "auto"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["order", "spelling", "defaults", "whole class", "numbers as text", "no results", "looking on"],
 )
@@ -96,10 +104,10 @@ def test_what_changes_no_result_changes_no_hash(
     [
         {"model.optimizer.lr": 0.02},
         {"model.optimizer": "Muon", "model.optimizer.lr": None},
-        {"data.formula": "x * y"},
-        {"evaluation.every": 5},
-        {"trainer.precision": "64-true"},
-        {"model.filters": ["Clip"]},
+        pytest.param({"data.formula": "x * y"}, marks=pytest.mark.slow),
+        pytest.param({"evaluation.every": 5}, marks=pytest.mark.slow),
+        pytest.param({"trainer.precision": "64-true"}, marks=pytest.mark.slow),
+        pytest.param({"model.filters": ["Clip"]}, marks=pytest.mark.slow),
     ],
     ids=lambda more: next(iter(more)),
 )

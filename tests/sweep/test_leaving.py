@@ -75,6 +75,7 @@ def kinds(directory: Path) -> set[str]:
     return {"events" if "tfevents" in path.name else path.name for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_closing_up_changes_nothing(command: Command, sizes: list[int]) -> None:
     (job,) = jobs(write("e", {"model.optimizer.lr": RATES}, **LEAVING), 4)
     for name in ("closed", "open"):

@@ -271,6 +271,7 @@ def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path)
     assert places.members() == {"a": ["1", "2"]}
 
 
+@pytest.mark.slow
 def test_rows_that_the_end_of_the_budget_called_for_are_kept(command: Command) -> None:
     """The budget is no point of the schedule, and the record is missing: nothing is trained, nothing is lost."""
     path = write("e", {"seed_everything": [0]}, **{"trainer.max_steps": 15, "checkpoint.every": 5})
