@@ -1,14 +1,18 @@
 """What all tests share."""
 
+import gc
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 
 from grok_lightning import compilation, machine
 from grok_lightning.__main__ import main
@@ -30,6 +34,16 @@ if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and p
         "test_portability.py",
         "test_processes.py",
     ]
+# the same examples everywhere and every time, however slow the machine
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),
@@ -38,12 +52,23 @@ TINY = [
 ]
 
 
+def pytest_collection_finish() -> None:
+    """Leaves what imports have made out of garbage collection: scanning it again and again is a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+def leave_out_images(patch: pytest.MonkeyPatch) -> None:
+    """Has fits draw nothing, which takes most of a second."""
+    patch.setattr(Images, "_show", lambda *_: None)
+    patch.setattr(curves_figure, "png", lambda *_: b"")
+
+
 @pytest.fixture(autouse=True)
 def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
+    """Tests of the pictures themselves say that they look."""
     if not getattr(request.module, "LOOKS_AT_IMAGES", False):
-        monkeypatch.setattr(Images, "_show", lambda *_: None)
-        monkeypatch.setattr(curves_figure, "png", lambda *_: b"")
+        leave_out_images(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +96,35 @@ def command(
         return status, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A directory in which a fit of these options was run, the same for all who ask for it: to be read alone."""
+
+    @cache
+    def trained(*options: str) -> Path:
+        directory = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            leave_out_images(patch)
+            patch.chdir(directory)
+            assert main(["fit", *options]) == 0
+        os.environ.pop("GROK_LIGHTNING_RUN", None)
+        return directory
+
+    return trained
+
+
+@pytest.fixture
+def fitted(
+    trained_once: Callable[..., Path], command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> Callable[..., None]:
+    """Runs a fit of these options as ``command`` does, or copies what it left when another test asked for it."""
+
+    def copied(*options: object) -> None:
+        shutil.copytree(trained_once(*map(str, options)), tmp_path, dirs_exist_ok=True)
+
+    return copied
 
 
 @pytest.fixture
