@@ -20,6 +20,7 @@ SLOWER = 1.1  # how many times slower bf16-mixed must be for its user to be told
 ROWS = 512  # where a batch's size is not known before the data are
 LARGEST = 2**16
 OVERHEAD = 0.002  # seconds of an eager step around its products
+GPU_STEPS = 300  # from which on compiling is worth its seconds on a GPU, where a step is launches
 COMPILED = ("Transformer",)  # networks that compiling was measured to pay for
 
 
@@ -193,10 +194,17 @@ def choose_compile(config: Nested, steps: int, fits: int = 1) -> bool:
         fits: How many fits of the same graph one process trains one after the other.
     """
     graph = graph_of(config)
+    if graph.device == "cuda":
+        return steps * fits >= GPU_STEPS and can_compile(graph.device)
     if graph.network not in COMPILED or steps < 1 or fits < 1 or not can_compile(graph.device):
         return False
     cold, warm = compile_seconds(graph, "cold"), compile_seconds(graph, "warm")
     return is_worth(steps, step_seconds(config), cold, fits, warm)
+
+
+def compiles_unasked(config: Nested) -> bool:
+    """Whether ``model.compile`` is chosen as if it were ``auto`` where nobody said anything: on a GPU."""
+    return _device(config) == "cuda"
 
 
 def is_auto(config: Nested, option: str) -> bool:

@@ -25,6 +25,7 @@ from grok_lightning.choices import (
     choose_compile,
     choose_precision,
     choose_threads,
+    compiles_unasked,
     is_auto,
     slowness_of_half,
 )
@@ -202,7 +203,8 @@ class ResolvedOptions(LightningCLI):
             self._set(THREADS, threads)
             if speed > 1:
                 self.said.append(f"threads: {threads} (auto: {speed:.1f} times as fast as 1 here)")
-        if is_auto(self.resolved, COMPILE):
+        unasked = self.checkpoint is None and lookup(self.given, COMPILE) is None and compiles_unasked(self.resolved)
+        if unasked or is_auto(self.resolved, COMPILE):
             steps = int(self.resolved["trainer"]["max_steps"]) - (self.checkpoint_step if self.checkpoint else 0)
             if COMPILE not in chosen:
                 chosen[COMPILE] = not several and choose_compile(self.resolved, steps)

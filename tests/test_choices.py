@@ -252,3 +252,13 @@ def test_more_of_anything_that_is_saved_never_speaks_against_compiling() -> None
     assert worth == sorted(worth)
     assert not worth[0]
     assert worth[-1]
+
+
+def test_on_a_gpu_steps_are_compiled_unless_there_are_few_or_somebody_says_no(
+    printed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "device_type", lambda accelerator: "cuda")
+    monkeypatch.setattr(choices, "can_compile", lambda device: device == "cuda")
+    assert printed("--trainer.max_steps", "300")["model"]["compile"] is True
+    assert printed("--trainer.max_steps", "299")["model"]["compile"] is False
+    assert printed("--trainer.max_steps", "300", "--model.compile", "false")["model"]["compile"] is False
