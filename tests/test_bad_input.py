@@ -67,7 +67,7 @@ REFUSED_TOO = [
     ("--checkpoint.steps [0]", "checkpoint.steps is [0]"),
     ("--trainer.max_steps 0", "trainer.max_steps is 0"),
     ("--trainer.max_steps many", "expected: an integer"),
-    ("--trainer.precision 8", "expected: 32-true, 64-true, bf16-mixed, bf16-true, 16-mixed"),
+    ("--trainer.precision 8", "expected: auto, 32-true, 64-true, bf16-mixed, bf16-true, 16-mixed"),
     ("--trainer.gradient_clip_val 1", "one run's NaN"),
     ("--trainer.accumulate_grad_batches 2", "use data.batch_size"),
     ("--trainer.limit_val_batches 1", "whole splits"),

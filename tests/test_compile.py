@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
+from torch._dynamo.utils import counters
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.module import GrokModule
@@ -20,6 +21,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.mark.slow
 def test_compiled_follows_eager_and_resumes_to_the_bit(command: Command) -> None:
+    counters["aot_autograd"].clear()
     options = [*TINY, "--experiment", "e", "--model.network.dropout", "0.1", "--model.compile"]
     for run, more in (("eager", ["--model.compile", "false"]), ("whole", []), ("part", [])):
         budget = 15 if run == "part" else 40
@@ -33,6 +35,10 @@ def test_compiled_follows_eager_and_resumes_to_the_bit(command: Command) -> None
     assert whole == part
     for left, right in zip(eager, whole, strict=True):
         assert left["val/loss"] == pytest.approx(right["val/loss"], rel=1e-4)
+    # torch's cache on disk can hold the graph, for the workers of a sweep; otherwise it would be bypassed
+    cache = counters["aot_autograd"]
+    assert cache["autograd_cache_bypass"] == 0
+    assert cache["autograd_cache_saved"] + cache["autograd_cache_hit"] >= 1
 
 
 TRICKS = {

@@ -11,6 +11,7 @@ from grok_lightning.arguments import shipped_sweeps
 from grok_lightning.index.archive import read_archive
 from grok_lightning.report.making import make_report
 from grok_lightning.report.written import brief
+from grok_lightning.sweep.plan import read_plan
 
 HOME = Path(grok_lightning.__file__).parents[1]
 TEXT = (HOME / "docs" / "reproductions.md").read_text()
@@ -45,6 +46,13 @@ def test_records_tell_no_place_of_a_machine():
         runs, _ = read_archive(HOME / "docs" / "reproductions" / f"{name}.parquet")
         assert not runs["path"].str.startswith("/").any()
         assert not re.search(rb"/(home|root|tmp|work)/", content)
+
+
+def test_recorded_runs_are_those_that_their_sweeps_plan():
+    """Their hashes, whatever the everyday configs that a sweep is based on have become."""
+    for name in RECORDED:
+        runs, _ = read_archive(HOME / "docs" / "reproductions" / f"{name}.parquet")
+        assert set(runs["config_hash"]) <= {run.hash for run in read_plan(name).runs}, name
 
 
 def test_every_experiment_is_a_shipped_sweep_with_a_place_in_the_text():

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY
+from scoring import score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from grok_lightning import evaluation
 from grok_lightning.callbacks import pictures as room
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.images import Images
@@ -96,9 +98,8 @@ def test_accuracies_of_the_picture_are_those_of_the_evaluation() -> None:
     table = prediction_table(module, data)
     for split in ("train", "val", "test"):
         batch = data.chunk(Chunk(split, 0, data.counts(split)[0]), CPU)
-        assert int(module._step(batch.tokens_RBT, batch.targets_RBA, None, None).correct) == int(
-            table["correct"][table["split"] == split].sum()
-        )
+        found = score(module.network(batch.tokens_RBT, 1), batch.targets_RBA)
+        assert int(found.correct) == int(table["correct"][table["split"] == split].sum())
 
 
 @pytest.mark.parametrize("network", [SMALL, partial(GRU, width=8), partial(MLP, width=8, hidden=[16])])
@@ -122,7 +123,7 @@ def test_batches_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     data = DATA["quotients"]()
     module = module_of(data)
     whole = prediction_table(module, data)
-    monkeypatch.setattr(room, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 7)
     pd.testing.assert_frame_equal(prediction_table(module, data), whole)
 
 

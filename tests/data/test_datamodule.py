@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule
-from grok_lightning.data.batches import Chunks
+from grok_lightning.data.batches import Chunk, Chunks
 from grok_lightning.errors import UserError
 from grok_lightning.models import Beginnings, Transformer
 
@@ -38,9 +38,8 @@ def test_tokens_decode_to_the_equations(formula, operator_token, pattern, functi
     data = ModularArithmeticDataModule(formula, modulus=7, operator_token=operator_token)
     arity = data.operation.formula.arity
     expected = {pattern.format(*row, function(*row) % 7) for row in itertools.product(range(7), repeat=arity)}
-    found = [
-        line for loader in data.val_dataloader() for chunk in loader for line in decoded(data, data.chunk(chunk, CPU))
-    ]
+    whole = [Chunk(split, 0, data.counts(split)[0]) for split in ("train", "val")]
+    found = [line for chunk in whole for line in decoded(data, data.chunk(chunk, CPU))]
     assert len(found) == len(expected)
     assert set(found) == expected
     assert data.length == pattern.count(" ")
@@ -198,8 +197,9 @@ def test_split_seeds_stand_beside_the_runs_seeds() -> None:
 
 
 def test_test_rows_are_served_only_where_there_are_any() -> None:
-    (chunks,) = ModularArithmeticDataModule(modulus=11, train_fraction=0.7, val_fraction=0.15).test_dataloader()
-    assert sum(chunk.stop - chunk.start for chunk in chunks) == 121 - 84 - 18
+    data = ModularArithmeticDataModule(modulus=11, train_fraction=0.7, val_fraction=0.15)
+    assert [request.splits for request in data.test_dataloader()] == [("test",)]
+    assert data.table(CPU).rows_RN["test"].shape == (1, 121 - 84 - 18)
     with pytest.raises(UserError, match=r"^data\.val_fraction leaves no rows for test"):
         ModularArithmeticDataModule(modulus=11).test_dataloader()
 

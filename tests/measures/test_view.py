@@ -4,9 +4,10 @@ import pytest
 import torch
 from hand_built import addition
 
+from grok_lightning import evaluation
 from grok_lightning.data import PermutationDataModule
 from grok_lightning.data.batches import Chunk
-from grok_lightning.measures import View, base
+from grok_lightning.measures import View
 from grok_lightning.models import Transformer
 
 DATA = {
@@ -22,9 +23,9 @@ def network(data) -> Transformer:
 
 
 @every_data
-@pytest.mark.parametrize("rows_at_once", [base.ROWS_AT_ONCE, 7])
+@pytest.mark.parametrize("rows_at_once", [evaluation.ROWS_AT_ONCE, 7])
 def test_rows_have_the_logits_and_answers_of_the_evaluation(data, rows_at_once, monkeypatch) -> None:
-    monkeypatch.setattr(base, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", rows_at_once)
     model = network(data).double()
     view = View(model, data)
     for split in ("train", "val"):
