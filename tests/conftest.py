@@ -53,7 +53,7 @@ TINY = [
 
 
 def pytest_collection_finish() -> None:
-    """Leaves what imports have made out of garbage collection: scanning it again and again is a tenth of the time."""
+    """Leaves what imports have made out of garbage collection: scanning it costs up to a tenth of each command."""
     gc.collect()
     gc.freeze()
 

@@ -96,7 +96,7 @@ def test_one_compilation_too_many_is_an_error() -> None:
     data = ModularArithmeticDataModule(modulus=7, batch_size=8)
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
     batch = data.training_batch(0, torch.device("cpu"))
-    compiled = torch.compile(module._step, fullgraph=True, dynamic=False, backend="eager")
+    compiled = torch.compile(module._losses, fullgraph=True, dynamic=False, backend="eager")
     beginnings = beginnings_of(batch)
     tokens, targets = batch.tokens_RBT[:, :1], batch.targets_RBA[:, :1]
 

@@ -115,6 +115,7 @@ def test_a_diverged_run_says_so(command: Command) -> None:
     assert found["grok_step"] is None
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_at_its_last_step_says_so(command: Command) -> None:
     options = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--model.warmup", "0"]
     assert fit(command, *options, steps=1)[0] == 3
@@ -174,6 +175,7 @@ def test_all_data_and_optimizer_classes_train(command: Command) -> None:
     assert result()["config"]["model"]["optimizer"]["weight_decay"] == 0
 
 
+@pytest.mark.slow
 def test_no_option_of_one_class_reaches_another(command: Command, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("model:\n  optimizer: {class_path: AdamW, lr: 0.5, weight_decay: 7}\n")
     status, _, err = fit(command, "--config", "base.yaml", "--model.optimizer", "SGD")

@@ -125,7 +125,14 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(optimizer, marks=pytest.mark.slow) if name in ("decay to initial", "update noise") else optimizer
+        for name, optimizer in OPTIMIZERS.items()
+    ],
+    ids=OPTIMIZERS,
+)
 def test_optimizers_work_run_by_run(optimizer: Any) -> None:
     stack = fitted(optimizer=optimizer)
     for run, seed in enumerate(SEEDS):

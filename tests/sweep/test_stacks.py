@@ -33,7 +33,7 @@ FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
     ("zipped", "more"),
     [
         (VARIED | FORMULAS, NETWORKS["Transformer"]),
-        (VARIED, NETWORKS["MLP"] | TRICKS),
+        pytest.param(VARIED, NETWORKS["MLP"] | TRICKS, marks=pytest.mark.slow),
         pytest.param(VARIED | FORMULAS, NETWORKS["MLP"], marks=pytest.mark.slow),
         pytest.param(VARIED, NETWORKS["LSTM"], marks=pytest.mark.slow),
         pytest.param(VARIED, NETWORKS["GRU"] | NOISY, marks=pytest.mark.slow),
@@ -132,7 +132,9 @@ ALIKE: list[dict[str, list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("grid", ALIKE, ids=["data and model", "training"])
+@pytest.mark.parametrize(
+    "grid", [ALIKE[0], pytest.param(ALIKE[1], marks=pytest.mark.slow)], ids=["data and model", "training"]
+)
 def test_options_that_take_one_value_for_all_part_stacks(command: Command, grid: dict[str, list[Any]]) -> None:
     """Each of them: there are as many shapes as combinations."""
     plan = read_plan(write("e", grid))
