@@ -1,7 +1,6 @@
 """What all tests share."""
 
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,6 @@ from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
-
-if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
-    collect_ignore = [
-        "browser",
-        "callbacks/test_signals.py",
-        "ray",
-        "report/test_report_refusals.py",
-        "sweep",
-        "test_files_and_checkpoint.py",
-        "test_portability.py",
-        "test_processes.py",
-    ]
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),
@@ -75,3 +62,16 @@ def write_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         return path
 
     return written
+
+
+if os.name == "nt":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
+    collect_ignore = [
+        "browser",
+        "callbacks/test_signals.py",
+        "ray",
+        "report/test_report_refusals.py",
+        "sweep",
+        "test_files_and_checkpoint.py",
+        "test_portability.py",
+        "test_processes.py",
+    ]

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ def test_a_directory_that_cannot_be_flushed_is_no_error(tmp_path: Path, monkeypa
     real = os.fsync
 
     def flush(descriptor: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         real(descriptor)
 
