@@ -277,7 +277,7 @@ def test_float64_on_mps_is_refused_in_one_line(
     status, _, told = command("fit", *TINY, *option.split(), "--trainer.accelerator", accelerator)
     assert status == 2
     assert told.startswith(f"grok-lightning: {option.split()[0]} is ")
-    assert "MPS has not; use 32" in told
+    assert "MPS does not support; use 32" in told
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
