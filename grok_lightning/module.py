@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
-from grok_lightning.data.batches import Batch
+from grok_lightning.data.batches import Batch, Table
+from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
+from grok_lightning.evaluation import TablePass, table_pass
 from grok_lightning.measures.norms import gradient_norm, single_norm, weight_norm, weight_norms
 from grok_lightning.models import Beginnings, SequenceModel, Transformer
 from grok_lightning.models.stacked import Draw
-from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities, score
+from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run, spread
 from grok_lightning.optim.filters import GradientFilter
@@ -66,6 +68,9 @@ class GrokModule(LightningModule):
     Attributes:
         compiled: Whether the training step is compiled.
         evaluation: The newest evaluation: a float64 tensor (R,) for each metric key.
+        passed: What the network made of the whole table in it; None before the first, and where processes share rows.
+        passed_at: The optimizer step of that evaluation.
+        keep_logits: Whether that includes all rows' logits, as measures need them.
         diverged_at_R: The step at which each run's loss stopped being finite, -1 while it is.
         steps_ahead: How many steps the next call of ``training_step`` may take without the Trainer's hooks; 0 for one
             step with all of them.
@@ -140,7 +145,9 @@ class GrokModule(LightningModule):
         self._training_losses = torch.compile(self._losses, fullgraph=True, dynamic=False) if compile else self._losses
         self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
         self.evaluation: dict[str, Tensor] = {}
-        self._sums: dict[str, Score] = {}
+        self.keep_logits = False
+        self.passed: TablePass | None = None
+        self.passed_at = -1
         self.steps_ahead: Callable[[], int] = lambda: 0
         self.interrupted: Callable[[], bool] = lambda: False
         self._updates: Updates | None = None
@@ -177,20 +184,12 @@ class GrokModule(LightningModule):
     ) -> Tensor:
         """The sum of the equations' losses in each run (R,), which training needs; nothing else is computed."""
         targets = self.targets(tokens_RBT, targets_RBA)
-        logits = self._logits(tokens_RBT, targets.shape[-1], beginnings, draw)
-        return equation_losses(logits, targets, self.loss, self.loss_precision == 64).sum(-1)
-
-    def _step(self, tokens_RBT: Tensor, targets_RBA: Tensor, beginnings: Beginnings | None, draw: Draw | None) -> Score:
-        targets = self.targets(tokens_RBT, targets_RBA)
-        logits = self._logits(tokens_RBT, targets.shape[-1], beginnings, draw)
-        return score(logits, targets, self.loss, self.answer_length, self.loss_precision == 64)
-
-    def _logits(self, tokens_RBT: Tensor, answers: int, beginnings: Beginnings | None, draw: Draw | None) -> Tensor:
-        inputs = (tokens_RBT, answers, draw, beginnings)
+        inputs = (tokens_RBT, targets.shape[-1], draw, beginnings)
         if draw is None or self.noise_keys_R is None:
-            logits: Tensor = self.network(*inputs)
-            return logits
-        return cast(Tensor, functional_call(self.network, self._noisy_weights(draw), inputs))
+            logits = self.network(*inputs)
+        else:
+            logits = functional_call(self.network, self._noisy_weights(draw), inputs)
+        return equation_losses(logits, targets, self.loss, self.loss_precision == 64).sum(-1)
 
     def targets(self, tokens_RBT: Tensor, targets_RBA: Tensor) -> Tensor:
         """What has a loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 where nothing has."""
@@ -316,11 +315,11 @@ class GrokModule(LightningModule):
         schedule.last_epoch, schedule._step_count = step - 1, step
         schedule.step()
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._add(batch)
+    def validation_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._add(batch)
+    def test_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """The answer with the highest probability and that probability, each of shape (R, B, A)."""
@@ -328,41 +327,24 @@ class GrokModule(LightningModule):
         probability, prediction = probabilities(logits, self.loss).max(-1)
         return prediction, probability
 
-    def on_validation_epoch_start(self) -> None:
-        self._begin("train", "val")
-
-    def on_validation_epoch_end(self) -> None:
-        self._finish()
-
-    def on_test_epoch_start(self) -> None:
-        self._begin("test")
-
-    def on_test_epoch_end(self) -> None:
-        self._finish()
-
     def on_validation_model_zero_grad(self) -> None:
         """Keeps the gradient, whose norm the evaluation records."""
 
-    def _begin(self, *splits: str) -> None:
-        zero = torch.zeros(self.runs, dtype=torch.int64, device=self.device)
-        self._sums = {split: Score(zero.double(), zero, zero) for split in splits}
-
-    def _add(self, batch: Batch) -> None:
-        sums = self._sums[batch.split]
-        new = self._step(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), None)
-        self._sums[batch.split] = Score(*(old + more for old, more in zip(sums, new, strict=True)))
-
-    def _finish(self) -> None:
+    def _evaluate(self, table: Table) -> None:
+        """Passes the table through the network once, and takes loss and accuracy of whole splits from that."""
+        found = table_pass(self.network, table, self.targets, self.loss, self.loss_precision == 64, self.keep_logits)
         evaluation = {}
-        for split, sums in self._sums.items():
+        for split in table.evaluated:
+            sums = found.score(table.rows_RN[split])
             whole = Score(*(self.trainer.strategy.reduce(part, reduce_op="sum") for part in sums))
-            evaluation[f"{split}/loss"] = whole.loss / whole.equations
-            evaluation[f"{split}/acc"] = whole.correct.double() / whole.equations
-        if "val" in self._sums:
+            evaluation[f"{split}/loss"] = whole.loss / whole.equations.to(whole.loss)
+            evaluation[f"{split}/acc"] = to_double(whole.correct) / whole.equations.to(whole.loss)
+        if "val" in table.evaluated:
             evaluation |= weight_norms(self.network) | gradient_norm(self.network)
-        self.evaluation = {key: value.double().cpu() for key, value in evaluation.items()}
+        self.evaluation = {key: to_double(value).cpu() for key, value in evaluation.items()}
+        self.passed, self.passed_at = found if table.world_size == 1 else None, self.trainer.global_step
         if self.trainer.state.fn == "fit":
-            losses = torch.stack([evaluation["train/loss"], evaluation["val/loss"]])
+            losses = torch.stack([self.evaluation["train/loss"], self.evaluation["val/loss"]]).to(self.device)
             newly = ~losses.isfinite().all(0) & (self.diverged_at_R < 0)
             self.diverged_at_R.masked_fill_(newly, self.trainer.global_step)
         for key, value in self.evaluation.items():

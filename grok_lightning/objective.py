@@ -97,14 +97,28 @@ def equation_targets(tokens_RBT: Tensor, targets_RBA: Tensor, masked: int = 0) -
     return targets.masked_fill(~real | (place < masked), NOTHING_TO_ANSWER)
 
 
-def score(
+class RowScores(NamedTuple):
+    """What a batch's equations come to, each of shape (R, B).
+
+    Attributes:
+        losses: Each equation's loss, the mean over its tokens that count; 0 where there is none.
+        right: Whether its whole answer is right; false where nothing of it counts.
+        counted: Whether anything of its answer counts.
+    """
+
+    losses: Tensor
+    right: Tensor
+    counted: Tensor
+
+
+def row_scores(
     logits_RBAV: Tensor,
     targets_RBA: Tensor,
     loss: LossName = "cross_entropy",
     answer_length: int | None = None,
     double: bool = False,
-) -> Score:
-    """Sums of loss, of right answers and of equations; targets of -100 do not count.
+) -> RowScores:
+    """Loss and rightness of each equation; targets of -100 do not count.
 
     Args:
         logits_RBAV: Logits.
@@ -117,8 +131,7 @@ def score(
     counted = answer != NOTHING_TO_ANSWER
     right = (logits_RBAV[..., -answer.shape[-1] :, :].argmax(-1) == answer) | ~counted
     present = counted.any(-1)
-    losses = equation_losses(logits_RBAV, targets_RBA, loss, double)
-    return Score(losses.double().sum(-1), (right.all(-1) & present).sum(-1), present.sum(-1))
+    return RowScores(equation_losses(logits_RBAV, targets_RBA, loss, double), right.all(-1) & present, present)
 
 
 def probabilities(logits: Tensor, loss: LossName) -> Tensor:

@@ -14,7 +14,7 @@ TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
     ("__init__", "cores", "doubles", "errors", "randomness", "files", "memory"),
     ("data", "models", "optim", "objective", "checkpoint", "record", "index", "statistics"),
-    ("measures", "module", "updates", "figures"),
+    ("measures", "module", "updates", "evaluation", "figures"),
     ("callbacks",),
     ("classes", "options", "refusals", "runs", "wording", "arguments", "yamls", "parsing", "cli", "commands"),
     ("generate", "sweep", "report"),
@@ -26,6 +26,8 @@ SAME_FLOOR = {
     ("index", "record"),
     ("module", "measures"),
     ("module", "updates"),
+    ("module", "evaluation"),
+    ("measures", "evaluation"),
     ("options", "classes"),
     ("runs", "classes"),
     ("runs", "options"),

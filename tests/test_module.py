@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from scoring import score
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
-from grok_lightning.objective import score
 from grok_lightning.optim import AdamW
 
 pytestmark = [
@@ -75,6 +75,7 @@ def trained(seeds=SEEDS, precision="64-true", steps=STEPS, lr=1e-2, weight_decay
         data.length,
         data.answer_length,
         seeds,
+        data.padded,
         network=functools.partial(Transformer, **network),
         optimizer=functools.partial(AdamW, lr=lr, weight_decay=weight_decay),
         warmup=5,

@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+from scoring import score
 from torch.nn.functional import cross_entropy
 
-from grok_lightning.objective import equation_losses, equation_targets, probabilities, score, token_losses
+from grok_lightning.objective import equation_losses, equation_targets, probabilities, token_losses
 
 
 def random_answers(runs=3, batch=7, answers=2, vocabulary=5):

@@ -33,11 +33,15 @@ class Measures(Callback):
         for measure in self.measures:
             measure.check(network, data)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, GrokModule)
+        pl_module.keep_logits = bool(self.measures)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.measures:
             return
         assert isinstance(pl_module, GrokModule)
-        view = View(pl_module.network, datamodule(trainer))
+        view = View(pl_module.network, datamodule(trainer), pl_module.passed)
         evaluation = pl_module.evaluation
         for measure in self.measures:
             evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch.func import functional_call
 
 from grok_lightning.data.algebra import Column, IntegersMod
 from grok_lightning.data.datamodule import TableDataModule
@@ -14,14 +13,12 @@ from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.stacking import union
 from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.evaluation import TablePass, table_pass
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.figures.embeddings import components, components_table
 from grok_lightning.models import MLP
 from grok_lightning.module import GrokModule
-from grok_lightning.objective import probabilities
-
-ROWS_AT_ONCE = 2048
 
 
 def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
@@ -58,13 +55,16 @@ def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def prediction_table(module: GrokModule, data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
-    """What one run of a stack answers to every row of its table, as ``predict`` does, without autocast.
+def prediction_table(
+    module: GrokModule, data: SequenceDataModule, run: int = 0, passed: TablePass | None = None
+) -> pd.DataFrame:
+    """What one run of a stack answers to every row of its table.
 
     Args:
         module: The stack.
         data: Its data.
         run: Which run.
+        passed: What an evaluation made of all rows, if there was one; else they are passed forward here.
 
     Returns:
         ``task_table`` with ``prediction`` (a missing value where the model writes no element) and ``correct``.
@@ -73,18 +73,14 @@ def prediction_table(module: GrokModule, data: SequenceDataModule, run: int = 0)
         NothingToShow: If there is no table, or the run's logits are not finite.
     """
     table = task_table(data, run)
-    weights = {name: weight[run : run + 1] for name, weight in module.network.state_dict().items() if weight.dim()}
-    rows = data.rows()
-    answers_NA = rows.answers_XNA[run if len(rows.answers_XNA) > 1 else 0]
-    tokens_NT = torch.from_numpy(np.concatenate([rows.prompts_NT, answers_NA[:, :-1]], axis=1))
-    parts = []
-    for tokens_BT in tokens_NT.split(ROWS_AT_ONCE):
-        inputs = (tokens_BT[None].to(module.network.embedding.device), module.answer_length)
-        logits_BAV = functional_call(module.network, weights, inputs)[0]
-        if not logits_BAV.isfinite().all():
-            raise NothingToShow("the model's logits are not finite")
-        parts.append(probabilities(logits_BAV, module.loss).argmax(-1).cpu())
-    predicted_N = _elements(_table_of(data), torch.cat(parts).numpy(), answers_NA >= 0)
+    if passed is None or passed.computed_N is not None:
+        whole = data.table(module.network.embedding.device)
+        passed = table_pass(module.network, whole, lambda _, targets: targets, keep_logits=True)
+    if not passed.losses_RN[run].isfinite().all():
+        raise NothingToShow("the model's logits are not finite")
+    answers_XNA = data.rows().answers_XNA
+    answers_NA = answers_XNA[run if len(answers_XNA) > 1 else 0]
+    predicted_N = _elements(_table_of(data), passed.predictions_RNA[run].cpu().numpy(), answers_NA >= 0)
     predicted_N = predicted_N[_own_rows(_table_of(data), run)[1]]
     answer = table["answer"].cat
     prediction = pd.Categorical.from_codes(predicted_N, answer.categories, ordered=True)
@@ -131,7 +127,8 @@ def pictures(
         found["value_counts"] = counts, task.value_counts(counts, f"Value counts\n{title}")
         found["answers"] = table, task.answers(table, f"Answers\n{title}", cyclic)
         found["split"] = table, task.membership(table, f"Split\n{title}")
-        predicted = prediction_table(module, data, run)
+        passed = module.passed if module.passed_at == step else None
+        predicted = prediction_table(module, data, run, passed)
         found["predictions"] = predicted, task.predictions(predicted, f"Predictions at step {step:,}\n{title}")
     with suppress(NothingToShow):
         parts = embedding_table(module, data, run)

@@ -48,6 +48,41 @@ class Chunk(NamedTuple):
     stop: int
 
 
+class Evaluation(NamedTuple):
+    """A request to evaluate splits, all of whose rows are in one table."""
+
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of a stack's table on a device, for an evaluation.
+
+    Attributes:
+        evaluated: The splits that are to be evaluated.
+        tokens_XNT: Inputs, int64; -1 where there is padding. X is 1, or R where the runs' differ.
+        targets_XNA: Answer tokens, int64; -100 where there is nothing to answer. X as above, or 1.
+        rows_RN: The rows of each split in each run, int64, by the split's name; -1 at the end of a shorter one.
+        beginnings_PS: The first S tokens of each of the P ways in which prompts begin, int64, or None.
+        beginning_N: Which of them each row begins with, int64, or None.
+        grid_tokens: The tokens at each of T positions, of shapes that broadcast to that of the grid of all operands,
+            int64; None where the rows do not fill such a grid.
+        cells_N: Which cell of the grid each row is, int64; None if row n is cell n, or there is no grid.
+        rank, world_size: Which process this is, of how many that share the rows.
+    """
+
+    evaluated: tuple[str, ...]
+    tokens_XNT: Tensor
+    targets_XNA: Tensor
+    rows_RN: dict[str, Tensor]
+    beginnings_PS: Tensor | None
+    beginning_N: Tensor | None
+    grid_tokens: list[Tensor] | None
+    cells_N: Tensor | None
+    rank: int = 0
+    world_size: int = 1
+
+
 class NextBatch(NamedTuple):
     """What the training loader yields: a request that is filled only when the step is known."""
 
@@ -60,8 +95,25 @@ class TrainingRequests:
             yield NextBatch()
 
 
+class Evaluations:
+    """An evaluation loader: one request for several splits.
+
+    Args:
+        splits: Their names.
+    """
+
+    def __init__(self, *splits: str) -> None:
+        self._request = Evaluation(splits)
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        yield self._request
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Chunks:
-    """An evaluation loader: one process's share of a split, in order.
+    """A prediction loader: one process's share of a split, in order.
 
     Args:
         split: Name of the split.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from grok_lightning.data.algebra import Algebra, Column, IntegersMod, SymmetricGroup
 from grok_lightning.data.characters import CharacterTokenizer
+from grok_lightning.data.grid import Grid, grid_of
 from grok_lightning.data.noise import NoiseKind, noisy_results
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule, one_for_each
@@ -159,6 +160,11 @@ class TableDataModule(SequenceDataModule):
 
     def rows(self) -> Rows:
         return self.tokenizer.rows(self.operands_NK, self.answers_XN)
+
+    def grid(self) -> Grid | None:
+        if self.padded or self.answer_length > 1:
+            return None
+        return grid_of(self.rows().prompts_NT, self.operands_NK)
 
     @property
     def end(self) -> int | None:

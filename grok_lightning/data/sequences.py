@@ -12,7 +12,19 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.batches import Batch, BatchOrder, Chunk, Chunks, NextBatch, TrainingRequests, share
+from grok_lightning.data.batches import (
+    Batch,
+    BatchOrder,
+    Chunk,
+    Chunks,
+    Evaluation,
+    Evaluations,
+    NextBatch,
+    Table,
+    TrainingRequests,
+    share,
+)
+from grok_lightning.data.grid import Grid
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
@@ -45,6 +57,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         self._tables: dict[torch.device, dict[str, Tensor]] = {}
         self._order: BatchOrder | None = None
         self._block: dict[int, Batch] = {}
+        self._evaluated: dict[torch.device, Table] = {}
 
     @property
     @abstractmethod
@@ -69,6 +82,10 @@ class SequenceDataModule(LightningDataModule, ABC):
     @abstractmethod
     def rows(self) -> Rows:
         """All rows as tokens."""
+
+    def grid(self) -> Grid | None:
+        """The rows as a grid of operands, where they fill one."""
+        return None
 
     @property
     @abstractmethod
@@ -142,28 +159,36 @@ class SequenceDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> TrainingRequests:
         return TrainingRequests()
 
-    def val_dataloader(self) -> list[Chunks]:
-        """The whole training split and the whole validation split, both evaluated."""
-        return [self._chunks("train"), self._chunks("val")]
+    def val_dataloader(self) -> Evaluations:
+        """One request: the whole training split and the whole validation split."""
+        return Evaluations("train", "val")
 
-    def test_dataloader(self) -> list[Chunks]:
+    def test_dataloader(self) -> Evaluations:
         if not max(self.counts("test")):
             raise UserError(
                 "data.val_fraction leaves no rows for test; use validate, or train on a table with train_fraction and "
                 "val_fraction that add up to less than 1"
             )
-        return [self._chunks("test")]
+        return Evaluations("test")
 
     def predict_dataloader(self) -> list[Chunks]:
         return [self._chunks(split) for split in self.predict_splits]
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch | Table:
         """Fills a loader's request from the tables on the device: only here is the step known exactly."""
         if isinstance(batch, NextBatch):
             assert self.trainer is not None
             step, world_size = self.trainer.global_step, self.trainer.world_size
             first = self.training_batch(step, device, self.trainer.global_rank, world_size)
             return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
+        if isinstance(batch, Evaluation):
+            assert self.trainer is not None
+            return replace(
+                self.table(device),
+                evaluated=batch.splits,
+                rank=self.trainer.global_rank,
+                world_size=self.trainer.world_size,
+            )
         assert isinstance(batch, Chunk)
         return self.chunk(batch, device)
 
@@ -207,6 +232,23 @@ class SequenceDataModule(LightningDataModule, ABC):
         if self._order is None:
             self._order = BatchOrder(self.seeds, self.counts("train"), self.batch_size, device)
         return self._order(step, steps)
+
+    def table(self, device: torch.device) -> Table:
+        """All rows on a device, with nothing to be evaluated yet."""
+        if device not in self._evaluated:
+            table, grid = self._table(device), self.grid()
+            identity = grid is not None and np.array_equal(grid.cells_N, np.arange(np.prod(grid.shape)))
+            self._evaluated[device] = Table(
+                (),
+                table["tokens_XNT"],
+                table["targets_XNA"],
+                {split: table[split] for split in ("train", "val", "test")},
+                table.get("beginnings_PS"),
+                table.get("beginning_N"),
+                None if grid is None else [torch.from_numpy(tokens).to(device) for tokens in grid.tokens],
+                None if grid is None or identity else torch.from_numpy(grid.cells_N).to(device),
+            )
+        return self._evaluated[device]
 
     def chunk(self, chunk: Chunk, device: torch.device) -> Batch:
         """A stretch of a split, with -100 as target where a run of the stack has no such row."""

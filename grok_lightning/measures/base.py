@@ -8,10 +8,9 @@ from torch import Tensor
 
 from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule
-from grok_lightning.models import Beginnings, SequenceModel
+from grok_lightning.evaluation import TablePass, table_pass
+from grok_lightning.models import SequenceModel
 from grok_lightning.objective import NOTHING_TO_ANSWER
-
-ROWS_AT_ONCE = 2048
 
 
 class View:
@@ -20,11 +19,13 @@ class View:
     Args:
         network: The stack, R runs.
         data: What it learns, N rows.
+        passed: What an evaluation made of all rows at this moment, with their logits; default: it is made here.
     """
 
-    def __init__(self, network: SequenceModel, data: SequenceDataModule) -> None:
+    def __init__(self, network: SequenceModel, data: SequenceDataModule, passed: TablePass | None = None) -> None:
         self.network, self.data = network, data
         self._rows = data.rows()
+        self._passed = passed
 
     @property
     def device(self) -> torch.device:
@@ -38,16 +39,15 @@ class View:
 
     @cached_property
     def logits_RNAV(self) -> Tensor:
-        """Logits of all rows' answers, without dropout and without autocast."""
-        prompts_NT, answers_XNA = self._rows.prompts_NT, self._rows.answers_XNA
-        parts = []
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            for start in range(0, len(prompts_NT), ROWS_AT_ONCE):
-                part = slice(start, start + ROWS_AT_ONCE)
-                inputs = [self._for_each_run(prompts_NT[None, part]), self._for_each_run(answers_XNA[:, part, :-1])]
-                beginnings = self._beginnings(part)
-                parts.append(self.network(torch.cat(inputs, dim=2), answers_XNA.shape[2], None, beginnings))
-        return torch.cat(parts, dim=1)
+        """Logits of all rows' answers, without dropout: those of the evaluation, in its precision, if there was one."""
+        passed = self._passed
+        if passed is None or passed.logits_RNAV is None:
+            table = self.data.table(self.device)
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                passed = table_pass(self.network, table, lambda _, targets: targets, keep_logits=True)
+        assert passed.logits_RNAV is not None
+        logits = passed.logits_RNAV
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     @cached_property
     def targets_RNA(self) -> Tensor:
@@ -62,12 +62,6 @@ class View:
     def _for_each_run(self, array_X: Column) -> Tensor:
         tensor_X = torch.from_numpy(array_X).to(self.device)
         return tensor_X.expand(self.runs, *tensor_X.shape[1:])
-
-    def _beginnings(self, part: slice) -> Beginnings | None:
-        tokens_PS, beginning_N = self._rows.beginnings_PS, self._rows.beginning_N
-        if tokens_PS is None or beginning_N is None:
-            return None
-        return Beginnings(torch.from_numpy(tokens_PS).to(self.device), self._for_each_run(beginning_N[None, part]))
 
 
 class Measure(ABC):

@@ -32,7 +32,12 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     Returns:
         As x. Products of a query and a key then depend on the distance of their positions alone.
     """
-    cosine, sine = turns[:, :, None].unbind(-1)
+    return _turn(x, turns[:, :, None])
+
+
+def _turn(x: Tensor, turns: Tensor) -> Tensor:
+    """``rotate`` for turns that broadcast to x as they are."""
+    cosine, sine = turns.unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)
     return turned.flatten(-2).to(x.dtype)
@@ -70,6 +75,39 @@ class Attention(nn.Module):
             first = self._attend(layout.first(query), layout.first(key), layout.first(value), None).flatten(1, 2)
             mixed = torch.cat([first, mixed], dim=1)
         out: Tensor = self.out(mixed)
+        return out
+
+    def on_grid(self, xs: Sequence[Tensor], rotations: Tensor | None, last: bool) -> list[Tensor]:
+        """Attention where each position has its own shape: (R, *shape, D), shapes that broadcast to a grid's.
+
+        Args:
+            xs: What each of T positions has.
+            rotations: As ``rotations`` gives them, where attention is rotary; else None.
+            last: Whether only the last position is asked for.
+
+        Returns:
+            What all positions get, or the last one alone.
+        """
+
+        def heads(part: Linear, t: int, turned: bool) -> Tensor:
+            x: Tensor = part(xs[t]).unflatten(-1, (self.heads, -1))
+            return x if rotations is None or not turned else _turn(x, rotations[t])
+
+        keys = [heads(self.key, t, True) for t in range(len(xs))]
+        values = [heads(self.value, t, False) for t in range(len(xs))]
+        if torch.is_autocast_enabled(xs[0].device.type):
+            values = [value.float() for value in values]  # as the pattern
+        out = []
+        for t in [len(xs) - 1] if last else range(len(xs)):
+            query = heads(self.query, t, True)
+            query = query * query.shape[-1] ** -0.5
+            scores = [(query * key).sum(-1) for key in keys[: t + 1]]
+            # positions before cells: a softmax over the four numbers that lie together takes several times as long
+            pattern = torch.stack(torch.broadcast_tensors(*scores), dim=1).softmax(1)[..., None]
+            mixed = pattern[:, 0] * values[0]
+            for earlier in range(1, t + 1):
+                mixed = torch.addcmul(mixed, pattern[:, earlier], values[earlier])
+            out.append(self.out(mixed.flatten(-2)))
         return out
 
     def _maps(self, x_RMD: Tensor, layout: Layout, answers: int | None) -> tuple[Tensor, Tensor, Tensor]:

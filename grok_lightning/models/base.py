@@ -61,6 +61,23 @@ class SequenceModel(nn.Module, ABC):
             logits_RBAV.
         """
 
+    def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Logits of the one token that follows prompts which fill a grid: all values of x against all of y, say.
+
+        What depends on some of the operands only is computed once for each combination of these. No gradients, no
+        dropout, no padding.
+
+        Args:
+            tokens: The tokens at each of T positions, int64, the same for all runs, of shapes that broadcast to the
+                grid's, (n_1, ..., n_K).
+
+        Returns:
+            (R, n_1, ..., n_K, V), equal to what ``forward`` gives but for rounding.
+        """
+        cells = torch.stack(torch.broadcast_tensors(*tokens), dim=-1)
+        tokens_RBT = cells.flatten(0, -2).expand(len(self.embedding), -1, -1)
+        return self(tokens_RBT, 1)[:, :, 0].unflatten(1, cells.shape[:-1])
+
     @property
     @abstractmethod
     def embedding(self) -> Tensor:

@@ -1,5 +1,7 @@
 """The entrance of a transformer: what stands for each token, and where it stands."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,15 @@ class Embeddings(nn.Module):
             return own
         first = (layout.beginnings.tokens_PS + starts_T[:shared]).flatten()
         return torch.cat([first.expand(runs, -1), own], dim=1)
+
+    def on_grid(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """The vectors of each position, (R, *shape, D), for tokens of any shapes."""
+        table = self._table()
+        vectors = [self.tokens.weight[:, of_position] for of_position in tokens]
+        if table is None:
+            return vectors
+        middle = [1] * (vectors[0].dim() - 2)
+        return [part + table[:, t].view(len(table), *middle, -1) for t, part in enumerate(vectors)]
 
     def _table(self) -> Tensor | None:
         """Vectors of the positions, (R or 1, T, D)."""

@@ -180,6 +180,26 @@ class MLP(SequenceModel):
         logits: Tensor = self.head(x)
         return logits[:, :, None]
 
+    def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
+        first, *others = [*self.feedforward, self.head]
+        tables = cast(Linear | OneHotLinear, first).weight.unflatten(1, (len(tokens), -1)).unbind(1)
+        bias = (first.linear if isinstance(first, OneHotLinear) else cast(Linear, first)).bias
+        parts = []
+        for of_position, table_RIO in zip(tokens, tables, strict=True):  # what each position adds to the first map
+            if isinstance(first, OneHotLinear):
+                parts.append(table_RIO[:, of_position])
+            else:
+                rows = self.embedding[:, of_position.flatten()]
+                parts.append(torch.bmm(rows, table_RIO).unflatten(1, of_position.shape))
+        x = parts[0]
+        for part in parts[1:]:
+            x = x + part
+        if bias is not None:
+            x = x + bias.view(len(bias), *[1] * (x.dim() - 2), -1)
+        for layer in others:
+            x = layer(self.activation(x))
+        return x
+
     @property
     def embedding(self) -> Tensor:
         """Token embeddings (R, V, D), or with one-hot inputs what the first position's tokens add: (R, V, outputs)."""

@@ -202,6 +202,18 @@ class Recurrent(SequenceModel):
         logits: Tensor = self.head(x[:, :, -answer_length:])
         return logits
 
+    def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
+        xs = [cast(Embedding, self.embeddings["tokens"]).weight[:, of_position] for of_position in tokens]
+        for layer in cast(list[RecurrentLayer], self.recurrent):
+            state: State = (xs[0].new_zeros(*xs[0].shape[:-1], layer.from_hidden.weight.shape[1]),) * self.states
+            shown = []
+            for x in xs:
+                state = layer.cell(layer.from_input(x), layer.from_hidden(state[0]), state)
+                shown.append(state[0])
+            xs = shown
+        logits: Tensor = self.head(xs[-1])
+        return logits
+
     @property
     def embedding(self) -> Tensor:
         return cast(Embedding, self.embeddings["tokens"]).weight

@@ -1,7 +1,7 @@
 """The decoder-only transformer."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,18 @@ class Block(nn.Module):
             added = self.dropout(added.unflatten(1, (layout.batch, -1)), draw).flatten(1, 2)
         x = x + added
         return self.feedforward_norm(x) if post else x
+
+    def on_grid(self, xs: list[Tensor], rotations: Tensor | None, last: bool) -> list[Tensor]:
+        """``forward`` where each position has its own shape; see ``Attention.on_grid``."""
+        pre, post = (self.norm == "pre"), (self.norm == "post")
+        mixed = self.attention.on_grid([self.attention_norm(x) for x in xs] if pre else xs, rotations, last)
+        out = []
+        for x, attended in zip(xs[-len(mixed) :], mixed, strict=True):
+            x = x + attended
+            x = self.attention_norm(x) if post else x
+            x = x + self.feedforward(self.feedforward_norm(x) if pre else x)
+            out.append(self.feedforward_norm(x) if post else x)
+        return out
 
 
 class Transformer(SequenceModel):
@@ -226,6 +238,15 @@ class Transformer(SequenceModel):
         if answers is None:
             return layout.whole(logits)[:, :, -answer_length:]
         return logits.unflatten(1, (batch, answer_length))
+
+    def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
+        xs = self.embeddings.on_grid(tokens)
+        for block in cast(list[Block], self.layers):
+            xs = block.on_grid(xs, self.rotations, block is self.layers[-1])
+        x = self.final_norm(xs[-1])
+        return (
+            self.head(x) if self.head is not None else (x.flatten(1, -2) @ self.unembedding).unflatten(1, x.shape[1:-1])
+        )
 
     @property
     def embedding(self) -> Tensor:

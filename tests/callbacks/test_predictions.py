@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from scoring import score
 
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.data import ModularArithmeticDataModule, TextDataModule
 from grok_lightning.data.batches import Chunk
-from grok_lightning.objective import score
 
 CPU = torch.device("cpu")
 

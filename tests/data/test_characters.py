@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scoring import score
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
 from grok_lightning.data import characters as module
 from grok_lightning.data.batches import Chunk
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.objective import score
 
 CPU = torch.device("cpu")
 

@@ -59,7 +59,12 @@ def clip_reference(history, weights, seed, norm):
 def noise_reference(history, weights, seed, std, decay):
     step = len(history) - 1
     sigma = (std**2 / (1 + step) ** decay) ** 0.5
-    noises = gaussians(derive_keys([seed], "gradient noise"), step, list(history[-1].values()), torch.tensor([[sigma]]))
+    noises = gaussians(
+        derive_keys([seed], "gradient noise"),
+        step,
+        list(history[-1].values()),
+        torch.tensor([[sigma]], dtype=torch.float64),
+    )
     return {name: gradient + noise for (name, gradient), noise in zip(history[-1].items(), noises, strict=True)}
 
 
