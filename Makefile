@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo speedrun test test-ray lint types bench reproduce clean
+.PHONY: help demo speedrun test test-slow test-all lint types bench reproduce clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,15 +21,18 @@ speedrun: .venv/installed  ## x + y mod 97 in 25 steps (a few seconds)
 	@rm -rf lightning_logs/speedrun/demo checkpoints/speedrun/demo
 	@$(BIN)/grok-lightning fit --config speedrun --run demo
 
-test: .venv/installed lint types  ## lint, types and all tests
-	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8
+test: .venv/installed lint types  ## lint, types, every property and a real fit (a few minutes)
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m 'not slow'
 
 .venv/ray: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	@touch $@
 
-test-ray: .venv/ray  ## sweeps on a local Ray of 2 CPUs
-	@$(BIN)/python -m pytest tests/ray
+test-slow: .venv/ray  ## what make test leaves out: every config, processes, crashes, browser, Ray
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
+	@$(BIN)/python -m pytest -rs tests/ray
+
+test-all: test test-slow  ## everything
 
 lint: .venv/installed  ## ruff: style and formatting
 	@$(BIN)/ruff check .

@@ -1,12 +1,12 @@
 """Training speed of ``fit`` against the loop that a good student would write, alternating in one process.
 
-    python benchmarks/throughput.py [--segments 4] [--steps 200] [--warm 1000] [--accelerator auto] [--layers 2]
+    python benchmarks/throughput.py [--precision 32-true bf16-mixed] [--layers 1 2] [--eager] [--segments 4]
 
-For each of fp32 eager and bf16-mixed compiled, ``fit`` runs with its defaults: evaluation, logging and checkpoints on.
-Between its segments it is held while (a) the plain fp32 loop and (b) the bare model and optimizer of ``fit`` run a
-segment of their own. Printed are medians over segments and ratios within the run; compilation is told apart. Segments
-begin at step 1,000, where the dense first points of the logarithmic evaluation schedule are past; the rate of the
-steps before is printed too.
+``fit`` runs as users run it: evaluations every 100 steps, records, checkpoints. After each of its segments it is held,
+while three rivals run as many steps each: the plain loop in fp32, the plain loop under bf16 autocast where ``fit`` is
+in bf16-mixed, and the bare step, model and optimizer of ``fit`` with nothing around them. Printed are ratios: medians
+over segments, and their range. Segments begin at step 1,000, where the dense first points of the logarithmic evaluation
+schedule are past. One evaluation is timed against the matrix products in it.
 """
 
 import argparse
@@ -21,12 +21,16 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from peak import peak_gib
+from products import products_of, seconds, wait
 from torch import Tensor, nn
 
+from grok_lightning.callbacks.pace import Pace
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.models import Beginnings
+from grok_lightning.evaluation import table_pass
+from grok_lightning.memory import keep_freed_memory
 from grok_lightning.models.stacked import Draw
+from grok_lightning.updates import beginnings_of
 
 
 class PlainTransformer(nn.Module):
@@ -86,14 +90,21 @@ class PlainLoop:
 
 
 class Alternation(Callback):
-    """Holds ``fit`` after each of its segments while the rivals run theirs."""
+    """Holds ``fit`` after each of its segments while the rivals run theirs.
 
-    def __init__(self, cli: GrokCLI, plain: PlainLoop, steps: int, warm: int) -> None:
-        self.cli, self.plain, self.steps, self.warm = cli, plain, steps, warm
-        self.seconds: dict[str, list[float]] = {"fit": [], "plain": [], "bare": [], "evaluation": []}
-        self.early: dict[int, float] = {}
-        self.begun = self.evaluated = self.evaluation_begun = 0.0
-        self.bare: Any = None
+    Args:
+        fit: The fit.
+        layers: Of its transformer.
+        segments: How many are timed.
+        steps: Of a segment, a multiple of the steps between evaluations.
+        warm: Steps before the first.
+    """
+
+    def __init__(self, fit: GrokCLI, layers: int, segments: int, steps: int, warm: int) -> None:
+        self.fit, self.layers, self.segments, self.steps, self.warm = fit, layers, segments, steps, warm
+        self.seconds: dict[str, list[float]] = {}
+        self.rivals: dict[str, Any] = {}
+        self.evaluated = self.begun = self.evaluation_begun = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.evaluation_begun = time.perf_counter()
@@ -102,45 +113,66 @@ class Alternation(Callback):
         self.evaluated += time.perf_counter() - self.evaluation_begun
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # a step begins here: whatever an earlier step left to do (evaluation, logging, saving) belongs to its segment
+        # calls begin where evaluations end: what an earlier step left to do (logging, saving) belongs to its segment
         step = trainer.global_step
-        if step in (5, self.warm):
-            self.early[step] = time.perf_counter()
         if step < self.warm or (step - self.warm) % self.steps:
             return
-        _wait(pl_module.device)
+        device = pl_module.device
+        wait(device)
         if step > self.warm:
-            self.seconds["fit"].append((time.perf_counter() - self.begun) / self.steps)
-            self.seconds["evaluation"].append(self.evaluated / self.steps)
-        if self.bare is None:
-            self.bare = _bare_step(self.cli, trainer, pl_module)
-            for _ in range(5):
-                self.bare()
-                self.plain.step()
-        for name, run in (("plain", self.plain.step), ("bare", self.bare)):
-            _wait(pl_module.device)
-            begun = time.perf_counter()
-            for _ in range(self.steps):
-                run()
-            _wait(pl_module.device)
-            self.seconds[name].append((time.perf_counter() - begun) / self.steps)
+            self._note("fit", (time.perf_counter() - self.begun) / self.steps)
+            self._note("evaluations", self.evaluated / self.steps)
+        else:
+            self._prepare(trainer, pl_module)
+        for name, (function, calls) in self.rivals.items():
+            self._note(name, seconds(function, device, calls))
         self.evaluated, self.begun = 0.0, time.perf_counter()
 
+    def _note(self, name: str, value: float) -> None:
+        self.seconds.setdefault(name, []).append(value)
 
-def _bare_step(cli: GrokCLI, trainer: Trainer, module: Any) -> Any:
+    def _prepare(self, trainer: Trainer, module: Any) -> None:
+        data, device = self.fit.datamodule, module.device
+        plain = PlainLoop(data, self.layers, 128, device)
+        self.rivals = {
+            "plain fp32": (plain.step, self.steps // 2),
+            "bare": (_bare_step(trainer, module, data), self.steps),
+        }
+        if trainer.precision == "bf16-mixed":
+            other = PlainLoop(data, self.layers, 128, device)
+
+            def under_autocast() -> None:
+                with torch.autocast(device.type, torch.bfloat16):
+                    other.step()
+
+            self.rivals["plain bf16"] = (under_autocast, self.steps // 2)
+        table = data.table(device)
+
+        def evaluation() -> None:
+            with torch.no_grad(), trainer.precision_plugin.forward_context():
+                table_pass(module.network, table, module.targets)
+
+        self.products = products_of(evaluation)
+        self.rivals |= {"evaluation": (evaluation, 3), "its products": (self.products.alone(device), 3)}
+        for function, _ in self.rivals.values():
+            for _ in range(3):
+                function()
+
+
+def _bare_step(trainer: Trainer, module: Any, data: Any) -> Any:
     """Model and optimizer of ``fit`` on a copy of its weights and one batch, without anything around them."""
     network = copy.deepcopy(module.network)
     twin = copy.copy(module)
     object.__setattr__(twin, "_modules", {**module._modules, "network": network})
-    score = torch.compile(twin._step, fullgraph=True, dynamic=False) if module.compiled else twin._step
-    optimizer = module.build_optimizer(network.parameters())
-    batch = cli.datamodule.training_batch(0, module.device)
-    draw = Draw(torch.tensor(0, device=module.device))
-    beginnings = Beginnings(batch.beginnings_PS, batch.beginning_RB)
+    losses = torch.compile(twin._losses, fullgraph=True, dynamic=False) if module.compiled else twin._losses
+    optimizer = module.new_optimizer(network.named_parameters())
+    batch = data.training_batch(0, module.device)
+    draw = Draw(torch.zeros((), dtype=torch.int64, device=module.device))
+    beginnings = beginnings_of(batch)
 
     def step() -> None:
         with trainer.precision_plugin.forward_context():
-            loss = (score(batch.tokens_RBT, batch.targets_RBA, beginnings, draw).loss / batch.whole).sum()
+            loss = (losses(batch.tokens_RBT, batch.targets_RBA, beginnings, draw) / batch.whole).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -148,70 +180,71 @@ def _bare_step(cli: GrokCLI, trainer: Trainer, module: Any) -> Any:
     return step
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def measure(options: argparse.Namespace, precision: str, compiled: bool) -> tuple[float, float]:
-    """Runs one configuration, prints its figures and returns steps/s of fit and of the plain loop."""
-    warm = options.warm
+def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
+    """Runs one configuration and prints its figures."""
+    compiled = not options.eager
     with tempfile.TemporaryDirectory() as folder:
-        cli = GrokCLI(
+        fit = GrokCLI(
             ["fit", "--trainer.default_root_dir", folder, "--trainer.precision", precision,
              "--model.compile", str(compiled).lower(), "--trainer.accelerator", options.accelerator,
-             "--trainer.max_steps", str(warm + options.segments * options.steps + 1),
-             "--model.network.layers", str(options.layers), "--model.network.width", str(options.width),
+             "--trainer.max_steps", str(options.warm + options.segments * options.steps + 1),
+             "--model.network.layers", str(layers), "--evaluation.every", "100",
              "--trainer.enable_progress_bar", "false"]
         )  # fmt: skip
-        device = cli.trainer.strategy.root_device
-        alternation = Alternation(
-            cli, PlainLoop(cli.datamodule, options.layers, options.width, device), options.steps, warm
-        )
-        callbacks: list[Callback] = cli.trainer.callbacks  # type: ignore[attr-defined]
+        alternation = Alternation(fit, layers, options.segments, options.steps, options.warm)
+        callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.insert(0, alternation)
-        begun = time.perf_counter()
-        cli.execute()
-        total = time.perf_counter() - begun
-        compile_seconds = cli.recorder._compile_seconds
-    median = {name: statistics.median(values) for name, values in alternation.seconds.items()}
-    pairs = zip(alternation.seconds["fit"], alternation.seconds["plain"], strict=False)
-    ratios = sorted(plain / fit for fit, plain in pairs)
-    outside = [
-        1 - (bare + evaluation) / fit
-        for fit, bare, evaluation in zip(
-            alternation.seconds["fit"], alternation.seconds["bare"], alternation.seconds["evaluation"], strict=False
-        )
-    ]
-    rates = {name: 1 / seconds for name, seconds in median.items() if seconds}
-    print(f"{precision} {'compiled' if compiled else 'eager'}")
-    print(f"  fit {rates['fit']:.1f} steps/s, plain fp32 loop {rates['plain']:.1f}")
-    print(f"  ratio {statistics.median(ratios):.2f} (segments from {ratios[0]:.2f} to {ratios[-1]:.2f})")
-    early = (warm - 5) / (alternation.early[warm] - alternation.early[5])
-    print(f"  fit before step {warm:,}, with its dense evaluations: {early:.1f} steps/s")
-    print(f"  bare model and optimizer {rates['bare']:.1f} steps/s")
-    print(f"  evaluation {median['evaluation'] / median['fit']:.1%} of a step")
-    print(f"  other overhead outside model and optimizer {statistics.median(outside):.1%} of a step")
-    print(f"  compilation {compile_seconds:.1f} s, told apart from {total:.0f} s in all", flush=True)
-    return 1 / median["fit"], 1 / median["plain"]
+        (pace,) = (each for each in callbacks if isinstance(each, Pace))
+        pace.own.append(alternation)  # it looks at calls, not at steps
+        fit.execute()
+        compilation = fit.recorder._compile_seconds
+    found = alternation.seconds
+    kind = "compiled" if compiled else "eager"
+    print(f"{layers} layer{'s' * (layers > 1)}, {precision}, {kind}: {1 / statistics.median(found['fit']):.1f} steps/s")
+    for name in ("plain fp32", "plain bf16"):
+        if name in found:
+            rate = 1 / statistics.median(found[name])
+            print(f"  {_ratio(found[name], found['fit'])} times the {name} loop ({rate:.1f} steps/s)")
+    outside = [fit - ours for fit, ours in zip(found["fit"], found["evaluations"], strict=True)]
+    around = [step - bare for step, bare in zip(outside, found["bare"], strict=False)]
+    print(f"  {_ratio(around, found['bare'], 1)} of a bare step outside model and optimizer, evaluations aside")
+    print(f"  {_ratio(found['evaluations'], outside, 1)} of the training for evaluations, every 100 steps")
+    rate = alternation.products.operations / statistics.median(found["its products"]) / 1e9
+    print(
+        f"  an evaluation takes {1000 * statistics.median(found['evaluation']):.0f} ms, "
+        f"{_ratio(found['evaluation'], found['its products'])} times its products "
+        f"({alternation.products.operations / 1e9:.1f} GFLOP at {rate:.0f} GFLOP/s)"
+    )
+    if compiled:
+        print(f"  compilation {compilation:.1f} s", flush=True)
+
+
+def _ratio(upper: list[float], lower: list[float], digits: int = 2) -> str:
+    ratios = sorted(a / b for a, b in zip(upper, lower, strict=False))
+    if digits == 1:
+        return f"{statistics.median(ratios):.1%} ({ratios[0]:.1%} to {ratios[-1]:.1%})"
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 def main() -> None:
-    """Measures both configurations."""
+    """Measures every configuration asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--precision", nargs="+", default=["32-true"], choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--layers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--eager", action="store_true", help="do not compile")
     parser.add_argument("--segments", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=200, help="steps a segment")
-    parser.add_argument("--warm", type=int, default=1000, help="steps before the first segment")
+    parser.add_argument("--steps", type=int, default=200, help="of a segment, a multiple of 100")
+    parser.add_argument("--warm", type=int, default=1000, help="steps before the first segment, a multiple of 100")
     parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--width", type=int, default=128)
     options = parser.parse_args()
+    keep_freed_memory()
     quiet()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}")
-    measure(options, "32-true", False)
-    measure(options, "bf16-mixed", True)
-    print(f"peak memory of this process: {peak_gib():.2f} GiB")
+    for precision in options.precision:
+        for layers in options.layers:
+            measure(options, precision, layers)
+    print(f"peak memory of this process: {peak_gib()}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """GrokCLI: joins data, model, optimizer, callbacks and Trainer, and refuses what contradicts itself."""
 
+import json
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
@@ -28,10 +30,12 @@ from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import DurableCheckpointIO
+from grok_lightning.choices import graph_of
 from grok_lightning.classes import Nested
+from grok_lightning.compilation import share_caches
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.files import refuse_unwritable
-from grok_lightning.parsing import MEASURED, RUN_FROM_PARENT, ResolvedOptions
+from grok_lightning.parsing import CHOSEN_BY_PARENT, MEASURED, RUN_FROM_PARENT, ResolvedOptions
 from grok_lightning.record import config_hash, run_directories, write_json
 from grok_lightning.refusals import refuse_directories, refuse_nothing_to_learn, refuse_optimizer
 from grok_lightning.runs import start_from
@@ -42,7 +46,9 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
     "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
 ))  # fmt: skip
-NOT_RESULTS += ("model.compile", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures")
+NOT_RESULTS += (
+    *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,10 @@ class GrokCLI(ResolvedOptions):
         """Nothing: no randomness here comes from a global generator."""
 
     def instantiate_classes(self) -> None:
+        if "threads" in self.resolved:  # before anything is built: compiled code counts on the number
+            torch.set_num_threads(self.resolved["threads"])
+        if self.resolved["model"]["compile"]:
+            share_caches()
         try:
             super().instantiate_classes()
         except (UserError, TypeError, ValueError, ArgumentError, RuntimeError, MemoryError) as error:
@@ -179,7 +189,7 @@ class GrokCLI(ResolvedOptions):
         self.departures = Departures(self.detection, self.recorder, figure, checkpoints, self.close_up)
         # in this order: notice divergence, measure, notice the evaluation, write it down, let runs go, show; last, save
         before = [
-            CompilationGuard(),
+            CompilationGuard(graph_of(self.resolved)),
             DivergenceGuard(),
             schedule,
             measures,
@@ -212,13 +222,17 @@ class GrokCLI(ResolvedOptions):
         try:
             super()._run_subcommand(str(self.subcommand))
         finally:
-            os.environ.pop(RUN_FROM_PARENT, None)
+            for name in (RUN_FROM_PARENT, CHOSEN_BY_PARENT):
+                os.environ.pop(name, None)
 
     def before_fit(self) -> None:
         """Makes the runs' directories: everything has been checked by now."""
         if not self.trainer.is_global_zero:
             return
-        os.environ[RUN_FROM_PARENT] = self.resolved["run"]  # for the other ranks, which repeat the command line
+        # for the other ranks, which repeat the command line
+        os.environ |= {RUN_FROM_PARENT: self.resolved["run"], CHOSEN_BY_PARENT: json.dumps(self.chosen)}
+        for line in self.said:
+            print(line, flush=True)
         for run in self.runs:
             for directory in (run.logs, run.checkpoints) if self.checkpoint is None else ():
                 if directory.exists():

@@ -76,10 +76,11 @@ def table_pass(
     tokens_RNT = table.tokens_XNT.expand(runs, -1, -1)
     targets_RNA = table.targets_XNA.expand(runs, -1, -1)
     scored_RNL = targets(tokens_RNT, targets_RNA)
-    chosen = None if keep_logits else _evaluated(table)
+    chosen: Tensor | None = None
     if table.grid_tokens is not None and scored_RNL.shape[-1] == 1 and table.world_size == 1:
-        parts, chosen = _on_grid(network, table, runs), None
+        parts = _on_grid(network, table)
     else:
+        chosen = None if keep_logits else _evaluated(table)
         if chosen is None:
             chosen = torch.arange(*share(rows, table.rank, table.world_size), device=device)
         elif table.world_size > 1:
@@ -92,10 +93,9 @@ def table_pass(
     logits_RNAV = None
     for place, logits_RBLV in parts:
         found = row_scores(logits_RBLV, scored_RNL[:, place], loss, answers, double)
-        losses_RN[:, place], right_RN[:, place], counted_RN[:, place] = found
-        own_RBAV = logits_RBLV[:, :, -answers:]
-        predictions_RNA[:, place] = own_RBAV.argmax(-1)
+        losses_RN[:, place], right_RN[:, place], counted_RN[:, place], predictions_RNA[:, place] = found
         if keep_logits:
+            own_RBAV = logits_RBLV[:, :, -answers:]
             if logits_RNAV is None:
                 logits_RNAV = own_RBAV.new_zeros(runs, rows, *own_RBAV.shape[2:])
             logits_RNAV[:, place] = own_RBAV
@@ -125,7 +125,7 @@ def _by_rows(
         yield rows, network(tokens_RNT[:, rows], length, None, beginnings)
 
 
-def _on_grid(network: SequenceModel, table: Table, runs: int) -> Iterator[tuple[Tensor | slice, Tensor]]:
+def _on_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | slice, Tensor]]:
     """Row numbers, and the logits (R, B, 1, V) of their answers, block by block."""
     assert table.grid_tokens is not None
     shape = torch.broadcast_shapes(*(tokens.shape for tokens in table.grid_tokens))

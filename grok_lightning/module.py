@@ -63,7 +63,8 @@ class GrokModule(LightningModule):
             the weights as they are (arXiv 2201.02177); one number, or one for each run.
         weight_norm: The norm of all weights of a run together: free, kept as it is at the start, or kept at a number
             (one, or one for each run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
-        compile: Whether the training step is compiled by torch.compile; what cannot be compiled is an error.
+        compile: Whether the training step is compiled by torch.compile; what cannot be compiled is an error. ``auto``,
+            where the command line's steps to come are worth it; to a module built from Python it means false.
 
     Attributes:
         compiled: Whether the training step is compiled.
@@ -102,7 +103,7 @@ class GrokModule(LightningModule):
         mask_first_n: int = 0,
         weight_noise: float | list[float] = 0.0,
         weight_norm: Literal["free", "initial"] | float | list[float] = "free",
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -140,9 +141,10 @@ class GrokModule(LightningModule):
             self.kept_norms = weight_norm if isinstance(weight_norm, list) else [weight_norm] * self.runs
         self.build_optimizer = optimizer
         self.warmup = warmup
-        self.compiled = compile
+        self.compiled = compile is True
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
-        self._training_losses = torch.compile(self._losses, fullgraph=True, dynamic=False) if compile else self._losses
+        losses = self._losses
+        self._training_losses = torch.compile(losses, fullgraph=True, dynamic=False) if self.compiled else losses
         self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
         self.evaluation: dict[str, Tensor] = {}
         self.keep_logits = False

@@ -98,17 +98,19 @@ def equation_targets(tokens_RBT: Tensor, targets_RBA: Tensor, masked: int = 0) -
 
 
 class RowScores(NamedTuple):
-    """What a batch's equations come to, each of shape (R, B).
+    """What a batch's equations come to, of shape (R, B).
 
     Attributes:
         losses: Each equation's loss, the mean over its tokens that count; 0 where there is none.
         right: Whether its whole answer is right; false where nothing of it counts.
         counted: Whether anything of its answer counts.
+        predictions: The tokens with the highest logits at the answer's positions, (R, B, A).
     """
 
     losses: Tensor
     right: Tensor
     counted: Tensor
+    predictions: Tensor
 
 
 def row_scores(
@@ -129,9 +131,11 @@ def row_scores(
     """
     answer = targets_RBA[..., -(answer_length or targets_RBA.shape[-1]) :]
     counted = answer != NOTHING_TO_ANSWER
-    right = (logits_RBAV[..., -answer.shape[-1] :, :].argmax(-1) == answer) | ~counted
+    predictions = logits_RBAV[..., -answer.shape[-1] :, :].argmax(-1)
+    right = (predictions == answer) | ~counted
     present = counted.any(-1)
-    return RowScores(equation_losses(logits_RBAV, targets_RBA, loss, double), right.all(-1) & present, present)
+    losses = equation_losses(logits_RBAV, targets_RBA, loss, double)
+    return RowScores(losses, right.all(-1) & present, present, predictions)
 
 
 def probabilities(logits: Tensor, loss: LossName) -> Tensor:

@@ -1,5 +1,6 @@
 """The command line as one resolved config: what GrokCLI is built from."""
 
+import json
 import os
 import re
 import sys
@@ -16,9 +17,21 @@ from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import CONFIG_KEY, load
+from grok_lightning.choices import (
+    AUTO,
+    COMPILE,
+    PRECISION,
+    THREADS,
+    choose_compile,
+    choose_precision,
+    choose_threads,
+    is_auto,
+    slowness_of_half,
+)
 from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_names, class_path, lookup, place_of
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
+from grok_lightning.machine import FULL, HALF
 from grok_lightning.measures.base import Measure
 from grok_lightning.module import GrokModule
 from grok_lightning.options import NO_VALUE, check_names, complete, expand, merge, normalize, plain
@@ -45,13 +58,14 @@ TRAINER_DEFAULTS: Nested = {
     "enable_checkpointing": True,
     "enable_autolog_hparams": False,
     "use_distributed_sampler": False,
-    "precision": "32-true",
+    "precision": FULL,
     "logger": True,
     "devices": 1,
 }
 MEASURED = ("fit", "validate")
 FLAGS = {"overwrite", "model.compile"}
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
+CHOSEN_BY_PARENT = "GROK_LIGHTNING_CHOSEN"  # what auto came to, for the other processes of a fit
 
 
 class ResolvedOptions(LightningCLI):
@@ -68,6 +82,8 @@ class ResolvedOptions(LightningCLI):
         self.arguments = arguments
         self.given: Nested = {}
         self.checkpoint: Path | None = None
+        self.said: list[str] = []  # what auto came to, a line each, printed when the fit begins
+        self.chosen: Nested = {}  # the same by option
         # only the parser that is needed: each costs a tenth of a second
         self.subcommands = {arguments[0]: LightningCLI.subcommands()[arguments[0]]}.copy  # type: ignore[method-assign]
         super().__init__(
@@ -97,6 +113,12 @@ class ResolvedOptions(LightningCLI):
             parser.add_argument("--measures", type=list[Measure], default=[], help="What to measure at evaluations.")
         if subcommand == "fit":
             parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights the run starts from.")
+            parser.add_argument(
+                "--threads",
+                type=int | Literal["auto"],
+                default=AUTO,
+                help="CPU threads; auto: as many as pay, measured.",
+            )
             parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run if it exists.")
         if subcommand == "predict":
             parser.add_argument(
@@ -119,6 +141,8 @@ class ResolvedOptions(LightningCLI):
         self.given, _ = given_options(rest, FLAGS, {**base})
         self._type(subcommand, base)
         self.overwrite = self.resolved.pop("overwrite", False)  # a permission for once, no part of the record
+        if subcommand == "fit":
+            self._choose()
         if print_config:
             print(yaml.safe_dump(self.resolved, sort_keys=False), end="")
             sys.exit(0)
@@ -142,16 +166,60 @@ class ResolvedOptions(LightningCLI):
         check_names(merge(_skeleton(base), self.given), known_leaves)
         refuse_null(self.given, merge(_skeleton(base), self.given), of_subcommand)
         wanted = complete(merge(base, self.given))
-        wanted = {key: value for key, value in wanted.items() if key != "ckpt_path" and self._is_known(subcommand, key)}
         refuse_at_once(wanted)
+        self.auto_precision = self._wants_auto_precision(wanted)
+        if is_auto(wanted, PRECISION):
+            wanted["trainer"]["precision"] = FULL if self.auto_precision else self.checkpoint_config[PRECISION]
+        wanted = {key: value for key, value in wanted.items() if key != "ckpt_path" and self._is_known(subcommand, key)}
         self.config = self._typed(self.parser, subcommand, wanted)
         self.subcommand_name = subcommand
         self.resolved = self._resolved(self.config[subcommand])
 
+    def _wants_auto_precision(self, wanted: Nested) -> bool:
+        """Whether the precision is to be chosen; for a checkpoint, auto means the precision that it was trained in."""
+        return self.checkpoint is None and is_auto(wanted, PRECISION)
+
+    def _choose(self) -> None:
+        """Puts what ``auto`` comes to into the resolved config, before anything is built."""
+        chosen = json.loads(os.environ.get(CHOSEN_BY_PARENT, "{}"))
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if self.auto_precision:
+            if PRECISION not in chosen:
+                if several:
+                    raise UserError(
+                        f"--{PRECISION} is {AUTO}; several processes need one to agree on: write {FULL} or {HALF}"
+                    )
+                precision = choose_precision(self.resolved)
+                chosen[PRECISION] = precision.name
+                self.said.append(f"precision: {precision}")
+            self._set(PRECISION, chosen[PRECISION])
+        elif lookup(self.given, PRECISION) == HALF and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            slow = slowness_of_half(self.resolved)
+            if slow is not None:
+                print(f"grok-lightning: {slow}", file=sys.stderr)
+        if is_auto(self.resolved, THREADS):
+            threads, speed = choose_threads(self.resolved)
+            self._set(THREADS, threads)
+            if speed > 1:
+                self.said.append(f"threads: {threads} (auto: {speed:.1f} times as fast as 1 here)")
+        if is_auto(self.resolved, COMPILE):
+            steps = int(self.resolved["trainer"]["max_steps"]) - (self.checkpoint_step if self.checkpoint else 0)
+            if COMPILE not in chosen:
+                chosen[COMPILE] = not several and choose_compile(self.resolved, steps)
+                self.said += ["compile: true (auto: it pays within the steps to come)"] if chosen[COMPILE] else []
+            self._set(COMPILE, chosen[COMPILE])
+        self.chosen = chosen
+
+    def _set(self, option: str, value: Any) -> None:
+        """Sets an option of the resolved config, and of what is built from it."""
+        place, last = place_of(self.resolved, option)
+        place[last] = value
+        self.config[self.subcommand_name][option] = value
+
     def _is_known(self, subcommand: str, key: str) -> bool:
         """Whether a subcommand takes an option that a checkpoint's config may hold for another."""
         return not (key == "measures" and subcommand not in MEASURED) and not (
-            key == "init_from" and subcommand != "fit"
+            key in ("init_from", THREADS) and subcommand != "fit"
         )
 
     def _help(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
@@ -243,9 +311,14 @@ class ResolvedOptions(LightningCLI):
 
 
 class Resolver(ResolvedOptions):
-    """Resolves the options of many fits with one parser; nothing is built."""
+    """Resolves the options of many fits with one parser; nothing is built.
 
-    def __init__(self) -> None:
+    Args:
+        precision: What ``trainer.precision`` is where nobody says or it is ``auto``; default: 32-true.
+    """
+
+    def __init__(self, precision: str = FULL) -> None:
+        self.precision = precision
         super().__init__(["fit"])
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -263,6 +336,9 @@ class Resolver(ResolvedOptions):
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing."""
 
+    def _wants_auto_precision(self, wanted: Nested) -> bool:
+        return lookup(wanted, PRECISION) in (None, AUTO)
+
     def resolve(self, given: Nested) -> tuple[Nested, Nested]:
         """The options of one fit.
 
@@ -278,7 +354,12 @@ class Resolver(ResolvedOptions):
         """
         self.given = given
         self._type("fit", {})
-        self.resolved.pop("overwrite", None)
+        if self.auto_precision:
+            self._set(PRECISION, self.precision)
+        if is_auto(self.resolved, COMPILE):  # the sweep decides, when it knows how many runs there are
+            self._set(COMPILE, False)
+        for option in ("overwrite", THREADS):
+            self.resolved.pop(option, None)
         refuse_trainer_options(given.get("trainer") or {}, self.resolved["trainer"], "fit")
         refuse_float64_on_mps(self.resolved)
         return self.resolved, self._defaults()

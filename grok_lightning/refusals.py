@@ -15,7 +15,7 @@ from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.module import GrokModule
 from grok_lightning.objective import NOTHING_TO_ANSWER
 
-PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 _IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
 _SCHEDULE = "use evaluation.every and evaluation.per_decade"
 _WHOLE = "evaluation covers whole splits"
@@ -42,20 +42,23 @@ OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_checkpointing": ((True,), "use checkpoint.keep"),
     "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
 }
-FREE_ON_RESUME = ("trainer", "model.compile", "checkpoint", "overwrite", "split", "output")
+FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrite", "split", "output")
 
 
 def refuse_at_once(wanted: Nested) -> None:
     """What is wrong whatever its type, in better words than a type's.
 
     Raises:
-        UserError: If the seed is no integer or the precision unknown.
+        UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
     """
     seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
     if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
         raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
     if precision is not None and str(precision) not in PRECISIONS:
         raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
+    threads = str(wanted.get("threads", "auto"))
+    if re.fullmatch(r"-\d+|0+", threads):
+        raise UserError(f"--threads is {threads}; it must be at least 1, or auto")
 
 
 def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:

@@ -1,20 +1,49 @@
 """What all tests share."""
 
+import gc
 import os
+import shutil
+import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 
+from grok_lightning import compilation, machine
 from grok_lightning.__main__ import main
 from grok_lightning.callbacks import curves_figure
 from grok_lightning.callbacks.images import Images
 from grok_lightning.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, and so that no fit measures threads
+
+if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
+    collect_ignore = [
+        "browser",
+        "callbacks/test_signals.py",
+        "ray",
+        "report/test_report_refusals.py",
+        "sweep",
+        "test_files_and_checkpoint.py",
+        "test_portability.py",
+        "test_processes.py",
+    ]
+# the same examples everywhere and every time, however slow the machine
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 TINY = [
     *("--data.modulus", "11", "--data.batch_size", "16"),
@@ -23,12 +52,31 @@ TINY = [
 ]
 
 
+def pytest_collection_finish() -> None:
+    """Leaves what imports have made out of garbage collection: scanning it again and again is a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+def leave_out_images(patch: pytest.MonkeyPatch) -> None:
+    """Has fits draw nothing, which takes most of a second."""
+    patch.setattr(Images, "_show", lambda *_: None)
+    patch.setattr(curves_figure, "png", lambda *_: b"")
+
+
 @pytest.fixture(autouse=True)
 def no_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of a second for each of hundreds of fits; tests of the pictures themselves say that they look."""
+    """Tests of the pictures themselves say that they look."""
     if not getattr(request.module, "LOOKS_AT_IMAGES", False):
-        monkeypatch.setattr(Images, "_show", lambda *_: None)
-        monkeypatch.setattr(curves_figure, "png", lambda *_: b"")
+        leave_out_images(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def equal_speeds(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every product takes as long as any other, whatever this machine is like, and no compilation is remembered."""
+    monkeypatch.setattr(machine, "product_seconds", lambda *_, **__: 1e-3)
+    remembered = tmp_path_factory.getbasetemp() / "compilations.json"
+    monkeypatch.setattr(compilation, "_file", lambda: remembered)
 
 
 @pytest.fixture
@@ -50,6 +98,35 @@ def command(
     return run
 
 
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A directory in which a fit of these options was run, the same for all who ask for it: to be read alone."""
+
+    @cache
+    def trained(*options: str) -> Path:
+        directory = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            leave_out_images(patch)
+            patch.chdir(directory)
+            assert main(["fit", *options]) == 0
+        os.environ.pop("GROK_LIGHTNING_RUN", None)
+        return directory
+
+    return trained
+
+
+@pytest.fixture
+def fitted(
+    trained_once: Callable[..., Path], command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> Callable[..., None]:
+    """Runs a fit of these options as ``command`` does, or copies what it left when another test asked for it."""
+
+    def copied(*options: object) -> None:
+        shutil.copytree(trained_once(*map(str, options)), tmp_path, dirs_exist_ok=True)
+
+    return copied
+
+
 @pytest.fixture
 def write_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Writes a YAML file into an empty working directory."""
@@ -62,16 +139,3 @@ def write_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         return path
 
     return written
-
-
-if os.name == "nt":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
-    collect_ignore = [
-        "browser",
-        "callbacks/test_signals.py",
-        "ray",
-        "report/test_report_refusals.py",
-        "sweep",
-        "test_files_and_checkpoint.py",
-        "test_portability.py",
-        "test_processes.py",
-    ]

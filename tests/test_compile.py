@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_compiled_follows_eager_and_resumes_to_the_bit(command: Command) -> None:
     options = [*TINY, "--experiment", "e", "--model.network.dropout", "0.1", "--model.compile"]
     for run, more in (("eager", ["--model.compile", "false"]), ("whole", []), ("part", [])):
@@ -41,6 +42,7 @@ TRICKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", TRICKS.values(), ids=TRICKS)
 def test_every_model_and_what_is_within_a_step_compile(command: Command, options: list[str]) -> None:
     common = [*TINY[:4], *TINY[10:], "--experiment", "e", "--trainer.max_steps", "6", "--trainer.precision", "64-true"]
@@ -55,6 +57,7 @@ def test_every_model_and_what_is_within_a_step_compile(command: Command, options
     assert compiled == pytest.approx(eager, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_second_compilation_is_an_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ModularArithmeticDataModule.training_batches
 

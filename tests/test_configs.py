@@ -12,6 +12,7 @@ from grok_lightning.arguments import shipped_configs, shipped_sweeps
 SHIPPED, SWEEPS = shipped_configs(), shipped_sweeps()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_config_fits(command: Callable[..., tuple[int, str, str]], name: str) -> None:
     short = ["--trainer.max_steps", "3", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -21,12 +22,12 @@ def test_a_shipped_config_fits(command: Callable[..., tuple[int, str, str]], nam
     assert Path(f"lightning_logs/{name}/0/result.json").exists()
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_config_says_what_it_is_and_how_to_run_it(name: str) -> None:
-    lines = SHIPPED[name].read_text().splitlines()
-    header = "\n".join(line for line in lines if line.startswith("#"))
-    assert f"grok-lightning fit --config {name}" in header
-    assert len(lines) <= 40
+def test_a_shipped_config_says_what_it_is_and_how_to_run_it() -> None:
+    for name, path in SHIPPED.items():
+        lines = path.read_text().splitlines()
+        header = "\n".join(line for line in lines if line.startswith("#"))
+        assert f"grok-lightning fit --config {name}" in header
+        assert len(lines) <= 40, name
 
 
 def test_configs_are_listed(command: Callable[..., tuple[int, str, str]]) -> None:
@@ -37,7 +38,10 @@ def test_configs_are_listed(command: Callable[..., tuple[int, str, str]]) -> Non
     assert [line.split()[0] for line in sweeps.splitlines()[1:]] == list(SWEEPS)
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(
+    "name",
+    ["addition-seeds", *(pytest.param(name, marks=pytest.mark.slow) for name in SWEEPS if name != "addition-seeds")],
+)
 def test_a_shipped_sweep_can_be_planned(command: Callable[..., tuple[int, str, str]], name: str) -> None:
     Path("checkpoints").symlink_to(Path(__file__).parents[1] / "checkpoints")  # one begins with a shipped model
     status, out, err = command("sweep", name, "--dry-run")
@@ -47,6 +51,7 @@ def test_a_shipped_sweep_can_be_planned(command: Callable[..., tuple[int, str, s
     assert f"grok-lightning sweep {name}\n" in SWEEPS[name].read_text()
 
 
+@pytest.mark.slow
 def test_a_built_package_carries_the_configs(tmp_path: Path) -> None:
     project = Path(__file__).parents[1]
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]

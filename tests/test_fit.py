@@ -92,7 +92,12 @@ def test_stops_some_evaluations_after_grokking_and_keeps_grok_checkpoint(command
 
 
 @pytest.mark.parametrize(
-    ("keep", "left"), [("none", set()), ("grok", {"grok.ckpt"}), ("last", {"grok.ckpt", "last.ckpt"})]
+    ("keep", "left"),
+    [
+        pytest.param("none", set(), marks=pytest.mark.slow),
+        ("grok", {"grok.ckpt"}),
+        pytest.param("last", {"grok.ckpt", "last.ckpt"}, marks=pytest.mark.slow),
+    ],
 )
 def test_keep_says_which_checkpoints_are_left(command: Command, keep: str, left: set[str]) -> None:
     fit(command, "--checkpoint.keep", keep, "--evaluation.threshold", "0.0001", steps=20)
@@ -134,6 +139,7 @@ def test_help_ends_well(command: Command, tmp_path: Path, words: list[str]) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> None:
     status, _, err = fit(
         command, "--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "theirs",
@@ -146,7 +152,10 @@ def test_a_users_logger_and_callbacks_stand_beside_ours(command: Command) -> Non
     assert result()["status"] == "stopped"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize(
+    "precision",
+    ["bf16-mixed", *(pytest.param(name, marks=pytest.mark.slow) for name in ("32-true", "64-true", "bf16-true"))],
+)
 def test_precisions(command: Command, precision: str) -> None:
     assert fit(command, "--trainer.precision", precision)[0] == 0
     weights = load(Path("checkpoints/e/a/last.ckpt"))["state_dict"]["network.head.weight"]
@@ -154,6 +163,7 @@ def test_precisions(command: Command, precision: str) -> None:
     assert result()["precision"] == precision
 
 
+@pytest.mark.slow
 def test_all_data_and_optimizer_classes_train(command: Command) -> None:
     plain = [option for pair in zip(TINY[::2], TINY[1::2], strict=True) if "modulus" not in pair[0] for option in pair]
     permutations = ["--data", "PermutationDataModule", "--data.degree", "3", "--data.formula", "x * y * x**-1"]
@@ -196,6 +206,7 @@ def test_dotted_keys_in_a_file_are_options(
     assert [config["data"][name] for name in ("rows", "split_seed", "train_rows")] == [50, 4, 20]
 
 
+@pytest.mark.slow
 def test_leave_to_overwrite_is_not_inherited(command: Command) -> None:
     fit(command, "--overwrite")
     status, _, err = command("fit", "--config", "lightning_logs/e/a/config.yaml")

@@ -112,6 +112,7 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
     assert {path.name for path in leftover.parent.iterdir()} == {INDEX.name, other.name}
 
 
+@pytest.mark.slow
 def test_processes_that_refresh_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
     experiment(tmp_path, 30)
     program = f"""

@@ -45,6 +45,7 @@ def test_what_was_not_measured_in_training_can_be_measured_later(command: Comman
     assert 1 <= afterwards["rank/embedding"] <= 11
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_measures(command: Command) -> None:
     """Its record goes on with the same columns."""
     assert command("fit", *TINY, *RUN, "--measures", "Rank", "--trainer.max_steps", "10")[0] == 0
@@ -65,6 +66,7 @@ def test_measures_change_nothing_in_training(command: Command) -> None:
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_measures_are_added_to_those_of_a_checkpoint(command: Command) -> None:
     assert (
         command("fit", *TINY, *RUN, "--measures", "{class_path: Fourier, top: 2}", "--trainer.max_steps", "5")[0] == 0

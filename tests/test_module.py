@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning"),
 ]
 
-SEEDS, STEPS = [7, 0, 2], 30
+SEEDS, STEPS = [7, 0, 2], 15
 NETWORK = {"layers": 1, "width": 16, "heads": 2, "dropout": 0.1}
 HYPERPARAMETERS = {
     "shared": {},
@@ -103,7 +103,14 @@ def own(options, run):
     return {name: value[run] if isinstance(value, list) else value for name, value in options.items()}
 
 
-@pytest.mark.parametrize("options", HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+IN_OTHERS = {"own rates and decays", "own training rows", "own formulas", "own shares"}  # the rest shows them too
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(own, marks=pytest.mark.slow) if name in IN_OTHERS else own for name, own in HYPERPARAMETERS.items()],
+    ids=HYPERPARAMETERS,
+)
 def test_each_run_of_a_stack_equals_its_single_run(options) -> None:
     stack, losses = trained(**options)
     assert (losses[0] != losses[-1]).all()

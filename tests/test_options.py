@@ -8,35 +8,33 @@ import yaml
 from options_as_given import config_file, given
 
 from grok_lightning.arguments import find_config, given_options, shipped_configs
-from grok_lightning.classes import Nested
 from grok_lightning.options import complete, plain
 
+ARGUMENTS = [
+    (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
+    (["--data.modulus=7"], {"data": {"modulus": "7"}}),
+    (["--data.formula=x == y"], {"data": {"formula": "x == y"}}),
+    (["--data.init_args.modulus", "7"], {"data": {"modulus": "7"}}),
+    (["--ckpt-path", "a-b"], {"ckpt_path": "a-b"}),
+    (["--trainer.max_steps=-1"], {"trainer": {"max_steps": "-1"}}),
+    (["--trainer.max-steps", "-1"], {"trainer": {"max_steps": "-1"}}),
+    (["--run="], {"run": ""}),
+    (["--run", "1", "--run", "2"], {"run": "2"}),
+    (["--overwrite"], {"overwrite": "true"}),
+    (["--overwrite", "--run", "1"], {"overwrite": "true", "run": "1"}),
+    (["--overwrite", "false"], {"overwrite": "false"}),
+    (["--checkpoint.steps+=5", "--checkpoint.steps+", "9"], {"checkpoint": {"steps": ["5", "9"]}}),
+    (
+        ["--trainer.callbacks+=A", "--trainer.callbacks.x=1", "--trainer.callbacks+=B"],
+        {"trainer": {"callbacks": [{"class_path": "A", "init_args": {"x": "1"}}, "B"]}},
+    ),
+    ([], {}),
+]
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
-        (["--data.modulus=7"], {"data": {"modulus": "7"}}),
-        (["--data.formula=x == y"], {"data": {"formula": "x == y"}}),
-        (["--data.init_args.modulus", "7"], {"data": {"modulus": "7"}}),
-        (["--ckpt-path", "a-b"], {"ckpt_path": "a-b"}),
-        (["--trainer.max_steps=-1"], {"trainer": {"max_steps": "-1"}}),
-        (["--trainer.max-steps", "-1"], {"trainer": {"max_steps": "-1"}}),
-        (["--run="], {"run": ""}),
-        (["--run", "1", "--run", "2"], {"run": "2"}),
-        (["--overwrite"], {"overwrite": "true"}),
-        (["--overwrite", "--run", "1"], {"overwrite": "true", "run": "1"}),
-        (["--overwrite", "false"], {"overwrite": "false"}),
-        (["--checkpoint.steps+=5", "--checkpoint.steps+", "9"], {"checkpoint": {"steps": ["5", "9"]}}),
-        (
-            ["--trainer.callbacks+=A", "--trainer.callbacks.x=1", "--trainer.callbacks+=B"],
-            {"trainer": {"callbacks": [{"class_path": "A", "init_args": {"x": "1"}}, "B"]}},
-        ),
-        ([], {}),
-    ],
-)
-def test_arguments_as_nested_options(arguments: list[str], expected: Nested) -> None:
-    assert given(*arguments) == expected
+
+def test_arguments_as_nested_options() -> None:
+    for arguments, expected in ARGUMENTS:
+        assert given(*arguments) == expected
 
 
 def test_the_order_of_a_class_and_its_options_does_not_matter() -> None:
@@ -93,15 +91,13 @@ def test_options_meet_across_files_and_command_line_whatever_names_the_class(tmp
     }
 
 
-@pytest.mark.parametrize("name", shipped_configs())
-def test_a_shipped_config_is_found_by_name_and_by_path(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_config_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    spelled = (name, f"{name}.yaml", f"configs/{name}.yaml", str(shipped_configs()[name]))
-    assert {find_config(spelling) for spelling in spelled} == {shipped_configs()[name]}
-    Path(f"{name}.yaml").write_text("run: mine")
-    assert find_config(f"{name}.yaml") == Path(f"{name}.yaml"), "a user's own file comes first"
+    for name, path in shipped_configs().items():
+        spelled = (name, f"{name}.yaml", f"configs/{name}.yaml", str(path))
+        assert {find_config(spelling) for spelling in spelled} == {path}
+        Path(f"{name}.yaml").write_text("run: mine")
+        assert find_config(f"{name}.yaml") == Path(f"{name}.yaml"), "a user's own file comes first"
 
 
 def test_completing_twice_adds_nothing() -> None:

@@ -11,7 +11,7 @@ from grok_lightning.classes import Nested, class_defaults
 from grok_lightning.options import check_names, complete, expand, merge, normalize
 
 SHARED = [
-    pytest.param(option, old, new, name, id=f"{name}: {old.rsplit('.', 1)[-1]} to {new.rsplit('.', 1)[-1]}")
+    (option, old, new, name)
     for option, classes in CLASSES.items()
     for old, new in permutations(classes, 2)
     for name in sorted(class_defaults(option, old).keys() & class_defaults(option, new).keys())
@@ -32,25 +32,26 @@ def within(nested: Nested, option: str) -> Nested:
     return nested
 
 
-@pytest.mark.parametrize(("option", "old", "new", "name"), SHARED)
-def test_naming_another_class_starts_from_its_own_defaults(option: str, old: str, new: str, name: str) -> None:
-    base = nest(option, {"class_path": old, name: MARKER})
-    whole = complete(merge(base, normalize(nest(option, new))))
-    assert within(whole, option) == {"class_path": new, **class_defaults(option, new)}
+def test_naming_another_class_starts_from_its_own_defaults() -> None:
+    for option, old, new, name in SHARED:
+        base = nest(option, {"class_path": old, name: MARKER})
+        whole = complete(merge(base, normalize(nest(option, new))))
+        assert within(whole, option) == {"class_path": new, **class_defaults(option, new)}, (old, new, name)
 
 
-@pytest.mark.parametrize(("option", "old", "new", "name"), SHARED)
-def test_naming_another_class_keeps_what_is_given_with_it(option: str, old: str, new: str, name: str) -> None:
-    whole = complete(merge(nest(option, {"class_path": old, name: 7}), nest(option, {"class_path": new, name: MARKER})))
-    assert within(whole, option)[name] == MARKER
+def test_naming_another_class_keeps_what_is_given_with_it() -> None:
+    for option, old, new, name in SHARED:
+        base, given_with_it = {"class_path": old, name: 7}, {"class_path": new, name: MARKER}
+        whole = complete(merge(nest(option, base), nest(option, given_with_it)))
+        assert within(whole, option)[name] == MARKER, (old, new, name)
 
 
-@pytest.mark.parametrize(("option", "name"), [(option, name) for option, names in CLASSES.items() for name in names])
-def test_naming_the_same_class_keeps_its_options(option: str, name: str) -> None:
-    key = min(class_defaults(option, name))
-    for again in (name, name.rsplit(".", 1)[-1], {"class_path": name}):
-        merged = merge(nest(option, {"class_path": name, key: MARKER}), normalize(nest(option, again)))
-        assert within(merged, option)[key] == MARKER
+def test_naming_the_same_class_keeps_its_options() -> None:
+    for option, name in ((option, name) for option, names in CLASSES.items() for name in names):
+        key = min(class_defaults(option, name))
+        for again in (name, name.rsplit(".", 1)[-1], {"class_path": name}):
+            merged = merge(nest(option, {"class_path": name, key: MARKER}), normalize(nest(option, again)))
+            assert within(merged, option)[key] == MARKER, (name, again)
 
 
 @pytest.mark.parametrize("option", CLASSES)
@@ -63,33 +64,33 @@ def test_the_default_class_counts_as_named(option: str) -> None:
     assert key not in within(dropped, option)
 
 
-@pytest.mark.parametrize(
-    ("option", "one", "other"),
-    [
-        ("model.optimizer", "torch.optim.SGD", "torch.optim.sgd.SGD"),
-        ("model.optimizer", "AdamW", "grok_lightning.optim.adamw.AdamW"),
-        ("data", "PermutationDataModule", "grok_lightning.data.datamodule.PermutationDataModule"),
-    ],
-)
-def test_a_class_by_another_path_is_the_same_class(option: str, one: str, other: str) -> None:
-    for first, second in ((one, other), (other, one)):
-        merged = merge(normalize(nest(option, {"class_path": first, "lr": 3})), normalize(nest(option, second)))
-        assert within(merged, option)["lr"] == 3
+OTHER_PATHS = [
+    ("model.optimizer", "torch.optim.SGD", "torch.optim.sgd.SGD"),
+    ("model.optimizer", "AdamW", "grok_lightning.optim.adamw.AdamW"),
+    ("data", "PermutationDataModule", "grok_lightning.data.datamodule.PermutationDataModule"),
+]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"class_path": "torch.optim.SGD", "lr": 3},
-        {"class_path": "SGD", "lr": 3},
-        {"class_path": "SGD", "init_args": {"lr": 3}},
-        {"class_path": "torch.optim.SGD", "init_args": {"lr": 3}},
-    ],
-)
-def test_every_form_of_a_class_is_normalized_alike(value: Nested) -> None:
-    assert normalize({"model": {"optimizer": value}}) == {
-        "model": {"optimizer": {"class_path": "torch.optim.SGD", "lr": 3}}
-    }
+def test_a_class_by_another_path_is_the_same_class() -> None:
+    for option, one, other in OTHER_PATHS:
+        for first, second in ((one, other), (other, one)):
+            merged = merge(normalize(nest(option, {"class_path": first, "lr": 3})), normalize(nest(option, second)))
+            assert within(merged, option)["lr"] == 3
+
+
+FORMS = [
+    {"class_path": "torch.optim.SGD", "lr": 3},
+    {"class_path": "SGD", "lr": 3},
+    {"class_path": "SGD", "init_args": {"lr": 3}},
+    {"class_path": "torch.optim.SGD", "init_args": {"lr": 3}},
+]
+
+
+def test_every_form_of_a_class_is_normalized_alike() -> None:
+    for value in FORMS:
+        assert normalize({"model": {"optimizer": value}}) == {
+            "model": {"optimizer": {"class_path": "torch.optim.SGD", "lr": 3}}
+        }
 
 
 def test_normalizing_takes_bare_names_and_leaves_its_argument_alone() -> None:
@@ -117,26 +118,26 @@ def test_the_short_and_the_long_form_are_inverse(option: str) -> None:
         assert expand(normalize(long)) == long
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--model.filters", "GrokfastEMA"], [{"class_path": EMA}]),
-        (["--model.filters", "[GrokfastEMA, Clip]"], [{"class_path": EMA}, {"class_path": CLIP}]),
-        (
-            ["--model.filters+=Clip", "--model.filters+=GrokfastEMA", "--model.filters.alpha", "0.9"],
-            [{"class_path": CLIP}, {"class_path": EMA, "alpha": "0.9"}],
-        ),
-        (
-            ["--model.filters+=Clip", "--model.filters.norm=2", "--model.filters+=GrokfastEMA"],
-            [{"class_path": CLIP, "norm": "2"}, {"class_path": EMA}],
-        ),
-        (["--model.filters", "[{class_path: Clip, norm: 3}]"], [{"class_path": CLIP, "norm": 3}]),
-        (["--model.filters", "{class_path: Clip, init_args: {norm: 3}}"], [{"class_path": CLIP, "norm": 3}]),
-        (["--model.filters", "[]"], []),
-    ],
-)
-def test_a_list_of_classes_is_written_in_many_ways(arguments: list[str], expected: list[Nested]) -> None:
-    assert given(*arguments)["model"]["filters"] == expected
+LISTS = [
+    (["--model.filters", "GrokfastEMA"], [{"class_path": EMA}]),
+    (["--model.filters", "[GrokfastEMA, Clip]"], [{"class_path": EMA}, {"class_path": CLIP}]),
+    (
+        ["--model.filters+=Clip", "--model.filters+=GrokfastEMA", "--model.filters.alpha", "0.9"],
+        [{"class_path": CLIP}, {"class_path": EMA, "alpha": "0.9"}],
+    ),
+    (
+        ["--model.filters+=Clip", "--model.filters.norm=2", "--model.filters+=GrokfastEMA"],
+        [{"class_path": CLIP, "norm": "2"}, {"class_path": EMA}],
+    ),
+    (["--model.filters", "[{class_path: Clip, norm: 3}]"], [{"class_path": CLIP, "norm": 3}]),
+    (["--model.filters", "{class_path: Clip, init_args: {norm: 3}}"], [{"class_path": CLIP, "norm": 3}]),
+    (["--model.filters", "[]"], []),
+]
+
+
+def test_a_list_of_classes_is_written_in_many_ways() -> None:
+    for arguments, expected in LISTS:
+        assert given(*arguments)["model"]["filters"] == expected
 
 
 def test_lists_replace_each_other_and_the_command_line_adds_to_a_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from conftest import TINY
 
 from grok_lightning.checkpoint import load
 
+pytestmark = pytest.mark.slow
 PROGRAM = [sys.executable, "-m", "grok_lightning"]
 LONG = ["--experiment", "e", "--run", "a", "--trainer.max_steps", "1000000", "--checkpoint.every", "25"]
 

@@ -129,13 +129,13 @@ def test_milestones(
     }
 
 
-@pytest.mark.parametrize("standing_rows", range(6))
-@pytest.mark.parametrize("sustain", [1, 3, 5])
-def test_sustained_means_at_least_k_evaluations_to_the_end(standing_rows: int, sustain: int) -> None:
-    table = rows((1, 1), (1, 0), *[(1, 1)] * standing_rows)
-    assert standing(table, COUNTS, 0.99) == standing_rows
-    found = milestones(table, COUNTS, 0.99, sustain)["sustained_grok_step"]
-    assert found == (20 if standing_rows >= sustain else None)
+def test_sustained_means_at_least_k_evaluations_to_the_end() -> None:
+    for standing_rows in range(6):
+        for sustain in (1, 3, 5):
+            table = rows((1, 1), (1, 0), *[(1, 1)] * standing_rows)
+            assert standing(table, COUNTS, 0.99) == standing_rows
+            found = milestones(table, COUNTS, 0.99, sustain)["sustained_grok_step"]
+            assert found == (20 if standing_rows >= sustain else None)
 
 
 def test_no_evaluations_no_milestones() -> None:
@@ -143,13 +143,13 @@ def test_no_evaluations_no_milestones() -> None:
     assert standing([], COUNTS, 0.99) == 0
 
 
-@pytest.mark.parametrize("count", [1, 7, 97, 4705, 7662, 9409])
-@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.99, 0.999, 1.0])
-def test_thresholds_compare_numbers_of_right_answers(count: int, threshold: float) -> None:
-    needed = -(-round(threshold * 1000) * count // 1000)
-    for right in (needed - 1, needed):
-        for accuracy in (right / count, struct.unpack("<f", struct.pack("<f", right / count))[0]):
-            assert reaches(accuracy, count, threshold) == (right == needed)
+def test_thresholds_compare_numbers_of_right_answers() -> None:
+    for count in (1, 7, 97, 4705, 7662, 9409):
+        for threshold in (0.5, 0.9, 0.99, 0.999, 1.0):
+            needed = -(-round(threshold * 1000) * count // 1000)
+            for right in (needed - 1, needed):
+                for accuracy in (right / count, struct.unpack("<f", struct.pack("<f", right / count))[0]):
+                    assert reaches(accuracy, count, threshold) == (right == needed)
 
 
 def test_thresholds_at_the_edge() -> None:

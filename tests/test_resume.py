@@ -11,7 +11,7 @@ from grok_lightning.callbacks.signals import StopSignals
 from grok_lightning.checkpoint import load
 
 Command = Callable[..., tuple[int, str, str]]
-FULL = 90
+FULL = 40
 DROPOUT = ["--model.network.dropout", "0.2", "--experiment", "e"]
 
 
@@ -42,22 +42,26 @@ def assert_as_if_never_stopped(run: str) -> None:
 
 
 @pytest.fixture
-def full(command: Command) -> Command:
-    assert command("fit", *TINY, *DROPOUT, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
+def full(command: Command, fitted: Callable[..., None]) -> Command:
+    fitted(*TINY, *DROPOUT, "--run", "full", "--trainer.max_steps", FULL)
     return command
 
 
-# 10 and 32 evaluate (every 10; 16 per decade), 13 and 37 do not, 1 is the first step, 89 the last but one
-@pytest.mark.parametrize("stops", [(13, 37), (10, 32), (1, 2), (10, 11), (37, 89)])
-def test_budget_raised_twice(full: Command, stops: tuple[int, int]) -> None:
-    assert full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", stops[0])[0] == 0
-    for budget in (stops[1], FULL):
-        resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", budget]
-        status, _, err = full("fit", *resume)
+def test_budget_raised_again_and_again(full: Command) -> None:
+    """From the first step, from one with an evaluation (10), from one without (11), and from the last but one."""
+    options: list[object] = [*TINY, *DROPOUT, "--run", "part"]
+    for budget in (1, 10, 11, 39, FULL):
+        status, _, err = full("fit", *options, "--trainer.max_steps", budget)
         assert (status, err) == (0, "")
+        options = ["--experiment", "e", "--run", "part", "--ckpt_path", "last"]
     assert_as_if_never_stopped("part")
 
 
+def slowly(value: str) -> object:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_resumes_to_the_bit(command: Command, precision: str) -> None:
     options = [*TINY, *DROPOUT, "--trainer.precision", precision]
@@ -68,19 +72,19 @@ def test_every_precision_resumes_to_the_bit(command: Command, precision: str) ->
     assert_as_if_never_stopped("part")
 
 
-@pytest.mark.parametrize("stops", [(5, 50), (10, 40), (32, 33)])
-@pytest.mark.parametrize("signum", [2, 15])
-def test_signaled_twice(full: Command, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, int], signum: int) -> None:
-    pending = list(stops)
+@pytest.mark.slow
+def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    pending = [(5, 2), (32, 15), (33, 2)]
 
     def received(self: StopSignals) -> int:
-        return signum if pending and self.step >= pending[0] else 0
+        return pending[0][1] if pending and self.step >= pending[0][0] else 0
 
     monkeypatch.setattr(StopSignals, "received", property(received, lambda self, value: None), raising=False)
     monkeypatch.setattr(StopSignals, "step", 0, raising=False)
     count_steps(monkeypatch)
     options = [*TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL]
-    for stop in stops:
+    while pending:
+        stop, signum = pending[0]
         status, _, err = full("fit", *options)
         assert status == 128 + signum
         assert f"at step {stop}" in err
@@ -107,20 +111,21 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_killed_between_checkpoints(full: Command) -> None:
     """A killed run has rows and events beyond its checkpoint; they are dropped, and so is an unfinished line."""
     assert (
-        full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL, "--checkpoint.steps", "[40]")[0] == 0
+        full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL, "--checkpoint.steps", "[20]")[0] == 0
     )
     run = Path("lightning_logs/e/part")
     (run / "result.json").unlink()
-    Path("checkpoints/e/part/step=40.ckpt").replace("checkpoints/e/part/last.ckpt")
+    Path("checkpoints/e/part/step=20.ckpt").replace("checkpoints/e/part/last.ckpt")
     Path("checkpoints/e/part/.saving-123-last.ckpt").write_text("left by a kill")
     with (run / "metrics.csv").open("a") as file:
-        file.write("91,0.5")
+        file.write("41,0.5")
     status, _, err = full("fit", "--experiment", "e", "--ckpt_path", "last")
     assert (status, err) == (0, "")
     assert_as_if_never_stopped("part")
     assert not list(Path("checkpoints/e/part").glob(".saving*"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_interval_starts_over(full: Command) -> None:
     full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", 1)
     full("fit", *TINY, *DROPOUT, "--run", "first", "--trainer.max_steps", FULL, "--checkpoint.every", FULL + 1)
@@ -128,71 +133,69 @@ def test_a_run_killed_before_its_first_checkpoint_interval_starts_over(full: Com
     assert checkpoint["global_step"] == 1
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "old"),
-    [
-        ("data.modulus", "13", "11"),
-        ("data.formula", "x - y", "'x + y'"),
-        ("model.optimizer.lr", "0.5", "0.001"),
-        ("model.network.width", "32", "16"),
-        ("seed_everything", "3", "0"),
-        ("evaluation.every", "7", "10"),
-        ("run", "other", "'full'"),
-    ],
-)
-def test_what_contradicts_the_checkpoint_is_refused(full: Command, option: str, value: str, old: str) -> None:
+CONTRADICTIONS = [
+    ("data.modulus", "13", "11"),
+    ("data.formula", "x - y", "'x + y'"),
+    ("model.optimizer.lr", "0.5", "0.001"),
+    ("model.network.width", "32", "16"),
+    ("seed_everything", "3", "0"),
+    ("evaluation.every", "7", "10"),
+    ("run", "other", "'full'"),
+]
+
+
+def test_what_contradicts_the_checkpoint_is_refused(full: Command) -> None:
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     checkpoint = "checkpoints/e/full/last.ckpt"
-    status, _, err = full("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", 100, f"--{option}", value)
-    assert (status, err.count("\n")) == (2, 1)
-    assert f"--{option}" in err
-    assert value in err
-    assert old in err
-    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    for option, value, old in CONTRADICTIONS:
+        status, _, err = full("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", 100, f"--{option}", value)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"--{option}" in err
+        assert value in err
+        assert old in err
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
 def test_a_finished_run_needs_a_larger_budget(full: Command) -> None:
     status, _, err = full("fit", "--ckpt_path", "checkpoints/e/full/last.ckpt")
     assert status == 2
-    assert "already stands at step 90" in err
+    assert "already stands at step 40" in err
 
 
 def test_the_same_config_again_is_no_contradiction(full: Command) -> None:
     checkpoint = "checkpoints/e/full/last.ckpt"
-    status, _, err = full("fit", *TINY, *DROPOUT, "--run", "full", "--ckpt_path", checkpoint, "--trainer.max_steps", 95)
+    status, _, err = full("fit", *TINY, *DROPOUT, "--run", "full", "--ckpt_path", checkpoint, "--trainer.max_steps", 45)
     assert (status, err) == (0, "")
 
 
-TRICKS = {
-    "filters": [
-        *("--model.filters", "[{class_path: GrokfastMean, window: 5}, GrokfastEMA, GradientNoise, OrthogonalGradient]"),
-        *("--model.filters+=Clip", "--model.filters.norm", "0.1"),
+FILTERS = [
+    *("--model.filters", "[{class_path: GrokfastMean, window: 5}, GrokfastEMA, GradientNoise, OrthogonalGradient]"),
+    *("--model.filters+=Clip", "--model.filters.norm", "0.1"),
+]
+TRICKS = {  # many at once: each has a state or draws of its own that would show
+    "transformer": [
+        *(*TINY[4:10], *FILTERS, "--data.answer_noise", "0.2", "--model.loss_on", "equation"),
+        *("--model.optimizer.decay", "jiggle", "--model.optimizer.update_noise", "0.1"),
     ],
-    "muon": ["--model.optimizer", "Muon", "--model.weight_noise", "0.01"],
-    "noisy updates": ["--model.optimizer.decay", "initial", "--model.optimizer.update_noise", "0.1"],
-    "jiggled": ["--model.optimizer.decay", "jiggle", "--model.weight_norm", "initial", "--model.loss", "stablemax"],
-    "answer noise": ["--data.answer_noise", "0.2", "--model.loss_on", "equation"],
-    "characters": ["--data.tokenizer", "characters"],
+    "LSTM": [
+        *("--model.network", "LSTM", "--model.network.width", "8", "--data.tokenizer", "characters"),
+        *("--model.optimizer.decay", "initial", "--model.weight_norm", "initial", "--model.loss", "stablemax"),
+    ],
+    "MLP": [
+        *("--model.network", "MLP", "--model.network.width", "8"),
+        *("--model.optimizer", "Muon", "--model.weight_noise", "0.01"),
+    ],
+    "GRU": ["--model.network", "GRU", "--model.network.width", "8"],
 }
 
 
-@pytest.mark.parametrize("options", TRICKS.values(), ids=TRICKS)
-def test_every_trick_continues_where_it_stopped(command: Command, options: list[str]) -> None:
-    common = [*TINY, *DROPOUT, *options]
-    assert command("fit", *common, "--run", "full", "--trainer.max_steps", "40")[0] == 0
-    assert command("fit", *common, "--run", "part", "--trainer.max_steps", "17")[0] == 0
-    resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", "40"]
-    assert command("fit", *resume)[::2] == (0, "")
-    assert_as_if_never_stopped("part")
-    filters = [load(Path(f"checkpoints/e/{run}/last.ckpt"))["gradient_filters"] for run in ("full", "part")]
-    assert_same(*filters)
-
-
-@pytest.mark.parametrize("network", ["LSTM", "GRU", "MLP"])
-def test_every_model_continues_where_it_stopped(command: Command, network: str) -> None:
-    common = [*TINY[:4], *TINY[10:], *DROPOUT, "--model.network", network, "--model.network.width", "8"]
+@pytest.mark.parametrize("name", ["transformer", slowly("LSTM"), slowly("MLP"), slowly("GRU")])
+def test_every_model_and_trick_continues_where_it_stopped(command: Command, name: str) -> None:
+    common = [*TINY[:4], *TINY[10:], *DROPOUT, *TRICKS[name]]
     assert command("fit", *common, "--run", "full", "--trainer.max_steps", "30")[0] == 0
     assert command("fit", *common, "--run", "part", "--trainer.max_steps", "17")[0] == 0
     resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", "30"]
     assert command("fit", *resume)[::2] == (0, "")
     assert_as_if_never_stopped("part")
+    filters = [load(Path(f"checkpoints/e/{run}/last.ckpt"))["gradient_filters"] for run in ("full", "part")]
+    assert_same(*filters)

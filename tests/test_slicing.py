@@ -76,7 +76,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 # torch keeps numbers of theirs as float32 until they are read from a checkpoint, then in the type of the weights
 ROUNDED = [CASES[name]["optimizer"] for name in ("NAdam", "ASGD")]
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# of each kind of state one; the rest takes a minute
+FAST = {"LSTM", "AdamW, decay initial", "Muon", "NAdam", "every filter"}
+every_case = pytest.mark.parametrize(
+    "case",
+    [case if name in FAST else pytest.param(case, marks=pytest.mark.slow) for name, case in CASES.items()],
+    ids=CASES,
+)
 
 
 def config(runs: Sequence[int]) -> dict[str, Any]:

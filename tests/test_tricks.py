@@ -65,15 +65,19 @@ def assert_run_equals(stack: GrokModule, run: int, single: GrokModule) -> None:
         torch.testing.assert_close(stack.network.get_parameter(name)[run], weight[0], rtol=1e-9, atol=1e-9)
 
 
-TRICKS: dict[str, dict[str, Any]] = {
-    "weight noise": {"weight_noise": [0.0, 0.01, 0.1]},
-    "initial norm": {"weight_norm": "initial"},
-    "norms of their own": {"weight_norm": [3.0, 4.0, 5.0]},
-    "stablemax": {"loss": "stablemax"},
-    "squared error": {"loss": "mse"},
-    "whole equation": {"loss_on": "equation"},
-    "whole equation, masked": {"loss_on": "equation", "mask_first_n": 2},
-    "cosine": {"schedule": "cosine"},
+TRICKS: dict[str, dict[str, Any]] = {  # several at once: each would show
+    "noise, own norms, stablemax": {
+        "weight_noise": [0.0, 0.01, 0.1],
+        "weight_norm": [3.0, 4.0, 5.0],
+        "loss": "stablemax",
+    },
+    "initial norm, whole equation masked, cosine": {
+        "weight_norm": "initial",
+        "loss_on": "equation",
+        "mask_first_n": 2,
+        "schedule": "cosine",
+    },
+    "squared error of the whole equation": {"loss": "mse", "loss_on": "equation"},
 }
 
 
@@ -197,18 +201,18 @@ def test_torch_optimizers_take_the_stack() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mask_first_n": 4}, "model.mask_first_n is 4; of 4 predictions at least 1 must count"),
-        ({"mask_first_n": -1}, "model.mask_first_n is -1"),
-        ({"weight_noise": -0.1}, "model.weight_noise is -0.1"),
-        ({"weight_noise": [0.1, 0.2]}, "model.weight_noise has 2 values for a stack of 3"),
-        ({"weight_norm": 0.0}, "model.weight_norm is 0.0"),
-        ({"weight_norm": float("nan")}, "model.weight_norm is nan"),
-        ({"network": MLP, "loss_on": "equation"}, "model.loss_on is equation, but MLP"),
-    ],
-)
-def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        GrokModule(13, 4, 1, SEEDS, **options)
+CONTRADICTIONS = [
+    ({"mask_first_n": 4}, "model.mask_first_n is 4; of 4 predictions at least 1 must count"),
+    ({"mask_first_n": -1}, "model.mask_first_n is -1"),
+    ({"weight_noise": -0.1}, "model.weight_noise is -0.1"),
+    ({"weight_noise": [0.1, 0.2]}, "model.weight_noise has 2 values for a stack of 3"),
+    ({"weight_norm": 0.0}, "model.weight_norm is 0.0"),
+    ({"weight_norm": float("nan")}, "model.weight_norm is nan"),
+    ({"network": MLP, "loss_on": "equation"}, "model.loss_on is equation, but MLP"),
+]
+
+
+def test_contradictions_are_refused() -> None:
+    for options, message in CONTRADICTIONS:
+        with pytest.raises(UserError, match=message):
+            GrokModule(13, 4, 1, SEEDS, **options)

@@ -22,8 +22,10 @@ class Heartbeat(Callback):
         self.detection, self.tell, self.every = detection, tell, every
         self._told: tuple[float, int] | None = None
         self._rate: float | None = None
+        self._compiling = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._compiling = bool(pl_module.compiled)
         self._tell(trainer)
 
     def on_train_batch_end(
@@ -32,6 +34,9 @@ class Heartbeat(Callback):
         now, step = time.monotonic(), trainer.global_step
         if self._told is None:  # after the first step, which may have been compiled
             self._told = now, step
+            if self._compiling:
+                self._compiling = False
+                self._tell(trainer)
         elif now - self._told[0] >= self.every:
             rate = (step - self._told[1]) / (now - self._told[0])
             self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
@@ -48,4 +53,5 @@ class Heartbeat(Callback):
             over=sum(self.detection.over),
             memorized=phases.count("memorized"),
             grokked=phases.count("grokked"),
+            compiling=self._compiling,
         )

@@ -23,6 +23,7 @@ OWN = (
     "trainer",
     "measures",
     "model.compile",
+    "threads",
     *SEEDS,
 )
 OPERATION = (

@@ -25,6 +25,7 @@ from grok_lightning.sweep.outline import outline
 from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
 from grok_lightning.sweep.places import Places, read_notices, refuse_without_posix
 from grok_lightning.sweep.plan import Plan, read_plan
+from grok_lightning.sweep.precision import keep_precision, slow_precision
 from grok_lightning.sweep.sizes import Choice, choose
 from grok_lightning.sweep.table import table
 from grok_lightning.sweep.tally import Tally
@@ -100,7 +101,7 @@ def sweep_command(arguments: list[str]) -> int:
     options = _options(arguments[1:] if status else arguments)
     refuse_without_posix()
     root = Path(options.root)
-    plans = [read_plan(path) for path in options.files]
+    plans = [read_plan(path, root) for path in options.files]
     names = [plan.name for plan in plans]
     for plan in plans:
         if names.count(plan.name) > 1:
@@ -120,7 +121,7 @@ def sweep_command(arguments: list[str]) -> int:
     if options.dry_run:
         print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
         return 0
-    return _run(experiments, options)
+    return _run([_with_kept_precision(each, options) for each in experiments], options)
 
 
 def _options(arguments: list[str]) -> Namespace:
@@ -146,7 +147,18 @@ def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFr
     sizes = try_runs(plan, missing or plan.runs[:1])
     choice = choose(plan, len(missing), sizes, options)
     stacks = pending_stacks(plan, places, found, choice.stack_size, options.shard, options.retry_failed)
+    slow = slow_precision(plan.grid) if missing else None
+    if slow is not None:
+        print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     return Experiment(plan, places, found, choice, stacks, known)
+
+
+def _with_kept_precision(experiment: Experiment, options: Namespace) -> Experiment:
+    """An experiment whose precision is written down; planned anew where another process has just begun it otherwise."""
+    plan, places = experiment.plan, experiment.places
+    if plan.precision is None or keep_precision(places, plan.precision):
+        return experiment
+    return _experiment(read_plan(plan.grid.path, places.root), places, options, experiment.known)
 
 
 def _known(options: Namespace) -> pd.DataFrame | None:
@@ -184,6 +196,8 @@ def _note_planned(experiment: Experiment) -> None:
 
 def _run(experiments: list[Experiment], options: Namespace) -> int:
     for each in experiments:
+        if each.plan.precision is not None:
+            print(f"{each.plan.name}: precision {each.plan.precision}", flush=True)
         others = each.found.names.keys() - {run.hash for run in each.plan.runs}
         if others:
             print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
@@ -217,7 +231,7 @@ def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tall
 
 
 def _show(display: Display, tally: Tally, last: bool = False) -> None:
-    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last)
+    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last, (tally.compiling, tally.waiting))
 
 
 def _ended(experiments: list[Experiment], tally: Tally) -> int:
@@ -260,5 +274,8 @@ def _status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
     running = sum(notice["runs"] - notice["over"] for notice in notices)
     if notices:
         lines.append(f"{len(notices)} workers are training {running:,} runs")
-        lines += [f"  {n['name']}: step {n['step']:,} of {n['budget']:,}" for n in notices]
+        lines += [
+            f"  {n['name']}: step {n['step']:,} of {n['budget']:,}{', compiling' * n.get('compiling', False)}"
+            for n in notices
+        ]
     return "\n".join([*lines, table(plan, found)])

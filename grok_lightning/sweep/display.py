@@ -28,26 +28,37 @@ class Display:
     began: float = field(default_factory=time.monotonic)
     _lines: int = 0
     _shown: float = 0.0
+    _compiling: tuple[int, int] = (0, 0)
 
-    def show(self, done: int, grokked: int, diverged: int, failed: int, last: bool = False) -> None:
+    def show(
+        self,
+        done: int,
+        grokked: int,
+        diverged: int,
+        failed: int,
+        last: bool = False,
+        compiling: tuple[int, int] = (0, 0),
+    ) -> None:
         """Shows how far the sweep is.
 
         Args:
             done: Runs that are over.
             grokked, diverged, failed: How many of these.
             last: Whether it ends now.
+            compiling: How many workers compile what others wait for, and how many wait; a change is shown at once.
         """
         notices = [notice for places in self.places for notice in read_notices(places.own / "workers").values()]
         terminal = self.stream.isatty()
         now = time.monotonic()
-        if not terminal and not last and now - self._shown < QUIET_SECONDS:
+        changed = compiling != self._compiling
+        if not terminal and not last and not changed and now - self._shown < QUIET_SECONDS:
             return
-        self._shown = now
+        self._shown, self._compiling = now, compiling
         counts = f"{done:,}/{self.total:,} runs  {grokked:,} grokked"
         counts += "".join(
             f"  {count:,} {name}" for name, count in (("diverged", diverged), ("failed", failed)) if count
         )
-        lines = [f"{counts}  {self._left(done, notices)}"]
+        lines = [f"{counts}{_compiling(*compiling)}  {self._left(done, notices)}"]
         if terminal:
             lines = [] if last else [_line(notice) for notice in notices] + lines
             self._redraw(lines)
@@ -75,12 +86,22 @@ def _line(notice: dict[str, Any]) -> str:
     share = notice["step"] / notice["budget"]
     bar = "█" * int(share * BAR) + " " * (BAR - int(share * BAR))
     rate = f"  {notice['rate'] * notice['runs']:,.0f} run-steps/s" if notice.get("rate") else ""
-    phases = f"{notice['grokked']} grokked" if notice["runs"] > 1 else _phase(notice)
+    several = notice["runs"] > 1 and not notice.get("compiling")
+    phases = f"{notice['grokked']} grokked" if several else _phase(notice)
     what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
     return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phases:<10}{rate}"
 
 
+def _compiling(first: int, waiting: int) -> str:
+    if not first:
+        return ""
+    others = f"; {waiting:,} wait for its cache" if waiting else ""
+    return f"  compiling ({first:,} worker{'s' * (first > 1)}{others})"
+
+
 def _phase(notice: dict[str, Any]) -> str:
+    if notice.get("compiling"):
+        return "compiling"
     return "grokked" if notice["grokked"] else "memorized" if notice["memorized"] else "memorizing"
 
 

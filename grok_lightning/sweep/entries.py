@@ -22,6 +22,7 @@ _RESERVED = {
     "ckpt_path": "the sweep resumes its runs itself; `init_from` starts from the weights of another run",
     "split": "it belongs to predict",
     "output": "it belongs to predict",
+    "threads": "the sweep shares the cores out itself (--workers)",
     "trainer.default_root_dir": "the sweep lays its runs in one place itself",
 }
 _OF_ALL = {"checkpoint.keep": "it is one for all runs; write it under `set`"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.arguments import assign, find_config, read_config, shipped_sweeps
-from grok_lightning.classes import Nested, lookup, place_of
+from grok_lightning.classes import Nested, lookup
 from grok_lightning.errors import UserError
 from grok_lightning.options import merge
 from grok_lightning.record import flatten
@@ -20,7 +20,7 @@ from grok_lightning.sweep.exclusion import kept
 from grok_lightning.yamls import nest
 
 MOST = 10_000_000
-_OF_A_RUN = ("experiment", "run", "trainer.default_root_dir")  # what a run's own config.yaml says of itself
+_OF_A_RUN = ("experiment", "run", "threads", "trainer.default_root_dir")  # what a run's own config.yaml says of itself
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,10 @@ def _base(written: Any, folder: Path) -> tuple[Path | None, Nested]:
             text.replace("--config", "base", 1) if text.startswith("--config") else f"base {written!r}: {text}"
         ) from None
     for option in _OF_A_RUN:
-        if lookup(options, option) is not None:
-            place, last = place_of(options, option)
-            del place[last]
+        parent, _, last = option.rpartition(".")
+        place = lookup(options, parent) if parent else options
+        if isinstance(place, dict):
+            place.pop(last, None)  # null too
     refuse_reserved(f"base {written!r}", options)
     return path, options
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
@@ -17,24 +18,59 @@ from typing import Any
 import torch
 
 from grok_lightning.sweep.failures import bury
+from grok_lightning.sweep.places import read_notices
 from grok_lightning.sweep.tally import Tally
-from grok_lightning.sweep.worker import Job, as_line
+from grok_lightning.sweep.worker import PREPARE, Job, as_line
 
 MOST_DEATHS = 3
 GRACE = 120.0
+LOOK_AHEAD = 100  # stacks in the queue among which one is looked for whose graph nobody compiles
+
+
+@dataclass
+class _Work:
+    """A stack in the queue; its graph is known from the job, which is made for that and let go."""
+
+    make: Callable[[], Job]
+    _graph: str | None = None
+
+    def job(self) -> Job:
+        return self.make()
+
+    def graph(self) -> str:
+        if self._graph is None:
+            self._graph = self.make().graph
+        return self._graph
 
 
 @dataclass
 class _Worker:
     process: subprocess.Popen[str]
     log: Path
-    work: Callable[[], Job] | None = None
+    work: _Work | None = None
     job: Job | None = None
+    prepared: bool = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        assert self.process.stdin is not None
+        return self.process.stdin.closed
+
+    def send(self, line: str) -> None:
+        """Sends a line to the process."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died, which is noticed where answers are read
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
 
 @dataclass
 class LocalExecutor:
     """Runs stacks in processes of this machine.
+
+    What is compiled is compiled once: the first worker with a graph goes ahead, and stacks of the same graph are held
+    back until it has taken its first step. Then the others find the graph in torch's cache.
 
     Args:
         workers: How many processes.
@@ -56,9 +92,7 @@ class LocalExecutor:
         Returns:
             What they came to.
         """
-        self._queue = deque(stacks)
-        self._deaths: dict[str, int] = {}
-        self._selector, self._signals = DefaultSelector(), 0
+        self._begin(stacks)
         handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
         self._staff = [self._hire(number) for number in range(min(self.workers, len(self._queue)))]
         try:
@@ -70,13 +104,20 @@ class LocalExecutor:
                 signal.signal(signum, handler)
         return self.tally
 
+    def _begin(self, stacks: Iterable[Callable[[], Job]]) -> None:
+        self._queue: deque[_Work] = deque(map(_Work, stacks))
+        self._compiled: set[str] = set()  # graphs that torch's cache holds by now
+        self._deaths: dict[str, int] = {}
+        self._selector, self._signals = DefaultSelector(), 0
+
     def _work(self) -> None:
-        for worker in self._staff:
-            self._hand_out(worker)
         passed_on = 0
+        self._hand_out()
         while any(worker.work is not None for worker in self._staff):
             for key, _ in self._selector.select(0.5):
                 self._answered(key.data)
+            self._note_compiled()
+            self._hand_out()
             if self._signals > passed_on:
                 passed_on = self._signals
                 for worker in self._staff:
@@ -104,16 +145,46 @@ class LocalExecutor:
         self._selector.register(process.stdout, EVENT_READ, worker)
         return worker
 
-    def _hand_out(self, worker: _Worker) -> None:
-        worker.work = worker.job = None
-        if not self._queue or self._signals or self.tally.full:
-            return
-        worker.work = self._queue.popleft()
-        worker.job = worker.work()
-        assert worker.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died, which is noticed where answers are read
-            worker.process.stdin.write(as_line(worker.job))
-            worker.process.stdin.flush()
+    def _hand_out(self) -> None:
+        """Gives each idle worker the first stack that need not wait for another's compilation."""
+        for worker in self._staff:
+            if worker.work is not None or worker.is_closed or self._signals or self.tally.full:
+                continue
+            ready = (place for place, work in enumerate(islice(self._queue, LOOK_AHEAD)) if self._is_ready(work))
+            place = next(ready, None)
+            if place is None:
+                if self._queue and not worker.prepared:
+                    worker.prepared = True
+                    worker.send(PREPARE)
+                continue
+            worker.work = self._queue[place]
+            del self._queue[place]
+            worker.job = worker.work.job()
+            worker.send(as_line(worker.job))
+        first = [worker for worker in self._staff if self._is_first(worker)]
+        idle = sum(worker.work is None for worker in self._staff)
+        self.tally.compiling, self.tally.waiting = len(first), min(idle, len(self._queue)) if first else 0
+
+    def _is_ready(self, work: _Work) -> bool:
+        graph = work.graph()
+        return (
+            not graph
+            or graph in self._compiled
+            or not any(worker.job is not None and worker.job.graph == graph for worker in self._staff)
+        )
+
+    def _is_first(self, worker: _Worker) -> bool:
+        """Whether a worker compiles a graph that is in no cache yet."""
+        return worker.job is not None and worker.job.graph not in ("", *self._compiled)
+
+    def _note_compiled(self) -> None:
+        """Notes the graphs whose first worker has taken a step."""
+        for worker in self._staff:
+            if worker.job is not None and self._is_first(worker):
+                notices = read_notices(worker.job.places.own / "workers")
+                own = [said for name, said in notices.items() if name.endswith(f"-{worker.process.pid}.json")]
+                if own and not own[0].get("compiling", False):
+                    self._compiled.add(worker.job.graph)
 
     def _answered(self, worker: _Worker) -> None:
         answers = worker.process.stdout
@@ -123,7 +194,9 @@ class LocalExecutor:
         if outcome and (self._signals or not outcome["stopped"]):  # a stack that is handed out again is counted then
             self.tally.add(outcome)
         if outcome and not outcome["stopped"]:
-            self._hand_out(worker)
+            if worker.job is not None:
+                self._compiled.add(worker.job.graph)
+            worker.work = worker.job = None
             return
         self._selector.unregister(answers)
         status = worker.process.wait()
@@ -137,9 +210,8 @@ class LocalExecutor:
             return
         number = self._staff.index(worker)
         self._staff[number] = self._hire(number)
-        self._hand_out(self._staff[number])
 
-    def _buried(self, work: Callable[[], Job], job: Job, status: int) -> None:
+    def _buried(self, work: _Work, job: Job, status: int) -> None:
         """Puts a dead worker's stack back, to go on from its checkpoint; but not for ever."""
         key = " ".join(job.hashes)
         self._deaths[key] = self._deaths.get(key, 0) + 1

@@ -26,6 +26,8 @@ def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Cho
         some = ", ".join(values[:MOST_VALUES])
         more = f", ... ({len(values):,} values)" if len(values) > MOST_VALUES else ""
         lines.append(f"  varies     {option:<{width}}  {some}{more}")
+    if plan.precision is not None:
+        lines.append(f"  precision  {plan.precision}")
     lines.append(f"  stacks     {_stacks(stacks)}")
     begun = sum(stack.begun for stack in stacks)
     if begun:

@@ -12,6 +12,7 @@ from grok_lightning.sweep.failures import FAILED
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.sizes import Choice
+from grok_lightning.sweep.stacking import graph, has_transformer
 from grok_lightning.sweep.worker import Job
 
 
@@ -162,10 +163,12 @@ def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice
         config = plan.config(run, found.name(plan, run))
         if choice.keep is not None:
             config["checkpoint"]["keep"] = choice.keep
-        is_transformer = str(config["model"]["network"]["class_path"]).endswith(".Transformer")
-        config["model"]["compile"] |= choice.compile and is_transformer
+        config["model"]["compile"] |= choice.compile and has_transformer(config)
         configs.append(config)
     hashes = [run.hash for run in stack.runs]
     root = str(places.root)
     over = [run.hash for run in stack.runs if found.is_over(run, choice.retry_failed)]
-    return Job(root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads, over)
+    compiled = graph(configs[0], len(configs)) if configs[0]["model"]["compile"] else ""
+    return Job(
+        root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads, over, compiled
+    )

@@ -8,12 +8,16 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from grok_lightning.choices import Precision
 from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, place_of
 from grok_lightning.cli import NOT_RESULTS
 from grok_lightning.errors import UserError
+from grok_lightning.machine import FULL
 from grok_lightning.parsing import Resolver
 from grok_lightning.record import counted_options, flatten, hash_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.precision import sweep_precision
 from grok_lightning.sweep.stacking import DECIDING, SEED, kind, per_run_options, shape
 from grok_lightning.sweep.words import words_of
 
@@ -72,6 +76,7 @@ class Plan:
         leaves: The options that vary one by one.
         blocks: What runs share.
         words: What the values of each option that varies are called, by their repr.
+        precision: What ``auto`` came to; None where the file says the precision of every run.
     """
 
     grid: Grid
@@ -79,6 +84,7 @@ class Plan:
     leaves: list[str]
     blocks: list[Block]
     words: list[dict[str, str]]
+    precision: Precision | None = None
 
     @property
     def name(self) -> str:
@@ -114,8 +120,12 @@ class Plan:
         return ", ".join(f"{option} {word}" for option, word in pairs)
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_plan(path: str | Path, root: Path | None = None) -> Plan:
     """Reads a sweep's file and types every option of every run.
+
+    Args:
+        path: The file, or the name of a shipped one.
+        root: Where the experiment's directories lie, for the precision that it began with; None: it has not begun.
 
     Raises:
         UserError: If the file cannot be read, an option does not exist or has the wrong type in some run, or two
@@ -125,8 +135,10 @@ def read_plan(path: str | Path) -> Plan:
     structural = [place for place, option in enumerate(grid.options) if _is_structural(grid, place, option)]
     leaves = [option for place, option in enumerate(grid.options) if place not in structural]
     places = [place for place in range(len(grid.options)) if place not in structural]
-    resolver = Resolver()
-    plan = Plan(grid, [], leaves, [], [words_of(_distinct(column)) for column in zip(*grid.points, strict=True)])
+    precision = sweep_precision(grid, None if root is None else Places(root, grid.name))
+    resolver = Resolver(FULL if precision is None else precision.name)
+    words = [words_of(_distinct(column)) for column in zip(*grid.points, strict=True)]
+    plan = Plan(grid, [], leaves, [], words, precision)
     blocks: dict[str, int] = {}
     shapes: dict[Any, int] = {}
     seen: dict[str, PlannedRun] = {}

@@ -1,21 +1,21 @@
 """How a sweep is run where its user does not say: processes, stacks, checkpoints, compilation."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from grok_lightning.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.classes import lookup
 from grok_lightning.cores import cores
 from grok_lightning.sweep.plan import Plan
+from grok_lightning.sweep.stacking import graph, has_transformer
 from grok_lightning.sweep.trial import Size
 
 LARGEST_STACK = 256
 MOST_CHECKPOINTS = 20 * 2**30
 MOST_EVENTS = 1000
-WORTH_COMPILING = 2000
 PROCESS_BYTES = 700 * 2**20
 STATE_BYTES = 20  # a weight, its gradient, two moments and a copy in half precision
 ROW_BYTES = 150_000  # activations of a row of four tokens at width 128 and two layers, on a GPU
@@ -31,7 +31,7 @@ class Choice:
         stack_size: Most runs trained as one model.
         keep: What is left of a run's checkpoints; None for what its config says.
         events: Whether runs get TensorBoard events and a figure.
-        compile: Whether transformers are compiled although no file says so.
+        compile: Whether transformers are compiled although no file says so: where it pays, see ``choose_compile``.
         retry_failed: Whether failed runs are done again.
         size: Of its largest runs.
     """
@@ -85,7 +85,8 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     stacks = max(1, -(-missing // stack_size))
     workers = min(workers, stacks)
     threads = 0 if gpus else max(1, min(cores() // workers, _most_threads())) if options.workers else 1
-    return Choice(workers, threads, stack_size, keep, events, _compiled(plan, size), options.retry_failed, size)
+    compiled = _compiled(plan, sizes, -(-stacks // workers))
+    return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
 
 
 def _fitting_stack(size: Size) -> int:
@@ -94,8 +95,20 @@ def _fitting_stack(size: Size) -> int:
     return max(1, min(LARGEST_STACK, int(0.6 * free) // each))
 
 
-def _compiled(plan: Plan, size: Size) -> bool:
-    """Whether compiling pays for transformers: a long budget, where nobody decided and there is a compiler."""
-    given = lookup(plan.grid.fixed, "model.compile") is not None or "model.compile" in plan.grid.options
-    compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    return not given and compiler and size.budget >= WORTH_COMPILING
+def _compiled(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:
+    """Whether compiling pays for the largest transformers, where nobody decided.
+
+    Args:
+        plan: The sweep.
+        sizes: Of its blocks.
+        fits: How many stacks a worker trains one after the other.
+    """
+    said = lookup(plan.grid.fixed, COMPILE)
+    if said not in (None, AUTO) or COMPILE in plan.grid.options:
+        return False
+    configs = {block: plan.blocks[block].resolved for block in sizes if has_transformer(plan.blocks[block].resolved)}
+    if not configs:
+        return False
+    largest = max(configs, key=lambda block: sizes[block].weights)
+    graphs = len({graph(config, 1) for config in configs.values()})
+    return choose_compile(configs[largest], sizes[largest].budget, -(-fits // graphs))

@@ -20,6 +20,12 @@ DECIDING = (
     *("data.batch_size", "data.tokenizer", "init_from"),
     *("trainer.precision", "trainer.callbacks", "trainer.logger"),
 )
+# options on which the compiled part of a step, the forward and its loss, does not depend
+OUTSIDE_GRAPH = (
+    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.weight_norm", "model.compile"),
+    *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
+    *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind"),
+)
 # torch's optimizers that treat each number by itself; Adafactor and LBFGS mix the runs of a stack
 ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
     "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
@@ -105,6 +111,31 @@ def shape(resolved: Nested, without: Sequence[str] = ()) -> str:
             for item in items
         ]
     return json.dumps(flat, sort_keys=True, default=str)
+
+
+def graph(resolved: Nested, runs: int) -> str:
+    """What the compiled graph of a stack's training step depends on: a text that is the same for equal graphs.
+
+    Args:
+        resolved: The resolved config of one of its runs.
+        runs: How many there are.
+    """
+    flat = flatten({"model": resolved["model"], "data": resolved["data"], "trainer": {
+        name: resolved["trainer"][name] for name in ("precision", "accelerator")
+    }})  # fmt: skip
+    sized = not isinstance(resolved["data"].get("batch_size"), int)  # by the training rows
+    outside = [name for name in OUTSIDE_GRAPH if not (sized and name.startswith("data."))]
+    kept = {
+        option: kind(option, value) if option == FORMULA and not sized else value
+        for option, value in flat.items()
+        if not any(f"{option}.".startswith(f"{name}.") for name in outside)
+    }
+    return json.dumps([runs, kept], sort_keys=True, default=str)
+
+
+def has_transformer(resolved: Nested) -> bool:
+    """Whether the network is the Transformer, for which compiling was measured to pay."""
+    return str(resolved["model"]["network"]["class_path"]).endswith(".Transformer")
 
 
 def kind(option: str, value: Any) -> Any:

@@ -15,6 +15,8 @@ class Tally:
         busy: Runs that another process has.
         stopped: The signal that ended the sweep, or 0.
         full: What the system said when no more could be written.
+        compiling: Workers that compile a graph now which others wait for.
+        waiting: Workers that wait for it.
     """
 
     done: int = 0
@@ -24,6 +26,8 @@ class Tally:
     busy: int = 0
     stopped: int = 0
     full: str = ""
+    compiling: int = 0
+    waiting: int = 0
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Adds what one stack came to."""

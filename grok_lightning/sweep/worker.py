@@ -18,6 +18,7 @@ import torch
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.classes import Nested
 from grok_lightning.cli import quiet
+from grok_lightning.compilation import prepare
 from grok_lightning.memory import keep_freed_memory
 from grok_lightning.record import RESULT
 from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
@@ -25,7 +26,8 @@ from grok_lightning.sweep.failures import FAILED, no_space, record_failure, resu
 from grok_lightning.sweep.places import Locks, Notice, Places
 from grok_lightning.sweep.stack import Stack
 
-__all__ = ["Job", "as_line", "main", "record_failure", "run_job"]
+__all__ = ["PREPARE", "Job", "as_line", "main", "record_failure", "run_job"]
+PREPARE = "null\n"  # in place of a job: a compiled one will come
 NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 _locks: dict[Path, Locks] = {}
 
@@ -43,6 +45,7 @@ class Job:
         events: Whether the runs get TensorBoard events and a figure.
         threads: Of the CPU; 0 for torch's own choice.
         over: The hashes of those that were over when the sweep began.
+        graph: What is compiled, the same for equal graphs; empty where nothing is.
     """
 
     root: str
@@ -53,6 +56,7 @@ class Job:
     events: bool = True
     threads: int = 1
     over: list[str] = field(default_factory=list)
+    graph: str = ""
 
     @property
     def places(self) -> Places:
@@ -148,6 +152,7 @@ def _count(outcome: dict[str, Any], results: list[Nested | None]) -> None:
 def main() -> int:
     """Reads jobs from stdin, one JSON object a line, and answers each with its outcome in one line on stdout.
 
+    A line ``PREPARE`` has no answer: the process gets ready to compile while another one compiles the same.
     When stdin ends, because whoever hands out the jobs is gone, the fit that is under way is saved and left.
     """
     keep_freed_memory()
@@ -157,6 +162,9 @@ def main() -> int:
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs.put,), daemon=True).start()
     while line := jobs.get():
+        if line == PREPARE:
+            prepare()
+            continue
         outcome = run_job(Job(**json.loads(line)))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning puts back the handler that a fit had taken over
         with suppress(BrokenPipeError):  # whoever handed it out is gone

@@ -12,6 +12,7 @@ import pytest
 from conftest import TINY
 from headless import BROWSER, NAMES, browser, process, shown
 
+pytestmark = pytest.mark.slow
 LOOKS_AT_IMAGES = True
 MOST_SECONDS = 120
 Command = Callable[..., tuple[int, str, str]]

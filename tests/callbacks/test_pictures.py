@@ -200,6 +200,7 @@ def test_a_fit_shows_its_pictures_once(hooks: list[str], tmp_path: Path) -> None
     assert {step for step, _ in found.values()} == {7}
 
 
+@pytest.mark.slow
 def test_a_diverged_run_still_shows_its_task(command: Command) -> None:
     options = ("--model.optimizer.lr", 1e30, "--experiment", "e", "--run", "a", "--trainer.max_steps", 20)
     command("fit", *TINY, *options)

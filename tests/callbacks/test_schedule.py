@@ -1,10 +1,13 @@
 """Evaluations happen at the points of the schedule and at the last step, and nowhere else."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 from unittest.mock import Mock
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis.strategies import integers, just
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.schedule import EvaluationSchedule
@@ -14,7 +17,11 @@ from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
 
 END = 5000
-SCHEDULES = [(16, 200), (5, 7), (1, 0), (0, 100), (0, 1), (3, 5000), (100, 0), (0, 0)]
+
+
+def any_schedule(test: Callable[..., None]) -> Callable[..., None]:
+    numbers = given(per_decade=just(0) | integers(1, 100), every=just(0) | integers(1, END))
+    return settings(max_examples=8)(numbers(test))
 
 
 def points(per_decade: int, every: int) -> set[int]:
@@ -23,13 +30,13 @@ def points(per_decade: int, every: int) -> set[int]:
     return {0} | {point for point in logarithmic | regular if point <= END}
 
 
-@pytest.mark.parametrize(("per_decade", "every"), SCHEDULES)
+@any_schedule
 def test_the_points_are_log_spaced_and_regular(per_decade: int, every: int) -> None:
     schedule = EvaluationSchedule(per_decade, every)
     assert {step for step in range(END + 1) if schedule.is_point(step)} == points(per_decade, every)
 
 
-@pytest.mark.parametrize(("per_decade", "every"), SCHEDULES)
+@any_schedule
 def test_next_point_is_the_first_point_after_a_step(per_decade: int, every: int) -> None:
     schedule = EvaluationSchedule(per_decade, every)
     ordered = sorted(points(per_decade, every))
@@ -37,8 +44,9 @@ def test_next_point_is_the_first_point_after_a_step(per_decade: int, every: int)
         assert {schedule.next_point(step) for step in range(before, after)} == {after}
 
 
-@pytest.mark.parametrize(("per_decade", "every"), [case for case in SCHEDULES if any(case)])
+@any_schedule
 def test_next_point_walks_strictly_on_through_points(per_decade: int, every: int) -> None:
+    assume(per_decade or every)
     schedule = EvaluationSchedule(per_decade, every)
     step: float = 0
     while step <= END:

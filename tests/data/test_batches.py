@@ -2,8 +2,9 @@
 
 import itertools
 
-import pytest
 import torch
+from hypothesis import example, given
+from hypothesis.strategies import integers, lists
 
 from grok_lightning.data.batches import BatchOrder, Chunks, share
 
@@ -14,7 +15,10 @@ def order(seeds, counts, batch_size):
     return BatchOrder(seeds, counts, batch_size, CPU)
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(20, 5), (23, 7), (5, 16), (7, 7), (1, 3), (100, 1)])
+any_size = given(count=integers(1, 60), batch_size=integers(1, 40))
+
+
+@any_size
 def test_the_order_of_asking_does_not_matter(count, batch_size) -> None:
     asked = order([0, 1], [count, count], batch_size)
     expected = {step: order([0, 1], [count, count], batch_size)(step) for step in range(30)}
@@ -25,7 +29,7 @@ def test_the_order_of_asking_does_not_matter(count, batch_size) -> None:
             assert asked(step).shape == (2, batch_size)
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(20, 5), (23, 7), (5, 16), (3, 100), (7, 7), (1, 3)])
+@any_size
 def test_epochs_stand_end_to_end_and_visit_each_row_once(count, batch_size) -> None:
     walk = order([3, 4], [count, count], batch_size)
     steps = -(-6 * count // batch_size)
@@ -40,8 +44,8 @@ def test_epochs_are_shuffled_differently() -> None:
     assert tuple(range(50)) not in epochs
 
 
-@pytest.mark.parametrize("counts", [[23, 23, 23], [23, 40, 11], [40, 23, 40], [2, 1, 90]])
-@pytest.mark.parametrize("batch_size", [7, 30])
+@given(counts=lists(integers(1, 60), min_size=3, max_size=3), batch_size=integers(1, 40))
+@example(counts=[23, 23, 23], batch_size=7)
 def test_a_stack_walks_as_its_single_runs(counts, batch_size) -> None:
     seeds = [5, 0, 17]
     stack = order(seeds, counts, batch_size)
@@ -62,7 +66,9 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("rows", "world_size"), [(10, 1), (10, 3), (2, 5), (0, 2), (4096, 7)])
+@given(rows=integers(0, 5000), world_size=integers(1, 9))
+@example(rows=0, world_size=2)
+@example(rows=2, world_size=5)
 def test_shares_follow_each_other_and_cover_everything(rows, world_size) -> None:
     shares = [share(rows, rank, world_size) for rank in range(world_size)]
     assert [row for start, stop in shares for row in range(start, stop)] == list(range(rows))
@@ -70,9 +76,8 @@ def test_shares_follow_each_other_and_cover_everything(rows, world_size) -> None
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize(
-    ("rows", "size", "world_size"), [(10, 3, 1), (10, 3, 2), (10, 100, 4), (2, 3, 5), (4097, 2048, 2)]
-)
+@given(rows=integers(1, 500), size=integers(1, 600), world_size=integers(1, 5))
+@example(rows=2, size=3, world_size=5)
 def test_chunks_cover_a_split_exactly_once(rows, size, world_size) -> None:
     ranks = [Chunks("val", rows, size, rank, world_size) for rank in range(world_size)]
     chunks = list(itertools.chain(*ranks))

@@ -133,32 +133,30 @@ def test_permutations_decode_to_the_equations() -> None:
         assert images[answer] == [images[x][i] for i in images[y]]
 
 
-@pytest.mark.parametrize("modulus", [7, 23, 47])
-def test_a_full_batch_is_the_whole_training_split(modulus) -> None:
-    data = ModularArithmeticDataModule(modulus=modulus, batch_size="full")
-    for step in (0, 1, 50):
-        assert sorted(data.training_batch(step, CPU).rows_RB[0].tolist()) == sorted(data.splits[0].train.tolist())
+def test_a_full_batch_is_the_whole_training_split() -> None:
+    for modulus in (7, 23, 47):
+        data = ModularArithmeticDataModule(modulus=modulus, batch_size="full")
+        for step in (0, 1, 50):
+            assert sorted(data.training_batch(step, CPU).rows_RB[0].tolist()) == sorted(data.splits[0].train.tolist())
 
 
-@pytest.mark.parametrize(
-    ("modulus", "fraction", "expected"), [(7, 0.5, 12), (7, 0.53, 13), (47, 0.5, 512), (31, 0.5, 240)]
-)
-def test_the_batch_of_the_paper(modulus, fraction, expected) -> None:
-    data = ModularArithmeticDataModule(modulus=modulus, train_fraction=fraction, batch_size="paper")
-    rows = len(data.splits[0].train)
-    assert data.batch_size == expected == min(512, (rows + 1) // 2)
+def test_the_batch_of_the_paper() -> None:
+    for modulus, fraction, expected in ((7, 0.5, 12), (7, 0.53, 13), (47, 0.5, 512), (31, 0.5, 240)):
+        data = ModularArithmeticDataModule(modulus=modulus, train_fraction=fraction, batch_size="paper")
+        rows = len(data.splits[0].train)
+        assert data.batch_size == expected == min(512, (rows + 1) // 2)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_shares_of_a_batch_make_the_whole(world_size) -> None:
-    data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[0, 1])
-    whole = data.training_batch(9, CPU)
-    shares = [data.training_batch(9, CPU, rank, world_size) for rank in range(world_size)]
-    for name in ("tokens_RBT", "targets_RBA", "rows_RB"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in shares], dim=1), getattr(whole, name))
-    sizes = [part.rows_RB.shape[1] for part in shares]
-    assert [part.first_row for part in shares] == [sum(sizes[:rank]) for rank in range(world_size)]
-    assert all((part.step, part.whole, part.split) == (9, 16, "train") for part in shares)
+def test_shares_of_a_batch_make_the_whole() -> None:
+    for world_size in (1, 2, 3, 5):
+        data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[0, 1])
+        whole = data.training_batch(9, CPU)
+        shares = [data.training_batch(9, CPU, rank, world_size) for rank in range(world_size)]
+        for name in ("tokens_RBT", "targets_RBA", "rows_RB"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in shares], dim=1), getattr(whole, name))
+        sizes = [part.rows_RB.shape[1] for part in shares]
+        assert [part.first_row for part in shares] == [sum(sizes[:rank]) for rank in range(world_size)]
+        assert all((part.step, part.whole, part.split) == (9, 16, "train") for part in shares)
 
 
 def test_training_rows_are_those_of_the_split() -> None:
@@ -206,19 +204,19 @@ def test_test_rows_are_served_only_where_there_are_any() -> None:
         ModularArithmeticDataModule(modulus=11).test_dataloader()
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        *[({"batch_size": 0}, "batch_size"), ({"batch_size": -1}, "batch_size"), ({"modulus": 1}, "modulus")],
-        *[({"train_fraction": [0.5]}, "train_fraction"), ({"split_seed": [1, 2, 3]}, "split_seed")],
-        *[({"batch_size": size, "train_fraction": [0.3, 0.5]}, "batch_size") for size in ("full", "paper")],
-        *[({"train_rows": [50]}, "train_rows"), ({"train_rows": 50, "train_fraction": 0.4}, "train_rows")],
-        *[({"train_rows": [50, 60], "train_fraction": [0.5, 0.5]}, "train_rows"), ({"rows": 122}, "rows")],
-    ],
-)
-def test_contradictions_are_refused(options, name) -> None:
-    with pytest.raises(UserError, match=rf"^data\.{name} "):
-        ModularArithmeticDataModule(**({"modulus": 11, "seeds": [0, 1]} | options))
+CONTRADICTIONS = [
+    *[({"batch_size": 0}, "batch_size"), ({"batch_size": -1}, "batch_size"), ({"modulus": 1}, "modulus")],
+    *[({"train_fraction": [0.5]}, "train_fraction"), ({"split_seed": [1, 2, 3]}, "split_seed")],
+    *[({"batch_size": size, "train_fraction": [0.3, 0.5]}, "batch_size") for size in ("full", "paper")],
+    *[({"train_rows": [50]}, "train_rows"), ({"train_rows": 50, "train_fraction": 0.4}, "train_rows")],
+    *[({"train_rows": [50, 60], "train_fraction": [0.5, 0.5]}, "train_rows"), ({"rows": 122}, "rows")],
+]
+
+
+def test_contradictions_are_refused() -> None:
+    for options, name in CONTRADICTIONS:
+        with pytest.raises(UserError, match=rf"^data\.{name} "):
+            ModularArithmeticDataModule(**({"modulus": 11, "seeds": [0, 1]} | options))
 
 
 DIVISION = ModularArithmeticDataModule("x / y").tokenizer
@@ -226,32 +224,32 @@ HARD = ModularArithmeticDataModule("x**3 + x*y**2 + y", modulus=11).tokenizer
 PRODUCT = PermutationDataModule("x * y").tokenizer
 
 
-@pytest.mark.parametrize("text", ["91/7=", "91 / 7 =", "91 7", "91/7", "  91   7  ="])
-def test_prompts_are_read(text) -> None:
-    assert DIVISION.read(text).tolist() == [[91, 7]]
+def test_prompts_are_read() -> None:
+    for text in ("91/7=", "91 / 7 =", "91 7", "91/7", "  91   7  ="):
+        assert DIVISION.read(text).tolist() == [[91, 7]]
 
 
-@pytest.mark.parametrize("text", ["3 o 4 =", "3o4=", "3 4"])
-def test_prompts_of_an_unnamed_operator_are_read(text) -> None:
-    assert HARD.read(text).tolist() == [[3, 4]]
+def test_prompts_of_an_unnamed_operator_are_read() -> None:
+    for text in ("3 o 4 =", "3o4=", "3 4"):
+        assert HARD.read(text).tolist() == [[3, 4]]
 
 
-@pytest.mark.parametrize("text", ["(0 1 2) (3 4)", "(0 1 2)*(3 4)=", "(0 1 2) * (3 4) ="])
-def test_prompts_of_permutations_are_read(text) -> None:
-    assert [PRODUCT.elements[number] for number in PRODUCT.read(text)[0]] == ["(0 1 2)", "(3 4)"]
-    pair = PRODUCT.read("(0 1 2)(3 4) ()")
-    assert [PRODUCT.elements[number] for number in pair[0]] == ["(0 1 2)(3 4)", "()"]
+def test_prompts_of_permutations_are_read() -> None:
+    for text in ("(0 1 2) (3 4)", "(0 1 2)*(3 4)=", "(0 1 2) * (3 4) ="):
+        assert [PRODUCT.elements[number] for number in PRODUCT.read(text)[0]] == ["(0 1 2)", "(3 4)"]
+        pair = PRODUCT.read("(0 1 2)(3 4) ()")
+        assert [PRODUCT.elements[number] for number in pair[0]] == ["(0 1 2)(3 4)", "()"]
 
 
-@pytest.mark.parametrize(
-    ("tokenizer", "text"),
-    [
-        *[(DIVISION, text) for text in ("97 / 1", "1 / 97", "-1 / 3", "91 * 7 =", "91 o 7 x", "91 seven", "1.5 / 3")],
-        *[(DIVISION, text) for text in ("91", "", "=", "91 7 3", "91 / 7 / 3 =", "(91) 7", "007 3")],
-        *[(HARD, "3 + 4"), (HARD, "11 o 0"), (PRODUCT, "1 2"), (PRODUCT, "(0 1 9) (3 4)"), (PRODUCT, "(0 1 2)(3 4)")],
-    ],
-)
-def test_prompts_that_name_no_equation_are_refused_in_one_line(tokenizer, text) -> None:
-    with pytest.raises(UserError, match=r"^prompt .*expected") as caught:
-        tokenizer.read(text)
-    assert "\n" not in str(caught.value)
+NO_EQUATIONS = [
+    *[(DIVISION, text) for text in ("97 / 1", "1 / 97", "-1 / 3", "91 * 7 =", "91 o 7 x", "91 seven", "1.5 / 3")],
+    *[(DIVISION, text) for text in ("91", "", "=", "91 7 3", "91 / 7 / 3 =", "(91) 7", "007 3")],
+    *[(HARD, "3 + 4"), (HARD, "11 o 0"), (PRODUCT, "1 2"), (PRODUCT, "(0 1 9) (3 4)"), (PRODUCT, "(0 1 2)(3 4)")],
+]
+
+
+def test_prompts_that_name_no_equation_are_refused_in_one_line() -> None:
+    for tokenizer, text in NO_EQUATIONS:
+        with pytest.raises(UserError, match=r"^prompt .*expected") as caught:
+            tokenizer.read(text)
+        assert "\n" not in str(caught.value)

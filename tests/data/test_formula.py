@@ -5,12 +5,16 @@ import itertools
 import warnings
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import builds, integers, recursive, sampled_from
+from hypothesis.strategies import text as any_text
 
 from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.formula import Formula
 from grok_lightning.data.operation import Operation
 from grok_lightning.errors import UserError
 
+SEVEN = IntegersMod(7)
 MOD_P = {
     "x + y": lambda x, y, p: x + y,
     "x - y": lambda x, y, p: x - y,
@@ -54,15 +58,33 @@ def table(formula, algebra):
     ]
 
 
-@pytest.mark.parametrize("p", [7, 97])
-@pytest.mark.parametrize("formula", MOD_P)
-def test_published_operations(formula, p) -> None:
-    assert table(formula, IntegersMod(p)) == by_hand(MOD_P[formula], p)
+def test_published_operations() -> None:
+    for formula, function in MOD_P.items():
+        for p in (7, 97):
+            assert table(formula, IntegersMod(p)) == by_hand(function, p), (formula, p)
 
 
-@pytest.mark.parametrize("formula", CONDITIONS)
-def test_conditions_and_the_branch_taken(formula) -> None:
-    assert table(formula, IntegersMod(7)) == by_hand(CONDITIONS[formula], 7)
+EXPRESSIONS = recursive(
+    sampled_from(["x", "y"]) | integers(0, 200).map(str),
+    lambda inner: (
+        builds("({} {} {})".format, inner, sampled_from(["+", "-", "*"]), inner)
+        | builds("-({})".format, inner)
+        | builds("({})**{}".format, inner, integers(0, 3))
+        | builds("({} if {} else {})".format, inner, sampled_from(["x < y", "x == y", "x % 2", "y"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(EXPRESSIONS)
+def test_arithmetic_is_that_of_python_integers(expression) -> None:
+    formula = f"0 * x + 0 * y + {expression}"
+    assert table(formula, SEVEN) == by_hand(lambda x, y, p: eval(formula, {"x": x, "y": y}), 7)
+
+
+def test_conditions_and_the_branch_taken() -> None:
+    for formula, function in CONDITIONS.items():
+        assert table(formula, IntegersMod(7)) == by_hand(function, 7), formula
 
 
 @pytest.mark.parametrize("arity", [1, 2, 3, 4])
@@ -97,81 +119,91 @@ def test_permutation_operations() -> None:
         ]
 
 
-@pytest.mark.parametrize("formula", ["x + y", "x * 2", "-x", "x - y", "x if x < y else y", "x if x else y"])
-def test_permutations_have_neither_sums_nor_order(formula) -> None:
-    with pytest.raises(UserError, match=r"^data\.formula"):
-        Operation(formula, SymmetricGroup(3))
+NO_FORMULAS = [
+    *(
+        "f(x)",
+        "abs(x) + y",
+        "__import__('os')",
+        "x.real",
+        "().__class__",
+        "w + x",
+        "x + xx",
+        "x0 + x1",
+        "x100",
+        "3",
+    ),
+    *("9**9**9", "x**y", "x**2**2", "x**-y", "x**65", "x**-65", "x**1.0", "x**True", "2147483648 + x"),
+    *("x + 1.5", "x + 1j", "x + 'a'", "x + b'a'", "f'{x}'", "x + True", "x + None", "x + ...", "'''a\nb''' + x"),
+    *("lambda: x", "lambda x: x", "(x := y)", "x[0]", "x[y:]", "[x]", "(x, y)", "{x: y}", "[x for x in y]", "*x"),
+    *("x // y", "x % y", "x % 2 + y", "x if x // 2 else y", "x if x < y else y % 2", "x < y", "(x == y) + x"),
+    *(
+        "x and y",
+        "not x",
+        "x if x and y else y",
+        "x if x in y else y",
+        "x if x is y else y",
+        "x @ y",
+        "x << 1",
+        "~x",
+    ),
+    *("x + x2", "x1 + y", "", "   ", "x +", "x; y", "x = y", "x\ny", "import os", "x\0", "x # y\n+", "\ud800x"),
+    *("x" * 10_000, "x+" * 4_999 + "x", "(" * 250 + "x" + ")" * 250, "(" * 299 + "x", "[" * 199 + "x" + "]" * 100),
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            "f(x)",
-            "abs(x) + y",
-            "__import__('os')",
-            "x.real",
-            "().__class__",
-            "w + x",
-            "x + xx",
-            "x0 + x1",
-            "x100",
-            "3",
-        ),
-        *("9**9**9", "x**y", "x**2**2", "x**-y", "x**65", "x**-65", "x**1.0", "x**True", "2147483648 + x"),
-        *("x + 1.5", "x + 1j", "x + 'a'", "x + b'a'", "f'{x}'", "x + True", "x + None", "x + ...", "'''a\nb''' + x"),
-        *("lambda: x", "lambda x: x", "(x := y)", "x[0]", "x[y:]", "[x]", "(x, y)", "{x: y}", "[x for x in y]", "*x"),
-        *("x // y", "x % y", "x % 2 + y", "x if x // 2 else y", "x if x < y else y % 2", "x < y", "(x == y) + x"),
-        *(
-            "x and y",
-            "not x",
-            "x if x and y else y",
-            "x if x in y else y",
-            "x if x is y else y",
-            "x @ y",
-            "x << 1",
-            "~x",
-        ),
-        *("x + x2", "x1 + y", "", "   ", "x +", "x; y", "x = y", "x\ny", "import os", "x\0", "x # y\n+", "\ud800x"),
-        *("x" * 10_000, "x+" * 4_999 + "x", "(" * 250 + "x" + ")" * 250, "(" * 299 + "x", "[" * 199 + "x" + "]" * 100),
-    ],
-)
-def test_everything_else_is_refused_in_one_line(text) -> None:
+def assert_refused(text, algebra=SEVEN) -> None:
     with pytest.raises(UserError, match=r"^data\.formula ") as caught:
-        Operation(text, IntegersMod(7))
+        Operation(text, algebra)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
 
 
-@pytest.mark.parametrize("text", ["1if x else y", "x + y if x == 0else y", r"x + '\d'"])
-def test_python_itself_never_warns_about_a_formula(text) -> None:
-    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(UserError):
-        warnings.simplefilter("always")
-        Operation(text, IntegersMod(7))
-    assert [str(warning.message) for warning in caught] == []
+def test_everything_else_is_refused_in_one_line() -> None:
+    for text in NO_FORMULAS:
+        assert_refused(text)
 
 
-@pytest.mark.parametrize("text", ["-" * 298 + "x", "(" * 60 + "x" + ")" * 60, "x" + "+x-x" * 74])
-def test_deep_formulas_within_the_limit_work(text) -> None:
-    assert table(text, IntegersMod(7)) == table("x", IntegersMod(7))
+def test_permutations_have_neither_sums_nor_order() -> None:
+    for text in ("x + y", "x * 2", "-x", "x - y", "x if x < y else y", "x if x else y"):
+        assert_refused(text, SymmetricGroup(3))
 
 
-@pytest.mark.parametrize(
-    ("text", "operator"),
-    [
-        *[(f"x {symbol} y", symbol) for symbol in "+-*/"],
-        *[("x1 + x2 + x3", "+"), ("x*y*z", "*"), ("  (x) + y ", "+"), ("x1 - x2", "-")],
-        *[("y - x", None), ("x * y * x", None), ("x + y - z", None), ("x + (y + z)", None), ("x**2 + y", None)],
-        *[("x + y if x else y", None), ("x + 1", None), ("x1 + x3", None), ("x * y * x**-1", None)],
-    ],
-)
-def test_the_operator_that_joins_the_operands(text, operator) -> None:
-    assert Formula(text).operator == operator
+@given(any_text(alphabet="xy012 +-*/%()<=if.,'[]:", max_size=30))
+def test_whatever_is_written_is_a_table_or_refused(written) -> None:
+    with contextlib.suppress(UserError):
+        operation = Operation(written, SEVEN)
+        assert len(operation) <= 7**operation.formula.arity
+        assert set(operation.results_N.tolist()) <= set(range(7))
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [("y", ["x", "y"]), ("x + z", ["x", "y", "z"]), ("x3 * x1", ["x1", "x2", "x3"]), ("x", ["x"]), ("x1", ["x1"])],
-)
-def test_operands_run_up_to_the_last_one_named(text, names) -> None:
-    assert Formula(text).operand_names == names
+def test_python_itself_never_warns_about_a_formula() -> None:
+    for text in ("1if x else y", "x + y if x == 0else y", r"x + '\d'"):
+        with warnings.catch_warnings(record=True) as caught, contextlib.suppress(UserError):
+            warnings.simplefilter("always")
+            Operation(text, IntegersMod(7))
+        assert [str(warning.message) for warning in caught] == []
+
+
+def test_deep_formulas_within_the_limit_work() -> None:
+    for text in ("-" * 298 + "x", "(" * 60 + "x" + ")" * 60, "x" + "+x-x" * 74):
+        assert table(text, IntegersMod(7)) == table("x", IntegersMod(7))
+
+
+def test_the_operator_that_joins_the_operands() -> None:
+    joined = {f"x {symbol} y": symbol for symbol in "+-*/"}
+    joined |= {"x1 + x2 + x3": "+", "x*y*z": "*", "  (x) + y ": "+", "x1 - x2": "-"}
+    for formula, operator in joined.items():
+        assert Formula(formula).operator == operator, formula
+    for formula in (
+        *("y - x", "x * y * x", "x + y - z", "x + (y + z)", "x**2 + y"),
+        *("x + y if x else y", "x + 1", "x1 + x3", "x * y * x**-1"),
+    ):
+        assert Formula(formula).operator is None, formula
+
+
+NAMES = [("y", ["x", "y"]), ("x + z", ["x", "y", "z"]), ("x3 * x1", ["x1", "x2", "x3"]), ("x", ["x"]), ("x1", ["x1"])]
+
+
+def test_operands_run_up_to_the_last_one_named() -> None:
+    for text, names in NAMES:
+        assert Formula(text).operand_names == names

@@ -27,46 +27,48 @@ def is_increasing(rows):
     return all(row < following for row, following in itertools.pairwise(rows))
 
 
-@pytest.mark.parametrize(("p", "arity"), [(97, 2), (31, 3), (11, 4), (7, 5)])
-def test_sums_of_k_operands(p, arity) -> None:
-    operation = Operation(total(arity), IntegersMod(p))
-    assert rows_of(operation) == list(itertools.product(range(p), repeat=arity))
-    assert np.array_equal(operation.results_N, operation.operands_NK.sum(axis=1) % p)
+def test_sums_of_k_operands() -> None:
+    for p, arity in ((97, 2), (31, 3), (11, 4), (7, 5)):
+        operation = Operation(total(arity), IntegersMod(p))
+        assert rows_of(operation) == list(itertools.product(range(p), repeat=arity))
+        assert np.array_equal(operation.results_N, operation.operands_NK.sum(axis=1) % p)
 
 
-@pytest.mark.parametrize(("modulus", "operands", "rows"), [(97, 3, 5000), (2, 43, 2000), (97, 43, 500), (59, 5, 3000)])
-@pytest.mark.parametrize("rows_seed", [0, 7])
-def test_samples_are_distinct_ordered_and_right(modulus, operands, rows, rows_seed) -> None:
-    operation = Operation(PARITY, IntegersMod(modulus), operands, rows, rows_seed)
-    sample = rows_of(operation)
-    assert operation.operands_NK.shape == (rows, operands)
-    assert is_increasing(sample)  # strictly, so no row occurs twice
-    assert operation.operands_NK.min() >= 0
-    assert operation.operands_NK.max() < modulus
-    assert operation.results_N.tolist() == [sum(row[:3]) % modulus for row in sample]
+def test_samples_are_distinct_ordered_and_right() -> None:
+    for modulus, operands, rows in ((97, 3, 5000), (2, 43, 2000), (97, 43, 500), (59, 5, 3000)):
+        for rows_seed in (0, 7):
+            operation = Operation(PARITY, IntegersMod(modulus), operands, rows, rows_seed)
+            sample = rows_of(operation)
+            assert operation.operands_NK.shape == (rows, operands)
+            assert is_increasing(sample)  # strictly, so no row occurs twice
+            assert operation.operands_NK.min() >= 0
+            assert operation.operands_NK.max() < modulus
+            assert operation.results_N.tolist() == [sum(row[:3]) % modulus for row in sample]
 
 
-@pytest.mark.parametrize(("modulus", "operands"), [(11, 3), (2, 43), (97, 43)])
-def test_a_sample_is_a_function_of_its_seed(modulus, operands) -> None:
-    one, again, other = (rows_of(Operation(PARITY, IntegersMod(modulus), operands, 300, seed)) for seed in (3, 3, 4))
-    assert one == again
-    assert len(set(one) & set(other)) < 150
+def test_a_sample_is_a_function_of_its_seed() -> None:
+    for modulus, operands in ((11, 3), (2, 43), (97, 43)):
+        one, again, other = (
+            rows_of(Operation(PARITY, IntegersMod(modulus), operands, 300, seed)) for seed in (3, 3, 4)
+        )
+        assert one == again
+        assert len(set(one) & set(other)) < 150
 
 
-@pytest.mark.parametrize(("modulus", "operands"), [(11, 3), (97, 43)])
-def test_a_smaller_sample_is_part_of_a_larger_one(modulus, operands) -> None:
-    small, large = (set(rows_of(Operation(PARITY, IntegersMod(modulus), operands, rows))) for rows in (100, 400))
-    assert small < large
+def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
+    for modulus, operands in ((11, 3), (97, 43)):
+        small, large = (set(rows_of(Operation(PARITY, IntegersMod(modulus), operands, rows))) for rows in (100, 400))
+        assert small < large
 
 
-@pytest.mark.parametrize(("modulus", "operands"), [(5, 3), (2, 43), (5, 43)])
-def test_all_operands_are_equally_likely(modulus, operands) -> None:
-    rows = 100 if modulus**operands < 1000 else 5000
-    operation = Operation(PARITY, IntegersMod(modulus), operands, rows)
-    for column in operation.operands_NK.T:
-        counts = np.bincount(column, minlength=modulus)
-        # five standard deviations of a binomial count
-        assert np.all(np.abs(counts - rows / modulus) < 5 * np.sqrt(rows / modulus))
+def test_all_operands_are_equally_likely() -> None:
+    for modulus, operands in ((5, 3), (2, 43), (5, 43)):
+        rows = 100 if modulus**operands < 1000 else 5000
+        operation = Operation(PARITY, IntegersMod(modulus), operands, rows)
+        for column in operation.operands_NK.T:
+            counts = np.bincount(column, minlength=modulus)
+            # five standard deviations of a binomial count
+            assert np.all(np.abs(counts - rows / modulus) < 5 * np.sqrt(rows / modulus))
 
 
 def test_drawn_columns_are_independent() -> None:
@@ -85,11 +87,11 @@ def test_a_sample_leaves_out_undefined_rows() -> None:
         assert np.array_equal(operation.results_N * y % p, x)
 
 
-@pytest.mark.parametrize("rows", [1, 9312])
-def test_a_sample_may_be_one_row_or_the_whole_table(rows) -> None:
-    whole, sample = Operation("x / y", IntegersMod(97)), Operation("x / y", IntegersMod(97), rows=rows)
-    assert set(rows_of(sample)) <= set(rows_of(whole))
-    assert len(sample) == rows
+def test_a_sample_may_be_one_row_or_the_whole_table() -> None:
+    for rows in (1, 9312):
+        whole, sample = Operation("x / y", IntegersMod(97)), Operation("x / y", IntegersMod(97), rows=rows)
+        assert set(rows_of(sample)) <= set(rows_of(whole))
+        assert len(sample) == rows
 
 
 def test_drawing_finds_every_row_of_a_small_space() -> None:
@@ -115,45 +117,45 @@ def test_samples_of_other_algebras() -> None:
     assert np.array_equal(group.algebra.images[group.results_N], product)
 
 
-@pytest.mark.parametrize(
-    ("formula", "modulus", "options", "message"),
-    [
-        ("x + y", 97, {"rows": 9410}, r"^data\.rows is 9,410, but the table has 9,409 rows"),
-        ("x / y", 97, {"rows": 9313}, r"^data\.rows is 9,313, but the table has 9,312 rows"),
-        ("x / (x - x)", 97, {"rows": 1}, r"^data\.rows is 1, but the table has 0 rows"),
-        ("x1 / (x1 - x1)", 97, {"rows": 1, "operands": 43}, r"^data\.rows is 1, but .* only 0 different ones"),
-        ("x + y", 97, {"rows": 0}, r"^data\.rows is 0; it must be at least 1"),
-        ("x + y", 97, {"rows": -5}, r"^data\.rows is -5; it must be at least 1"),
-        ("x + y", 97, {"rows_seed": 1}, r"^data\.rows_seed is 1, but data\.rows is not given"),
-        (PARITY, 2, {"rows": 10**9, "operands": 43}, r"^data\.rows is 1,000,000,000, about 380\.0 GiB"),
-        (PARITY, 2, {"operands": 43}, r"2\^43 = 8,796,093,022,208 rows, .*set data\.rows"),
-        (PARITY, 97, {"operands": 99}, r"97\^99 rows, about 10\^\d+ GiB; .*set data\.rows"),
-        ("x1 + x5", 97, {}, r"97\^5 = 8,587,340,257 rows, .*set data\.rows"),
-        ("x + y", 2**31 - 1, {"rows": 5}, r"^data\.formula 'x \+ y' is over 2,147,483,647 elements"),
-        ("x + y", 97, {"operands": 1}, r"^data\.operands is 1, but data\.formula 'x \+ y' uses 2"),
-        ("x1 + x7", 97, {"operands": 6}, r"^data\.operands is 6, .*uses 7; give at least 7"),
-        ("x + z", 97, {"operands": 4}, r"^data\.operands is 4, .*use x1 \.\.\. x4"),
-        ("x", 97, {"operands": 0}, r"^data\.operands is 0; .*from 1 to 99"),
-        ("x1", 97, {"operands": 100}, r"^data\.operands is 100; .*from 1 to 99"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_line(formula, modulus, options, message) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        Operation(formula, IntegersMod(modulus), **options)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
+IMPOSSIBLE = [
+    ("x + y", 97, {"rows": 9410}, r"^data\.rows is 9,410, but the table has 9,409 rows"),
+    ("x / y", 97, {"rows": 9313}, r"^data\.rows is 9,313, but the table has 9,312 rows"),
+    ("x / (x - x)", 97, {"rows": 1}, r"^data\.rows is 1, but the table has 0 rows"),
+    ("x1 / (x1 - x1)", 97, {"rows": 1, "operands": 43}, r"^data\.rows is 1, but .* only 0 different ones"),
+    ("x + y", 97, {"rows": 0}, r"^data\.rows is 0; it must be at least 1"),
+    ("x + y", 97, {"rows": -5}, r"^data\.rows is -5; it must be at least 1"),
+    ("x + y", 97, {"rows_seed": 1}, r"^data\.rows_seed is 1, but data\.rows is not given"),
+    (PARITY, 2, {"rows": 10**9, "operands": 43}, r"^data\.rows is 1,000,000,000, about 380\.0 GiB"),
+    (PARITY, 2, {"operands": 43}, r"2\^43 = 8,796,093,022,208 rows, .*set data\.rows"),
+    (PARITY, 97, {"operands": 99}, r"97\^99 rows, about 10\^\d+ GiB; .*set data\.rows"),
+    ("x1 + x5", 97, {}, r"97\^5 = 8,587,340,257 rows, .*set data\.rows"),
+    ("x + y", 2**31 - 1, {"rows": 5}, r"^data\.formula 'x \+ y' is over 2,147,483,647 elements"),
+    ("x + y", 97, {"operands": 1}, r"^data\.operands is 1, but data\.formula 'x \+ y' uses 2"),
+    ("x1 + x7", 97, {"operands": 6}, r"^data\.operands is 6, .*uses 7; give at least 7"),
+    ("x + z", 97, {"operands": 4}, r"^data\.operands is 4, .*use x1 \.\.\. x4"),
+    ("x", 97, {"operands": 0}, r"^data\.operands is 0; .*from 1 to 99"),
+    ("x1", 97, {"operands": 100}, r"^data\.operands is 100; .*from 1 to 99"),
+]
 
 
-@pytest.mark.parametrize(
-    ("formula", "operands", "names"),
-    [
-        *[("x + y", 2, ["x", "y"]), ("x + y", 3, ["x", "y", "z"]), ("y", 2, ["x", "y"]), ("x", 1, ["x"])],
-        *[("x1", 3, ["x1", "x2", "x3"]), ("x1 + x2 + x3", 43, [f"x{k}" for k in range(1, 44)])],
-    ],
-)
-def test_operands_are_named(formula, operands, names) -> None:
-    assert Formula(formula, operands).operand_names == names
-    assert Formula(formula, operands).arity == operands
+def test_what_cannot_be_is_refused_in_one_line() -> None:
+    for formula, modulus, options, message in IMPOSSIBLE:
+        with pytest.raises(UserError, match=message) as caught:
+            Operation(formula, IntegersMod(modulus), **options)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+NAMED = [
+    *[("x + y", 2, ["x", "y"]), ("x + y", 3, ["x", "y", "z"]), ("y", 2, ["x", "y"]), ("x", 1, ["x"])],
+    *[("x1", 3, ["x1", "x2", "x3"]), ("x1 + x2 + x3", 43, [f"x{k}" for k in range(1, 44)])],
+]
+
+
+def test_operands_are_named() -> None:
+    for formula, operands, names in NAMED:
+        assert Formula(formula, operands).operand_names == names
+        assert Formula(formula, operands).arity == operands
 
 
 def test_unused_operands_do_not_change_answers() -> None:
@@ -163,25 +165,25 @@ def test_unused_operands_do_not_change_answers() -> None:
     assert operation.formula.operator is None  # the operands joined by - would be another formula
 
 
-@pytest.mark.parametrize("formula", ["x + y", "x / y", "x"])
-@pytest.mark.parametrize("rows", [None, 40])
-def test_mirrors_are_found_or_absent(formula, rows) -> None:
-    operation = Operation(formula, IntegersMod(11), 2, rows)
-    place = {row: number for number, row in enumerate(rows_of(operation))}
-    expected = [place.get((y, x), -1) for x, y in rows_of(operation)]
-    assert operation.mirrors_N.tolist() == expected
-    assert (-1 in expected) == (rows is not None or formula == "x / y")
+def test_mirrors_are_found_or_absent() -> None:
+    for formula in ("x + y", "x / y", "x"):
+        for rows in (None, 40):
+            operation = Operation(formula, IntegersMod(11), 2, rows)
+            place = {row: number for number, row in enumerate(rows_of(operation))}
+            expected = [place.get((y, x), -1) for x, y in rows_of(operation)]
+            assert operation.mirrors_N.tolist() == expected
+            assert (-1 in expected) == (rows is not None or formula == "x / y")
 
 
-@pytest.mark.parametrize(
-    ("formula", "algebra", "expected"),
-    [
-        *[("x + y", IntegersMod(11), True), ("x - y", IntegersMod(11), False), ("x / y", IntegersMod(11), False)],
-        *[("x * y", SymmetricGroup(4), False), ("x + y", SignedRemainders(11), True)],
-        *[("x1 + x2 + x3", IntegersMod(5), False), ("x**2", IntegersMod(5), False)],
-    ],
-)
-def test_commutative_is_told_of_samples_too(formula, algebra, expected) -> None:
-    assert Operation(formula, algebra).is_commutative == expected
-    if Formula(formula).arity == 2:
-        assert Operation(formula, algebra, rows=30).is_commutative == expected
+COMMUTATIVE = [
+    *[("x + y", IntegersMod(11), True), ("x - y", IntegersMod(11), False), ("x / y", IntegersMod(11), False)],
+    *[("x * y", SymmetricGroup(4), False), ("x + y", SignedRemainders(11), True)],
+    *[("x1 + x2 + x3", IntegersMod(5), False), ("x**2", IntegersMod(5), False)],
+]
+
+
+def test_commutative_is_told_of_samples_too() -> None:
+    for formula, algebra, expected in COMMUTATIVE:
+        assert Operation(formula, algebra).is_commutative == expected
+        if Formula(formula).arity == 2:
+            assert Operation(formula, algebra, rows=30).is_commutative == expected

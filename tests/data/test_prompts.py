@@ -12,49 +12,52 @@ SIGNED = {str(number): number for number in range(-12, 13)}
 PERMUTATIONS = {name: number for number, name in enumerate(SymmetricGroup(4).names)}
 
 
-@pytest.mark.parametrize("operator", ["+", "-", "*", "/", "//", "%", "o"])
-@pytest.mark.parametrize("pattern", ["{}{}{}=", "{} {} {}", "  {}  {} {} = "])
-def test_every_pair_of_signed_numbers_is_read_back(operator: str, pattern: str) -> None:
-    for x, y in itertools.product(range(-12, 13), repeat=2):
-        assert read_operands(pattern.format(x, operator, y), SIGNED, operator, 2).tolist() == [[x, y]]
+def test_every_pair_of_signed_numbers_is_read_back() -> None:
+    for operator in ("+", "-", "*", "/", "//", "%", "o"):
+        for pattern in ("{}{}{}=", "{} {} {}", "  {}  {} {} = "):
+            for x, y in itertools.product(range(-12, 13), repeat=2):
+                assert read_operands(pattern.format(x, operator, y), SIGNED, operator, 2).tolist() == [[x, y]]
 
 
-@pytest.mark.parametrize(
-    ("text", "operator", "expected"),
-    [
-        *[("5--3=", "-", [5, -3]), ("-5--3", "-", [-5, -3]), ("-5-3", "-", [-5, 3]), ("5 - -3", "-", [5, -3])],
-        *[("5 -3", "-", [5, 3]), ("-5 -3", "-", [-5, 3]), ("5 3", "-", [5, 3]), ("-5 3", "-", [-5, 3])],
-        *[("5 -3", "+", [5, -3]), ("-5 -3", "+", [-5, -3]), ("5+-3=", "+", [5, -3]), ("5 o -3", "+", [5, -3])],
-        *[("1-2-3", "-", [1, 2, 3]), ("-1--2--3=", "-", [-1, -2, -3]), ("1 -2 3", "+", [1, -2, 3])],
-        *[("5=", "-", [5]), ("-5", "-", [-5])],
-    ],
-)
-def test_signs_and_operators_are_told_apart(text: str, operator: str, expected: list[int]) -> None:
-    assert read_operands(text, SIGNED, operator, len(expected)).tolist() == [expected]
+READ = [
+    *[("5--3=", "-", [5, -3]), ("-5--3", "-", [-5, -3]), ("-5-3", "-", [-5, 3]), ("5 - -3", "-", [5, -3])],
+    *[("5 -3", "-", [5, 3]), ("-5 -3", "-", [-5, 3]), ("5 3", "-", [5, 3]), ("-5 3", "-", [-5, 3])],
+    *[("5 -3", "+", [5, -3]), ("-5 -3", "+", [-5, -3]), ("5+-3=", "+", [5, -3]), ("5 o -3", "+", [5, -3])],
+    *[("1-2-3", "-", [1, 2, 3]), ("-1--2--3=", "-", [-1, -2, -3]), ("1 -2 3", "+", [1, -2, 3])],
+    *[("5=", "-", [5]), ("-5", "-", [-5])],
+]
 
 
-@pytest.mark.parametrize("pattern", ["{}*{}=", "{} * {} =", "{} {}", "{}o{}", " {} o {}="])
-def test_every_pair_of_permutations_is_read_back(pattern: str) -> None:
-    for x, y in itertools.product(PERMUTATIONS, repeat=2):
-        expected = [[PERMUTATIONS[x], PERMUTATIONS[y]]]
-        assert read_operands(pattern.format(x, y), PERMUTATIONS, "*", 2).tolist() == expected
+def test_signs_and_operators_are_told_apart() -> None:
+    for text, operator, expected in READ:
+        assert read_operands(text, SIGNED, operator, len(expected)).tolist() == [expected], text
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        *[("5---3", "cannot be read"), ("5", "1 operands"), ("", "0 operands"), ("=", "0 operands")],
-        *[("5-3-2", "3 operands"), ("13-1", "'13'"), ("5*3", "'*'"), ("5-x", "'x'"), ("5==3", "'='"), ("05-3", "'05'")],
-    ],
-)
-def test_what_names_no_equation_is_refused_in_one_line(text: str, said: str) -> None:
-    with pytest.raises(UserError, match=r"^prompt .*expected") as caught:
-        read_operands(text, SIGNED | {"3": 3}, "-", 2)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_every_pair_of_permutations_is_read_back() -> None:
+    for pattern in ("{}*{}=", "{} * {} =", "{} {}", "{}o{}", " {} o {}="):
+        for x, y in itertools.product(PERMUTATIONS, repeat=2):
+            expected = [[PERMUTATIONS[x], PERMUTATIONS[y]]]
+            assert read_operands(pattern.format(x, y), PERMUTATIONS, "*", 2).tolist() == expected
 
 
-@pytest.mark.parametrize("text", ["(0 1)(2 3)", "(0 1)", "(0 1) (2 3) (0 2)", "(0  1) ()", "(1 0) ()", "0 1"])
-def test_permutations_that_name_no_equation_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"^prompt .*expected"):
-        read_operands(text, PERMUTATIONS, "*", 2)
+NO_EQUATIONS = [
+    *[("5---3", "cannot be read"), ("5", "1 operands"), ("", "0 operands"), ("=", "0 operands")],
+    *[("5-3-2", "3 operands"), ("13-1", "'13'"), ("5*3", "'*'"), ("5-x", "'x'"), ("5==3", "'='"), ("05-3", "'05'")],
+]
+
+
+def test_what_names_no_equation_is_refused_in_one_line() -> None:
+    for text, said in NO_EQUATIONS:
+        with pytest.raises(UserError, match=r"^prompt .*expected") as caught:
+            read_operands(text, SIGNED | {"3": 3}, "-", 2)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+NO_PERMUTATIONS = ["(0 1)(2 3)", "(0 1)", "(0 1) (2 3) (0 2)", "(0  1) ()", "(1 0) ()", "0 1"]
+
+
+def test_permutations_that_name_no_equation_are_refused() -> None:
+    for text in NO_PERMUTATIONS:
+        with pytest.raises(UserError, match=r"^prompt .*expected"):
+            read_operands(text, PERMUTATIONS, "*", 2)

@@ -5,6 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, integers, just, sampled_from
 
 from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.operation import Operation
@@ -14,10 +16,17 @@ from grok_lightning.errors import UserError
 ADDITION = Operation("x + y", IntegersMod(97))
 DIVISION = Operation("x / y", IntegersMod(97))
 SMALL = Operation("x + y", IntegersMod(11))
+any_operation = sampled_from([ADDITION, DIVISION, SMALL])
+any_share = just(None) | floats(0.05, 0.95)  # of the rows that training leaves
 
 
 def parts(split):
     return {"train": split.train, "val": split.val, "test": split.test}
+
+
+def of_the_rest(alpha, share):
+    """A share of the rows that training leaves as a fraction of all rows."""
+    return None if share is None else share * (1 - alpha)
 
 
 def share_with_mirror_in_val(operation, split):
@@ -26,46 +35,48 @@ def share_with_mirror_in_val(operation, split):
     return sum(pairs[row][::-1] in in_val for row in split.train) / len(split.train)
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"), [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (12769, (8938, 1915, 1916))]
-)
-def test_published_counts(rows, expected) -> None:
-    assert split_counts(rows, 0.7, 0.15) == expected
+PUBLISHED_COUNTS = [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (12769, (8938, 1915, 1916))]
 
 
-@pytest.mark.parametrize(
-    ("formula", "modulus", "rows"),
-    [
-        *[(f"x {operator} y", 97, 9409) for operator in "+-*"],
-        *[("x / y", 97, 9312), ("x / y if y % 2 else x - y", 97, 9409), ("x + y if x % 2 == 0 else x * y", 97, 9409)],
-        *[("x + y if x % 2 == 0 else x - y", 97, 9409), ("x**2 + y", 97, 9409), ("x**3 + y", 97, 9409)],
-        *[("x**2 + y**2", 97, 9409), ("x**2 + x*y + y**2", 97, 9409), ("x**2 + x*y + y**2 + x", 97, 9409)],
-        *[("x**3 + x*y", 97, 9409), ("x**3 + x*y**2 + y", 97, 9409), ("x + y", 113, 12769), ("x - y", 113, 12769)],
-        *[("x1 + x2 + x3", 23, 23**3), ("x1 + x2 + x3 + x4", 7, 7**4)],
+def test_published_counts() -> None:
+    for rows, expected in PUBLISHED_COUNTS:
+        assert split_counts(rows, 0.7, 0.15) == expected
+
+
+PUBLISHED = {
+    97**2: [
+        *[(f"x {operator} y", 97) for operator in "+-*"],
+        *[("x / y if y % 2 else x - y", 97), ("x + y if x % 2 == 0 else x * y", 97)],
+        *[("x + y if x % 2 == 0 else x - y", 97), ("x**2 + y", 97), ("x**3 + y", 97), ("x**2 + y**2", 97)],
+        *[("x**2 + x*y + y**2", 97), ("x**2 + x*y + y**2 + x", 97), ("x**3 + x*y", 97), ("x**3 + x*y**2 + y", 97)],
     ],
+    97 * 96: [("x / y", 97)],
+    113**2: [("x + y", 113), ("x - y", 113)],
+    23**3: [("x1 + x2 + x3", 23)],
+    7**4: [("x1 + x2 + x3 + x4", 7)],
+}
+
+
+def test_published_row_counts() -> None:
+    for rows, tables in PUBLISHED.items():
+        for formula, modulus in tables:
+            assert len(Operation(formula, IntegersMod(modulus))) == rows, formula
+    for formula in ("x * y", "x * y * x**-1", "x * y * x"):
+        assert len(Operation(formula, SymmetricGroup(5))) == 14_400, formula
+
+
+@given(
+    operation=any_operation,
+    seed=integers(0, 1000),
+    alpha=floats(0.02, 0.98),
+    share=any_share,
+    pairing=sampled_from(["free", "together"]),
 )
-def test_published_row_counts(formula, modulus, rows) -> None:
-    assert len(Operation(formula, IntegersMod(modulus))) == rows
-
-
-@pytest.mark.parametrize("formula", ["x * y", "x * y * x**-1", "x * y * x"])
-def test_published_row_counts_of_permutations(formula) -> None:
-    assert len(Operation(formula, SymmetricGroup(5))) == 14_400
-
-
-@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        *[{}, {"val_fraction": 0.15}, {"pairing": "together"}, {"pairing": "together", "val_fraction": 0.21}],
-        *[{"commutative_fraction": 0.3}, {"commutative_fraction": 0.3, "val_fraction": 0.3}],
-    ],
-    ids=str,
-)
-def test_parts_are_disjoint_and_complete(operation, options) -> None:
-    split = split_table(operation, 0, 0.5, **options)
+def test_parts_are_disjoint_and_complete(operation, seed, alpha, share, pairing) -> None:
+    val_fraction = of_the_rest(alpha, share)
+    counts = split_counts(len(operation), alpha, val_fraction)
+    split = split_table(operation, seed, alpha, val_fraction, pairing=pairing)
     assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(len(operation)))
-    counts = split_counts(len(operation), 0.5, options.get("val_fraction"))
     assert tuple(len(part) for part in parts(split).values()) == counts
 
 
@@ -77,36 +88,34 @@ def test_a_split_is_a_function_of_its_seed(options) -> None:
     assert set(one.train.tolist()) != set(other.train.tolist())
 
 
-@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
-@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
-@pytest.mark.parametrize("val_fraction", [None, 0.1])
-def test_together_keeps_mirrored_pairs_in_one_part(operation, fraction, val_fraction) -> None:
-    split = split_table(operation, 1, fraction, val_fraction, pairing="together")
+@given(operation=any_operation, seed=integers(0, 1000), alpha=floats(0.1, 0.9), share=any_share)
+def test_together_keeps_mirrored_pairs_in_one_part(operation, seed, alpha, share) -> None:
+    split = split_table(operation, seed, alpha, of_the_rest(alpha, share), pairing="together")
     part_of = {tuple(operation.operands_NK[row]): name for name, part in parts(split).items() for row in part}
     assert all(part_of.get((y, x), name) == name for (x, y), name in part_of.items())
     assert split.commutative_fraction == share_with_mirror_in_val(operation, split) == 0
 
 
-@pytest.mark.parametrize("operation", [ADDITION, DIVISION], ids=["addition", "division"])
-def test_half_keeps_only_one_of_each_pair(operation) -> None:
-    split = split_table(operation, 1, 0.7, 0.15, pairing="half")
+@given(operation=any_operation, alpha=floats(0.1, 0.9), share=any_share)
+def test_half_keeps_only_one_of_each_pair(operation, alpha, share) -> None:
+    val_fraction = of_the_rest(alpha, share)
+    split = split_table(operation, 1, alpha, val_fraction, pairing="half")
     rows = np.concatenate([split.train, split.val, split.test])
     wanted = np.flatnonzero(operation.operands_NK[:, 0] >= operation.operands_NK[:, 1])
     assert sorted(rows) == wanted.tolist()
-    assert (len(split.train), len(split.val), len(split.test)) == split_counts(len(wanted), 0.7, 0.15)
+    assert (len(split.train), len(split.val), len(split.test)) == split_counts(len(wanted), alpha, val_fraction)
 
 
-@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.7])
-@pytest.mark.parametrize("wanted", [0.0, 0.1, 0.25, 1 / 3, 0.4])
+@given(alpha=floats(0.3, 0.7), wanted=floats(0, 0.4))
 def test_the_commutative_fraction_is_reached_exactly(alpha, wanted) -> None:
     split = split_table(ADDITION, 5, alpha, commutative_fraction=wanted)
     assert split.commutative_fraction == share_with_mirror_in_val(ADDITION, split)
     assert split.commutative_fraction == int(Fraction(str(wanted)) * len(split.train)) / len(split.train)
 
 
-@pytest.mark.parametrize("operation", [ADDITION, DIVISION, SMALL], ids=["addition", "division", "small"])
-@pytest.mark.parametrize(("alpha", "val_fraction"), [(0.5, None), (0.7, None), (0.5, 0.2), (0.7, 0.15)])
-def test_the_largest_commutative_fraction_is_stated_and_works(operation, alpha, val_fraction) -> None:
+@given(operation=any_operation, alpha=floats(0.5, 0.75), share=any_share)
+def test_the_largest_commutative_fraction_is_stated_and_works(operation, alpha, share) -> None:
+    val_fraction = of_the_rest(alpha, share)
     with pytest.raises(UserError, match=r"^data\.commutative_fraction is 1\.0; .*at most [\d.]+$") as caught:
         split_table(operation, 0, alpha, val_fraction, commutative_fraction=1.0)
     most = float(re.search(r"[\d.]+$", str(caught.value)).group())
@@ -116,7 +125,7 @@ def test_the_largest_commutative_fraction_is_stated_and_works(operation, alpha, 
         split_table(operation, 0, alpha, val_fraction, commutative_fraction=most + 1 / len(split.train) + 1e-4)
 
 
-@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
+@given(alpha=floats(0.15, 0.85))
 def test_a_free_split_parts_mirrors_by_chance(alpha) -> None:
     split = split_table(ADDITION, 2, alpha)
     assert split.commutative_fraction == share_with_mirror_in_val(ADDITION, split)
@@ -131,12 +140,12 @@ def test_only_two_operands_have_mirrors() -> None:
             split_table(three, 0, 0.5, **options)
 
 
-@pytest.mark.parametrize("value", [0, 1, 1.0, 1.2, -0.1, float("nan"), float("inf"), 1e-6])
-def test_fractions_out_of_range_or_too_small_are_refused(value) -> None:
-    with pytest.raises(UserError, match=r"^data\.train_fraction is "):
-        split_table(SMALL, 0, value)
-    with pytest.raises(UserError, match=r"^data\.val_fraction is "):
-        split_table(SMALL, 0, 0.5, value)
+def test_fractions_out_of_range_or_too_small_are_refused() -> None:
+    for value in (0, 1, 1.0, 1.2, -0.1, float("nan"), float("inf"), 1e-6):
+        with pytest.raises(UserError, match=r"^data\.train_fraction is "):
+            split_table(SMALL, 0, value)
+        with pytest.raises(UserError, match=r"^data\.val_fraction is "):
+            split_table(SMALL, 0, 0.5, value)
 
 
 def test_fractions_over_one_are_refused_and_exact_sums_are_not() -> None:
@@ -146,10 +155,10 @@ def test_fractions_over_one_are_refused_and_exact_sums_are_not() -> None:
     assert split_counts(10, 0.1, 0.9) == (1, 9, 0)
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_a_commutative_fraction_out_of_range_is_refused(value) -> None:
-    with pytest.raises(UserError, match=r"^data\.commutative_fraction is .*between 0 and 1$"):
-        split_table(SMALL, 0, 0.5, commutative_fraction=value)
+def test_a_commutative_fraction_out_of_range_is_refused() -> None:
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match=r"^data\.commutative_fraction is .*between 0 and 1$"):
+            split_table(SMALL, 0, 0.5, commutative_fraction=value)
 
 
 @pytest.mark.parametrize("pairing", ["together", "half"])
@@ -163,15 +172,12 @@ def test_a_table_too_large_for_memory_names_its_size() -> None:
         Operation("x1 + x2 + x3 + x4 + x5", IntegersMod(97))
 
 
-@pytest.mark.parametrize(
-    ("rows", "train_rows", "val_fraction", "expected"),
-    [
-        *[(121, 1, None, (1, 120, 0)), (121, 120, None, (120, 1, 0)), (121, 60, None, (60, 61, 0))],
-        *[(100, 50, 0.29, (50, 29, 21)), (100, 71, 0.29, (71, 29, 0)), (121, 1, 0.5, (1, 60, 60))],
-    ],
-)
-def test_training_rows_may_be_counted(rows, train_rows, val_fraction, expected) -> None:
-    assert split_counts(rows, 0.5, val_fraction, train_rows) == expected
+def test_training_rows_may_be_counted() -> None:
+    assert split_counts(121, 0.5, None, 1) == (1, 120, 0)
+    assert split_counts(121, 0.5, None, 120) == (120, 1, 0)
+    assert split_counts(100, 0.5, 0.29, 50) == (50, 29, 21)
+    assert split_counts(100, 0.5, 0.29, 71) == (71, 29, 0)
+    assert split_counts(121, 0.5, 0.5, 1) == (1, 60, 60)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +190,11 @@ def test_a_count_deals_as_the_fraction_that_gives_it(options) -> None:
     assert count.commutative_fraction == fraction.commutative_fraction
 
 
-@pytest.mark.parametrize(
-    ("train_rows", "val_fraction", "most"), [(0, None, 120), (-3, None, 120), (121, None, 120), (90, 0.3, 85)]
-)
-def test_counts_out_of_range_are_refused(train_rows, val_fraction, most) -> None:
-    with pytest.raises(UserError, match=rf"^data\.train_rows is {train_rows}; .*121 rows.* 1 to {most}$"):
-        split_table(SMALL, 0, 0.5, val_fraction, train_rows=train_rows)
-    assert len(split_table(SMALL, 0, 0.5, val_fraction, train_rows=most).train) == most
+def test_counts_out_of_range_are_refused() -> None:
+    for train_rows, val_fraction, most in ((0, None, 120), (-3, None, 120), (121, None, 120), (90, 0.3, 85)):
+        with pytest.raises(UserError, match=rf"^data\.train_rows is {train_rows}; .*121 rows.* 1 to {most}$"):
+            split_table(SMALL, 0, 0.5, val_fraction, train_rows=train_rows)
+        assert len(split_table(SMALL, 0, 0.5, val_fraction, train_rows=most).train) == most
 
 
 def test_a_count_leaves_validation_its_rows() -> None:
@@ -203,15 +207,16 @@ def test_a_count_leaves_validation_its_rows() -> None:
 SAMPLED = Operation("x / y", IntegersMod(97), rows=4000)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"pairing": "together"}, {"commutative_fraction": 0.1}, {"commutative_fraction": 0.0}]
-)
-def test_mirrored_pairs_of_a_sample(options) -> None:
-    split = split_table(SAMPLED, 1, 0.5, 0.3, **options)
-    assert split.commutative_fraction == share_with_mirror_in_val(SAMPLED, split)
-    if options:
-        assert split.commutative_fraction == options.get("commutative_fraction", 0)
-    assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(4000))
+OF_A_SAMPLE = [{}, {"pairing": "together"}, {"commutative_fraction": 0.1}, {"commutative_fraction": 0.0}]
+
+
+def test_mirrored_pairs_of_a_sample() -> None:
+    for options in OF_A_SAMPLE:
+        split = split_table(SAMPLED, 1, 0.5, 0.3, **options)
+        assert split.commutative_fraction == share_with_mirror_in_val(SAMPLED, split)
+        if options:
+            assert split.commutative_fraction == options.get("commutative_fraction", 0)
+        assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(4000))
 
 
 def test_half_of_a_sample_keeps_its_lower_rows() -> None:

@@ -58,29 +58,29 @@ def test_best_accuracy_of_a_run_that_has_none_does_not_count() -> None:
 STEP = {"grokked": 500.0, "memorized only": np.nan, "neither": np.nan, "diverged": np.nan}
 
 
-@pytest.mark.parametrize("most", STEP)
-@pytest.mark.parametrize("least", STEP)
-def test_a_cell_is_called_after_most_of_its_runs(most: str, least: str) -> None:
-    kinds = [most, most, least]
-    runs = runs_of([0.3], 3).assign(
-        status=["diverged" if kind == "diverged" else "finished" for kind in kinds],
-        grok_step=[STEP[kind] for kind in kinds],
-        memorize_step=[100.0 if kind in ("grokked", "memorized only") else np.nan for kind in kinds],
-        lr=0.1,
-    )
-    cell = phase_table(runs, KEY, "lr").iloc[0]
-    assert cell["kind"] == most
-    assert (cell["n"], cell["grokked"]) == (3, kinds.count("grokked"))
+def test_a_cell_is_called_after_most_of_its_runs() -> None:
+    for most in STEP:
+        for least in STEP:
+            kinds = [most, most, least]
+            runs = runs_of([0.3], 3).assign(
+                status=["diverged" if kind == "diverged" else "finished" for kind in kinds],
+                grok_step=[STEP[kind] for kind in kinds],
+                memorize_step=[100.0 if kind in ("grokked", "memorized only") else np.nan for kind in kinds],
+                lr=0.1,
+            )
+            cell = phase_table(runs, KEY, "lr").iloc[0]
+            assert cell["kind"] == most
+            assert (cell["n"], cell["grokked"]) == (3, kinds.count("grokked"))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_medians_of_the_map_are_kaplan_meiers(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    runs = runs_of([0.3], 1 + seed % 9).assign(lr=0.1, status="stopped")
-    runs["steps"] = chance.integers(100, 1000, len(runs))
-    runs["grok_step"] = np.where(chance.random(len(runs)) < 0.6, runs["steps"], np.nan)
-    at = times(runs, "grok")
-    assert phase_table(runs, KEY, "lr")["median"].iloc[0] == kaplan_meier(at["step"], at["observed"]).median
+def test_medians_of_the_map_are_kaplan_meiers() -> None:
+    for seed in range(20):
+        chance = np.random.default_rng(seed)
+        runs = runs_of([0.3], 1 + seed % 9).assign(lr=0.1, status="stopped")
+        runs["steps"] = chance.integers(100, 1000, len(runs))
+        runs["grok_step"] = np.where(chance.random(len(runs)) < 0.6, runs["steps"], np.nan)
+        at = times(runs, "grok")
+        assert phase_table(runs, KEY, "lr")["median"].iloc[0] == kaplan_meier(at["step"], at["observed"]).median
 
 
 def test_delay_has_each_run_with_both_its_steps() -> None:
@@ -89,16 +89,16 @@ def test_delay_has_each_run_with_both_its_steps() -> None:
     np.testing.assert_array_equal(table["memorize_step"], RUNS["memorize_step"])
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 10, 16, 1000])
-def test_overlaid_runs_are_as_many_as_allowed_and_even_over_conditions(most: int) -> None:
-    runs = ordered(pd.concat([RUNS[RUNS["condition"] != "train_fraction=0.4"], RUNS.tail(2)]))
-    table = overlaid_table(runs, curves_of(RUNS), most)
-    kept = table.groupby("condition", sort=False)["run"].nunique()
-    assert kept.sum() == min(most, len(runs))
-    assert kept.max() - kept.min() <= 1 or kept.min() == 2
-    assert (table["step"] > 0).all()
-    sizes = runs["condition"].value_counts()
-    assert all(sizes[name] == number for name, number in table.groupby("condition")["runs"].first().items())
+def test_overlaid_runs_are_as_many_as_allowed_and_even_over_conditions() -> None:
+    for most in (1, 2, 3, 10, 16, 1000):
+        runs = ordered(pd.concat([RUNS[RUNS["condition"] != "train_fraction=0.4"], RUNS.tail(2)]))
+        table = overlaid_table(runs, curves_of(RUNS), most)
+        kept = table.groupby("condition", sort=False)["run"].nunique()
+        assert kept.sum() == min(most, len(runs))
+        assert kept.max() - kept.min() <= 1 or kept.min() == 2
+        assert (table["step"] > 0).all()
+        sizes = runs["condition"].value_counts()
+        assert all(sizes[name] == number for name, number in table.groupby("condition")["runs"].first().items())
 
 
 def test_long_runs_are_thinned_but_keep_their_ends() -> None:

@@ -101,6 +101,7 @@ def test_beginnings_are_not_shared_where_that_is_wrong_or_costs_more(kind, why) 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # dynamo's own trace uses what torch itself deprecates
+@pytest.mark.slow
 @every_kind
 def test_it_compiles_whole(kind) -> None:
     model = build(kind, padded=True, dropout=0.3)

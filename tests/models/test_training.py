@@ -65,7 +65,7 @@ def test_each_run_of_a_stack_trains_as_alone(network) -> None:
 
 
 @every_network
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", [pytest.param("32-true", marks=pytest.mark.slow), "bf16-mixed"])
 def test_a_diverging_run_leaves_its_neighbors_alone(network, precision) -> None:
     spoiled, calm = (trained(network, SEEDS, [1e-2, rate, 1e-3], precision=precision) for rate in (1e30, 0.0))
     assert not all(weight[1].isfinite().all() and weight[1].abs().max() < 1e6 for weight in spoiled.values())

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import booleans, fixed_dictionaries, sampled_from
 from small_transformers import (
+    ANY_OPTIONS,
     LENGTH,
-    MODERN,
-    OPTIONS,
     SEEDS,
     VOCABULARY,
     assert_same,
@@ -20,33 +21,36 @@ from grok_lightning.errors import UserError
 from grok_lightning.models import Beginnings, Transformer
 from grok_lightning.models.stacked import Draw
 
-every_option = pytest.mark.parametrize("options", [*OPTIONS, {"dropout": 0.3}], ids=str)
+any_options = given(
+    options=fixed_dictionaries({"padded": booleans(), "dropout": sampled_from([0.0, 0.3])}).flatmap(
+        lambda more: ANY_OPTIONS.map(lambda options: options | more)
+    )
+)
 
 
-@every_option
-@pytest.mark.parametrize("position", [0, 2, LENGTH - 1])
-def test_a_later_token_never_changes_earlier_logits(options, position) -> None:
-    model, changed = build(**options), tokens()
-    changed[:, :, position] = (changed[:, :, position] + 1) % VOCABULARY
-    before, after = model(tokens(), LENGTH), model(changed, LENGTH)
-    assert_same(before[:, :, :position], after[:, :, :position])
-    assert (before[:, :, position:] != after[:, :, position:]).any(-1).all()
-
-
-@every_option
-@pytest.mark.parametrize("answer_length", [1, 2, LENGTH])
-def test_the_last_logits_are_the_tail_of_all_logits(options, answer_length) -> None:
+@any_options
+def test_a_later_token_never_changes_earlier_logits(options) -> None:
     model = build(**options)
-    assert_same(model(tokens(), answer_length), model(tokens(), LENGTH)[:, :, LENGTH - answer_length :])
+    before = model(tokens(), LENGTH)
+    for position in (0, 2, LENGTH - 1):
+        changed = tokens()
+        changed[:, :, position] = (changed[:, :, position] + 1) % VOCABULARY
+        after = model(changed, LENGTH)
+        assert_same(before[:, :, :position], after[:, :, :position])
+        # of some equation: attention may be so sharp that another does not see the token
+        assert (before[:, :, position:] != after[:, :, position:]).any(-1).any(1).all()
 
 
-@every_option
-def test_a_prefix_alone_has_the_logits_it_has_in_the_whole(options) -> None:
+@any_options
+def test_the_last_logits_are_the_tail_of_all_and_those_of_a_prefix_its_beginning(options) -> None:
     model = build(**options)
-    assert_same(model(tokens()[:, :, :3], 3), model(tokens(), LENGTH)[:, :, :3])
+    logits = model(tokens(), LENGTH)
+    for answer_length in (1, 2, LENGTH):
+        assert_same(model(tokens(), answer_length), logits[:, :, LENGTH - answer_length :])
+    assert_same(model(tokens()[:, :, :3], 3), logits[:, :, :3])
 
 
-@every_option
+@any_options
 @pytest.mark.parametrize("draw", [None, Draw(torch.tensor(5))], ids=["evaluating", "training"])
 def test_a_stack_equals_its_single_models(options, draw) -> None:
     stack = build(**options)
@@ -122,7 +126,7 @@ def test_the_logits_are_those_of_torchs_transformer_layers(norm, activation) -> 
 REFERENCE_OPTIONS = ("heads", "norm", "normalization", "positions", "activation")
 
 
-@every_option
+@any_options
 def test_the_logits_are_those_of_the_formulas_in_torchs_functions(options) -> None:
     model = build(**options).requires_grad_(False)
     known = {name: value for name, value in options.items() if name in REFERENCE_OPTIONS}
@@ -148,24 +152,23 @@ def test_activations_are_named_and_cover_all_positions() -> None:
     assert all(not module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        *[({"width": 128, "heads": 3}, "heads"), ({"layers": 0}, "layers"), ({"width": 0}, "width")],
-        *[({"heads": 0}, "heads"), ({"heads": -4}, "heads"), ({"feedforward": 0}, "feedforward")],
-        *[({"dropout": rate}, "dropout") for rate in (1, 1.0, 1.5, -0.1, float("nan"))],
-        *[({name: -0.1}, name) for name in ("embedding_std", "init_scale", "residual_scale", "head_scale")],
-        *[({"init_scale": scale}, "init_scale") for scale in (float("nan"), float("inf"))],
-        *[({name: "other"}, name) for name in ("norm", "normalization", "positions", "activation", "initialization")],
-        *[({"bias": "attention"}, "bias"), ({"tied": True, "head_scale": 0.5}, "head_scale")],
-        *[({"positions": "rotary", "width": 12, "heads": 4}, "positions"), ({"width": 2**20}, "width")],
-    ],
-    ids=str,
-)
-def test_what_is_out_of_range_is_refused(options, name) -> None:
-    with pytest.raises(UserError, match=rf"^model\.network\.{name} is ") as refusal:
-        build(**options)
-    assert "\n" not in str(refusal.value)
+REFUSED = [
+    *[({"width": 128, "heads": 3}, "heads"), ({"layers": 0}, "layers"), ({"width": 0}, "width")],
+    *[({"heads": 0}, "heads"), ({"heads": -4}, "heads"), ({"feedforward": 0}, "feedforward")],
+    *[({"dropout": rate}, "dropout") for rate in (1, 1.0, 1.5, -0.1, float("nan"))],
+    *[({name: -0.1}, name) for name in ("embedding_std", "init_scale", "residual_scale", "head_scale")],
+    *[({"init_scale": scale}, "init_scale") for scale in (float("nan"), float("inf"))],
+    *[({name: "other"}, name) for name in ("norm", "normalization", "positions", "activation", "initialization")],
+    *[({"bias": "attention"}, "bias"), ({"tied": True, "head_scale": 0.5}, "head_scale")],
+    *[({"positions": "rotary", "width": 12, "heads": 4}, "positions"), ({"width": 2**20}, "width")],
+]
+
+
+def test_what_is_out_of_range_is_refused() -> None:
+    for options, name in REFUSED:
+        with pytest.raises(UserError, match=rf"^model\.network\.{name} is ") as refusal:
+            build(**options)
+        assert "\n" not in str(refusal.value)
 
 
 def rows_computed(model):
@@ -175,21 +178,16 @@ def rows_computed(model):
     return rows
 
 
-@pytest.mark.parametrize("formula", ["x + y", "x + y + z", "x"])
-@pytest.mark.parametrize("operator_token", [True, False])
-@pytest.mark.parametrize("answers", ["one", "all but one", "all"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        *[{"norm": "pre"}, {"norm": "post"}, {"norm": "none", "layers": 1}, {"positions": "sinusoidal", "tied": True}],
-        *[{"positions": "rotary"}, {**MODERN, "layers": 1}],
-    ],
-    ids=str,
+@given(
+    formula=sampled_from(["x + y", "x + y + z", "x"]),
+    operator_token=booleans(),
+    answers=sampled_from(["one", "all but one", "all"]),
+    options=ANY_OPTIONS,
 )
 def test_sharing_beginnings_changes_neither_logits_nor_gradients(formula, operator_token, answers, options) -> None:
     data = ModularArithmeticDataModule(formula, 7, operator_token=operator_token, batch_size=64, seeds=[0, 1, 2])
     with float64():
-        model = Transformer(data.vocabulary_size, data.length, [0, 1, 2], width=16, heads=2, **options)
+        model = Transformer(data.vocabulary_size, data.length, [0, 1, 2], **({"width": 16, "heads": 2} | options))
     batch, found, rows = data.training_batch(3, torch.device("cpu")), [], rows_computed(model)
     answer_length = {"one": 1, "all but one": data.length - 1, "all": data.length}[answers]
     for beginnings in (None, Beginnings(batch.beginnings_PS, batch.beginning_RB)):

@@ -52,7 +52,11 @@ def test_weights_may_be_replaced_for_one_forward(options) -> None:
 
 
 @FROM_TORCH
-@pytest.mark.parametrize("options", [{**MODERN, "padded": True, "dropout": 0.3}, {"activation": "square"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{**MODERN, "padded": True, "dropout": 0.3}, pytest.param({"activation": "square"}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_padding_sharing_and_other_weights_are_one_graph(options) -> None:
     torch._dynamo.reset()
     model, draw = build(layers=1, **options), Draw(torch.tensor(2))
@@ -71,6 +75,7 @@ def test_padding_sharing_and_other_weights_are_one_graph(options) -> None:
 
 
 @FROM_TORCH
+@pytest.mark.slow
 def test_compiled_is_eager() -> None:
     torch._dynamo.reset()
     model = build(**MODERN, padded=True, layers=1)

@@ -34,14 +34,14 @@ def logits_and_gradients(model, row, before, length):
 
 
 @every_option
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 0), (5, 0), (5, 1), (1, 4)])
-def test_padding_changes_neither_logits_nor_gradients(options, before, after) -> None:
+def test_padding_changes_neither_logits_nor_gradients(options) -> None:
     model, equations = build_padded(**options), tokens()
     alone = logits_and_gradients(model, equations, 0, 5)
-    padded = logits_and_gradients(model, between(equations, before, after), before, 5)
-    for without, with_padding in zip(alone, padded, strict=True):
-        assert without.isfinite().all()
-        assert_same(without, with_padding)
+    for before, after in ((0, 2), (1, 0), (5, 0), (5, 1), (1, 4)):
+        padded = logits_and_gradients(model, between(equations, before, after), before, 5)
+        for without, with_padding in zip(alone, padded, strict=True):
+            assert without.isfinite().all()
+            assert_same(without, with_padding)
 
 
 @every_option

@@ -4,19 +4,24 @@ import io
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, lists, sampled_from
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim import AdamW
 from grok_lightning.randomness import derive_keys, gaussian
 
 SHAPES = [(3, 4, 5), (3, 1, 5), (3, 6)]
-RATES, DECAYS = [1e-3, 0.1, 0.0], [1.0, 0.0, 0.3]
-HYPERPARAMETERS = {
-    "each its own": (RATES, DECAYS),
-    "own rates": (RATES, 0.5),
-    "own decays": (0.01, DECAYS),
-    "one for all": (0.01, 0.5),
-}
+RATES = [1e-3, 0.1, 0.0]
+
+
+def one_or_each(*values):
+    """One number for all runs, or each its own."""
+    return sampled_from(values) | lists(sampled_from(values), min_size=3, max_size=3)
+
+
+any_rates, any_decays = one_or_each(1e-3, 0.01, 0.1, 0.0), one_or_each(0.5, 1.0, 0.0, 0.3)
+any_noises = one_or_each(0.0, 0.5, 2.0)
 DECAYS_BY_KIND = ["zero", "initial", "jiggle", "l2"]
 SEEDS = [3, 1, 4]
 
@@ -46,10 +51,13 @@ def torch_optimizers(lr, weight_decay, optimizer=torch.optim.AdamW, **options):
     return weights, [optimizer(own, lr=rate, weight_decay=decay, **options) for own, rate, decay in numbers]
 
 
-@pytest.mark.parametrize("betas", [(0.9, 0.98), (0.0, 0.999)])
-@pytest.mark.parametrize("scheduled", [False, True])
-@pytest.mark.parametrize("decay", ["zero", "l2"])
-@pytest.mark.parametrize(("lr", "weight_decay"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+@given(
+    lr=any_rates,
+    weight_decay=any_decays,
+    decay=sampled_from(["zero", "l2"]),
+    scheduled=booleans(),
+    betas=sampled_from([(0.9, 0.98), (0.0, 0.999)]),
+)
 def test_every_run_follows_torch(lr, weight_decay, decay, scheduled, betas) -> None:
     weights = stack()
     ours = AdamW(weights, lr, weight_decay, betas, eps=1e-6, decay=decay)
@@ -70,7 +78,7 @@ def test_every_run_follows_torch(lr, weight_decay, decay, scheduled, betas) -> N
             torch.testing.assert_close(whole[run], weight, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("lr", "weight_decay"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+@given(lr=any_rates, weight_decay=any_decays)
 def test_a_tensor_whose_gradient_comes_later_follows_torch(lr, weight_decay) -> None:
     weights = stack()
     ours = AdamW(weights, lr, weight_decay)
@@ -134,9 +142,9 @@ def by_hand(run, lr, weight_decay, noise, kind, factors, betas=(0.9, 0.98), eps=
     return weights
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.7, [0.0, 0.5, 2.0]], ids=str)
 @pytest.mark.parametrize("kind", DECAYS_BY_KIND)
-@pytest.mark.parametrize(("lr", "weight_decay"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+@settings(max_examples=8)
+@given(lr=any_rates, weight_decay=any_decays, noise=any_noises)
 def test_every_run_follows_the_formula(lr, weight_decay, kind, noise) -> None:
     factors = [0.0, 0.25, 0.5, 1.0, 1.0]
     weights = stack()
@@ -193,9 +201,9 @@ def test_random_numbers_need_a_seed_for_each_run() -> None:
             optimizer.step()
 
 
-@pytest.mark.parametrize("noise", [0.0, [0.5, 0.0, 1.0]], ids=str)
 @pytest.mark.parametrize("kind", DECAYS_BY_KIND)
-@pytest.mark.parametrize(("lr", "weight_decay"), HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+@settings(max_examples=8)
+@given(lr=any_rates, weight_decay=any_decays, noise=any_noises)
 def test_a_saved_optimizer_continues_exactly(lr, weight_decay, kind, noise) -> None:
     weights = stack()
     optimizer = seeded(weights, lr, weight_decay, decay=kind, update_noise=noise)
@@ -230,9 +238,7 @@ def test_the_schedule_of_torch_drives_the_factor() -> None:
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.5])
-@pytest.mark.parametrize("kind", DECAYS_BY_KIND)
-@pytest.mark.parametrize("lr", [0.1, [0.1, 0.1, 0.2]], ids=str)
+@given(lr=sampled_from([0.1, [0.1, 0.1, 0.2]]), kind=sampled_from(DECAYS_BY_KIND), noise=sampled_from([0.0, 0.5]))
 def test_a_run_that_is_not_finite_spoils_no_other(lr, kind, noise) -> None:
     spoiled, clean = stack(), stack()
     for weights, ruin in ((spoiled, torch.nan), (clean, 0.0)):
@@ -247,22 +253,21 @@ def test_a_run_that_is_not_finite_spoils_no_other(lr, kind, noise) -> None:
         assert torch.equal(one[[0, 2]], other[[0, 2]])
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        *[
-            ({"lr": value}, "lr")
-            for value in (-1e-3, float("nan"), float("inf"), [0.1, -0.1, 0.1], [0.1, float("nan"), 0.1])
-        ],
-        *[({"weight_decay": value}, "weight_decay") for value in (-1.0, float("nan"), [1.0, -1.0, 0.0])],
-        *[({"betas": value}, "betas") for value in ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.9), (0.9, float("nan")))],
-        *[({"eps": value}, "eps") for value in (0.0, -1e-8, float("inf"), float("nan"))],
-        *[({"update_noise": value}, "update_noise") for value in (-1.0, float("nan"), [1.0, float("inf"), 0.0])],
-        *[({"decay": "honest"}, "decay"), ({"update_noise": [1.0]}, "update_noise")],
-        *[({"lr": [0.1, 0.1]}, "lr"), ({"lr": [0.1]}, "lr"), ({"weight_decay": [1.0] * 4}, "weight_decay")],
+OUT_OF_RANGE = [
+    *[
+        ({"lr": value}, "lr")
+        for value in (-1e-3, float("nan"), float("inf"), [0.1, -0.1, 0.1], [0.1, float("nan"), 0.1])
     ],
-    ids=str,
-)
-def test_numbers_out_of_range_are_refused(options, name) -> None:
-    with pytest.raises(UserError, match=rf"^model\.optimizer\.{name} "):
-        AdamW(stack(), **options)
+    *[({"weight_decay": value}, "weight_decay") for value in (-1.0, float("nan"), [1.0, -1.0, 0.0])],
+    *[({"betas": value}, "betas") for value in ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.9), (0.9, float("nan")))],
+    *[({"eps": value}, "eps") for value in (0.0, -1e-8, float("inf"), float("nan"))],
+    *[({"update_noise": value}, "update_noise") for value in (-1.0, float("nan"), [1.0, float("inf"), 0.0])],
+    *[({"decay": "honest"}, "decay"), ({"update_noise": [1.0]}, "update_noise")],
+    *[({"lr": [0.1, 0.1]}, "lr"), ({"lr": [0.1]}, "lr"), ({"weight_decay": [1.0] * 4}, "weight_decay")],
+]
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    for options, name in OUT_OF_RANGE:
+        with pytest.raises(UserError, match=rf"^model\.optimizer\.{name} "):
+            AdamW(stack(), **options)

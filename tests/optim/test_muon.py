@@ -228,20 +228,20 @@ def test_patterns_that_choose_no_matrix_are_refused(matrices, words) -> None:
     assert all(word in str(refusal.value) for word in words)
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        *[
-            (name, [-1e-3, float("nan"), float("inf"), [0.1, -0.1, 0.1], [0.1, float("nan"), 0.1], [0.1], [0.1] * 4])
-            for name in ("lr", "weight_decay", "adamw_lr", "adamw_weight_decay")
-        ],
-        ("momentum", [1.0, -0.1, float("nan"), [0.9, 1.0, 0.9], [0.9, 0.9]]),
-        ("steps", [0, -1]),
-        ("adamw_betas", [(1.0, 0.98), (0.9, -0.1), (float("nan"), 0.9)]),
-        ("adamw_eps", [0.0, -1.0, float("nan"), float("inf")]),
+OUT_OF_RANGE = [
+    *[
+        (name, [-1e-3, float("nan"), float("inf"), [0.1, -0.1, 0.1], [0.1, float("nan"), 0.1], [0.1], [0.1] * 4])
+        for name in ("lr", "weight_decay", "adamw_lr", "adamw_weight_decay")
     ],
-)
-def test_numbers_out_of_range_are_refused(name, values) -> None:
-    for value in values:
-        with pytest.raises(UserError, match=rf"^model\.optimizer\.{name} "):
-            Muon(stack().items(), matrices=PATTERNS, **{name: value})
+    ("momentum", [1.0, -0.1, float("nan"), [0.9, 1.0, 0.9], [0.9, 0.9]]),
+    ("steps", [0, -1]),
+    ("adamw_betas", [(1.0, 0.98), (0.9, -0.1), (float("nan"), 0.9)]),
+    ("adamw_eps", [0.0, -1.0, float("nan"), float("inf")]),
+]
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    for name, values in OUT_OF_RANGE:
+        for value in values:
+            with pytest.raises(UserError, match=rf"^model\.optimizer\.{name} "):
+                Muon(stack().items(), matrices=PATTERNS, **{name: value})

@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray of 2 CPUs, which is started here, with a token, and ended: ``make test-ray``."""
+"""Sweeps on a real Ray of 2 CPUs, which is started here, with a token, and ended: ``make test-slow``."""
 
 import json
 import os
@@ -18,6 +18,7 @@ import yaml
 
 from grok_lightning.checkpoint import load
 
+pytestmark = pytest.mark.slow
 SWEEP = [sys.executable, "-m", "grok_lightning", "sweep", "small.yaml"]
 BASE = {
     "data": {"modulus": 11, "batch_size": 16},

@@ -178,6 +178,7 @@ def test_a_report_says_what_makes_it_again(report):
     )
 
 
+@pytest.mark.slow
 def test_figures_of_runs_whose_losses_nobody_wrote(command):
     sweep({0.25: [40], 0.5: [80]})
     for path in Path("lightning_logs/e").glob("*/metrics.csv"):

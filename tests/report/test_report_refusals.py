@@ -165,7 +165,7 @@ METRICS = [
 ]
 
 
-@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("over", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("text", METRICS, ids=repr)
 def test_evaluations_of_any_form(report, text, over):
     sweep({0.5: [40, 80]})

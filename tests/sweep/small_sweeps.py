@@ -32,6 +32,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 SMALL: dict[str, Any] = {
     **{"data.modulus": 7, "data.batch_size": 16, "model.compile": False, "model.optimizer.lr": 0.01},
+    **{"trainer.precision": "32-true"},
     **{"trainer.accelerator": "cpu", "trainer.max_steps": 40, "evaluation.every": 10, "evaluation.per_decade": 0},
     **NETWORKS["MLP"],
 }

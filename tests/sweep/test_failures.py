@@ -19,6 +19,7 @@ from grok_lightning.sweep.failures import NOTHING_RECORDED
 from grok_lightning.sweep.local import MOST_DEATHS, LocalExecutor
 from grok_lightning.sweep.worker import Job, run_job
 
+pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
 BROKEN = 0.002
 GRID = {"model.optimizer.lr": [0.001, BROKEN, 0.003]}

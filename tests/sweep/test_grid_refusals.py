@@ -1,6 +1,7 @@
 """No mistake in a sweep's file passes in silence: each is told in one line."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -23,84 +24,84 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("", "no mapping"),
-        ("- 1", "no mapping"),
-        ("a: [", "cannot be read as YAML"),
-        ("? [a]\n: b", "cannot be read as YAML"),
-        ({"base": "division"}, "neither grid nor zip"),
-        ({"gird": SEED}, "'gird' is no key of a sweep; did you mean grid?"),
-        ({"grid": SEED, 3: 4}, "3 is no key of a sweep"),
-        ({"grid": SEED, "trainer.max_steps": 4}, "known are base, exclude, grid, set, zip"),
-        ({"grid": {}}, "grid is empty"),
-        ({"grid": None, "zip": SEED}, "grid is empty"),
-        ({"grid": [1]}, "grid is [1]; a mapping of options is expected"),
-        ({"grid": SEED, "zip": {}}, "zip is empty"),
-        ({"grid": SEED, "zip": []}, "zip is empty"),
-        ({"grid": SEED, "zip": [{}]}, "zip is empty"),
-        ({"zip": [{"model.warmup": [1]}, 3]}, "zip is 3; a mapping of options is expected"),
-        ({"grid": {3: [1]}}, "grid has 3 where the name of an option is expected"),
-        ({"grid": {"seed_everything": []}}, "grid: seed_everything is an empty list"),
-        ({"grid": {"seed_everything": 3}}, "grid: seed_everything is 3; a list of values is expected"),
-        ({"grid": {"seed_everything": None}}, "grid: seed_everything is null; a list of values is expected"),
-        ({"grid": {"model.optimizer": "Muon"}}, "grid: model.optimizer is 'Muon'; a list of values is expected"),
-        ({"grid": {"seed_everything": "9..0"}}, "'9..0'; a range is two integers from 0 on, the smaller first"),
-        ({"grid": {"seed_everything": "0..x"}}, "'0..x'; a range is two integers from 0 on, the smaller first"),
-        ({"grid": {"seed_everything": "-3..3"}}, "'-3..3'; a range is two integers"),
-        ({"grid": {"data": "0..9"}}, "data is 0; a class name"),
-        ({"grid": {"data": {"train_fraction": [0.3]}}}, "`data.train_fraction: [VALUE, ...]`"),
-        ({"grid": {"seed_everything": "0..9999", "model.warmup": "0..1000"}}, "10,010,000 combinations; at most 10,"),
-        ({"grid": {"seed_everything": "0..999999999999999"}}, "1,000,000,000,000,000 combinations"),
-        ({"zip": {"seed_everything": "0..999999999999", "model.warmup": "1..1000000000000"}}, "combinations; at most"),
-        ({"grid": {"seed_everything": [0, 1, 0]}}, "grid: seed_everything has the same value twice, 0 and 0"),
-        ({"grid": {"model.optimizer.lr": ["1e-3", 0.001]}}, "the same value twice, '1e-3' and 0.001"),
-        ({"grid": {"model.optimizer": ["Muon", {"class_path": MUON}]}}, "model.optimizer has the same value twice"),
-        ({"grid": {"model.optimizer": ["AdmW"]}}, "'AdmW', which does not exist; did you mean AdamW?"),
-        ({"grid": {"model.optimizer": ["Muon", None]}}, "grid: model.optimizer is null; a class name or a mapping"),
-        ({"grid": {"model.filters": [None]}}, "grid: model.filters is null"),
-        ({"grid": {"model.filters.strength": [1, 2]}}, "model.filters"),
-        ({"grid": {"evaluation": [{1: 2}]}}, "grid: evaluation has 1 where the name of an option is expected"),
-        (
-            {"zip": {"model.warmup": [1, 2, 3], "evaluation.every": [1, 2]}},
-            "zip: model.warmup has 3, evaluation.every has 2 values",
-        ),
-        (
-            {"zip": {"model.warmup": [1, 2, 1], "evaluation.every": [3, 4, 3]}},
-            "zip: model.warmup and evaluation.every has the same value twice, (1, 3) and (1, 3)",
-        ),
-        ({"grid": SEED, "set": [1]}, "set is [1]; a mapping of options is expected"),
-        ({"grid": SEED, "set": {3: 4}}, "set has 3 where the name of an option is expected"),
-        ({"grid": SEED, "set": {"model.optimizer": "AdmW"}}, "did you mean AdamW?"),
-        ({"grid": SEED, "base": ["division"]}, "base is ['division']; the path of a fit config"),
-        ({"grid": SEED, "base": "divison"}, "base 'divison' is neither a file nor"),
-        ({"grid": SEED, "base": "divison"}, "did you mean division?"),
-        ({"grid": SEED, "base": "no/such.yaml"}, "base 'no/such.yaml' is neither a file nor a shipped config"),
-        ({"grid": SEED, "base": "."}, "base '.' is neither a file nor"),
-        ({"grid": SEED, "base": "a" * 999}, "is neither a file nor a shipped config"),
-        ({"grid": SEED, "exclude": {"seed_everything": 1}}, "a list of mappings is expected"),
-        ({"grid": SEED, "exclude": ["seed_everything"]}, "exclude is 'seed_everything'; a mapping"),
-        ({"grid": SEED, "exclude": [{}]}, "exclude has {}, which matches no combination"),
-        ({"grid": SEED, "exclude": [{"seed_everything": []}]}, "which matches no combination"),
-        ({"grid": SEED, "exclude": [{"seed_everything": 3}]}, "3, which is none of its values: 0, 1, 2"),
-        ({"grid": SEED, "exclude": [{"seed_everything": [1, 7]}]}, "seed_everything 7, which is none"),
-        ({"grid": SEED, "exclude": [{"seed_everything": "3..9"}]}, "'3..9', which is none of its values"),
-        ({"grid": SEED, "exclude": [{"seed_everything": "0..2"}]}, "exclude leaves none of the 3 combinations"),
-        ({"grid": SEED, "exclude": [{"seed_evrything": 1}]}, "which does not vary; did you mean seed_everything?"),
-        ({"grid": SEED, "set": {"model.warmup": 1}, "exclude": [{"model.warmup": 1}]}, "warmup, which does not vary"),
-        ({"grid": {"model.optimizer": ["Muon"]}, "exclude": [{"model.optimizer": "Mun"}]}, "did you mean Muon?"),
-        (
-            {
-                "zip": {"model.warmup": [1, 2], "evaluation.every": [3, 4]},
-                "exclude": [{"model.warmup": 1, "evaluation.every": 4}],
-            },
-            "which matches no combination",
-        ),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_told_in_one_line(write_yaml: Write, content: Nested | str, words: str) -> None:
-    assert words in refusal(write_yaml(content))
+MISTAKES: list[tuple[Nested | str, str]] = [
+    ("", "no mapping"),
+    ("- 1", "no mapping"),
+    ("a: [", "cannot be read as YAML"),
+    ("? [a]\n: b", "cannot be read as YAML"),
+    ({"base": "division"}, "neither grid nor zip"),
+    ({"gird": SEED}, "'gird' is no key of a sweep; did you mean grid?"),
+    ({"grid": SEED, 3: 4}, "3 is no key of a sweep"),
+    ({"grid": SEED, "trainer.max_steps": 4}, "known are base, exclude, grid, set, zip"),
+    ({"grid": {}}, "grid is empty"),
+    ({"grid": None, "zip": SEED}, "grid is empty"),
+    ({"grid": [1]}, "grid is [1]; a mapping of options is expected"),
+    ({"grid": SEED, "zip": {}}, "zip is empty"),
+    ({"grid": SEED, "zip": []}, "zip is empty"),
+    ({"grid": SEED, "zip": [{}]}, "zip is empty"),
+    ({"zip": [{"model.warmup": [1]}, 3]}, "zip is 3; a mapping of options is expected"),
+    ({"grid": {3: [1]}}, "grid has 3 where the name of an option is expected"),
+    ({"grid": {"seed_everything": []}}, "grid: seed_everything is an empty list"),
+    ({"grid": {"seed_everything": 3}}, "grid: seed_everything is 3; a list of values is expected"),
+    ({"grid": {"seed_everything": None}}, "grid: seed_everything is null; a list of values is expected"),
+    ({"grid": {"model.optimizer": "Muon"}}, "grid: model.optimizer is 'Muon'; a list of values is expected"),
+    ({"grid": {"seed_everything": "9..0"}}, "'9..0'; a range is two integers from 0 on, the smaller first"),
+    ({"grid": {"seed_everything": "0..x"}}, "'0..x'; a range is two integers from 0 on, the smaller first"),
+    ({"grid": {"seed_everything": "-3..3"}}, "'-3..3'; a range is two integers"),
+    ({"grid": {"data": "0..9"}}, "data is 0; a class name"),
+    ({"grid": {"data": {"train_fraction": [0.3]}}}, "`data.train_fraction: [VALUE, ...]`"),
+    ({"grid": {"seed_everything": "0..9999", "model.warmup": "0..1000"}}, "10,010,000 combinations; at most 10,"),
+    ({"grid": {"seed_everything": "0..999999999999999"}}, "1,000,000,000,000,000 combinations"),
+    ({"zip": {"seed_everything": "0..999999999999", "model.warmup": "1..1000000000000"}}, "combinations; at most"),
+    ({"grid": {"seed_everything": [0, 1, 0]}}, "grid: seed_everything has the same value twice, 0 and 0"),
+    ({"grid": {"model.optimizer.lr": ["1e-3", 0.001]}}, "the same value twice, '1e-3' and 0.001"),
+    ({"grid": {"model.optimizer": ["Muon", {"class_path": MUON}]}}, "model.optimizer has the same value twice"),
+    ({"grid": {"model.optimizer": ["AdmW"]}}, "'AdmW', which does not exist; did you mean AdamW?"),
+    ({"grid": {"model.optimizer": ["Muon", None]}}, "grid: model.optimizer is null; a class name or a mapping"),
+    ({"grid": {"model.filters": [None]}}, "grid: model.filters is null"),
+    ({"grid": {"model.filters.strength": [1, 2]}}, "model.filters"),
+    ({"grid": {"evaluation": [{1: 2}]}}, "grid: evaluation has 1 where the name of an option is expected"),
+    (
+        {"zip": {"model.warmup": [1, 2, 3], "evaluation.every": [1, 2]}},
+        "zip: model.warmup has 3, evaluation.every has 2 values",
+    ),
+    (
+        {"zip": {"model.warmup": [1, 2, 1], "evaluation.every": [3, 4, 3]}},
+        "zip: model.warmup and evaluation.every has the same value twice, (1, 3) and (1, 3)",
+    ),
+    ({"grid": SEED, "set": [1]}, "set is [1]; a mapping of options is expected"),
+    ({"grid": SEED, "set": {3: 4}}, "set has 3 where the name of an option is expected"),
+    ({"grid": SEED, "set": {"model.optimizer": "AdmW"}}, "did you mean AdamW?"),
+    ({"grid": SEED, "base": ["division"]}, "base is ['division']; the path of a fit config"),
+    ({"grid": SEED, "base": "divison"}, "base 'divison' is neither a file nor"),
+    ({"grid": SEED, "base": "divison"}, "did you mean division?"),
+    ({"grid": SEED, "base": "no/such.yaml"}, "base 'no/such.yaml' is neither a file nor a shipped config"),
+    ({"grid": SEED, "base": "."}, "base '.' is neither a file nor"),
+    ({"grid": SEED, "base": "a" * 999}, "is neither a file nor a shipped config"),
+    ({"grid": SEED, "exclude": {"seed_everything": 1}}, "a list of mappings is expected"),
+    ({"grid": SEED, "exclude": ["seed_everything"]}, "exclude is 'seed_everything'; a mapping"),
+    ({"grid": SEED, "exclude": [{}]}, "exclude has {}, which matches no combination"),
+    ({"grid": SEED, "exclude": [{"seed_everything": []}]}, "which matches no combination"),
+    ({"grid": SEED, "exclude": [{"seed_everything": 3}]}, "3, which is none of its values: 0, 1, 2"),
+    ({"grid": SEED, "exclude": [{"seed_everything": [1, 7]}]}, "seed_everything 7, which is none"),
+    ({"grid": SEED, "exclude": [{"seed_everything": "3..9"}]}, "'3..9', which is none of its values"),
+    ({"grid": SEED, "exclude": [{"seed_everything": "0..2"}]}, "exclude leaves none of the 3 combinations"),
+    ({"grid": SEED, "exclude": [{"seed_evrything": 1}]}, "which does not vary; did you mean seed_everything?"),
+    ({"grid": SEED, "set": {"model.warmup": 1}, "exclude": [{"model.warmup": 1}]}, "warmup, which does not vary"),
+    ({"grid": {"model.optimizer": ["Muon"]}, "exclude": [{"model.optimizer": "Mun"}]}, "did you mean Muon?"),
+    (
+        {
+            "zip": {"model.warmup": [1, 2], "evaluation.every": [3, 4]},
+            "exclude": [{"model.warmup": 1, "evaluation.every": 4}],
+        },
+        "which matches no combination",
+    ),
+]  # fmt: skip
+
+
+def test_a_mistake_is_told_in_one_line(write_yaml: Write) -> None:
+    for content, words in MISTAKES:
+        assert words in refusal(write_yaml(content)), content
 
 
 def test_a_file_that_cannot_be_read_is_refused(write_yaml: Write, tmp_path: Path) -> None:
@@ -141,12 +142,11 @@ def test_the_same_key_in_two_mappings_is_no_repetition(write_yaml: Write) -> Non
 RESERVED = ("config", "experiment", "run", "overwrite", "ckpt_path", "split", "output", "trainer.default_root_dir")
 
 
-@pytest.mark.parametrize("place", ["set", "grid", "zip"])
-@pytest.mark.parametrize("option", [*RESERVED, "ckpt-path"])
-def test_what_the_sweep_does_itself_is_not_for_its_file(write_yaml: Write, place: str, option: str) -> None:
-    content: Nested = {"grid": dict(SEED)}
-    content.setdefault(place, {})[option] = "0" if place == "set" else ["0", "1"]
-    assert f"{place} has {option.replace('-', '_')}, which it may not: " in refusal(write_yaml(content))
+def test_what_the_sweep_does_itself_is_not_for_its_file(write_yaml: Write) -> None:
+    for option, place in product([*RESERVED, "ckpt-path"], ["set", "grid", "zip"]):
+        content: Nested = {"grid": dict(SEED)}
+        content.setdefault(place, {})[option] = "0" if place == "set" else ["0", "1"]
+        assert f"{place} has {option.replace('-', '_')}, which it may not: " in refusal(write_yaml(content))
 
 
 def test_what_the_sweep_does_itself_is_not_for_its_base(write_yaml: Write) -> None:
@@ -171,30 +171,30 @@ def test_what_is_kept_of_a_run_is_fixed(write_yaml: Write) -> None:
     assert "write it under `set`" in refusal(write_yaml({"grid": {"checkpoint": [{"keep": "none"}]}}))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({"set": {"model.warmup": 1}, "grid": {"model.warmup": [2]}}, "model.warmup is given in set and in grid"),
-        ({"grid": {"model.warmup": [2]}, "zip": {"model.warmup": [2]}}, "model.warmup is given in grid and in zip"),
-        ({"zip": [{"model.warmup": [2]}, {"model.warmup": [3]}]}, "model.warmup is given twice in zip"),
-        ({"grid": {"data.train-fraction": [1], "data.train_fraction": [2]}}, "given twice in grid"),
-        ({"grid": {"data": ["TextDataModule"], "data.class_path": ["TextDataModule"]}}, "given twice"),
-        ({"set": {"model.optimizer": "Muon"}, "grid": {"model.optimizer": ["AdamW"]}}, "given in set and in grid"),
-        ({"set": {"trainer": {"max_steps": 1}, "trainer.max_steps": 2}, "grid": SEED}, "give it once"),
-        ({"set": {"trainer": {"max_steps": 1}}, "grid": {"trainer.max_steps": [2]}}, "trainer.max_steps 1, which"),
-        (
-            {"grid": {"evaluation": [{"every": 1}], "evaluation.every": [2]}},
-            "evaluation.every 1, which evaluation.every 2",
-        ),
-        (
-            {"set": {"model.optimizer.lr": 3}, "grid": {"model.optimizer": ["AdamW", "Muon"]}},
-            "write it into that value, or `model.optimizer.lr: [3]` under grid",
-        ),
-        ({"grid": {"model": [{"optimizer": {"lr": 1}}], "model.optimizer": ["Muon"]}}, "model.optimizer.lr 1, which"),
-    ],
-)
-def test_an_option_that_would_be_replaced_is_refused(write_yaml: Write, content: Nested, words: str) -> None:
-    assert words in refusal(write_yaml(content))
+REPLACED = [
+    ({"set": {"model.warmup": 1}, "grid": {"model.warmup": [2]}}, "model.warmup is given in set and in grid"),
+    ({"grid": {"model.warmup": [2]}, "zip": {"model.warmup": [2]}}, "model.warmup is given in grid and in zip"),
+    ({"zip": [{"model.warmup": [2]}, {"model.warmup": [3]}]}, "model.warmup is given twice in zip"),
+    ({"grid": {"data.train-fraction": [1], "data.train_fraction": [2]}}, "given twice in grid"),
+    ({"grid": {"data": ["TextDataModule"], "data.class_path": ["TextDataModule"]}}, "given twice"),
+    ({"set": {"model.optimizer": "Muon"}, "grid": {"model.optimizer": ["AdamW"]}}, "given in set and in grid"),
+    ({"set": {"trainer": {"max_steps": 1}, "trainer.max_steps": 2}, "grid": SEED}, "give it once"),
+    ({"set": {"trainer": {"max_steps": 1}}, "grid": {"trainer.max_steps": [2]}}, "trainer.max_steps 1, which"),
+    (
+        {"grid": {"evaluation": [{"every": 1}], "evaluation.every": [2]}},
+        "evaluation.every 1, which evaluation.every 2",
+    ),
+    (
+        {"set": {"model.optimizer.lr": 3}, "grid": {"model.optimizer": ["AdamW", "Muon"]}},
+        "write it into that value, or `model.optimizer.lr: [3]` under grid",
+    ),
+    ({"grid": {"model": [{"optimizer": {"lr": 1}}], "model.optimizer": ["Muon"]}}, "model.optimizer.lr 1, which"),
+]
+
+
+def test_an_option_that_would_be_replaced_is_refused(write_yaml: Write) -> None:
+    for content, words in REPLACED:
+        assert words in refusal(write_yaml(content))
 
 
 def test_what_the_base_contradicts_is_refused(write_yaml: Write) -> None:

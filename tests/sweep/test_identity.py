@@ -53,31 +53,50 @@ def test_only_what_is_missing_is_done(command: Command) -> None:
     assert untouched("e").items() >= before.items()
 
 
-def hashes(path: Path) -> set[str]:
-    return {run.hash for run in read_plan(path).runs}
+def hashes(grid: dict[str, Any], more: dict[str, Any]) -> set[str]:
+    return {run.hash for run in read_plan(write("e", grid, **more)).runs}
 
 
 GRID: dict[str, Any] = {"seed_everything": [0, 1], "data.train_fraction": [0.5, 0.4]}
 
 
+@pytest.fixture(scope="module")
+def of_the_grid(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("grid"))
+        return hashes(GRID, {})
+
+
 @pytest.mark.parametrize(
     ("grid", "more"),
     [
-        ({"data.train_fraction": [0.4, 0.5], "seed_everything": "0..1"}, {}),
+        pytest.param({"data.train_fraction": [0.4, 0.5], "seed_everything": "0..1"}, {}, marks=pytest.mark.slow),
         ({"seed_everything": [0, 1], "data.train-fraction": ["5e-1", 0.4]}, {}),
         (GRID, {"model.warmup": 10, "model.optimizer.weight_decay": 1, "data.val_fraction": None}),
-        (GRID, {"model.optimizer": {"class_path": ADAMW, "init_args": {"lr": 0.01}}, "model.optimizer.lr": None}),
-        (GRID, {"model.optimizer.lr": "1e-2", "data.modulus": "7"}),
+        pytest.param(
+            GRID,
+            {"model.optimizer": {"class_path": ADAMW, "init_args": {"lr": 0.01}}, "model.optimizer.lr": None},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(GRID, {"model.optimizer.lr": "1e-2", "data.modulus": "7"}, marks=pytest.mark.slow),
         (GRID, {"model.compile": True, "checkpoint.keep": "none", "checkpoint.every": 7, "trainer.logger": False}),
-        (GRID, {"measures": ["Collapse"], "trainer.enable_progress_bar": False, "trainer.accelerator": "auto"}),
+        pytest.param(
+            GRID,
+            {"measures": ["Collapse"], "trainer.enable_progress_bar": False, "trainer.accelerator": "auto"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["order", "spelling", "defaults", "whole class", "numbers as text", "no results", "looking on"],
 )
 def test_what_changes_no_result_changes_no_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any], more: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of_the_grid: set[str],
+    grid: dict[str, Any],
+    more: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hashes(write("other", grid, **more)) == hashes(write("e", GRID))
+    assert hashes(grid, more) == of_the_grid
 
 
 @pytest.mark.parametrize(
@@ -85,18 +104,18 @@ def test_what_changes_no_result_changes_no_hash(
     [
         {"model.optimizer.lr": 0.02},
         {"model.optimizer": "Muon", "model.optimizer.lr": None},
-        {"data.formula": "x * y"},
-        {"evaluation.every": 5},
-        {"trainer.precision": "64-true"},
-        {"model.filters": ["Clip"]},
+        pytest.param({"data.formula": "x * y"}, marks=pytest.mark.slow),
+        pytest.param({"evaluation.every": 5}, marks=pytest.mark.slow),
+        pytest.param({"trainer.precision": "64-true"}, marks=pytest.mark.slow),
+        pytest.param({"model.filters": ["Clip"]}, marks=pytest.mark.slow),
     ],
     ids=lambda more: next(iter(more)),
 )
 def test_what_may_change_a_result_changes_every_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_the_grid: set[str], more: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert not hashes(write("other", GRID, **more)) & hashes(write("e", GRID))
+    assert not hashes(GRID, more) & of_the_grid
 
 
 BASES: dict[str, dict[str, list[Any]]] = {
@@ -113,7 +132,9 @@ BASES: dict[str, dict[str, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize(
+    "base", ["grokfast-ema", *(pytest.param(base, marks=pytest.mark.slow) for base in [*BASES][:-1])]
+)
 def test_a_run_has_the_hash_that_its_fit_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
     """Of 2,000 runs almost none is resolved by itself."""
     monkeypatch.chdir(tmp_path)
@@ -154,6 +175,7 @@ def kinds(directory: Path) -> set[str]:
     return {"events" if "tfevents" in path.name else path.name for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_what_a_run_of_a_stack_leaves_is_taken_as_a_single_run_s(command: Command) -> None:
     """By test, generate and a fit with a larger budget, which goes on as that of a run that was never in a stack."""
     more = EASY | {"data.val_fraction": 0.3}
@@ -178,6 +200,7 @@ def test_what_a_run_of_a_stack_leaves_is_taken_as_a_single_run_s(command: Comman
         assert one == pytest.approx(two, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_a_fit_went_on_with_is_its_own_from_then_on(command: Command) -> None:
     """The sweep does its own run again, beside it."""
     path = write("e", {"seed_everything": [0, 1]})

@@ -1,11 +1,14 @@
 """Runs that an archive holds are done; those of it that failed, or are not over, are trained."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_sweeps import EASY, results, tables, train_here, write
+from conftest import leave_out_images
+from small_sweeps import EASY, as_the_program, results, tables, train_here, write
 
+from grok_lightning.__main__ import main
 from grok_lightning.index.archive import read_archive, write_archive
 from grok_lightning.report import making
 
@@ -14,21 +17,34 @@ from grok_lightning.report import making
 def sweep(command, monkeypatch):
     train_here(monkeypatch)
     monkeypatch.setattr(making, "drawings", lambda *_: iter(()))
-    return lambda *arguments: command("sweep", *arguments)
+    return lambda *arguments: command("sweep", *arguments, *(("--events", "off") if arguments[0] != "status" else ()))
 
 
-def archive_of_two(command, sweep) -> pd.DataFrame:
-    """Trains two of three runs, and leaves only their archive, ``known/runs.parquet``."""
-    write("known", {"seed_everything": [0, 1]}, **EASY)
-    assert sweep("known.yaml")[0] == 0
-    assert command("report", "known", "--out", "known")[0] == 0
-    Path("lightning_logs/known").rename("trained")
-    write("known", {"seed_everything": [0, 1, 2]}, **EASY)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A directory with two of three runs in ``trained``, and their report in ``known``."""
+    directory = tmp_path_factory.mktemp("known")
+    with pytest.MonkeyPatch.context() as patch, as_the_program():
+        patch.chdir(directory)
+        leave_out_images(patch)
+        train_here(patch)
+        patch.setattr(making, "drawings", lambda *_: iter(()))
+        write("known", {"seed_everything": [0, 1]}, **EASY)
+        assert main(["sweep", "known.yaml", "--events", "off"]) == 0
+        assert main(["report", "known", "--out", "known"]) == 0
+        Path("lightning_logs/known").rename("trained")
+        write("known", {"seed_everything": [0, 1, 2]}, **EASY)
+    return directory
+
+
+@pytest.fixture
+def known(trained, sweep, tmp_path) -> pd.DataFrame:
+    """The archive of two of three runs, and in the working directory nothing else of them."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return read_archive(Path("known/runs.parquet"))[0]
 
 
-def test_known_runs_are_done_and_others_are_trained(command, sweep):
-    known = archive_of_two(command, sweep)
+def test_known_runs_are_done_and_others_are_trained(known, sweep):
     _, told, _ = sweep("known.yaml", "--known", "known/runs.parquet", "--dry_run")
     assert "2 over, 1 to do" in told
     status, told, _ = sweep("known.yaml", "--known", "known/runs.parquet")
@@ -42,8 +58,8 @@ def test_known_runs_are_done_and_others_are_trained(command, sweep):
     assert "2 not done" in told
 
 
-def test_a_report_of_the_rest_and_the_archive_is_that_of_all(command, sweep):
-    archive_of_two(command, sweep)
+@pytest.mark.slow
+def test_a_report_of_the_rest_and_the_archive_is_that_of_all(command, known, sweep):
     sweep("known.yaml", "--known", "known/runs.parquet")
     assert command("report", "known", "known/runs.parquet", "--out", "both")[0] == 0
     assert len(tables("known")) == 1
@@ -54,17 +70,16 @@ def test_a_report_of_the_rest_and_the_archive_is_that_of_all(command, sweep):
     assert whole[["n", "missing"]].to_numpy().tolist() == [[3, 0]]
 
 
-@pytest.mark.parametrize("state", ["failed", "unfinished"])
-def test_runs_of_an_archive_that_are_not_over_are_trained(command, sweep, state):
-    known = archive_of_two(command, sweep)
+@pytest.mark.parametrize("state", ["failed", pytest.param("unfinished", marks=pytest.mark.slow)])
+def test_runs_of_an_archive_that_are_not_over_are_trained(known, sweep, state):
     known.loc[0, "status"] = state
     write_archive(Path("changed.parquet"), known, read_archive(Path("known/runs.parquet"))[1])
     assert sweep("known.yaml", "--known", "changed.parquet")[0] == 0
     assert sorted(result["config"]["seed_everything"] for result in results("known").values()) == [0, 2]
 
 
-def test_an_archive_of_unfinished_runs_alone_knows_none(command, sweep):
-    archive_of_two(command, sweep)
+@pytest.mark.slow
+def test_an_archive_of_unfinished_runs_alone_knows_none(command, known, sweep):
     for path in Path("trained").glob("*/result.json"):
         path.unlink()
     assert command("report", "trained", "--out", "open")[0] == 0

@@ -75,6 +75,7 @@ def kinds(directory: Path) -> set[str]:
     return {"events" if "tfevents" in path.name else path.name for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_closing_up_changes_nothing(command: Command, sizes: list[int]) -> None:
     (job,) = jobs(write("e", {"model.optimizer.lr": RATES}, **LEAVING), 4)
     for name in ("closed", "open"):
@@ -89,7 +90,7 @@ def test_closing_up_changes_nothing(command: Command, sizes: list[int]) -> None:
     assert endings("closed") == endings("open")
 
 
-@pytest.mark.parametrize("keep", ["none", "grok"])
+@pytest.mark.parametrize("keep", ["grok", pytest.param("none", marks=pytest.mark.slow)])
 def test_no_more_is_kept_than_was_asked_for(command: Command, keep: str) -> None:
     path = write("e", {"model.optimizer.lr": RATES[:3]}, **LEAVING)
     assert command("sweep", path, "--stack-size", 4, "--keep", keep, "--events", "off")[0] == 0
@@ -98,7 +99,7 @@ def test_no_more_is_kept_than_was_asked_for(command: Command, keep: str) -> None
     assert not [file for file in Path("lightning_logs/e").rglob("*") if kinds(file.parent) & {"events", "curves.png"}]
 
 
-@pytest.mark.parametrize("network", ["MLP", "Transformer"])
+@pytest.mark.parametrize("network", ["MLP", pytest.param("Transformer", marks=pytest.mark.slow)])
 def test_a_run_that_diverges_never_touches_its_neighbours(command: Command, network: str) -> None:
     """To the bit: it could as well have been another run."""
     found = []

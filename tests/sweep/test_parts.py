@@ -15,10 +15,11 @@ Command = Callable[..., tuple[int, str, str]]
 GRID: dict[str, Any] = {"data.batch_size": [16, "full"], "data.train_fraction": [0.4, 0.6], "seed_everything": "0..6"}
 
 
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.chdir(tmp_path)
-    return read_plan(write("e", GRID))
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parts"))
+        return read_plan(write("e", GRID))
 
 
 def stacks(plan: Plan, number: int, of: int, size: int = 4, done: Collection[str] = ()) -> list[list[str]]:

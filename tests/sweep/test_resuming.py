@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import leave_out_images
 from small_sweeps import (
     EASY,
     Point,
@@ -30,6 +32,7 @@ from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
+Undisturbed = Callable[[int], tuple[Any, ...]]
 LEAVING = EASY | {"evaluation.every": 2, "evaluation.stop_after": 2, "trainer.max_steps": 16, "checkpoint.every": 4}
 RATES = [0.0001, 0.003, 1e30, 0.03]  # over at 16, 6, 1 and 4
 STACK, RUN = r"/\.stacks/[^/]+/", r"/lr=[^/]+/"
@@ -61,14 +64,18 @@ def ends() -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Any, ...]]:
-    found = {}
-    with pytest.MonkeyPatch.context() as patch, as_the_program():
-        train_here(patch)
-        for size in (4, 1):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[Any, ...]]:
+    """What a sweep of a stack size comes to; trained when it is first asked for."""
+
+    @cache
+    def found(size: int) -> tuple[Any, ...]:
+        with pytest.MonkeyPatch.context() as patch, as_the_program():
+            train_here(patch)
+            leave_out_images(patch)
             patch.chdir(tmp_path_factory.mktemp("undisturbed"))
             assert main(arguments(size)) == 0
-            found[size] = ends()
+            return ends()
+
     return found
 
 
@@ -80,6 +87,7 @@ def kill() -> None:
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "point"),
     [
@@ -94,25 +102,24 @@ def kill() -> None:
         (1, (RUN + "result.json", 2, "before")),  # where it was to stop, without a record
     ],
 )
-def test_killed_and_started_again(
-    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point
-) -> None:
+def test_killed_and_started_again(command: Command, undisturbed: Undisturbed, size: int, point: Point) -> None:
     with as_the_program(), struck(point, kill), pytest.raises(Killed):
         begin(size)
-    assert len(results("e")) < len(undisturbed[size][0])
+    assert len(results("e")) < len(undisturbed(size)[0])
     with as_the_program():
         begin(size)
-    assert ends()[:3] == undisturbed[size][:3]  # what else is in the way is removed at the end of the sweep
+    assert ends()[:3] == undisturbed(size)[:3]  # what else is in the way is removed at the end of the sweep
 
 
-def test_killed_again_and_again(command: Command, undisturbed: dict[int, tuple[Any, ...]]) -> None:
+def test_killed_again_and_again(command: Command, undisturbed: Undisturbed) -> None:
     for point in ((STACK + "last.ckpt", 2, "after"), (STACK + "last.ckpt", 2, "before"), (RUN + "result", 1, "after")):
         with as_the_program(), struck(point, kill), pytest.raises(Killed):
             begin(4)
     assert command(*arguments(4))[0] == 0
-    assert ends() == undisturbed[4]
+    assert ends() == undisturbed(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "point", "over"),
     [
@@ -123,7 +130,7 @@ def test_killed_again_and_again(command: Command, undisturbed: dict[int, tuple[A
     ],
 )
 def test_a_signal_saves_and_starting_again_goes_on(
-    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point, over: int
+    command: Command, undisturbed: Undisturbed, size: int, point: Point, over: int
 ) -> None:
     def uncaught(*_: Any) -> None:
         raise AssertionError("nobody was there to take the signal")
@@ -138,9 +145,10 @@ def test_a_signal_saves_and_starting_again_goes_on(
     assert "the same command goes on" in err
     assert len(results("e")) == over
     assert command(*arguments(size))[0] == 0
-    assert ends() == undisturbed[size]
+    assert ends() == undisturbed(size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "point"),
     [
@@ -150,7 +158,7 @@ def test_a_signal_saves_and_starting_again_goes_on(
     ],
 )
 def test_a_full_disk_ends_the_sweep_in_clear_words(
-    command: Command, undisturbed: dict[int, tuple[Any, ...]], size: int, point: Point
+    command: Command, undisturbed: Undisturbed, size: int, point: Point
 ) -> None:
     """No run fails of it, nothing is damaged, and it goes on when there is room."""
 
@@ -169,7 +177,7 @@ def test_a_full_disk_ends_the_sweep_in_clear_words(
         load(checkpoint)
     with as_the_program():
         begin(size)
-    assert ends()[:3] == undisturbed[size][:3]
+    assert ends()[:3] == undisturbed(size)[:3]
 
 
 def flip(pattern: str) -> None:
@@ -202,6 +210,7 @@ IN_TWO, IN_FOUR = (STACK + "last.ckpt", 4, "after"), (STACK + "last.ckpt", 2, "a
 ALONE = (RUN + "last.ckpt", 3, "after")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "point", "damage", "files"),
     [
@@ -220,7 +229,7 @@ ALONE = (RUN + "last.ckpt", 3, "after")
 )
 def test_what_is_damaged_is_done_anew(
     command: Command,
-    undisturbed: dict[int, tuple[Any, ...]],
+    undisturbed: Undisturbed,
     size: int,
     point: Point,
     damage: Callable[[str], None],
@@ -231,10 +240,10 @@ def test_what_is_damaged_is_done_anew(
     damage(files)
     assert command(*arguments(size))[0] == 0
     if size == 1:
-        assert ends() == undisturbed[size]
+        assert ends() == undisturbed(size)
         return
     # runs that begin anew may do so in a stack of another size
-    wanted = undisturbed[size][1]
+    wanted = undisturbed(size)[1]
     assert outcomes("e").keys() == wanted.keys()
     for hashed, result in outcomes("e").items():
         for key in ("status", "steps", "memorize_step", "grok_step", "sustained_grok_step"):
@@ -243,6 +252,7 @@ def test_what_is_damaged_is_done_anew(
     assert ends()[3] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
     assert command(*arguments(1))[0] == 0
     before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs/e").glob("*/*")}
@@ -261,6 +271,7 @@ def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path)
     assert places.members() == {"a": ["1", "2"]}
 
 
+@pytest.mark.slow
 def test_rows_that_the_end_of_the_budget_called_for_are_kept(command: Command) -> None:
     """The budget is no point of the schedule, and the record is missing: nothing is trained, nothing is lost."""
     path = write("e", {"seed_everything": [0]}, **{"trainer.max_steps": 15, "checkpoint.every": 5})

@@ -22,9 +22,10 @@ VARIED: dict[str, list[Any]] = {
 }
 TRICKS: dict[str, Any] = {
     "data.answer_noise": 2, "model.weight_noise": 0.01, "model.weight_norm": 8.0, "model.loss": "stablemax",
-    "model.optimizer": "Muon", "trainer.max_steps": 40,
+    "model.optimizer": "Muon",
     "model.filters": [{"class_path": "GrokfastEMA"}, {"class_path": "GradientNoise"}, {"class_path": "Clip"}],
 }  # fmt: skip
+NOISY = {"model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle"}
 FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
 
 
@@ -32,15 +33,14 @@ FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
     ("zipped", "more"),
     [
         (VARIED | FORMULAS, NETWORKS["Transformer"]),
-        (VARIED | FORMULAS, NETWORKS["MLP"]),
-        (VARIED, NETWORKS["LSTM"]),
-        (VARIED, NETWORKS["GRU"] | {"model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle"}),
         (VARIED, NETWORKS["MLP"] | TRICKS),
+        pytest.param(VARIED | FORMULAS, NETWORKS["MLP"], marks=pytest.mark.slow),
+        pytest.param(VARIED, NETWORKS["LSTM"], marks=pytest.mark.slow),
+        pytest.param(VARIED, NETWORKS["GRU"] | NOISY, marks=pytest.mark.slow),
     ],
-    ids=["Transformer", "MLP", "LSTM", "GRU", "tricks"],
+    ids=["Transformer", "tricks", "MLP", "LSTM", "GRU"],
 )
 def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
-    more = {"trainer.max_steps": 100} | more
     (stack,) = jobs(write("stacked", zipped=zipped, **more), 3)
     singles = jobs(write("single", zipped=zipped, **more), 1)[::2]
     with as_the_program():
@@ -51,7 +51,7 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
     assert len(directories("single")) == 2
     for directory in directories("single"):
         rows, wanted = read_metrics(Path("lightning_logs/stacked", directory.name)), read_metrics(directory)
-        assert [row["step"] for row in rows] == list(range(0, more["trainer.max_steps"] + 1, 10))
+        assert [row["step"] for row in rows] == [0, 10, 20, 30, 40]
         for row, single in zip(rows, wanted, strict=True):
             for split in ("train", "val"):
                 assert row[f"{split}/loss"] == pytest.approx(single[f"{split}/loss"], rel=1e-5)
@@ -65,13 +65,21 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
     ("grid", "more"),
     [
         ({option: values[:2] for option, values in VARIED.items()}, {}),
-        ({"data.formula": ["x + y", "x * y * x"]}, {}),
-        ({"data.train_rows": [10, 20], "data.batch_size": [16]}, {}),
-        ({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}),
+        pytest.param({"data.formula": ["x + y", "x * y * x"]}, {}, marks=pytest.mark.slow),
+        pytest.param({"data.train_rows": [10, 20], "data.batch_size": [16]}, {}, marks=pytest.mark.slow),
+        pytest.param({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}, marks=pytest.mark.slow),
         ({"model.filters": [[{"class_path": "Clip", "norm": 1.0}], [{"class_path": "Clip", "norm": 2.0}]]}, {}),
-        ({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}),
-        ({"model.optimizer": [{"class_path": "AdamW", "lr": 1}, {"class_path": "AdamW", "weight_decay": 2}]}, {}),
-        ({"seed_everything": [0, 1]}, {"model.optimizer": "torch.optim.SGD", "measures": ["Collapse"]}),
+        pytest.param({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"model.optimizer": [{"class_path": "AdamW", "lr": 1}, {"class_path": "AdamW", "weight_decay": 2}]},
+            {},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"seed_everything": [0, 1]},
+            {"model.optimizer": "torch.optim.SGD", "measures": ["Collapse"]},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: "+".join(value) if value and "seed_everything" not in value else None,
 )
@@ -84,29 +92,18 @@ def test_what_may_differ_within_a_stack(command: Command, grid: dict[str, Any], 
 @pytest.mark.parametrize(
     ("option", "values", "more"),
     [
-        ("data.batch_size", [16, 20], {}),
-        ("data.modulus", [7, 11], {}),
-        ("data.pairing", ["free", "together"], {}),
-        ("data.answer_noise", [0, 2], {}),
-        ("model.network.dropout", [0.0, 0.1], {}),
-        ("model.network.width", [8, 16], {"model.network": "MLP"}),
+        pytest.param("data.modulus", [7, 11], {}, marks=pytest.mark.slow),
+        pytest.param("model.network.width", [8, 16], {"model.network": "MLP"}, marks=pytest.mark.slow),
         ("model.optimizer", ["AdamW", "Muon"], {}),
-        ("model.optimizer.decay", ["zero", "l2"], {}),
-        ("model.filters", [[], ["Clip"]], {}),
+        pytest.param("model.filters", [[], ["Clip"]], {}, marks=pytest.mark.slow),
         ("model.weight_norm", ["free", 1.0], {}),
-        ("model.loss", ["mse", "stablemax"], {}),
-        ("model.warmup", [0, 10], {}),
-        ("evaluation.every", [5, 10], {}),
-        ("evaluation.stop_after", [0, 2], {}),
-        ("trainer.max_steps", [40, 50], {}),
-        ("trainer.precision", ["32-true", "bf16-mixed"], {}),
         ("model.optimizer.lr", [0.1, 0.2], {"model.optimizer": "torch.optim.SGD"}),
         ("data.train_fraction", [0.4, 0.6], {"data.batch_size": "full"}),
         ("data.formula", ["x + y", "x + y + z"], {}),
-        ("data.formula", ["x + y", "x - y"], {"measures": ["Collapse"]}),
-        ("data.formula", ["x + y", "x - y"], {"data.tokenizer": "characters"}),
+        pytest.param("data.formula", ["x + y", "x - y"], {"measures": ["Collapse"]}, marks=pytest.mark.slow),
+        pytest.param("data.formula", ["x + y", "x - y"], {"data.tokenizer": "characters"}, marks=pytest.mark.slow),
         ("seed_everything", [0, 1], {"model.optimizer": "torch.optim.Adafactor"}),
-        ("seed_everything", [0, 1], {"init_from": "other.ckpt"}),
+        pytest.param("seed_everything", [0, 1], {"init_from": "other.ckpt"}, marks=pytest.mark.slow),
         ("seed_everything", [0, 1], {"trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}),
     ],
 )
@@ -114,6 +111,32 @@ def test_what_may_not(command: Command, option: str, values: list[Any], more: di
     path = write("e", {option: values}, **{"model.optimizer.lr": None} | more)
     plan = read_plan(path)
     assert len({run.shape for run in plan.runs}) == len(plan.runs) == 2
+
+
+ALIKE: list[dict[str, list[Any]]] = [
+    {
+        "data.batch_size": [16, 20],
+        "data.pairing": ["free", "together"],
+        "data.answer_noise": [0, 2],
+        "model.network.dropout": [0.0, 0.1],
+        "model.optimizer.decay": ["zero", "l2"],
+        "model.loss": ["mse", "stablemax"],
+    },
+    {
+        "model.warmup": [0, 10],
+        "evaluation.every": [5, 10],
+        "evaluation.stop_after": [0, 2],
+        "trainer.max_steps": [40, 50],
+        "trainer.precision": ["32-true", "bf16-mixed"],
+    },
+]
+
+
+@pytest.mark.parametrize("grid", ALIKE, ids=["data and model", "training"])
+def test_options_that_take_one_value_for_all_part_stacks(command: Command, grid: dict[str, list[Any]]) -> None:
+    """Each of them: there are as many shapes as combinations."""
+    plan = read_plan(write("e", grid))
+    assert len({run.shape for run in plan.runs}) == len(plan.runs) == 2 ** len(grid)
 
 
 @pytest.mark.parametrize("order", [1, -1])

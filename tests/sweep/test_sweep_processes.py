@@ -17,6 +17,7 @@ from grok_lightning.sweep import attempts, sizes
 from grok_lightning.sweep.places import Places, read_notices
 from grok_lightning.sweep.stack import Stack, train
 
+pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
 LONG = {"trainer.max_steps": 240, "checkpoint.every": 40}
 PATIENCE = 100.0
