@@ -4,6 +4,7 @@ import ast
 import errno
 import io
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -75,6 +76,7 @@ def leave_linux(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
         monkeypatch.delattr(os, name, raising=False)
     if windows:
         refuse_handlers(monkeypatch)
+        monkeypatch.setattr(shutil, "which", lambda *_, **__: None)  # since Python 3.12 it asks Windows itself
         for module in ("fcntl", "resource"):
             monkeypatch.setitem(sys.modules, module, None)
 
