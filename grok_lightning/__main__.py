@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _print_anything()
+    _replace_unprintable()
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _print_anything() -> None:
-    """Has a console show ? for a character that it does not know, such as one of code page 1252 for α."""
+def _replace_unprintable() -> None:
+    """Prints ? for a character that the console cannot encode, such as α in code page 1252, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -151,7 +151,7 @@ def read_config(path: Path) -> Nested:
 
 
 def _shipped() -> Path:
-    """Where the configs are: in the package, or beside it in a clone whose git made no symbolic link, as on Windows."""
+    """Folder of the configs: in the package, or beside it in a clone without symbolic links (git on Windows)."""
     package = Path(str(files("grok_lightning")))
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"

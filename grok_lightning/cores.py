@@ -1,8 +1,8 @@
-"""How many CPU cores there are."""
+"""Number of available CPU cores."""
 
 import os
 
 
 def cores() -> int:
-    """How many CPU cores this process may use; all of the machine where the system does not say."""
+    """Number of CPU cores that this process may use; all cores of the machine where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,24 +1,24 @@
-"""Float64 on every device: on the tensor's own where it has float64, on the CPU where it has not."""
+"""Float64 arithmetic for tensors on any device, including devices without float64."""
 
 import torch
 from torch import Tensor
 
-WITHOUT_FLOAT64 = ("mps",)  # types of devices; Apple's GPUs
+WITHOUT_FLOAT64 = ("mps",)  # device types
 
 
 def double_device(device: torch.device) -> torch.device:
-    """Where float64 numbers of a device's tensors are: on that device, or on the CPU if it has no float64."""
+    """Device for float64 copies of tensors on a device: the device itself, or the CPU if it has no float64."""
     return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
 
 
 def to_double(tensor: Tensor) -> Tensor:
-    """A tensor in float64, on its ``double_device``.
+    """Converts a tensor to float64, on the CPU if its device has no float64.
 
     Args:
-        tensor: Numbers of any type. Gradients pass through.
+        tensor: Tensor of any type and device. Gradients pass through.
 
     Returns:
-        The tensor. What is computed together with it must be on its device, which may be another than before.
+        The float64 tensor. Tensors that are used together with it must be moved to its device.
     """
-    # moved and then converted: in one step it might be converted first
+    # in one step the tensor might be converted before it is moved
     return tensor.to(double_device(tensor.device)).double()

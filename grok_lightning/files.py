@@ -32,7 +32,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """``os.replace``; where Windows refuses, since another program has the target open, it is tried for a second."""
+    """``os.replace``, retried for about a second on Windows, where it fails while the target is open elsewhere."""
     for pause in _PAUSES if os.name == "nt" else ():
         try:
             os.replace(source, target)
@@ -43,7 +43,7 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Forces a rename to disk where that can be done: Windows opens no directory, some file systems flush none."""
+    """Flushes a directory where that is supported: Windows cannot open one, some file systems cannot flush one."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except PermissionError:
@@ -58,7 +58,7 @@ def _flush_directory(directory: Path) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """A file's content, in half the time that the built-in ``open`` takes.
+    """Reads a file in half the time that the built-in ``open`` takes.
 
     Raises:
         OSError: If it cannot be read.

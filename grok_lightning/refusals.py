@@ -86,20 +86,22 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
 
 
 def refuse_float64_on_mps(resolved: Nested) -> None:
-    """64 bits on one of Apple's GPUs, which have none.
+    """Refuses float64 on MPS, which does not support it.
 
     Args:
         resolved: All options, typed.
 
     Raises:
-        UserError: For the first option that asks for them.
+        UserError: If an option asks for 64 bits and the accelerator is, or resolves to, MPS.
     """
     accelerator = resolved["trainer"]["accelerator"]
     if accelerator != "mps" and not (accelerator in ("auto", "gpu") and MPSAccelerator.is_available()):
         return
     for option, wide, narrow in (("trainer.precision", "64-true", "32-true"), ("model.loss_precision", 64, 32)):
         if lookup(resolved, option) == wide:
-            raise UserError(f"--{option} is {wide!r}, which MPS has not; use {narrow}, or --trainer.accelerator cpu")
+            raise UserError(
+                f"--{option} is {wide!r}, which MPS does not support; use {narrow}, or --trainer.accelerator cpu"
+            )
 
 
 def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ OPTIONS = {
     "noisy": "--model.optimizer.update_noise 0.1 --model.weight_noise 0.01 --model.network.dropout 0.1",
     "filtered": "--model.filters+=GrokfastEMA --model.filters+=Clip --model.filters.norm 1 --model.weight_norm initial",
     "equations": "--model.loss_on equation --model.loss stablemax --data.tokenizer characters",
-    "muon": "--model.optimizer Muon --model.network.norm rms --model.network.positions rotary",
+    "muon": "--model.optimizer Muon",
     "measured": "--measures [Collapse,Fourier,LogitScale,Progress,Rank,Symmetry]",
 }
 

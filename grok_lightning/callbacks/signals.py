@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-# SIGBREAK is Windows' Ctrl-Break, the one such request that another program can send there
+# SIGBREAK is Ctrl-Break on Windows, the only one of them that another process can send there
 WATCHED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 

@@ -105,10 +105,10 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
 
 
 def _draw_all(drawings: Sequence[Drawing], out: Path, meanwhile: Callable[[], None]) -> None:
-    """Writes figures and what they are drawn from, half of them in a process of its own if Linux has a second core.
+    """Writes figures and their data, half of them in a forked process on Linux with a second core.
 
     The child only draws: it starts no thread and takes no lock that another thread of the parent could hold. On macOS
-    the system's own libraries may break in a forked child.
+    system libraries may fail in a forked child.
     """
     child = 0
     if hasattr(os, "fork") and sys.platform == "linux" and cores() > 1 and len(drawings) > 1:

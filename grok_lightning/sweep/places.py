@@ -21,15 +21,15 @@ FRESH = 30.0
 
 
 def refuse_without_posix() -> None:
-    """Refuses to sweep where there are no POSIX record locks, which is on Windows.
+    """Refuses to sweep without POSIX file locks, that is on Windows.
 
     Raises:
-        UserError: If there are none.
+        UserError: If the system has no such locks.
     """
     if find_spec("fcntl") is None:
         raise UserError(
-            "sweep needs Linux or macOS, for its workers share the runs by POSIX locks; "
-            "on Windows use WSL, or train the runs one by one with fit"
+            "sweep needs Linux or macOS, for its workers use POSIX file locks; "
+            "on Windows run it in WSL, or train single runs with fit"
         )
 
 
@@ -173,7 +173,7 @@ def read_notices(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process is there."""
+    """Whether a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
