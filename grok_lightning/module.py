@@ -346,8 +346,8 @@ class GrokModule(LightningModule):
         self.evaluation = {key: to_double(value).cpu() for key, value in evaluation.items()}
         self.passed, self.passed_at = found if table.world_size == 1 else None, self.trainer.global_step
         if self.trainer.state.fn == "fit":
-            losses = torch.stack([self.evaluation["train/loss"], self.evaluation["val/loss"]]).to(self.device)
-            newly = ~losses.isfinite().all(0) & (self.diverged_at_R < 0)
+            losses = torch.stack([self.evaluation["train/loss"], self.evaluation["val/loss"]])
+            newly = (~losses.isfinite().all(0)).to(self.device) & (self.diverged_at_R < 0)
             self.diverged_at_R.masked_fill_(newly, self.trainer.global_step)
         for key, value in self.evaluation.items():
             # for user callbacks that monitor a key; the loggers are written by the record, at the right step

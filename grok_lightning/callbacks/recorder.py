@@ -183,4 +183,6 @@ def _final(rows: list[Row]) -> Row:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return f"{platform.machine()} {device.type}"
     return f"{platform.processor() or platform.machine()} cpu, {torch.get_num_threads()} threads"

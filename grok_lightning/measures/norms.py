@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.doubles import to_double
+
 PARTS = ("embeddings", "attention", "feedforward", "recurrent", "head")
 
 
@@ -44,7 +46,7 @@ def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _squares(tensor: Tensor) -> Tensor:
-    return tensor.double().square().flatten(1).sum(1)
+    return to_double(tensor).square().flatten(1).sum(1)
 
 
 def _root(squares: Iterable[Tensor]) -> Tensor:
