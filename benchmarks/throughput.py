@@ -24,6 +24,7 @@ from peak import peak_gib
 from products import products_of, seconds, wait
 from torch import Tensor, nn
 
+from grok_lightning.callbacks.compilations import CompilationGuard
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.data import ModularArithmeticDataModule
@@ -193,7 +194,7 @@ def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
         )  # fmt: skip
         alternation = Alternation(fit, layers, options.segments, options.steps, options.warm)
         callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.insert(0, alternation)
+        callbacks[:] = [alternation, *(each for each in callbacks if not isinstance(each, CompilationGuard))]
         (pace,) = (each for each in callbacks if isinstance(each, Pace))
         pace.own.append(alternation)  # it looks at calls, not at steps
         fit.execute()

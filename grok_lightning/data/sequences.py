@@ -218,7 +218,9 @@ class SequenceDataModule(LightningDataModule, ABC):
             """A tensor (R, S * B, ...) as S contiguous ones (R, B, ...)."""
             if tensor is None:
                 return [None] * steps
-            return tensor.unflatten(1, (steps, self.batch_size)).transpose(0, 1).contiguous().unbind(0)
+            blocks = tensor.unflatten(1, (steps, self.batch_size)).transpose(0, 1)
+            # by way of a flat tensor, so that strides are the same in all blocks, also where R is 1: compiled code asks
+            return blocks.flatten().view(blocks.shape).unbind(0)
 
         batches = zip(*map(parts, (whole.tokens_RBT, whole.targets_RBA, rows, whole.beginning_RB)), strict=True)
         return {

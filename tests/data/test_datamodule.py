@@ -196,6 +196,23 @@ def test_split_seeds_stand_beside_the_runs_seeds() -> None:
     assert not np.array_equal(listed[0].train, listed[1].train)
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_batches_drawn_together_are_those_drawn_one_by_one_and_alike_in_memory(seeds) -> None:
+    data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=seeds)
+    together = [
+        *data.training_batches(CPU, 0, 1),
+        *data.training_batches(CPU, 1, 5),
+        *data.training_batches(CPU, 6, 90),
+    ]
+    assert [batch.step for batch in together] == list(range(96))
+    for batch in together:
+        alone = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=seeds).training_batch(batch.step, CPU)
+        for name in ("tokens_RBT", "targets_RBA", "rows_RB", "beginning_RB"):
+            left, right = getattr(batch, name), getattr(alone, name)
+            assert torch.equal(left, right)
+            assert left.stride() == right.stride() == torch.empty(left.shape).stride()
+
+
 def test_test_rows_are_served_only_where_there_are_any() -> None:
     data = ModularArithmeticDataModule(modulus=11, train_fraction=0.7, val_fraction=0.15)
     assert [request.splits for request in data.test_dataloader()] == [("test",)]
