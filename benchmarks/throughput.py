@@ -3,14 +3,13 @@
     python benchmarks/throughput.py [--precision 32-true bf16-mixed] [--layers 1 2] [--eager] [--segments 4]
 
 ``fit`` runs as users run it: evaluations every 100 steps, records, checkpoints. After each of its segments it is held,
-while three rivals run as many steps each: the plain loop in fp32, the plain loop under bf16 autocast where ``fit`` is
-in bf16-mixed, and the bare step, model and optimizer of ``fit`` with nothing around them. Printed are ratios: medians
-over segments, and their range. Segments begin at step 1,000, where the dense first points of the logarithmic evaluation
-schedule are past. One evaluation is timed against the matrix products in it.
+while its rivals run: the plain loop in fp32, and under bf16 autocast where ``fit`` is in bf16-mixed. Printed are
+ratios: medians over segments, and their range. Segments begin at step 1,000, where the dense first points of the logarithmic
+evaluation schedule are past. Within a segment the time of model and optimizer is told apart from what is around them
+and from evaluations, their records included. One evaluation is timed against the matrix products in it.
 """
 
 import argparse
-import copy
 import os
 import platform
 import statistics
@@ -24,14 +23,11 @@ from peak import peak_gib
 from products import products_of, seconds, wait
 from torch import Tensor, nn
 
-from grok_lightning.callbacks.compilations import CompilationGuard
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.evaluation import table_pass
 from grok_lightning.memory import keep_freed_memory
-from grok_lightning.models.stacked import Draw
-from grok_lightning.updates import beginnings_of
 
 
 class PlainTransformer(nn.Module):
@@ -105,16 +101,16 @@ class Alternation(Callback):
         self.fit, self.layers, self.segments, self.steps, self.warm = fit, layers, segments, steps, warm
         self.seconds: dict[str, list[float]] = {}
         self.rivals: dict[str, Any] = {}
-        self.evaluated = self.begun = self.evaluation_begun = 0.0
+        self.evaluated = self.updated = self.begun = self.evaluation_begun = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.evaluation_begun = time.perf_counter()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.evaluated += time.perf_counter() - self.evaluation_begun
-
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # calls begin where evaluations end: what an earlier step left to do (logging, saving) belongs to its segment
+        if self.evaluation_begun:
+            self.evaluated += time.perf_counter() - self.evaluation_begun
+            self.evaluation_begun = 0.0
         step = trainer.global_step
         if step < self.warm or (step - self.warm) % self.steps:
             return
@@ -123,22 +119,29 @@ class Alternation(Callback):
         if step > self.warm:
             self._note("fit", (time.perf_counter() - self.begun) / self.steps)
             self._note("evaluations", self.evaluated / self.steps)
+            self._note("model and optimizer", self.updated / self.steps)
         else:
             self._prepare(trainer, pl_module)
         for name, (function, calls) in self.rivals.items():
             self._note(name, seconds(function, device, calls))
-        self.evaluated, self.begun = 0.0, time.perf_counter()
+        self.evaluated, self.updated, self.begun = 0.0, 0.0, time.perf_counter()
 
     def _note(self, name: str, value: float) -> None:
         self.seconds.setdefault(name, []).append(value)
 
     def _prepare(self, trainer: Trainer, module: Any) -> None:
         data, device = self.fit.datamodule, module.device
+        update = module._updates.update
+
+        def timed(*batch: Any) -> Tensor:
+            begun = time.perf_counter()
+            loss_R: Tensor = update(*batch)
+            self.updated += time.perf_counter() - begun
+            return loss_R
+
+        module._updates.update = timed
         plain = PlainLoop(data, self.layers, 128, device)
-        self.rivals = {
-            "plain fp32": (plain.step, self.steps // 2),
-            "bare": (_bare_step(trainer, module, data), self.steps),
-        }
+        self.rivals = {"plain fp32": (plain.step, self.steps // 2)}
         if trainer.precision == "bf16-mixed":
             other = PlainLoop(data, self.layers, 128, device)
 
@@ -160,27 +163,6 @@ class Alternation(Callback):
                 function()
 
 
-def _bare_step(trainer: Trainer, module: Any, data: Any) -> Any:
-    """Model and optimizer of ``fit`` on a copy of its weights and one batch, without anything around them."""
-    network = copy.deepcopy(module.network)
-    twin = copy.copy(module)
-    object.__setattr__(twin, "_modules", {**module._modules, "network": network})
-    losses = torch.compile(twin._losses, fullgraph=True, dynamic=False) if module.compiled else twin._losses
-    optimizer = module.new_optimizer(network.named_parameters())
-    batch = data.training_batch(0, module.device)
-    draw = Draw(torch.zeros((), dtype=torch.int64, device=module.device))
-    beginnings = beginnings_of(batch)
-
-    def step() -> None:
-        with trainer.precision_plugin.forward_context():
-            loss = (losses(batch.tokens_RBT, batch.targets_RBA, beginnings, draw) / batch.whole).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
 def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
     """Runs one configuration and prints its figures."""
     compiled = not options.eager
@@ -194,7 +176,7 @@ def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
         )  # fmt: skip
         alternation = Alternation(fit, layers, options.segments, options.steps, options.warm)
         callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]
-        callbacks[:] = [alternation, *(each for each in callbacks if not isinstance(each, CompilationGuard))]
+        callbacks.insert(0, alternation)
         (pace,) = (each for each in callbacks if isinstance(each, Pace))
         pace.own.append(alternation)  # it looks at calls, not at steps
         fit.execute()
@@ -207,8 +189,9 @@ def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
             rate = 1 / statistics.median(found[name])
             print(f"  {_ratio(found[name], found['fit'])} times the {name} loop ({rate:.1f} steps/s)")
     outside = [fit - ours for fit, ours in zip(found["fit"], found["evaluations"], strict=True)]
-    around = [step - bare for step, bare in zip(outside, found["bare"], strict=False)]
-    print(f"  {_ratio(around, found['bare'], 1)} of a bare step outside model and optimizer, evaluations aside")
+    inside = found["model and optimizer"]
+    around = [step - update for step, update in zip(outside, inside, strict=True)]
+    print(f"  {_ratio(around, inside, 1)} of model and optimizer around them, evaluations aside")
     print(f"  {_ratio(found['evaluations'], outside, 1)} of the training for evaluations, every 100 steps")
     rate = alternation.products.operations / statistics.median(found["its products"]) / 1e9
     print(

@@ -53,7 +53,7 @@ class Block(nn.Module):
         for x, attended in zip(xs[-len(mixed) :], mixed, strict=True):
             x = x + attended
             x = self.attention_norm(x) if post else x
-            x = x + self.feedforward(self.feedforward_norm(x) if pre else x)
+            x = x + self.feedforward.without_trace(self.feedforward_norm(x) if pre else x)
             out.append(self.feedforward_norm(x) if post else x)
         return out
 
