@@ -4,9 +4,9 @@
 
 ``fit`` runs as users run it: evaluations every 100 steps, records, checkpoints. After each of its segments it is held,
 while its rivals run: the plain loop in fp32, and under bf16 autocast where ``fit`` is in bf16-mixed. Printed are
-ratios: medians over segments, and their range. Segments begin at step 1,000, where the dense first points of the logarithmic
-evaluation schedule are past. Within a segment the time of model and optimizer is told apart from what is around them
-and from evaluations, their records included. One evaluation is timed against the matrix products in it.
+ratios: medians over segments, and their range. Segments begin at step 1,000, where the dense first points of the
+logarithmic evaluation schedule are past. Within a segment the time of model and optimizer is told apart from what is
+around them and from evaluations, their records included. One evaluation is timed against its matrix products.
 """
 
 import argparse
