@@ -265,15 +265,22 @@ class GrokModule(LightningModule):
     def _one_step(self, batch: Batch) -> Tensor:
         """A step in which every hook of the Trainer's is called."""
         optimizer: Any = self.optimizers()
-        with self.trainer.precision_plugin.forward_context():
-            draw = Draw(torch.full((), batch.step, device=self.device), batch.first_row)
-            loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), draw)
-            loss_R = loss_R * (self.trainer.world_size / batch.whole)
-        optimizer.zero_grad()
-        self.manual_backward(loss_R.sum())
-        optimizer.step()
+        draw = Draw(torch.full((), batch.step, device=self.device), batch.first_row)
+        losses: list[Tensor] = []
+
+        def closure() -> Tensor:
+            with self.trainer.precision_plugin.forward_context():
+                loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), draw)
+                loss_R = loss_R * (self.trainer.world_size / batch.whole)
+            optimizer.zero_grad()
+            loss = loss_R.sum()
+            self.manual_backward(loss)
+            losses.append(loss_R.detach())
+            return loss
+
+        optimizer.step(closure)
         self._keep_norms()
-        return loss_R.detach()
+        return losses[0]
 
     def _many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
         """Steps between which nothing looks, with nothing around them; the Trainer's counts are set afterwards."""

@@ -120,14 +120,21 @@ class Updates:
         Returns:
             Each run's loss (R,).
         """
-        with self.forward_context():
-            loss_R = self.losses(tokens_RBT, targets_RBA, beginnings, Draw(step)) * share
-        self.optimizer.zero_grad()
-        loss_R.sum().backward()
-        filter_gradients(self.network, self.filters, step, self.seeds)
-        self.optimizer.step()
+        losses: list[Tensor] = []
+
+        def closure() -> Tensor:  # for optimizers that ask for the gradient several times a step, such as LBFGS
+            with self.forward_context():
+                loss_R = self.losses(tokens_RBT, targets_RBA, beginnings, Draw(step)) * share
+            self.optimizer.zero_grad()
+            loss = loss_R.sum()
+            loss.backward()
+            filter_gradients(self.network, self.filters, step, self.seeds)
+            losses.append(loss_R.detach())
+            return loss
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]
         self.after()
-        return loss_R.detach()
+        return losses[0]
 
     def can_be_captured(self) -> bool:
         """Whether every part of a step does the same operations on the same tensors at every step."""

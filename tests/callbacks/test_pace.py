@@ -14,6 +14,7 @@ from grok_lightning.callbacks.pace import PER_STEP_HOOKS, Pace
 from grok_lightning.checkpoint import load
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.module import GrokModule
+from grok_lightning.record import read_metrics
 
 OPTIONS = [*TINY, "--trainer.max_steps", "45", "--checkpoint.every", "20", "--checkpoint.steps", "[7, 33]"]
 OPTIONS += ["--model.network.dropout", "0.1", "--model.schedule", "cosine"]
@@ -40,7 +41,7 @@ class Ends(Callback):
         self.ended += 1
 
 
-def fitted(tmp_path, monkeypatch, callbacks, name, **trainer):
+def fitted(tmp_path, monkeypatch, callbacks, name, options=(), **trainer):
     """The steps at which a fit's calls of training_step ended."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GROK_LIGHTNING_RUN", raising=False)
@@ -54,7 +55,7 @@ def fitted(tmp_path, monkeypatch, callbacks, name, **trainer):
 
     with warnings.catch_warnings():
         quiet()
-        cli = GrokCLI(["fit", *OPTIONS, "--experiment", "e", "--run", name])
+        cli = GrokCLI(["fit", *OPTIONS, *options, "--experiment", "e", "--run", name])
         cli.trainer.callbacks += callbacks
         for option, value in trainer.items():
             setattr(cli.trainer, option, value)
@@ -82,6 +83,15 @@ def test_calls_end_at_events_and_leave_what_single_steps_leave(tmp_path, monkeyp
         assert left["lr_schedulers"] == right["lr_schedulers"]
         assert left["loops"] == right["loops"]
         assert all((left["state_dict"][key] == right["state_dict"][key]).all() for key in left["state_dict"])
+
+
+def test_an_optimizer_that_asks_for_the_gradient_several_times_a_step_gets_it(tmp_path, monkeypatch) -> None:
+    options = ["--model.optimizer", "torch.optim.LBFGS", "--model.optimizer.max_iter", "3", "--trainer.max_steps", "12"]
+    fitted(tmp_path, monkeypatch, [], "fast", options)
+    assert fitted(tmp_path, monkeypatch, [Watcher()], "slow", options) == list(range(1, 13))
+    rows, same = (read_metrics(Path(f"lightning_logs/e/{run}")) for run in ("fast", "slow"))
+    assert rows == same
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"] - 0.5
 
 
 def test_a_profiler_sees_every_step(tmp_path, monkeypatch) -> None:
