@@ -1,7 +1,8 @@
 """GrokModule: a stack of models, its objective, optimizer and evaluations, as one LightningModule."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -36,6 +37,28 @@ from grok_lightning.updates import (
 
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+
+def one_by_one() -> int:
+    """``steps_ahead`` where nobody knows better."""
+    return 0
+
+
+def never() -> bool:
+    """``interrupted`` where nobody watches for signals."""
+    return False
+
+
+@contextmanager
+def outside_forward(device: torch.device) -> Iterator[None]:
+    """Leaves the Trainer's context of the forward pass, in which it calls the whole training step."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class GrokModule(LightningModule):
@@ -150,8 +173,8 @@ class GrokModule(LightningModule):
         self.keep_logits = False
         self.passed: TablePass | None = None
         self.passed_at = -1
-        self.steps_ahead: Callable[[], int] = lambda: 0
-        self.interrupted: Callable[[], bool] = lambda: False
+        self.steps_ahead: Callable[[], int] = one_by_one
+        self.interrupted: Callable[[], bool] = never
         self._updates: Updates | None = None
         self._captured: CapturedUpdates | None = None
 
@@ -172,6 +195,7 @@ class GrokModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.new_optimizer(self.network.named_parameters())
         schedule = LambdaLR(optimizer, self._rate_factor)
+        self._updates = self._captured = None  # those of an earlier fit had another optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate_factor(self, step: int) -> float:
@@ -255,8 +279,7 @@ class GrokModule(LightningModule):
             The last step's loss.
         """
         steps = self.steps_ahead()
-        # the Trainer's context is for the forward pass alone
-        with torch.autocast(self.device.type, enabled=False):
+        with outside_forward(self.device):
             losses = self._many_steps(batch, steps) if steps and batch.following else [self._one_step(batch)]
         self._note_divergence(batch.step, losses)
         self._set_rate(batch.step + len(losses))

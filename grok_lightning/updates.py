@@ -20,7 +20,7 @@ from grok_lightning.optim.filters import GradientFilter
 CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
 CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured
 EAGER_STEPS = 3  # taken before a capture: states are made, kernels are chosen and compiled
-BLOCK_STEPS = 64  # batches that a captured step finds on the device
+BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most batches, and most rows of all runs, that a captured step finds on the device
 
 Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
 Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many steps from there on
@@ -138,7 +138,8 @@ class Updates:
 
     def can_be_captured(self) -> bool:
         """Whether every part of a step does the same operations on the same tensors at every step."""
-        return isinstance(self.optimizer, StackOptimizer) and all(each.capturable for each in self.filters)
+        parts: list[Any] = [self.network, self.optimizer, *self.filters]
+        return all(getattr(part, "capturable", False) for part in parts) and not torch.is_anomaly_enabled()
 
 
 class Capture(Protocol):
@@ -185,7 +186,8 @@ class CapturedUpdates:
         assert isinstance(updates.optimizer, StackOptimizer)
         self.updates, self._capture = updates, capture
         self.optimizer = updates.optimizer
-        self._first, self._share, self._factor = -1, math.nan, math.nan
+        self._first = self._next = -1
+        self._length, self._share, self._factor = 1, math.nan, math.nan
         self._rehearsed = 0
         self._replay: Callable[[], Any] | None = None
 
@@ -194,29 +196,41 @@ class CapturedUpdates:
         taken: list[Tensor] = []
         deadline = time.monotonic() + CALL_SECONDS
         end = step + steps
-        while step < end and not interrupted() and time.monotonic() <= deadline:
-            if not self._first <= step < self._first + BLOCK_STEPS or self._first < 0:
-                self._load(step, list(batches(step, BLOCK_STEPS)))
-            place = step - self._first
-            while step < min(end, self._first + BLOCK_STEPS) and not interrupted() and time.monotonic() <= deadline:
-                self._take(step)
-                step += 1
-            taken += self._losses_SR[place : step - self._first].clone().unbind(0)
+        if self._first < 0:
+            self._allocate(next(batches(step, 1)))
+        self.optimizer.factor = self._factor_T
+        try:
+            while step < end and not interrupted() and time.monotonic() <= deadline:
+                if step != self._next or step == self._first + self._length:
+                    self._load(step, list(batches(step, self._length)))
+                place = step - self._first
+                while (
+                    step < min(end, self._first + self._length) and not interrupted() and time.monotonic() <= deadline
+                ):
+                    self._take(step)
+                    step += 1
+                self._next = step
+                taken += self._losses_SR[place : step - self._first].clone().unbind(0)
+        finally:
+            self.optimizer.factor = None  # steps taken otherwise have the rate of their own
         return taken
+
+    def _allocate(self, batch: Batch) -> None:
+        """Makes what lies on the device for good."""
+        device, runs = self.updates.device, len(self.updates.seeds)
+        self._share = 1 / batch.whole
+        self._length = max(1, min(BLOCK_STEPS, BLOCK_ROWS // (batch.whole * runs)))
+        self._tokens_SRBT, self._targets_SRBA = (
+            part.new_empty(self._length, *part.shape) for part in (batch.tokens_RBT, batch.targets_RBA)
+        )
+        self._step, self._place = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+        self._losses_SR = torch.zeros(self._length, runs, dtype=torch.float32, device=device)
+        self._factor_T = torch.ones((), dtype=torch.float32, device=device)  # the type that fused kernels read
 
     def _load(self, step: int, batches: list[Batch]) -> None:
         """Puts the batches of the next steps where the captured step finds them."""
-        tokens, targets = ([getattr(batch, name) for batch in batches] for name in ("tokens_RBT", "targets_RBA"))
-        if self._first < 0:
-            device = self.updates.device
-            self._share = 1 / batches[0].whole
-            self._tokens_SRBT, self._targets_SRBA = torch.stack(tokens), torch.stack(targets)
-            self._step, self._place = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
-            self._losses_SR = torch.zeros(BLOCK_STEPS, len(self.updates.seeds), device=device)
-            self.optimizer.factor = torch.ones((), device=device)
-        else:
-            torch.stack(tokens, out=self._tokens_SRBT)
-            torch.stack(targets, out=self._targets_SRBA)
+        torch.stack([batch.tokens_RBT for batch in batches], out=self._tokens_SRBT)
+        torch.stack([batch.targets_RBA for batch in batches], out=self._targets_SRBA)
         self._first = step
         self._step.fill_(step)
         self._place.zero_()
@@ -224,8 +238,7 @@ class CapturedUpdates:
     def _take(self, step: int) -> None:
         factor = self.updates.rate_factor(step)
         if factor != self._factor:
-            assert self.optimizer.factor is not None
-            self.optimizer.factor.fill_(factor)
+            self._factor_T.fill_(factor)
             self._factor = factor
         if self._replay is None and self._rehearsed >= EAGER_STEPS:
             self._replay = self._capture.capture(self._once)

@@ -1,13 +1,16 @@
 """A run trains the same in a stack as alone, whatever its neighbors do."""
 
 import functools
+import pickle
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from scoring import score
 
+from grok_lightning.callbacks.pace import Pace
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.models import Transformer
@@ -173,3 +176,23 @@ def test_the_network_learns_its_training_rows() -> None:
 def test_a_negative_warmup_is_refused() -> None:
     with pytest.raises(UserError, match=r"^model\.warmup is -1"):
         GrokModule(13, 4, 1, warmup=-1)
+
+
+def test_a_module_pickles_and_leaves_nothing_of_a_fit_to_the_next() -> None:
+    data = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=[0])
+    module = GrokModule(
+        data.vocabulary_size, data.length, data.answer_length, network=functools.partial(Transformer, **NETWORK)
+    )
+    assert pickle.loads(pickle.dumps(module)).runs == 1
+    for _ in range(2):
+        checkpoints = Mock(next_boundary=lambda step: step + 7, signals=Mock(received=0))
+        trainer = Trainer(
+            max_steps=20, max_epochs=-1, accelerator="cpu", callbacks=[Pace(checkpoints, [])], val_check_interval=1,
+            check_val_every_n_epoch=None, limit_val_batches=0, num_sanity_val_steps=0, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.val_check_batch = 1000
+        trainer.fit(module, data)
+        assert trainer.global_step == 20
+        assert module._updates.optimizer is trainer.optimizers[0]
+        assert module.steps_ahead() == 0

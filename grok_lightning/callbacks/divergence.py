@@ -29,6 +29,9 @@ class DivergenceGuard(Callback):
     def __init__(self) -> None:
         self._looked = 0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._looked = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.module import GrokModule
+from grok_lightning.module import GrokModule, never, one_by_one
 
 PER_STEP_HOOKS = (
     "on_train_batch_start",
@@ -35,10 +35,13 @@ class Pace(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GrokModule)
+        self._first = True
         pl_module.interrupted = lambda: bool(self.checkpoints.signals.received)
-        if self._each_step_counts(trainer):
-            return
-        pl_module.steps_ahead = lambda: self._steps(trainer)
+        pl_module.steps_ahead = one_by_one if self._each_step_counts(trainer) else lambda: self._steps(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, GrokModule)
+        pl_module.steps_ahead, pl_module.interrupted = one_by_one, never
 
     def _steps(self, trainer: Trainer) -> int:
         if self._first:  # the first step is taken alone: it may be compiled, which is timed
@@ -46,7 +49,7 @@ class Pace(Callback):
             return 1
         step = trainer.global_step
         evaluation: Any = trainer.val_check_batch
-        return int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step
+        return max(0, int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step)
 
     def _each_step_counts(self, trainer: Trainer) -> bool:
         whole: Any = trainer
@@ -61,4 +64,5 @@ class Pace(Callback):
 
 
 def _overrides(callback: Callback, hook: str) -> bool:
-    return getattr(type(callback), hook) is not getattr(Callback, hook)
+    """Whether a callback has a hook of its own, in its class or, as Lightning's LambdaCallback, in itself."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)

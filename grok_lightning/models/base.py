@@ -37,9 +37,12 @@ class SequenceModel(nn.Module, ABC):
     Attributes:
         causal: Whether the logits at a position depend on no later token. A model that is not causal answers with one
             token, at the last position, and knows no padding.
+        capturable: Whether a training forward does the same operations on the same tensors at every step, and neither
+            reads from the device nor copies to it; only then can a step be captured as a CUDA graph.
     """
 
     causal: ClassVar[bool] = True
+    capturable: ClassVar[bool] = False
 
     @abstractmethod
     def forward(

@@ -97,6 +97,7 @@ class MLP(SequenceModel):
     """
 
     causal: ClassVar[bool] = False
+    capturable = True
 
     def __init__(
         self,

@@ -130,6 +130,7 @@ class Recurrent(SequenceModel):
         UserError: If a number is out of range.
     """
 
+    capturable = True
     gates: ClassVar[int]
     states: ClassVar[int]
 

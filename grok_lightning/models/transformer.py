@@ -114,6 +114,7 @@ class Transformer(SequenceModel):
         UserError: If the heads do not divide the width, or an option is out of range.
     """
 
+    capturable = True
     rotations: Tensor | None
 
     def __init__(

@@ -143,6 +143,8 @@ class AdamW(StackOptimizer):
         UserError: If a number is out of range.
     """
 
+    capturable = True
+
     def __init__(
         self,
         params: ParamsT,

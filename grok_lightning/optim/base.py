@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -82,9 +82,12 @@ class StackOptimizer(Optimizer, ABC):
     Attributes:
         seeds: One seed for each run, for what is drawn at random; set after building.
         runs: R.
+        capturable: Whether a step does the same operations on the same tensors each time, from the second on.
         factor: A tensor without dimensions, on the parameters' device, that is read in place of ``group["lr"]``; or
             None.
     """
+
+    capturable: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT) -> None:
         # "fused" has load_state_dict put the step counts on the parameters' device, where the fused kernel needs them

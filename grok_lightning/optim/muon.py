@@ -121,6 +121,8 @@ class Muon(StackOptimizer):
         UserError: If a number is out of range, or a pattern matches no parameter or one that is no matrix.
     """
 
+    capturable = True
+
     def __init__(
         self,
         params: ParamsT,

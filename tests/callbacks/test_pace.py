@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 from conftest import TINY
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
@@ -103,6 +104,8 @@ def test_a_profiler_sees_every_step(tmp_path, monkeypatch) -> None:
 def test_every_hook_of_a_step_is_noticed(hook) -> None:
     callback = type("Users", (Callback,), {hook: lambda *_: None})()
     trainer = Mock(world_size=1, precision="32-true", callbacks=[callback])
+    lambdas = LambdaCallback(**{hook: lambda *_: None})
+    assert Pace(Mock(), [])._each_step_counts(Mock(world_size=1, callbacks=[lambdas], profiler=PassThroughProfiler()))
     trainer.profiler = PassThroughProfiler()
     assert Pace(Mock(), [])._each_step_counts(trainer)
     assert not Pace(Mock(), [callback])._each_step_counts(trainer)

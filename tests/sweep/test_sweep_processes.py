@@ -19,7 +19,7 @@ from grok_lightning.sweep.stack import Stack, train
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
-LONG = {"trainer.max_steps": 240, "checkpoint.every": 40}
+LONG = {"trainer.max_steps": 960, "checkpoint.every": 40}
 PATIENCE = 100.0
 
 

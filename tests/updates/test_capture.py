@@ -46,7 +46,7 @@ def built(options, device=CPU, seeds=SEEDS):
     torch.manual_seed(0)
     data = ModularArithmeticDataModule(modulus=7, batch_size=12, seeds=seeds)
     options = {"network": functools.partial(Transformer, layers=1), "optimizer": AdamW} | copy.deepcopy(options)
-    if options["network"].func is Transformer:
+    if issubclass(options["network"].func, Transformer):
         options["network"] = functools.partial(options["network"], width=16, heads=2)
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, list(seeds), **options).to(device)
     optimizer = module.new_optimizer(module.network.named_parameters())
@@ -99,3 +99,34 @@ def test_replays_equal_steps_one_by_one(options) -> None:
         if name.endswith("key.bias"):
             continue  # no loss depends on it: its gradient is rounding, which the optimizer scales up
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_what_fused_kernels_read_is_float32_whatever_the_default_type(dtype) -> None:
+    _, updates, data = built({})
+    captured = CapturedUpdates(updates, RecordedGraph())
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        captured.many(0, 2, functools.partial(data.training_batches, CPU), lambda: False)
+    finally:
+        torch.set_default_dtype(before)
+    assert captured._factor_T.dtype == torch.float32
+    assert updates.optimizer.factor is None
+
+
+def test_steps_left_out_between_calls_are_left_out_on_the_device_too() -> None:
+    _, updates, data = built({})
+    batches = functools.partial(data.training_batches, CPU)
+    captured = CapturedUpdates(updates, RecordedGraph())
+    captured.many(0, 5, batches, lambda: False)
+    captured.many(9, 1, batches, lambda: False)
+    assert (int(captured._step), int(captured._place)) == (10, 1)
+
+
+def test_large_batches_lie_on_the_device_in_short_blocks(monkeypatch) -> None:
+    monkeypatch.setattr("grok_lightning.updates.BLOCK_ROWS", 60)
+    _, updates, data = built({})
+    captured = CapturedUpdates(updates, RecordedGraph())
+    losses = captured.many(0, 11, functools.partial(data.training_batches, CPU), lambda: False)
+    assert (len(losses), len(captured._tokens_SRBT)) == (11, 60 // (2 * 12))

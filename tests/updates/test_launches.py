@@ -19,6 +19,12 @@ from throughput import PlainTransformer
 META = torch.device("meta")
 
 
+class UsersTransformer(Transformer):
+    """A model of which nobody has said what it does at each step."""
+
+    capturable = False
+
+
 class Eager:
     """Takes captured steps one by one, so that they can be watched."""
 
@@ -34,6 +40,7 @@ def operations_of_a_step(options, seeds=(0,)):
     captured = CapturedUpdates(updates, Eager())
     batches = functools.partial(data.training_batches, META)
     captured.many(0, 2, batches, lambda: False)  # states are made, batches are there
+    updates.optimizer.factor = captured._factor_T
     with Operations("meta") as operations:
         captured._once()
     return operations
@@ -118,3 +125,6 @@ def test_what_changes_from_step_to_step_is_not_captured() -> None:
     assert built({})[1].can_be_captured()
     assert not built({"filters": [GrokfastMean(4)]})[1].can_be_captured()
     assert not built({"optimizer": functools.partial(torch.optim.SGD, lr=0.1)})[1].can_be_captured()
+    assert not built({"network": functools.partial(UsersTransformer, layers=1)})[1].can_be_captured()
+    with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        assert not built({})[1].can_be_captured()
