@@ -19,7 +19,7 @@ from grok_lightning.sweep.stack import Stack, train
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
-LONG = {"trainer.max_steps": 960, "checkpoint.every": 40}
+LONG = {"trainer.max_steps": 240, "checkpoint.every": 40}
 PATIENCE = 100.0
 
 
@@ -188,7 +188,7 @@ def test_a_signal_saves_ends_the_workers_and_nothing_is_lost(
     command: Command, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[..., None], signum: signal.Signals
 ) -> None:
     """A second Ctrl-C does not wait for what is being saved."""
-    path = write("e", {"seed_everything": [0]}, **LONG)
+    path = write("e", {"seed_everything": [0]}, **LONG | {"trainer.max_steps": 960})
     pids: list[int] = []
 
     def stop() -> None:
