@@ -38,7 +38,13 @@ def on_mps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], object]]:
     torch.__future__.set_overwrite_module_params_on_conversion(before)
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, id=name, marks=() if name in ("noisy", "measured") else pytest.mark.slow)
+        for name, options in OPTIONS.items()
+    ],
+)
 def test_a_fit_needs_no_float64_on_the_device(command: Command, tmp_path: Path, on_mps, options: str) -> None:
     given = [*TINY, *options.split(), "--trainer.max_steps", "12", "--trainer.logger", "false"]
     assert command("fit", *given, "--run", "cpu")[0] == 0

@@ -116,6 +116,7 @@ def test_a_sweep_says_what_it_needs_and_writes_nothing(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_without_posix() -> None:
     program = """
 import importlib, pkgutil, sys, warnings

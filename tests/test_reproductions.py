@@ -48,6 +48,7 @@ def test_records_tell_no_place_of_a_machine():
         assert not re.search(rb"/(home|root|tmp|work)/", content)
 
 
+@pytest.mark.slow
 def test_recorded_runs_are_those_that_their_sweeps_plan():
     """Their hashes, whatever the everyday configs that a sweep is based on have become."""
     for name in RECORDED:
