@@ -194,21 +194,22 @@ class CapturedUpdates:
     def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
         """As ``Updates.many``; whether losses are finite is for the caller to see."""
         taken: list[Tensor] = []
-        deadline = time.monotonic() + CALL_SECONDS
         end = step + steps
         if self._first < 0:
             self._allocate(next(batches(step, 1)))
-        self.optimizer.factor = self._factor_T
+        deadline = time.monotonic() + CALL_SECONDS
+        self.optimizer.factor, ended = self._factor_T, False
         try:
-            while step < end and not interrupted() and time.monotonic() <= deadline:
+            while step < end and not ended:
                 if step != self._next or step == self._first + self._length:
                     self._load(step, list(batches(step, self._length)))
                 place = step - self._first
-                while (
-                    step < min(end, self._first + self._length) and not interrupted() and time.monotonic() <= deadline
-                ):
+                while step < min(end, self._first + self._length) and not ended:
                     self._take(step)
                     step += 1
+                    ended = (
+                        interrupted() or time.monotonic() > deadline
+                    )  # asked after a step: a call takes one at least
                 self._next = step
                 taken += self._losses_SR[place : step - self._first].clone().unbind(0)
         finally:

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +32,12 @@ UNCOUNTED = {  # views, allocations, and what only marks a place in a profile
 _META_KERNELS = torch.library.Library("aten", "IMPL")
 for _name in ("_fused_adamw_.tensor_lr", "_fused_adam_.tensor_lr"):
     _META_KERNELS.impl(_name, lambda *_, **__: None, "Meta")
+
+
+@pytest.fixture(autouse=True)
+def calls_that_take_their_time(monkeypatch):
+    """However slow the machine, a call takes all the steps that it was asked for."""
+    monkeypatch.setattr("grok_lightning.updates.CALL_SECONDS", 1000.0)
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from recorded import RecordedGraph
+from recorded import RecordedGraph, calls_that_take_their_time
 from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.data import ModularArithmeticDataModule
@@ -15,6 +15,7 @@ from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, Muon, OrthogonalGradient
 from grok_lightning.updates import BLOCK_STEPS, CapturedUpdates, Updates
 
+__all__ = ["calls_that_take_their_time"]
 STEPS = BLOCK_STEPS + 7
 SEEDS = (3, 1)
 CPU = torch.device("cpu")
@@ -130,3 +131,12 @@ def test_large_batches_lie_on_the_device_in_short_blocks(monkeypatch) -> None:
     captured = CapturedUpdates(updates, RecordedGraph())
     losses = captured.many(0, 11, functools.partial(data.training_batches, CPU), lambda: False)
     assert (len(losses), len(captured._tokens_SRBT)) == (11, 60 // (2 * 12))
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_call_takes_one_step_at_least_however_late_it_is(captured, monkeypatch) -> None:
+    monkeypatch.setattr("grok_lightning.updates.CALL_SECONDS", -1.0)
+    _, updates, data = built({})
+    taken = CapturedUpdates(updates, RecordedGraph()) if captured else updates
+    batches = functools.partial(data.training_batches, CPU)
+    assert [len(taken.many(step, 9, batches, lambda: True)) for step in range(3)] == [1, 1, 1]

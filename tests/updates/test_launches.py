@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded import Operations
+from recorded import Operations, calls_that_take_their_time
 from test_capture import CONFIGURATIONS, built
 
 from grok_lightning.models import Transformer
@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from throughput import PlainTransformer
 
 META = torch.device("meta")
+__all__ = ["calls_that_take_their_time"]
 
 
 class UsersTransformer(Transformer):
