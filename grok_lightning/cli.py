@@ -32,7 +32,6 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.checkpoint import DurableCheckpointIO
 from grok_lightning.choices import graph_of
 from grok_lightning.classes import Nested
-from grok_lightning.compilation import share_caches
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.parsing import CHOSEN_BY_PARENT, MEASURED, RUN_FROM_PARENT, ResolvedOptions
@@ -91,8 +90,6 @@ class GrokCLI(ResolvedOptions):
     def instantiate_classes(self) -> None:
         if "threads" in self.resolved:  # before anything is built: compiled code counts on the number
             torch.set_num_threads(self.resolved["threads"])
-        if self.resolved["model"]["compile"]:
-            share_caches()
         try:
             super().instantiate_classes()
         except (UserError, TypeError, ValueError, ArgumentError, RuntimeError, MemoryError) as error:

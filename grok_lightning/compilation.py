@@ -1,6 +1,8 @@
 """Whether torch.compile pays: what compiling takes on this machine against what it saves in the steps to come."""
 
 import json
+import os
+import platform
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,14 +50,24 @@ class Graph:
 
 
 def share_caches() -> None:
-    """Lets torch keep the graphs of gradients with own autograd functions on disk, as it keeps all others.
+    """Makes torch's caches of compiled graphs on disk complete, and safe to share between machines.
 
-    Their gradients are part of the key, so that a changed one is compiled anew.
+    Graphs with custom autograd functions are cached too; the gradients are part of the key. Torch leaves out of the key
+    what kind of vectors the generated C++ code is written for, and the number of threads it splits its loops over. A
+    graph from a CPU with AVX-512, loaded on one with AVX2, then computes wrong numbers without an error (torch 2.13).
+    Hence both become part of the key.
     """
     import torch._functorch.config as config
 
     with suppress(AttributeError):  # an option of newer versions; without it a second process takes some seconds more
         config.autograd_cache_allow_custom_autograd_functions = True
+    torch.compiler.config.cache_key_tag = cache_tag()
+
+
+def cache_tag() -> str:
+    """What compiled code depends on besides its graph: the CPU's vector instructions and the number of threads."""
+    own = os.environ.get("TORCH_COMPILE_CACHE_KEY_TAG", "")
+    return f"{own} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}".strip()
 
 
 def prepare() -> None:

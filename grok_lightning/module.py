@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
+from grok_lightning.compilation import share_caches
 from grok_lightning.data.batches import Batch, Table
 from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
@@ -165,6 +166,8 @@ class GrokModule(LightningModule):
         self.build_optimizer = optimizer
         self.warmup = warmup
         self.compiled = compile is True
+        if self.compiled:
+            share_caches()
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
         losses = self._losses
         self._training_losses = torch.compile(losses, fullgraph=True, dynamic=False) if self.compiled else losses

@@ -1,5 +1,8 @@
 """The compiled step: the same training, and never an eager one in silence."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import torch
 from conftest import TINY
 from torch._dynamo.utils import counters
 
+from grok_lightning.compilation import cache_tag
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.module import GrokModule
 from grok_lightning.record import read_metrics
@@ -107,3 +111,33 @@ def test_one_compilation_too_many_is_an_error() -> None:
     with torch._dynamo.config.patch(recompile_limit=2), pytest.raises(Exception, match=r"(?i)recompile|fullgraph"):
         steps_of_ever_new_sizes()
     torch._dynamo.reset()
+
+
+SHARED_CACHE = """
+import torch
+from grok_lightning.compilation import share_caches
+share_caches()
+function = torch.compile(lambda x: ((2 * x + 1).relu().sum(-1), 3 * torch.arange(97) + x.shape[0]))
+sums, numbers = function(torch.arange(33 * 70.0).reshape(33, 70) % 7)
+assert sums.tolist() == [2 * sum((70 * row + i) % 7 for i in range(70)) + 70 for row in range(33)], sums
+assert numbers.tolist() == [3 * i + 33 for i in range(97)], numbers
+print(torch.backends.cpu.get_cpu_capability())
+"""
+
+
+@pytest.mark.slow
+def test_cached_code_is_not_used_on_a_cpu_with_other_vectors(tmp_path: Path) -> None:
+    other = "avx2" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "default"
+    for capability in (None, other):
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        environment |= {"ATEN_CPU_CAPABILITY": capability} if capability else {}
+        done = subprocess.run([sys.executable, "-c", SHARED_CACHE], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_key_of_the_caches_has_vectors_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cache_tag()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert cache_tag() != before
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "VEC")
+    assert "VEC 77" in cache_tag()
