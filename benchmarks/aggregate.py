@@ -28,12 +28,12 @@ import yaml
 from products import Products, products_of
 from throughput import PlainLoop
 
-from grok_lightning.cores import cores
 from grok_lightning.data import ModularArithmeticDataModule
+from grok_lightning.hardware.cores import cores
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.sweep.places import Places, read_notices
-from grok_lightning.updates import beginnings_of
+from grok_lightning.training.updates import beginnings_of
 
 SWEEP = """\
 set:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from grok_lightning.figures.measures import measures, measures_table
 from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
-from grok_lightning.index.archive import read_archive
+from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
 
 HOME = Path(__file__).parents[1]

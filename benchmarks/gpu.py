@@ -21,13 +21,13 @@ import torch
 from products import seconds
 from throughput import PlainLoop
 
-from grok_lightning import updates
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.parsing import Resolver
-from grok_lightning.record import read_metrics
+from grok_lightning.options.parsing import Resolver
+from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.stack import Stack, StackFit
+from grok_lightning.training import updates
 
 PRECISIONS = {"fp32": "32-true", "TF32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 LIMIT = 9 * 60

@@ -123,7 +123,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from peak import peak_gib
-from grok_lightning.index import read_records, refresh
+from grok_lightning.records.results import read_records, refresh
 experiment = Path({str(experiment)!r})
 started = time.perf_counter()
 table = {expression}

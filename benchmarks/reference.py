@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from grok_lightning.checkpoint import CONFIG_KEY, load, save, without_training_state
-from grok_lightning.index import read_records
+from grok_lightning.records.checkpoint import CONFIG_KEY, load, save, without_training_state
+from grok_lightning.records.results import read_records
 
 HOME = Path(__file__).parents[1]
 SHIPPED = HOME / "checkpoints" / "reference"

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.evaluation import table_pass
-from grok_lightning.memory import keep_freed_memory
+from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.training.evaluation import table_pass
 
 
 class PlainTransformer(nn.Module):

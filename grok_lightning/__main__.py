@@ -69,7 +69,7 @@ def _dispatch(arguments: list[str]) -> int:
     if command in TRAINER_COMMANDS:
         return _train_or_evaluate(arguments)
     if command == "configs":
-        from grok_lightning.arguments import shipped_configs, shipped_sweeps
+        from grok_lightning.options.arguments import shipped_configs, shipped_sweeps
 
         for head, shipped in (("", shipped_configs()), ("\nsweeps:", shipped_sweeps())):
             lines = [
@@ -90,7 +90,7 @@ def _dispatch(arguments: list[str]) -> int:
         from grok_lightning.report.command import report_command
 
         return report_command(arguments[1:])
-    from grok_lightning.classes import suggestion
+    from grok_lightning.options.classes import suggestion
 
     known = [*TRAINER_COMMANDS, "generate", "sweep", "report", "configs"]
     raise UserError(f"there is no command {command!r}{suggestion(command, known)}")
@@ -103,7 +103,7 @@ def _train_or_evaluate(arguments: list[str]) -> int:
     from grok_lightning.callbacks.divergence import Diverged
     from grok_lightning.callbacks.signals import StopRequested
     from grok_lightning.cli import GrokCLI, quiet
-    from grok_lightning.memory import keep_freed_memory
+    from grok_lightning.hardware.memory import keep_freed_memory
 
     keep_freed_memory()
     quiet()

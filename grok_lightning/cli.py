@@ -29,16 +29,16 @@ from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.schedule import EvaluationSchedule
-from grok_lightning.checkpoint import DurableCheckpointIO
-from grok_lightning.choices import graph_of
-from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.experiment import start_from
 from grok_lightning.files import refuse_unwritable
-from grok_lightning.parsing import CHOSEN_BY_PARENT, MEASURED, RUN_FROM_PARENT, ResolvedOptions
-from grok_lightning.record import config_hash, run_directories, write_json
-from grok_lightning.refusals import refuse_directories, refuse_nothing_to_learn, refuse_optimizer
-from grok_lightning.runs import start_from
-from grok_lightning.wording import title
+from grok_lightning.options.choices import graph_of
+from grok_lightning.options.classes import Nested
+from grok_lightning.options.parsing import CHOSEN_BY_PARENT, MEASURED, RUN_FROM_PARENT, ResolvedOptions
+from grok_lightning.options.refusals import refuse_directories, refuse_nothing_to_learn, refuse_optimizer
+from grok_lightning.options.wording import title
+from grok_lightning.records.checkpoint import DurableCheckpointIO
+from grok_lightning.records.record import config_hash, run_directories, write_json
 
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",

@@ -6,9 +6,9 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
-from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
-from grok_lightning.runs import Run, load_run
+from grok_lightning.experiment import Run, load_run
+from grok_lightning.options.classes import suggestion
 
 OPTIONS = ("temperature", "top_k", "max_new_tokens", "seed")
 

@@ -13,12 +13,10 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from grok_lightning.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
-from grok_lightning.compilation import share_caches
 from grok_lightning.data.batches import Batch, Table
-from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
-from grok_lightning.evaluation import TablePass, table_pass
+from grok_lightning.hardware.compilation import share_caches
+from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.norms import gradient_norm, single_norm, weight_norm, weight_norms
 from grok_lightning.models import Beginnings, SequenceModel, Transformer
 from grok_lightning.models.stacked import Draw
@@ -27,7 +25,9 @@ from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run, spread
 from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.randomness import derive_keys, gaussians
-from grok_lightning.updates import (
+from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
+from grok_lightning.training.evaluation import TablePass, table_pass
+from grok_lightning.training.updates import (
     CAPTURED_STEPS,
     CapturedUpdates,
     CudaGraphs,

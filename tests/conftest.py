@@ -14,11 +14,12 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
-from grok_lightning import compilation, machine
 from grok_lightning.__main__ import main
 from grok_lightning.callbacks import curves_figure
 from grok_lightning.callbacks.images import Images
-from grok_lightning.classes import Nested
+from grok_lightning.hardware import compilation
+from grok_lightning.hardware import products as machine
+from grok_lightning.options.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, and so that no fit measures threads
@@ -30,9 +31,9 @@ if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and p
         "ray",
         "report/test_report_refusals.py",
         "sweep",
-        "test_files_and_checkpoint.py",
-        "test_portability.py",
-        "test_processes.py",
+        "records/test_files_and_checkpoint.py",
+        "hardware/test_portability.py",
+        "commands/test_processes.py",
     ]
 # the same examples everywhere and every time, however slow the machine
 settings.register_profile(

@@ -8,12 +8,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from grok_lightning.callbacks.signals import StopRequested, StopSignals
-from grok_lightning.checkpoint import CONFIG_KEY
 from grok_lightning.errors import UserError
 from grok_lightning.files import sweep
-
-LAST = "last.ckpt"
-GROK = "grok.ckpt"
+from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST
 
 
 class Checkpoints(Checkpoint):

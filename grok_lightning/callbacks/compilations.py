@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch._dynamo.utils import counters
 
-from grok_lightning.compilation import Graph, Kind, remember
+from grok_lightning.hardware.compilation import Graph, Kind, remember
 
 
 class Recompiled(Exception):

@@ -8,7 +8,7 @@ from grok_lightning.callbacks.curves_figure import CurvesFigure
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.recorder import Recorder
-from grok_lightning.record import RESULT
+from grok_lightning.records.record import RESULT
 
 WORTH_COMPILING = 1000
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.attached import datamodule
-from grok_lightning.callbacks.checkpoints import GROK, Checkpoints
+from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
-from grok_lightning.record import METRICS, Row, milestones, reaches, read_metrics, standing
+from grok_lightning.records.checkpoint import GROK
+from grok_lightning.records.record import METRICS, Row, milestones, reaches, read_metrics, standing
 
 SUSTAIN = 3
 

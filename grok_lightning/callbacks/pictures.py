@@ -13,12 +13,12 @@ from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.stacking import union
 from grok_lightning.data.tokenizer import ElementTokenizer
-from grok_lightning.evaluation import TablePass, table_pass
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.figures.embeddings import components, components_table
 from grok_lightning.models import MLP
 from grok_lightning.module import GrokModule
+from grok_lightning.training.evaluation import TablePass, table_pass
 
 
 def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.events import Events
 from grok_lightning.files import sweep
-from grok_lightning.record import (
+from grok_lightning.records.record import (
     METRICS,
     RESULT,
     SCHEMA,

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.style import NOTE, TRAIN, VAL, loss_axis, step_axis
-from grok_lightning.record import Row
+from grok_lightning.records.record import Row
 
 
 def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:

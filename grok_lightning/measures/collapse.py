@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data.sequences import SequenceDataModule
-from grok_lightning.doubles import to_double
+from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
 from grok_lightning.objective import equation_losses

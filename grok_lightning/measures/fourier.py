@@ -9,8 +9,8 @@ from grok_lightning.data.algebra import IntegersMod
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
-from grok_lightning.doubles import to_double
 from grok_lightning.errors import UserError
+from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
 

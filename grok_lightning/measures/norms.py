@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from grok_lightning.doubles import to_double
+from grok_lightning.hardware.doubles import to_double
 
 PARTS = ("embeddings", "attention", "feedforward", "recurrent", "head")
 

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
-from grok_lightning.doubles import double_device, to_double
 from grok_lightning.errors import UserError
+from grok_lightning.hardware.doubles import double_device, to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.fourier import fourier_basis, frequency_shares, require_integers, spectra
 from grok_lightning.measures.norms import weight_norm

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from jsonargparse import ArgumentParser
 
-from grok_lightning.commands import command_parser, parsed
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
+from grok_lightning.options.commands import command_parser, parsed
 from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
 
@@ -77,7 +77,7 @@ def report_command(arguments: list[str]) -> int:
 def _pictures(checkpoint: str) -> list[Drawing]:
     """The pictures of a model and its task."""
     from grok_lightning.callbacks.pictures import pictures
-    from grok_lightning.runs import load_run  # Lightning alone takes seconds
+    from grok_lightning.experiment import load_run  # Lightning alone takes seconds
 
     run = load_run(checkpoint)
     found = pictures(run.module, run.data, 0, checkpoint, run.step)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from grok_lightning.files import read_bytes
-from grok_lightning.record import METRICS, read_metrics
+from grok_lightning.records.record import METRICS, read_metrics
 
 
 def read_curves(directories: Sequence[str]) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from grok_lightning.errors import UserError
-from grok_lightning.index import read_records
-from grok_lightning.index.archive import read_archive, read_plan
-from grok_lightning.index.planned import HASH, read_planned
-from grok_lightning.record import RESULT, SCHEMA
+from grok_lightning.records.archive import read_archive, read_plan
+from grok_lightning.records.planned import HASH, read_planned
+from grok_lightning.records.record import RESULT, SCHEMA
+from grok_lightning.records.results import read_records
 from grok_lightning.report.curves import read_curves
 from grok_lightning.report.keys import EXPERIMENT
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs

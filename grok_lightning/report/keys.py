@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
+from grok_lightning.options.classes import suggestion
 
 PREFIX = "config."
 EXPERIMENT, RUN = "experiment", "run"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from grok_lightning.cores import cores
 from grok_lightning.figures.saving import png, svg
-from grok_lightning.index.archive import write_archive
+from grok_lightning.hardware.cores import cores
+from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
 from grok_lightning.report.frames import frame, missing_runs, refuse_mixed_operations

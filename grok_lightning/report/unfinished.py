@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from grok_lightning.record import METRICS, RESULT, flatten
+from grok_lightning.records.record import METRICS, RESULT, flatten
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"

@@ -14,11 +14,11 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from grok_lightning.cli import quiet
-from grok_lightning.commands import command_parser, parsed
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
-from grok_lightning.index.archive import read_archive
-from grok_lightning.index.planned import save_planned
+from grok_lightning.options.commands import command_parser, parsed
+from grok_lightning.records.archive import read_archive
+from grok_lightning.records.planned import save_planned
 from grok_lightning.sweep.display import Display
 from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.outline import outline

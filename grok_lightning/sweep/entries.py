@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from grok_lightning.arguments import option_name
-from grok_lightning.classes import Nested, lookup, suggestion
 from grok_lightning.errors import UserError
-from grok_lightning.options import normalize
-from grok_lightning.record import flatten
-from grok_lightning.yamls import nest, read_yaml, undotted
+from grok_lightning.options.arguments import option_name
+from grok_lightning.options.classes import Nested, lookup, suggestion
+from grok_lightning.options.merging import normalize
+from grok_lightning.options.yamls import nest, read_yaml, undotted
+from grok_lightning.records.record import flatten
 
 KEYS = ("base", "set", "grid", "zip", "exclude")
 _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")

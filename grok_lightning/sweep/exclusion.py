@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.classes import suggestion
 from grok_lightning.errors import UserError
+from grok_lightning.options.classes import suggestion
 from grok_lightning.sweep.entries import Axis, Entry, integers, named, same, short, shown
 
 Index = dict[tuple[str, Any], set[int]]

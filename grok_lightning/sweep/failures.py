@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError
-from grok_lightning.record import RESULT, write_json
+from grok_lightning.options.classes import Nested
+from grok_lightning.records.record import RESULT, write_json
 from grok_lightning.sweep.places import Places
 
 FAILED = "failed"

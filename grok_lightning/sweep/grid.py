@@ -9,15 +9,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.arguments import assign, find_config, read_config, shipped_sweeps
-from grok_lightning.classes import Nested, lookup
 from grok_lightning.errors import UserError
-from grok_lightning.options import merge
-from grok_lightning.record import flatten
-from grok_lightning.runs import check_name
+from grok_lightning.options.arguments import assign, find_config, read_config, shipped_sweeps
+from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.merging import merge
+from grok_lightning.options.yamls import nest
+from grok_lightning.records.record import flatten
+from grok_lightning.records.runs import check_name
 from grok_lightning.sweep.entries import Axis, Entry, constants, grid_axes, read, refuse_reserved, same, shown, zip_axes
 from grok_lightning.sweep.exclusion import kept
-from grok_lightning.yamls import nest
 
 MOST = 10_000_000
 _OF_A_RUN = ("experiment", "run", "threads", "trainer.default_root_dir")  # what a run's own config.yaml says of itself

@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
-from grok_lightning.record import run_directories
+from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.record import run_directories
 
 MEMBERS = "members.json"
 FRESH = 30.0

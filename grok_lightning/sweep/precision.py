@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from grok_lightning.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
-from grok_lightning.classes import Nested, lookup
 from grok_lightning.errors import UserError
-from grok_lightning.machine import FULL, HALF
-from grok_lightning.options import complete
+from grok_lightning.hardware.products import FULL, HALF
+from grok_lightning.options.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
+from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.merging import complete
 from grok_lightning.sweep.grid import Grid, given
 from grok_lightning.sweep.places import Places
 

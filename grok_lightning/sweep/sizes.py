@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from grok_lightning.choices import AUTO, COMPILE, choose_compile
-from grok_lightning.classes import lookup
-from grok_lightning.cores import cores
+from grok_lightning.hardware.cores import cores
+from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
+from grok_lightning.options.classes import lookup
 from grok_lightning.sweep.plan import Plan
 from grok_lightning.sweep.stacking import graph, has_transformer
 from grok_lightning.sweep.trial import Size

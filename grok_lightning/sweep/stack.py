@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
-from grok_lightning.callbacks.checkpoints import LAST
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.heartbeat import Heartbeat
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.checkpoint import load, save, slice_runs
-from grok_lightning.classes import Nested
 from grok_lightning.cli import GrokCLI, RecordedRun
-from grok_lightning.options import plain
-from grok_lightning.runs import link_model
+from grok_lightning.options.classes import Nested
+from grok_lightning.options.linking import link_model
+from grok_lightning.options.merging import plain
+from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.stacking import SEED, stacked
 

@@ -7,11 +7,11 @@ from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from grok_lightning.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
 from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.record import flatten
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
+from grok_lightning.records.record import flatten
 
 SEED, FORMULA = "seed_everything", "data.formula"
 NAMES = ("experiment", "run")

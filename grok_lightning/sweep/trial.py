@@ -6,11 +6,11 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.classes import Nested, made
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
-from grok_lightning.refusals import refuse_optimizer
-from grok_lightning.runs import LINKED
+from grok_lightning.options.classes import Nested, made
+from grok_lightning.options.linking import LINKED
+from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.stack import Stack, StackFit

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.classes import Nested
 from grok_lightning.cli import quiet
-from grok_lightning.compilation import prepare
-from grok_lightning.memory import keep_freed_memory
-from grok_lightning.record import RESULT
+from grok_lightning.hardware.compilation import prepare
+from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.options.classes import Nested
+from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
 from grok_lightning.sweep.failures import FAILED, no_space, record_failure, result_of
 from grok_lightning.sweep.places import Locks, Notice, Places

@@ -7,11 +7,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from grok_lightning.callbacks.checkpoints import GROK
 from grok_lightning.callbacks.detection import SUSTAIN, GrokDetection
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
-from grok_lightning.record import read_metrics, write_metrics
+from grok_lightning.records.checkpoint import GROK
+from grok_lightning.records.record import read_metrics, write_metrics
 
 COUNTS = {"train": [100, 60, 80], "val": [100, 140, 120]}
 

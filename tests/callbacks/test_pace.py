@@ -12,10 +12,10 @@ from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from grok_lightning.callbacks.pace import PER_STEP_HOOKS, Pace
-from grok_lightning.checkpoint import load
 from grok_lightning.cli import GrokCLI, quiet
 from grok_lightning.module import GrokModule
-from grok_lightning.record import read_metrics
+from grok_lightning.records.checkpoint import load
+from grok_lightning.records.record import read_metrics
 
 OPTIONS = [*TINY, "--trainer.max_steps", "45", "--checkpoint.every", "20", "--checkpoint.steps", "[7, 33]"]
 OPTIONS += ["--model.network.dropout", "0.1", "--model.schedule", "cosine"]
@@ -45,7 +45,7 @@ class Ends(Callback):
 def fitted(tmp_path, monkeypatch, callbacks, name, options=(), **trainer):
     """The steps at which a fit's calls of training_step ended."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("grok_lightning.updates.CALL_SECONDS", 1000.0)  # however slow the machine
+    monkeypatch.setattr("grok_lightning.training.updates.CALL_SECONDS", 1000.0)  # however slow the machine
     monkeypatch.delenv("GROK_LIGHTNING_RUN", raising=False)
     ends = []
     whole = GrokModule.training_step

@@ -16,7 +16,6 @@ from conftest import TINY
 from scoring import score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from grok_lightning import evaluation
 from grok_lightning.callbacks import pictures as room
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.images import Images
@@ -37,6 +36,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.models import GRU, MLP, Transformer
 from grok_lightning.module import GrokModule
+from grok_lightning.training import evaluation
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = torch.device("cpu")

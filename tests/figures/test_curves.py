@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.curves import curves
-from grok_lightning.record import Row
+from grok_lightning.records.record import Row
 
 NOTHING = {"memorize_step": None, "grok_step": None}
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hand_built import addition
 
-from grok_lightning import evaluation
 from grok_lightning.data import PermutationDataModule
 from grok_lightning.data.batches import Chunk
 from grok_lightning.measures import View
 from grok_lightning.models import Transformer
+from grok_lightning.training import evaluation
 
 DATA = {
     "elements": lambda: addition("x / y", 11, train_fraction=[0.3, 0.5], answer_noise=0.4),

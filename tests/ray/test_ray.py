@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grok_lightning.checkpoint import load
+from grok_lightning.records.checkpoint import load
 
 pytestmark = pytest.mark.slow
 SWEEP = [sys.executable, "-m", "grok_lightning", "sweep", "small.yaml"]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from grok_lightning.index.planned import save_planned
-from grok_lightning.record import RESULT, Row, hash_of, milestones, write_json, write_metrics
+from grok_lightning.records.planned import save_planned
+from grok_lightning.records.record import RESULT, Row, hash_of, milestones, write_json, write_metrics
 from grok_lightning.report import making
 
 Report = Callable[..., tuple[int, str, str]]

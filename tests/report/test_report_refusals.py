@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from records import change_result, conditions, directory_of, reporting, sweep, write_run
 
-from grok_lightning.index.archive import read_archive
+from grok_lightning.records.archive import read_archive
 
 WHOLE = '{"status": "finished", "steps": 5, "threshold": 0.99, '
 NEGATIVE = WHOLE + '"budget": 10, "grok_step": -1}'
@@ -105,7 +105,7 @@ def test_archives_that_are_none(report):
     pq.write_table(pa.table({"a": [1]}), "other.parquet")
     assert "not the runs.parquet of a report" in refused(report, "other.parquet", out="other")
     table = pq.read_table("out/runs.parquet")
-    pq.write_table(table.replace_schema_metadata({b"grok_lightning.runs": b"2"}), "later.parquet")
+    pq.write_table(table.replace_schema_metadata({b"grok_lightning.records.runs": b"2"}), "later.parquet")
     assert "schema version 2 of runs.parquet, this program reads 1" in refused(report, "later.parquet", out="other")
     pq.write_table(table.drop(["path"]), "pathless.parquet")
     assert "lacks columns" in refused(report, "pathless.parquet", out="other")

@@ -12,9 +12,9 @@ import pytest
 from small_sweeps import as_the_program, directories, jobs, results, train_here, write
 
 from grok_lightning.callbacks import recorder
-from grok_lightning.index import read_records
 from grok_lightning.optim import AdamW
-from grok_lightning.record import read_metrics
+from grok_lightning.records.record import read_metrics
+from grok_lightning.records.results import read_records
 from grok_lightning.sweep.failures import NOTHING_RECORDED
 from grok_lightning.sweep.local import MOST_DEATHS, LocalExecutor
 from grok_lightning.sweep.worker import Job, run_job

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from grid_points import ADAMW, MUON, as_mappings
 
-from grok_lightning.classes import Nested
+from grok_lightning.options.classes import Nested
 from grok_lightning.sweep.grid import read_grid
 
 Write = Callable[..., Path]

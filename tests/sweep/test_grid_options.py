@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from grid_points import ADAMW, MUON, as_mappings
 
-from grok_lightning.arguments import read_config, shipped_configs
-from grok_lightning.classes import Nested, lookup
 from grok_lightning.errors import UserError
-from grok_lightning.options import normalize
+from grok_lightning.options.arguments import read_config, shipped_configs
+from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.merging import normalize
 from grok_lightning.sweep.grid import given, read_grid
 
 Write = Callable[..., Path]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from grid_points import MUON
 
-from grok_lightning.classes import Nested
 from grok_lightning.errors import UserError
+from grok_lightning.options.classes import Nested
 from grok_lightning.sweep.grid import read_grid
 
 Write = Callable[..., Path]

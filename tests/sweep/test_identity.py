@@ -10,9 +10,9 @@ import torch
 import yaml
 from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.checkpoint import CONFIG_KEY, load
 from grok_lightning.cli import GrokCLI
-from grok_lightning.record import read_metrics
+from grok_lightning.records.checkpoint import CONFIG_KEY, load
+from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.grid import given
 from grok_lightning.sweep.plan import read_plan
 

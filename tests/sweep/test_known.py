@@ -9,7 +9,7 @@ from conftest import leave_out_images
 from small_sweeps import EASY, as_the_program, results, tables, train_here, write
 
 from grok_lightning.__main__ import main
-from grok_lightning.index.archive import read_archive, write_archive
+from grok_lightning.records.archive import read_archive, write_archive
 from grok_lightning.report import making
 
 

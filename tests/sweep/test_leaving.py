@@ -11,8 +11,8 @@ import torch
 from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, train_here, write
 
 from grok_lightning.callbacks.departures import WORTH_COMPILING, Departures
-from grok_lightning.checkpoint import load
-from grok_lightning.record import read_metrics
+from grok_lightning.records.checkpoint import load
+from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep import stack as stack_module
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.stack import Stack, train

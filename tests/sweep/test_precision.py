@@ -8,11 +8,11 @@ import pytest
 import yaml
 from small_sweeps import EASY, results, train_here, write
 
-from grok_lightning import machine
-from grok_lightning.arguments import shipped_sweeps
-from grok_lightning.choices import Precision
-from grok_lightning.classes import lookup
-from grok_lightning.machine import FULL, HALF, Product
+from grok_lightning.hardware import products as machine
+from grok_lightning.hardware.products import FULL, HALF, Product
+from grok_lightning.options.arguments import shipped_sweeps
+from grok_lightning.options.choices import Precision
+from grok_lightning.options.classes import lookup
 from grok_lightning.sweep import command as sweep_command
 from grok_lightning.sweep.grid import read_grid
 from grok_lightning.sweep.places import Places

@@ -26,8 +26,8 @@ from small_sweeps import (
 )
 
 from grok_lightning.__main__ import main
-from grok_lightning.checkpoint import load
-from grok_lightning.record import read_metrics
+from grok_lightning.records.checkpoint import load
+from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.worker import run_job
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_sweeps import NETWORKS, as_the_program, directories, jobs, outcomes, results, write
 
-from grok_lightning.record import read_metrics
+from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.plan import read_plan
 from grok_lightning.sweep.worker import run_job
 

@@ -1,0 +1,1 @@
+"""What this machine has: CPU cores, precisions and their speed, compilers, memory."""

@@ -1,0 +1,184 @@
+"""Arguments and YAML files as one nested mapping of given options, before any name or type is checked."""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grok_lightning.errors import UserError
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, lookup, suggestion
+from grok_lightning.options.merging import NO_VALUE, merge, normalize
+from grok_lightning.options.yamls import nest, read_yaml, undotted
+
+
+def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | None = None) -> tuple[Nested, list[Path]]:
+    """Reads command line arguments.
+
+    Args:
+        arguments: Everything after the subcommand: ``--key value``, ``--key=value``, ``--list+=item``; ``--config``
+            takes a YAML file or the name of a shipped config. Later ones win over earlier ones, the command line over
+            every file.
+        flags: Options that may stand without a value, which then is true.
+        lists: Lists of classes (``LIST_OPTIONS``, nested) of a checkpoint's config, which ``+=`` adds to and options
+            below them change. None: they are not known yet, and what changes a list is left out.
+
+    Returns:
+        The options given, nested and short; and the config files read.
+
+    Raises:
+        UserError: If an argument is no option or a file cannot be read.
+    """
+    flags, assignments, configs = set(flags), [], []
+    rest = iter(range(len(arguments)))
+    for place in rest:
+        argument = arguments[place]
+        name, equals, value = argument.partition("=")
+        name = {"-c": "--config"}.get(name, name)
+        if not name.startswith("--") or name == "--":
+            raise UserError(f"unexpected argument {argument!r}; options are written --name value")
+        key = option_name(name[2:])
+        follows = arguments[place + 1] if place + 1 < len(arguments) else "--"
+        if not equals and not follows.startswith("--"):
+            value = arguments[next(rest)]
+        elif not equals and key in flags:
+            value = "true"
+        elif not equals:
+            value = NO_VALUE
+        if key == "config" and value == NO_VALUE:
+            raise UserError("--config needs a value")
+        if value == NO_VALUE and key.endswith("+"):
+            raise UserError(f"--{key.removesuffix('+')} needs a value")
+        if key == "config":
+            configs.append(find_config(value))
+        else:
+            assignments.append((key, value))
+    given: Nested = {}
+    for path in configs:
+        merge(given, read_config(path))
+    for key, value in _classes_first(assignments):
+        changed = next((name for name in LIST_OPTIONS if key == f"{name}+" or key.startswith(f"{name}.")), None)
+        if changed is not None and lists is None:
+            continue
+        if changed is not None and lookup(given, changed) is None and lookup(lists or {}, changed):
+            merge(given, nest(changed, lookup(lists or {}, changed)))
+        if key in CLASS_OPTIONS or key in LIST_OPTIONS:
+            merge(given, normalize(nest(key, _class_value(key, value))))
+        else:
+            assign(given, key, value)
+    return normalize(given), configs
+
+
+def option_name(written: str) -> str:
+    """The dotted option that was written with dashes, ``init_args`` or a class's ``class_path``."""
+    name = written.replace("-", "_").replace(".init_args", "")
+    owner = name.removesuffix(".class_path")
+    return owner if owner in CLASS_OPTIONS else name
+
+
+def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """So that the order of options on one command line does not matter: an option comes before those below it.
+
+    Only items added to a list, and the options of those items, keep their order.
+    """
+    lists = [key.removesuffix("+") for key, _ in assignments if key.endswith("+")]
+
+    def depth(assignment: tuple[str, str]) -> int:
+        key = assignment[0].removesuffix("+")
+        return next((name for name in lists if key == name or key.startswith(f"{name}.")), key).count(".")
+
+    return sorted(assignments, key=depth)
+
+
+def _class_value(key: str, value: str) -> Any:
+    if value == NO_VALUE:
+        raise UserError(f"--{key} needs a value")
+    if not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options or a list") from None
+
+
+def assign(nested: Nested, key: str, value: Any) -> None:
+    """Sets one dotted option; below a class that was named (or last added to a list), one of its init_args."""
+    *parents, last = key.removesuffix("+").split(".")
+    place: Any = nested
+    for depth, parent in enumerate(parents):
+        there = place.setdefault(parent, {})
+        named = there[-1] if isinstance(there, list) and there else there
+        own = ".".join(parents[: depth + 1]) in CLASS_OPTIONS
+        if not own and (isinstance(named, str) or (isinstance(named, dict) and "class_path" in named)):
+            named = {"class_path": named} if isinstance(named, str) else named
+            if isinstance(there, list):
+                there[-1] = named
+            else:
+                place[parent] = named
+            named = named.setdefault("init_args", {})
+        if not isinstance(named, dict):
+            raise UserError(
+                f"--{key} and the value {there!r} of --{'.'.join(parents[: depth + 1])} contradict each other"
+            )
+        place = named
+    if key.endswith("+"):
+        items = place.setdefault(last, [])
+        if isinstance(items, str) and items.lstrip().startswith("["):
+            items = place[last] = _class_value(last, items)
+        if not isinstance(items, list):
+            raise UserError(f"--{key}= adds to a list, but --{key.removesuffix('+')} is {items!r}")
+        items.append(value)
+    else:
+        place[last] = value
+
+
+def read_config(path: Path) -> Nested:
+    """One YAML file as nested options.
+
+    Raises:
+        UserError: If it cannot be read or is no mapping.
+    """
+    try:
+        content = read_yaml(path)
+    except OSError as error:
+        raise UserError(f"--config {str(path)!r} cannot be read: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"--config {str(path)!r}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
+    return normalize(undotted(content, f"--config {str(path)!r}"))
+
+
+def _shipped() -> Path:
+    """Folder of the configs: in the package, or beside it in a clone without symbolic links (git on Windows)."""
+    package = Path(str(files("grok_lightning")))
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs installed with the package, by name."""
+    return {path.stem: path for path in sorted(_shipped().glob("*.yaml"))}
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """The sweeps installed with the package, by name."""
+    return {path.stem: path for path in sorted((_shipped() / "sweeps").glob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """The YAML file of that path, or the shipped config of that name.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    try:
+        if Path(name).is_file():
+            return Path(name)
+    except OSError:  # a name too long for a file
+        name = f"{name[:50]}..."
+    shipped = shipped_configs()
+    if Path(name).stem in shipped and Path(name).parent in (Path(), Path("configs")):
+        return shipped[Path(name).stem]
+    raise UserError(f"--config {name!r} is neither a file nor a shipped config{suggestion(name, shipped)}")

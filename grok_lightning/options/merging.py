@@ -1,0 +1,169 @@
+"""Nested options in one short form: merged, completed with defaults, checked by name, expanded for jsonargparse.
+
+Options are written short: ``data.formula``, not ``data.init_args.formula``. A class may be named by its bare name. The
+rule that jsonargparse does not keep is kept here: naming a class starts from that class's own defaults, so nothing of
+AdamW's reaches Muon; and what was *given* stays apart from what is default.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from grok_lightning.errors import UserError
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LIST_OPTIONS,
+    Nested,
+    class_defaults,
+    class_of,
+    class_path,
+    lookup,
+    place_of,
+    suggestion,
+)
+from grok_lightning.records.record import flatten
+
+NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
+
+
+def normalize(nested: Nested) -> Nested:
+    """The short form: classes by full path, their options beside it, no ``init_args``."""
+    nested = copy.deepcopy(nested)
+    for option in (*CLASS_OPTIONS, *LIST_OPTIONS):
+        *parents, last = option.split(".")
+        place: Any = nested
+        for parent in parents:
+            place = place.get(parent, {})
+            if place is not None and not isinstance(place, dict):
+                raise UserError(f"{parent} is {place!r}; a mapping of options is expected")
+        if not place or last not in place:
+            continue
+        if place[last] is None:
+            del place[last]
+        elif option in CLASS_OPTIONS:
+            place[last] = _short(option, place[last])
+        else:
+            items = place[last] if isinstance(place[last], list) else [place[last]]
+            place[last] = [_item(option, item) for item in items]
+    for group in [
+        key for key, value in nested.items() if value is None and any(o.startswith(f"{key}.") for o in CLASS_OPTIONS)
+    ]:
+        del nested[group]
+    return nested
+
+
+def _short(option: str, named: Any) -> Nested:
+    """One class with its options: a name, or a mapping in any of the forms that YAML may have."""
+    value = {"class_path": named} if isinstance(named, str) else named
+    inner = value.get("init_args") or {} if isinstance(value, dict) else None
+    if not isinstance(inner, dict):
+        raise UserError(f"{option} is {named!r}; a class name or a mapping of options is expected")
+    value = {key: item for key, item in value.items() if key != "init_args"} | inner
+    if "class_path" in value:
+        if not isinstance(value["class_path"], str):
+            raise UserError(f"{option} names the class {value['class_path']!r}; a name is expected")
+        value["class_path"] = class_path(option, value["class_path"])
+    return value
+
+
+def _item(option: str, named: Any) -> Nested:
+    """One class of a list, which must be named."""
+    value = _short(option, named)
+    if "class_path" not in value:
+        raise UserError(f"{option} has {named!r}, which names no class; write {{class_path: NAME, ...}}, or NAME")
+    for key in value:
+        if not isinstance(key, str):
+            raise UserError(f"{option} has {key!r} where the name of an option is expected")
+    return value
+
+
+def merge(base: Nested, new: Nested, prefix: str = "") -> Nested:
+    """Lays ``new`` over ``base``, in place; naming another class than before drops the old one's options."""
+    for key, value in new.items():
+        option = f"{prefix}{key}"
+        old = base.get(key)
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("class_path", class_of(option, old)) == class_of(option, old)
+        ):
+            merge(old, value, f"{option}.")
+        else:
+            base[key] = copy.deepcopy(value)
+    return base
+
+
+def complete(given: Nested) -> Nested:
+    """Adds the default classes and every class's own defaults, still in the short form."""
+    whole = copy.deepcopy(given)
+    for option in CLASS_OPTIONS:
+        place, last = place_of(whole, option)
+        value = place.setdefault(last, {})
+        name = class_of(option, value)
+        place[last] = {"class_path": name, **class_defaults(option, name), **value}
+    for option in LIST_OPTIONS:
+        place, last = place_of(whole, option)
+        items = place.setdefault(last, [])
+        place[last] = [{**class_defaults(option, item["class_path"]), **item} for item in items]
+    return whole
+
+
+def expand(whole: Nested) -> Nested:
+    """The form that jsonargparse takes: ``class_path`` and ``init_args``."""
+    whole = copy.deepcopy(whole)
+    for option in CLASS_OPTIONS:
+        place, last = place_of(whole, option)
+        name = place[last].pop("class_path")
+        place[last] = {"class_path": name, "init_args": place[last]}
+    for option in LIST_OPTIONS:
+        for item in lookup(whole, option) or []:
+            item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}
+    return whole
+
+
+def check_names(given: Nested, known: Iterable[str]) -> None:
+    """Refuses options that do not exist, with the nearest one that does.
+
+    Args:
+        given: What the user gave, normalized.
+        known: The dotted options that do not belong to a class of ``CLASS_OPTIONS``.
+
+    Raises:
+        UserError: For the first unknown option, or the first without a value.
+    """
+    known = set(known)
+    own = set()
+    for option in LIST_OPTIONS:
+        for item in lookup(given, option) or []:
+            name = str(item["class_path"])
+            for key, value in item.items():
+                if value == NO_VALUE:
+                    raise UserError(f"--{option}.{key} needs a value")
+                if key not in (options := class_defaults(option, name)) and key != "class_path":
+                    short = name.rsplit(".", 1)[-1]
+                    raise UserError(f"{option}: {key} is no option of {short}{suggestion(key, options)}")
+    for option in CLASS_OPTIONS:
+        value = lookup(given, option) or {}
+        name = class_of(option, value)
+        own |= {f"{option}.{key}" for key in class_defaults(option, name)} | {f"{option}.class_path", option}
+    classes_of_others = [name for name in known if f"{name}.help" in known and name not in CLASS_OPTIONS]
+    for key, value in flatten(given).items():
+        if key in own or key in known or any(key.startswith(f"{name}.") for name in classes_of_others):
+            if value == NO_VALUE:
+                raise UserError(f"--{key} needs a value")
+            continue
+        owner = next((option for option in CLASS_OPTIONS if key.startswith(f"{option}.")), None)
+        what = "no option"
+        if owner is not None:
+            what = f"no option of {class_of(owner, lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
+        names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
+        raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, paths and other objects as text: what YAML, JSON and a checkpoint can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | str | type(None)) else str(value)

@@ -1,0 +1,212 @@
+"""What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.accelerators import MPSAccelerator
+
+from grok_lightning.data.batches import Chunk
+from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.module import GrokModule
+from grok_lightning.objective import NOTHING_TO_ANSWER
+from grok_lightning.options.classes import Nested, lookup
+
+PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+_IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
+_SCHEDULE = "use evaluation.every and evaluation.per_decade"
+_WHOLE = "evaluation covers whole splits"
+_PER_RUN = "one run's NaN would reach all the others of a stack"
+OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
+    # options of the Trainer that this workbench decides itself: values without effect, and what to do instead
+    "gradient_clip_val": ((None, 0, 0.0), _PER_RUN),
+    "gradient_clip_algorithm": ((None,), _PER_RUN),
+    "accumulate_grad_batches": ((1,), "use data.batch_size"),
+    "max_epochs": ((None, -1), _IN_STEPS),
+    "min_epochs": ((None,), _IN_STEPS),
+    "min_steps": ((None,), _IN_STEPS),
+    "val_check_interval": ((1,), _SCHEDULE),
+    "check_val_every_n_epoch": ((None,), _SCHEDULE),
+    "num_sanity_val_steps": ((-1,), "the evaluation at step 0 takes its place"),
+    "limit_train_batches": ((None,), "use data.train_fraction"),
+    "limit_val_batches": ((None,), _WHOLE),
+    "limit_test_batches": ((None,), _WHOLE),
+    "limit_predict_batches": ((None,), _WHOLE),
+    "overfit_batches": ((0, 0.0), "use data.train_fraction"),
+    "max_time": ((None,), "a run that a clock ends cannot be repeated; use trainer.max_steps"),
+    "fast_dev_run": ((False,), "use a small trainer.max_steps"),
+    "reload_dataloaders_every_n_epochs": ((0,), "the data stay on the device"),
+    "enable_checkpointing": ((True,), "use checkpoint.keep"),
+    "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
+}
+FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrite", "split", "output")
+
+
+def refuse_at_once(wanted: Nested) -> None:
+    """What is wrong whatever its type, in better words than a type's.
+
+    Raises:
+        UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
+    """
+    seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
+    if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
+        raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
+    if precision is not None and str(precision) not in PRECISIONS:
+        raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
+    threads = str(wanted.get("threads", "auto"))
+    if re.fullmatch(r"-\d+|0+", threads):
+        raise UserError(f"--threads is {threads}; it must be at least 1, or auto")
+
+
+def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:
+    """Trainer options that are decided here, or cannot be had.
+
+    Args:
+        given: The Trainer's options as the user gave them.
+        resolved: All of them, typed.
+        subcommand: fit, validate, test or predict.
+
+    Raises:
+        UserError: For the first that is refused.
+    """
+    for name, (harmless, reason) in OWNED.items():
+        same = [value for value in harmless if type(value) is type(resolved[name]) and value == resolved[name]]
+        if name in given and not same:
+            raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
+    on_gpu = torch.cuda.is_available() and resolved["accelerator"] in ("auto", "gpu", "cuda")
+    if resolved["precision"] == "16-mixed" and not on_gpu:
+        raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
+    if subcommand != "fit" and resolved["devices"] not in (1, "1"):
+        raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
+    if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
+        raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
+
+
+def refuse_float64_on_mps(resolved: Nested) -> None:
+    """Refuses float64 on MPS, which does not support it.
+
+    Args:
+        resolved: All options, typed.
+
+    Raises:
+        UserError: If an option asks for 64 bits and the accelerator is, or resolves to, MPS.
+    """
+    accelerator = resolved["trainer"]["accelerator"]
+    if accelerator != "mps" and not (accelerator in ("auto", "gpu") and MPSAccelerator.is_available()):
+        return
+    for option, wide, narrow in (("trainer.precision", "64-true", "32-true"), ("model.loss_precision", 64, 32)):
+        if lookup(resolved, option) == wide:
+            raise UserError(
+                f"--{option} is {wide!r}, which MPS does not support; use {narrow}, or --trainer.accelerator cpu"
+            )
+
+
+def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Options that differ from those a checkpoint was trained with, save the ones that may.
+
+    Args:
+        subcommand: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
+        checkpoint: The file, to be named.
+        before: The checkpoint's config, flat.
+        after: The config asked for, flat.
+
+    Raises:
+        UserError: For the first that differs; both values are named.
+    """
+    may = FREE_ON_RESUME if subcommand == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
+    for key in {**before, **after}:
+        free = any(key == name or key.startswith(f"{name}.") for name in may)
+        if not free and before.get(key) != after.get(key):
+            raise UserError(
+                f"--{key} is {after.get(key)!r}, but the checkpoint {str(checkpoint)!r} was trained with "
+                f"{before.get(key)!r}; leave the option out or start a fresh run"
+            )
+
+
+def refuse_changed_schedule(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Another budget, where the learning rate was laid out for the old one.
+
+    Raises:
+        UserError: If so.
+    """
+    old, new = before.get("trainer.max_steps"), after["trainer.max_steps"]
+    if after["model.schedule"] == "cosine" and old != new:
+        raise UserError(
+            f"--trainer.max_steps is {new}, but model.schedule cosine of the checkpoint {str(checkpoint)!r} falls to 0 "
+            f"at step {old}; leave the option out or start a fresh run"
+        )
+
+
+def refuse_directories(
+    checkpoint: Path | None, resolved: Nested, overwrite: bool, logs: Path, checkpoints: Path
+) -> None:
+    """A resumed run whose directory has gone, or a fresh one whose name is taken.
+
+    Raises:
+        UserError: If so.
+    """
+    run, experiment = resolved["run"], resolved["experiment"]
+    if checkpoint is not None:
+        if not logs.is_dir():
+            raise UserError(
+                f"--ckpt_path {str(checkpoint)!r} belongs to run {run!r} of experiment {experiment!r}, "
+                f"whose directory {str(logs)!r} is not here"
+            )
+        return
+    existing = [path for path in (logs, checkpoints) if path.exists()]
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if existing and is_main and not overwrite:
+        raise UserError(
+            f"--run {run!r} of experiment {experiment!r} exists already ({str(existing[0])!r}); "
+            "continue it with --ckpt_path last, replace it with --overwrite, or rename"
+        )
+
+
+def refuse_nothing_to_learn(module: Any, data: Any) -> None:
+    """A model.mask_first_n that leaves no token of a split to count.
+
+    Args:
+        module: The GrokModule.
+        data: Its DataModule.
+
+    Raises:
+        UserError: If so.
+    """
+    for split in ("train", "val") if module.mask_first_n else ():
+        batch = data.chunk(Chunk(split, 0, max(data.counts(split))), torch.device("cpu"))
+        targets = module.targets(batch.tokens_RBT, batch.targets_RBA)
+        if bool((targets == NOTHING_TO_ANSWER).flatten(1).all(1).any()):
+            raise UserError(
+                f"model.mask_first_n is {module.mask_first_n}, which leaves nothing of the {split} split to count"
+            )
+
+
+def refuse_spent_budget(checkpoint: Path, step: int, budget: int) -> None:
+    """A budget that leaves a checkpoint nothing to do.
+
+    Raises:
+        UserError: If the checkpoint's step is at the budget or beyond.
+    """
+    if step >= budget:
+        raise UserError(
+            f"--trainer.max_steps is {budget}, but the checkpoint {str(checkpoint)!r} "
+            f"already stands at step {step}; give a larger one to continue"
+        )
+
+
+def refuse_optimizer(module: GrokModule) -> None:
+    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
+
+    Raises:
+        UserError: If it refuses its options.
+    """
+    named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
+    for _, weight in named:
+        weight.grad = torch.zeros_like(weight)
+    try:
+        module.new_optimizer(named).step(lambda: 0.0)
+    except Exception as error:  # whatever an optimizer refuses
+        raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None

@@ -1,0 +1,1 @@
+"""What runs leave behind, and reading it back: records, checkpoints, the index of an experiment."""

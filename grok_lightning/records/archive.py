@@ -1,0 +1,97 @@
+"""Many runs in one file: their records and their curves, as Parquet."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grok_lightning.errors import UserError
+from grok_lightning.files import write_durably
+from grok_lightning.records.columns import encode, series
+
+PLAN = b"grok_lightning.planned"
+MARK, VERSION = b"grok_lightning.runs", 1
+CURVE = "curve."
+
+
+def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned: pd.DataFrame | None = None) -> None:
+    """Writes records and curves, a row per run.
+
+    Args:
+        path: The file. Fields of ``result.json`` are columns of their own, nested ones dotted; each metric of the
+            curves is a column of lists, ``curve.step`` and ``curve.val/acc`` say, in single precision.
+        runs: Records as ``read_records`` gives them; ``path`` tells runs apart.
+        curves: ``run`` (that path), ``step`` and metrics.
+        planned: What sweeps asked for, columns of text; it goes into the file's metadata.
+    """
+    columns = {str(name): _column(runs[name]) for name in runs}
+    places = pd.Series(np.arange(len(runs)), index=runs["path"])
+    rows = places.reindex(curves["run"]).to_numpy().astype(int)
+    order = np.argsort(rows, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(runs)))]).astype(np.int32)
+    for name in curves.columns[1:]:
+        values = curves[name].to_numpy()[order]
+        flat = pa.array(values, pa.int64()) if name == "step" else pa.array(values.astype(np.float32))
+        columns[f"{CURVE}{name}"] = pa.ListArray.from_arrays(pa.array(offsets), flat)
+    metadata = {MARK: str(VERSION).encode()}
+    if planned is not None and len(planned):
+        told = planned.astype(object).where(planned.notna(), None).to_dict("list")
+        metadata[PLAN] = json.dumps({str(name): values for name, values in told.items()}).encode()
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=9, write_statistics=False)
+    write_durably(path, buffer.getvalue())
+
+
+def read_plan(path: Path) -> pd.DataFrame | None:
+    """What sweeps asked for, as ``write_archive`` was given it; None if the archive does not say."""
+    plan = (pq.read_schema(path).metadata or {}).get(PLAN)
+    return None if plan is None else pd.DataFrame(json.loads(plan), dtype=object)
+
+
+def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Records and curves as ``write_archive`` was given them, metrics in single precision.
+
+    Raises:
+        UserError: It is no such file, is damaged, or was written by a later version.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: no whole Parquet file ({reason}); give a runs.parquet that a report wrote") from None
+    version = (table.schema.metadata or {}).get(MARK)
+    if version is None:
+        raise UserError(f"{path}: not the runs.parquet of a report")
+    if version != str(VERSION).encode():
+        raise UserError(
+            f"{path}: schema version {version.decode()} of runs.parquet, this program reads {VERSION}; "
+            "use the version of grok_lightning that wrote it"
+        )
+    names = [name for name in table.column_names if name.startswith(CURVE)]
+    if "path" not in table.column_names or (names and f"{CURVE}step" not in names):
+        raise UserError(f"{path}: runs.parquet lacks columns; give one that a report wrote")
+    runs = pd.DataFrame({name: series(table[name]) for name in table.column_names if name not in names})
+    parts = {name: table[name].combine_chunks() for name in names}
+    curves: dict[str, object] = {"run": np.empty(0, object)}
+    if parts:
+        lengths = np.diff(parts[f"{CURVE}step"].offsets.to_numpy())
+        curves["run"] = np.repeat(runs["path"].to_numpy(object), lengths)
+    for name, column in parts.items():
+        curves[name.removeprefix(CURVE)] = column.flatten().to_numpy(zero_copy_only=False)
+    return runs, pd.DataFrame(curves)
+
+
+def _column(values: pd.Series) -> pa.Array:
+    if values.dtype == object:
+        return encode([None if _missing(value) else value for value in values])
+    array = pa.Array.from_pandas(values)
+    return array.cast(pa.string()).dictionary_encode() if pa.types.is_large_string(array.type) else array
+
+
+def _missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

@@ -1,0 +1,149 @@
+"""Checkpoints: written durably, read only when whole, and never as a program; cut down to some runs of a stack.
+
+A checkpoint is an ordinary ``torch.save`` file (a zip archive) whose archive comment carries the SHA-256 of every byte
+before it; ``torch.load`` reads it as it is. Torch alone would load a file with a flipped bit.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from grok_lightning.errors import UserError
+from grok_lightning.files import write_durably
+
+LAST, GROK = "last.ckpt", "grok.ckpt"
+CONFIG_KEY = "grok_lightning_config"
+FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+_STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
+_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY)
+_MARK = b"grok_lightning sha256 "
+_COMMENT_LENGTH = len(_MARK) + 64
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint so that, whatever happens, ``path`` is the old file or the whole new one."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    content = bytearray(buffer.getbuffer())
+    content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")  # the archive's last field: the length of its comment
+    content += _MARK
+    content += hashlib.sha256(content).hexdigest().encode()
+    write_durably(path, bytes(content))
+
+
+def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go, as for ``torch.load``.
+
+    Returns:
+        Its dictionary; the resolved config of its run is under ``CONFIG_KEY``.
+
+    Raises:
+        UserError: If the file is missing, empty, of another program, damaged, or holds anything but plain data.
+    """
+    wanted = "a checkpoint written by grok-lightning is expected"
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"ckpt_path {str(path)!r} cannot be read ({reason}); {wanted}") from None
+    if not content:
+        raise UserError(f"ckpt_path {str(path)!r} is empty; {wanted}")
+    if content[-_COMMENT_LENGTH:-64] != _MARK:
+        raise UserError(f"ckpt_path {str(path)!r} is cut short or was written by another program; {wanted}")
+    if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
+        raise UserError(f"ckpt_path {str(path)!r} is damaged: its checksum does not agree; use another checkpoint")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(f"ckpt_path {str(path)!r} holds more than plain data and was not run ({reason})") from None
+    config = checkpoint.get(CONFIG_KEY) if isinstance(checkpoint, dict) else None
+    complete = isinstance(config, dict) and {"data", "model", "trainer", "seed_everything"} <= config.keys()
+    if not complete or not {"state_dict", "global_step"} <= checkpoint.keys():
+        raise UserError(f"ckpt_path {str(path)!r} has no config or weights of a run; {wanted}")
+    return checkpoint
+
+
+def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint for using a model, a third of the size: weights and config, not what training would go on from."""
+    kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY)
+    return {key: checkpoint[key] for key in kept if key in checkpoint}
+
+
+def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of some runs of a stack, from which they go on as they would have gone on in the stack.
+
+    Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
+    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save two
+    lists with a number for each run: the norms that are kept, and the steps at which losses stopped being finite.
+
+    Args:
+        checkpoint: That of the stack; it stays as it is.
+        chosen: Which of its runs, in the order that they are to have.
+        runs: R, the runs of the stack.
+        config: What the new checkpoint holds under ``CONFIG_KEY``.
+
+    Returns:
+        A new dictionary. Where not all runs are chosen as they are, its tensors are copies of no more than the chosen
+        ones' numbers; all else is the stack's own.
+
+    Raises:
+        ValueError: If no run is chosen, or one that is not there.
+        UserError: If a tensor has dimensions, but not R for the first: an optimizer's whose runs are not apart.
+    """
+    if not chosen or not set(chosen) <= set(range(runs)):
+        raise ValueError(f"of a stack of {runs} runs {list(chosen)} were chosen")
+    sliced = checkpoint | {CONFIG_KEY: config}
+    if list(chosen) == list(range(runs)):
+        return sliced
+    for key in sliced.keys() & set(_STATES):
+        sliced[key] = _of_runs(checkpoint[key], chosen, runs, key)
+    for key in _LISTS:
+        if checkpoint.get(key):  # an empty one says that there are none
+            sliced[key] = [checkpoint[key][run] for run in chosen]
+    return sliced
+
+
+def _of_runs(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
+    """``slice_runs`` for one tensor, or for all within nested mappings and lists."""
+    if isinstance(state, dict):
+        return {key: _of_runs(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
+    if isinstance(state, list):
+        return [_of_runs(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
+    if not isinstance(state, Tensor):
+        return state
+    if not state.dim():
+        return state.clone()
+    if len(state) != runs:
+        raise UserError(
+            f"{name} has the shape {tuple(state.shape)}, which does not lead with the {runs} runs of the stack, so "
+            "that no run can be taken out of it; train with such a model.optimizer or filter in stacks of one"
+        )
+    return torch.cat([state[run : run + 1] for run in chosen])  # copies, and without sending indices to a GPU
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to our ``save``, ``load`` and ``slice_runs``."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Saves a checkpoint, or the chosen runs of it.
+
+        Args:
+            checkpoint: The Trainer's.
+            path: The file.
+            storage_options: None, or the other arguments of ``slice_runs`` by name.
+        """
+        save(checkpoint if storage_options is None else slice_runs(checkpoint, **storage_options), Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load(Path(path), map_location or "cpu")

@@ -1,0 +1,156 @@
+"""Which runs are finished, what their results are, and the index that spares reading their files again.
+
+``lightning_logs/<experiment>/.sweep/index.parquet`` holds the table of ``reading``: 160 bytes for a run of 140 fields.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from grok_lightning.records.columns import column_of, decode, encode, joined, series
+from grok_lightning.records.parquet import load, save
+from grok_lightning.records.reading import FIELDS, MTIME, RUN, SIZE, Mark, read, stored, table_of
+from grok_lightning.records.record import RESULT
+
+INDEX = Path(".sweep") / "index.parquet"
+
+
+def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The results of an experiment's finished runs; reads what is new or changed and brings the index up to date.
+
+    The index is rewritten only if something has changed, and not where it cannot be (no leave to write, a full disk).
+
+    Args:
+        directory: The experiment's, ``lightning_logs/<experiment>``.
+        columns: The fields to return, dotted; if no run has changed, only they are read. One that no run has is all
+            None. Default: all.
+
+    Returns:
+        A table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
+        ``attrs["damaged"]`` are as ``read_records`` tells, the latter by name.
+    """
+    table, damaged = _refreshed(directory, _scan(directory)[0], columns)
+    return _frame(table, "run", columns, damaged)
+
+
+def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
+    """The results of finished runs, one row each, sorted by directory.
+
+    Args:
+        paths: Run directories, or directories above them (an experiment, the whole ``lightning_logs``). Directories
+            that begin with a dot are passed over.
+
+    Returns:
+        A table whose columns are the fields of ``result.json``, nested ones dotted (``config.data.modulus``,
+        ``final.val/acc``), and ``path``, before which a field of that name gives way. Unfinished runs are not in it,
+        failed ones are.
+
+        A column in which all runs hold one type is ``int64``, ``float64``, ``bool`` or ``str``. If some have null, or
+        no such field, they read NaN, and it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers beside other
+        numbers are ``float64`` if none exceeds 2^53. All else (lists, text beside numbers, huge integers, nothing but
+        nulls) is ``object`` with None for null, and equal lists may be one and the same. Before pandas 3 so is text.
+
+        ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is not whole or cannot
+        be read.
+
+    Example:
+        >>> table = read_records("lightning_logs/addition")
+        >>> table[["config.seed_everything", "memorize_step", "grok_step"]]  # doctest: +SKIP
+    """
+    experiments: dict[Path, dict[str, Mark]] = {}
+    single: dict[Path, Mark] = {}
+    for top in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+        if mark := _mark(str(top)):
+            single[top] = mark
+        else:
+            _walk(top, experiments)
+    rest = {str(run): mark for run, mark in single.items() if run.name not in experiments.get(run.parent, ())}
+    table, damaged = read("", rest)
+    tables = [table]
+    for directory, marks in experiments.items():
+        prefix = str(directory / "_")[:-1]
+        table, names = _refreshed(directory, marks)
+        runs = encode([f"{prefix}{run}" for run in decode(table[RUN])])
+        tables.append(table.set_column(table.column_names.index(RUN), RUN, runs))
+        damaged += [f"{prefix}{name}" for name in names]
+    return _frame(joined(tables, RUN), "path", None, damaged)
+
+
+def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
+    """Adds the directories at or below this one that have finished runs in them."""
+    marks, others = _scan(directory)
+    if marks:
+        experiments[directory] = marks
+    for name in others:
+        _walk(directory / name, experiments)
+
+
+def _scan(directory: Path) -> tuple[dict[str, Mark], list[str]]:
+    """The finished runs in a directory, and the names of the other directories in it."""
+    marks, others = {}, []
+    try:
+        entries = os.scandir(directory)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}, []
+    with entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if mark := _mark(entry.path):
+                marks[entry.name] = mark
+            elif entry.is_dir(follow_symlinks=False):
+                others.append(entry.name)
+    return marks, others
+
+
+def _mark(run: str) -> Mark | None:
+    try:
+        found = os.stat(f"{run}/{RESULT}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return -1, -1  # something is there; reading it will fail as well, and be told
+    return found.st_mtime_ns, found.st_size
+
+
+def _refreshed(
+    directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
+) -> tuple[pa.Table, list[str]]:
+    """The table of these runs of an experiment, with these columns at least, and the names of damaged runs."""
+    table = _load(directory, columns)
+    if columns is not None and _marks(table) != marks:
+        table = _load(directory)
+    known = _marks(table)
+    fresh, damaged = read(f"{directory}/", {run: mark for run, mark in marks.items() if known.get(run) != mark})
+    kept = [marks.get(run) == mark for run, mark in known.items()]
+    if fresh.num_rows or not all(kept):
+        table = joined([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
+        with suppress(OSError):  # a full disk, no leave to write: the index only saves time
+            save(directory / INDEX, table)
+    return table, damaged
+
+
+def _marks(table: pa.Table) -> dict[str, Mark]:
+    marks = zip(table[MTIME].to_pylist(), table[SIZE].to_pylist(), strict=True)
+    return dict(zip(decode(table[RUN]), marks, strict=True))
+
+
+def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The index with these columns at least; no rows if there is none that can be used."""
+    table = load(directory / INDEX, None if columns is None else [RUN, MTIME, SIZE, *map(stored, columns)])
+    return table_of([], []) if table is None else table
+
+
+def _frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
+    if columns is None:
+        fields = map(json.loads, table[FIELDS].unique().to_pylist())
+        columns = dict.fromkeys(field for some in fields for field in some)
+    content = {field: series(column_of(table, stored(field))) for field in columns}
+    frame = pd.DataFrame(content | {name: series(table[RUN])})
+    frame.attrs["damaged"] = sorted(damaged)
+    return frame

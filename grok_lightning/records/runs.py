@@ -1,0 +1,63 @@
+"""Where runs are: names, fresh numbers, the checkpoint to resume."""
+
+import re
+from pathlib import Path
+
+from grok_lightning.errors import UserError
+from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.record import RESULT, run_directories
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+
+
+def check_name(option: str, name: str) -> str:
+    """Refuses names that could leave their directory.
+
+    Raises:
+        UserError: If the name has anything but letters, digits and ``. _ = + -``, begins with none of the first two,
+            or is longer than 100 characters.
+    """
+    if not _NAME.fullmatch(name):
+        shown = name if len(name) <= 100 else f"{name[:20]}... ({len(name)} characters)"
+        raise UserError(
+            f"--{option} is {shown!r}; at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
+        )
+    return name
+
+
+def fresh_number(root: Path, experiment: str) -> str:
+    """The smallest number above those of all runs of an experiment."""
+    taken = [
+        int(entry.name)
+        for directory in run_directories(root, experiment, "0")
+        for entry in (directory.parent.iterdir() if directory.parent.is_dir() else [])
+        if entry.name.isdigit()
+    ]
+    return str(max(taken, default=-1) + 1)
+
+
+def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
+    """``last.ckpt`` of the given run, else of the newest unfinished run of the experiment.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if run is not None:
+        path = run_directories(root, experiment, run)[1] / LAST
+        if not path.exists():
+            raise UserError(
+                f"--ckpt_path last: run {run!r} of experiment {experiment!r} has no checkpoint {str(path)!r}"
+            )
+        return path
+    folder = run_directories(root, experiment, "0")[1].parent
+    found = [
+        path
+        for path in folder.glob(f"*/{LAST}")
+        if not (run_directories(root, experiment, path.parent.name)[0] / RESULT).exists()
+    ]
+    if not found:
+        raise UserError(
+            f"--ckpt_path last: experiment {experiment!r} has no unfinished run in {str(folder)!r}; "
+            "name a finished one with --run to continue it with a larger --trainer.max_steps"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,1 @@
+"""Optimizer steps and evaluations of a stack, without the Trainer."""

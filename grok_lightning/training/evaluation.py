@@ -1,0 +1,155 @@
+"""One pass over a stack's whole table: what loss, accuracy, measures and pictures are all taken from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grok_lightning.data.batches import Table, share
+from grok_lightning.hardware.doubles import to_double
+from grok_lightning.models import Beginnings, SequenceModel
+from grok_lightning.objective import LossName, Score, row_scores
+
+ROWS_AT_ONCE = 4096  # on a CPU: what they need stays in a shared cache, and calls are few
+NUMBERS_AT_ONCE = 2**18  # on a GPU, rows of all runs together
+
+
+@dataclass(frozen=True)
+class TablePass:
+    """What a stack makes of the rows of its table, N rows.
+
+    Attributes:
+        computed_N: Which rows were computed; None for all.
+        losses_RN: Each row's loss; 0 where there is no target.
+        predictions_RNA: The answers with the highest logits, int64.
+        right_RN: Whether the whole answer is right; false where there is none.
+        counted_RN: Whether there is an answer.
+        logits_RNAV: The answers' logits, if they were to be kept.
+    """
+
+    computed_N: Tensor | None
+    losses_RN: Tensor
+    predictions_RNA: Tensor
+    right_RN: Tensor
+    counted_RN: Tensor
+    logits_RNAV: Tensor | None
+
+    def score(self, rows_Rn: Tensor) -> Score:
+        """Sums over some rows in each run, those that were computed here.
+
+        Args:
+            rows_Rn: Their numbers; -1 for none.
+        """
+        known = rows_Rn.clamp(min=0)
+        here = rows_Rn >= 0
+        if self.computed_N is not None:
+            here &= self.computed_N[known]
+        losses, right, counted = (part.gather(1, known) for part in (self.losses_RN, self.right_RN, self.counted_RN))
+        loss_R = to_double(losses.masked_fill(~here, 0)).sum(-1)
+        return Score(loss_R, (right & here).sum(-1), (counted & here).sum(-1))
+
+
+def table_pass(
+    network: SequenceModel,
+    table: Table,
+    targets: Callable[[Tensor, Tensor], Tensor],
+    loss: LossName = "cross_entropy",
+    double: bool = False,
+    keep_logits: bool = False,
+) -> TablePass:
+    """Passes a table through a stack, once.
+
+    Where the rows fill most of a grid and only their answers have a loss, the whole grid is computed: every cell costs
+    less than a row. Else, where fewer than half of the rows are evaluated, only these are.
+
+    Args:
+        network: The stack, R runs.
+        table: The table.
+        targets: What has a loss, of tokens (R, B, T) and answers (R, B, A): (R, B, L), -100 where nothing has.
+        loss: Which loss.
+        double: Whether it is computed in float64.
+        keep_logits: Whether the logits of all rows are kept.
+    """
+    runs, device = len(network.embedding), table.tokens_XNT.device
+    rows, answers = table.targets_XNA.shape[1:]
+    tokens_RNT = table.tokens_XNT.expand(runs, -1, -1)
+    targets_RNA = table.targets_XNA.expand(runs, -1, -1)
+    scored_RNL = targets(tokens_RNT, targets_RNA)
+    chosen: Tensor | None = None
+    if table.grid_tokens is not None and scored_RNL.shape[-1] == 1 and table.world_size == 1:
+        parts = _on_grid(network, table)
+    else:
+        chosen = None if keep_logits else _evaluated(table)
+        if chosen is None:
+            chosen = torch.arange(*share(rows, table.rank, table.world_size), device=device)
+        elif table.world_size > 1:
+            chosen = chosen[slice(*share(len(chosen), table.rank, table.world_size))]
+        parts = _by_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
+    is_double = double or network.embedding.dtype == torch.float64
+    losses_RN = torch.zeros(runs, rows, dtype=torch.float64 if is_double else torch.float32, device=device)
+    right_RN, counted_RN = (torch.zeros(runs, rows, dtype=torch.bool, device=device) for _ in range(2))
+    predictions_RNA = torch.zeros(runs, rows, answers, dtype=torch.int64, device=device)
+    logits_RNAV = None
+    for place, logits_RBLV in parts:
+        found = row_scores(logits_RBLV, scored_RNL[:, place], loss, answers, double)
+        losses_RN[:, place], right_RN[:, place], counted_RN[:, place], predictions_RNA[:, place] = found
+        if keep_logits:
+            own_RBAV = logits_RBLV[:, :, -answers:]
+            if logits_RNAV is None:
+                logits_RNAV = own_RBAV.new_zeros(runs, rows, *own_RBAV.shape[2:])
+            logits_RNAV[:, place] = own_RBAV
+    computed_N = None
+    if chosen is not None:
+        computed_N = torch.zeros(rows, dtype=torch.bool, device=device)
+        computed_N[chosen] = True
+    return TablePass(computed_N, losses_RN, predictions_RNA, right_RN, counted_RN, logits_RNAV)
+
+
+def _evaluated(table: Table) -> Tensor | None:
+    """The rows of the splits to be evaluated, of all runs; None for all rows, where these are more than half."""
+    rows = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
+    rows = rows[rows >= 0]
+    return rows if 2 * len(rows) < table.targets_XNA.shape[1] else None
+
+
+def _by_rows(
+    network: SequenceModel, table: Table, tokens_RNT: Tensor, chosen: Tensor, length: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers, and the logits (R, B, L, V) of their last L positions, block by block."""
+    for rows in chosen.split(_at_once(network)):
+        beginnings = None
+        if table.beginnings_PS is not None and table.beginning_N is not None:
+            index_RB = table.beginning_N[rows].expand(len(tokens_RNT), -1)
+            beginnings = Beginnings(table.beginnings_PS, index_RB)
+        yield rows, network(tokens_RNT[:, rows], length, None, beginnings)
+
+
+def _on_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | slice, Tensor]]:
+    """Row numbers, and the logits (R, B, 1, V) of their answers, block by block."""
+    assert table.grid_tokens is not None
+    shape = torch.broadcast_shapes(*(tokens.shape for tokens in table.grid_tokens))
+    first = next(axis for axis, size in enumerate(shape) if size > 1 or axis == len(shape) - 1)
+    inner = shape[first + 1 :].numel()
+    size = max(1, _at_once(network) // inner)
+    row_of_cell = None
+    if table.cells_N is not None:
+        row_of_cell = torch.full((shape.numel(),), -1, device=table.cells_N.device)
+        row_of_cell[table.cells_N] = torch.arange(len(table.cells_N), device=table.cells_N.device)
+    for start in range(0, shape[first], size):
+        stop = min(start + size, shape[first])
+        part = [
+            tokens.narrow(first, start, stop - start) if tokens.shape[first] > 1 else tokens
+            for tokens in table.grid_tokens
+        ]
+        logits_RBV = network.grid_logits(part).flatten(1, -2)
+        if row_of_cell is None:
+            yield slice(start * inner, stop * inner), logits_RBV[:, :, None]
+        else:
+            rows = row_of_cell[start * inner : stop * inner]
+            yield rows[rows >= 0], logits_RBV[:, rows >= 0, None]
+
+
+def _at_once(network: SequenceModel) -> int:
+    runs = len(network.embedding)
+    return max(ROWS_AT_ONCE // min(runs, 8), NUMBERS_AT_ONCE // runs if not network.embedding.is_cpu else 1)

@@ -1,0 +1,201 @@
+"""Stopping anywhere and continuing equals never having stopped, to the bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from grok_lightning.callbacks.signals import StopSignals
+from grok_lightning.records.checkpoint import load
+
+Command = Callable[..., tuple[int, str, str]]
+FULL = 40
+DROPOUT = ["--model.network.dropout", "0.2", "--experiment", "e"]
+
+
+def state(run: str) -> dict:
+    checkpoint = load(Path(f"checkpoints/e/{run}/last.ckpt"))
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+
+
+def assert_same(one: object, two: object) -> None:
+    if isinstance(one, dict) and isinstance(two, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_same(one[key], two[key])
+    elif isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        assert len(one) == len(two)
+        for left, right in zip(one, two, strict=True):
+            assert_same(left, right)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    else:
+        assert one == two
+
+
+def assert_as_if_never_stopped(run: str) -> None:
+    metrics = [Path(f"lightning_logs/e/{name}/metrics.csv").read_bytes() for name in ("full", run)]
+    assert metrics[0] == metrics[1]
+    assert_same(state("full"), state(run))
+
+
+@pytest.fixture
+def full(command: Command, fitted: Callable[..., None]) -> Command:
+    fitted(*TINY, *DROPOUT, "--run", "full", "--trainer.max_steps", FULL)
+    return command
+
+
+def test_budget_raised_again_and_again(full: Command) -> None:
+    """From the first step, from one with an evaluation (10), from one without (11), and from the last but one."""
+    options: list[object] = [*TINY, *DROPOUT, "--run", "part"]
+    for budget in (1, 10, 11, 39, FULL):
+        status, _, err = full("fit", *options, "--trainer.max_steps", budget)
+        assert (status, err) == (0, "")
+        options = ["--experiment", "e", "--run", "part", "--ckpt_path", "last"]
+    assert_as_if_never_stopped("part")
+
+
+def slowly(value: str) -> object:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_resumes_to_the_bit(command: Command, precision: str) -> None:
+    options = [*TINY, *DROPOUT, "--trainer.precision", precision]
+    assert command("fit", *options, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
+    assert command("fit", *options, "--run", "part", "--trainer.max_steps", 13)[0] == 0
+    resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", FULL]
+    assert command("fit", *resume)[0] == 0
+    assert_as_if_never_stopped("part")
+
+
+@pytest.mark.slow
+def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    pending = [(5, 2), (32, 15), (33, 2)]
+
+    def received(self: StopSignals) -> int:
+        return pending[0][1] if pending and self.step >= pending[0][0] else 0
+
+    monkeypatch.setattr(StopSignals, "received", property(received, lambda self, value: None), raising=False)
+    monkeypatch.setattr(StopSignals, "step", 0, raising=False)
+    count_steps(monkeypatch)
+    options = [*TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL]
+    while pending:
+        stop, signum = pending[0]
+        status, _, err = full("fit", *options)
+        assert status == 128 + signum
+        assert f"at step {stop}" in err
+        assert "fit --experiment e --run part --ckpt_path last" in err
+        assert not Path("lightning_logs/e/part/result.json").exists()
+        pending.pop(0)
+        options = ["--experiment", "e", "--ckpt_path", "last"]
+    assert full("fit", *options)[0] == 0
+    assert_as_if_never_stopped("part")
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from grok_lightning.callbacks.checkpoints import Checkpoints
+
+    original = Checkpoints._at_boundary
+
+    def counted(self: Checkpoints, trainer: object) -> None:
+        self.signals.step = trainer.global_step  # type: ignore[attr-defined]
+        original(self, trainer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Checkpoints, "_at_boundary", counted)
+
+
+def test_killed_between_checkpoints(full: Command) -> None:
+    """A killed run has rows and events beyond its checkpoint; they are dropped, and so is an unfinished line."""
+    assert (
+        full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", FULL, "--checkpoint.steps", "[20]")[0] == 0
+    )
+    run = Path("lightning_logs/e/part")
+    (run / "result.json").unlink()
+    Path("checkpoints/e/part/step=20.ckpt").replace("checkpoints/e/part/last.ckpt")
+    Path("checkpoints/e/part/.saving-123-last.ckpt").write_text("left by a kill")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("41,0.5")
+    status, _, err = full("fit", "--experiment", "e", "--ckpt_path", "last")
+    assert (status, err) == (0, "")
+    assert_as_if_never_stopped("part")
+    assert not list(Path("checkpoints/e/part").glob(".saving*"))
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_its_first_checkpoint_interval_starts_over(full: Command) -> None:
+    full("fit", *TINY, *DROPOUT, "--run", "part", "--trainer.max_steps", 1)
+    full("fit", *TINY, *DROPOUT, "--run", "first", "--trainer.max_steps", FULL, "--checkpoint.every", FULL + 1)
+    checkpoint = load(Path("checkpoints/e/part/last.ckpt"))
+    assert checkpoint["global_step"] == 1
+
+
+CONTRADICTIONS = [
+    ("data.modulus", "13", "11"),
+    ("data.formula", "x - y", "'x + y'"),
+    ("model.optimizer.lr", "0.5", "0.001"),
+    ("model.network.width", "32", "16"),
+    ("seed_everything", "3", "0"),
+    ("evaluation.every", "7", "10"),
+    ("run", "other", "'full'"),
+]
+
+
+def test_what_contradicts_the_checkpoint_is_refused(full: Command) -> None:
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    checkpoint = "checkpoints/e/full/last.ckpt"
+    for option, value, old in CONTRADICTIONS:
+        status, _, err = full("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", 100, f"--{option}", value)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"--{option}" in err
+        assert value in err
+        assert old in err
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_needs_a_larger_budget(full: Command) -> None:
+    status, _, err = full("fit", "--ckpt_path", "checkpoints/e/full/last.ckpt")
+    assert status == 2
+    assert "already stands at step 40" in err
+
+
+def test_the_same_config_again_is_no_contradiction(full: Command) -> None:
+    checkpoint = "checkpoints/e/full/last.ckpt"
+    status, _, err = full("fit", *TINY, *DROPOUT, "--run", "full", "--ckpt_path", checkpoint, "--trainer.max_steps", 45)
+    assert (status, err) == (0, "")
+
+
+FILTERS = [
+    *("--model.filters", "[{class_path: GrokfastMean, window: 5}, GrokfastEMA, GradientNoise, OrthogonalGradient]"),
+    *("--model.filters+=Clip", "--model.filters.norm", "0.1"),
+]
+TRICKS = {  # many at once: each has a state or draws of its own that would show
+    "transformer": [
+        *(*TINY[4:10], *FILTERS, "--data.answer_noise", "0.2", "--model.loss_on", "equation"),
+        *("--model.optimizer.decay", "jiggle", "--model.optimizer.update_noise", "0.1"),
+    ],
+    "LSTM": [
+        *("--model.network", "LSTM", "--model.network.width", "8", "--data.tokenizer", "characters"),
+        *("--model.optimizer.decay", "initial", "--model.weight_norm", "initial", "--model.loss", "stablemax"),
+    ],
+    "MLP": [
+        *("--model.network", "MLP", "--model.network.width", "8"),
+        *("--model.optimizer", "Muon", "--model.weight_noise", "0.01"),
+    ],
+    "GRU": ["--model.network", "GRU", "--model.network.width", "8"],
+}
+
+
+@pytest.mark.parametrize("name", ["transformer", slowly("LSTM"), slowly("MLP"), slowly("GRU")])
+def test_every_model_and_trick_continues_where_it_stopped(command: Command, name: str) -> None:
+    common = [*TINY[:4], *TINY[10:], *DROPOUT, *TRICKS[name]]
+    assert command("fit", *common, "--run", "full", "--trainer.max_steps", "30")[0] == 0
+    assert command("fit", *common, "--run", "part", "--trainer.max_steps", "17")[0] == 0
+    resume = ["--experiment", "e", "--run", "part", "--ckpt_path", "last", "--trainer.max_steps", "30"]
+    assert command("fit", *resume)[::2] == (0, "")
+    assert_as_if_never_stopped("part")
+    filters = [load(Path(f"checkpoints/e/{run}/last.ckpt"))["gradient_filters"] for run in ("full", "part")]
+    assert_same(*filters)
