@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo speedrun test test-slow test-all lint types bench reproduce clean
+.PHONY: help demo speedrun test test-slow test-all lint types docs bench reproduce clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,11 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	@touch $@
 
-test-slow: .venv/ray  ## what make test leaves out: every config, processes, crashes, browser, Ray
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+test-slow: .venv/ray .venv/docs  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
 	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
 
@@ -44,11 +48,15 @@ lint: .venv/installed  ## ruff: style and formatting
 types: .venv/installed  ## mypy
 	@$(BIN)/mypy
 
+docs: .venv/docs  ## the documentation site, into site/ (no network needed)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html -d site/.doctrees docs site
+	@echo "open site/index.html"
+
 bench: .venv/installed  ## training speed against a plain PyTorch loop
 	@$(BIN)/python benchmarks/throughput.py
 
-reproduce: .venv/installed  ## runs what is missing of docs/reproductions.md (hours; can be stopped and goes on)
+reproduce: .venv/installed  ## runs what is missing of docs/science/reproductions.md (hours; can be stopped and goes on)
 	@$(BIN)/python benchmarks/reproduce.py
 
 clean:  ## remove the environment and caches, never a run
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site docs/reference/api docs/reference/options.md docs/reference/configs.md *.egg-info .pytest_cache .mypy_cache .ruff_cache

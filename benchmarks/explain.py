@@ -1,4 +1,4 @@
-"""Renews tables and figures of docs/explanation.md from docs/reproductions: ``python benchmarks/explain.py``."""
+"""Renews tables and figures of docs/science/explanation.md from the records: ``python benchmarks/explain.py``."""
 
 import re
 import sys
@@ -12,9 +12,9 @@ from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
 
 HOME = Path(__file__).parents[1]
-RECORDS = HOME / "docs" / "reproductions"
-DOCUMENT = HOME / "docs" / "explanation.md"
-FIGURES = HOME / "docs" / "explanation"
+RECORDS = HOME / "docs" / "science" / "reproductions"
+DOCUMENT = HOME / "docs" / "science" / "explanation.md"
+FIGURES = HOME / "docs" / "science" / "explanation"
 RATE, DECAY, PRODUCT = "optimizer.lr", "optimizer.weight_decay", "learning rate × weight decay"
 INSIDE = {"addition-fractions": "x + y", "division-fractions": "x / y"}  # whose norms are told, and of what
 PHASES = {  # metric, its heading and how it is written
@@ -59,7 +59,7 @@ def with_tables(text: str) -> str:
     for name in INSIDE:
         text = placed(text, f"norms of {name}", norms(*read_archive(RECORDS / f"{name}.parquet")))
     runs, curves = read_archive(RECORDS / "progress-measures.parquet")
-    at_end = pd.read_csv(HOME / "docs" / "results" / "progress-measures-end.csv")  # from benchmarks/phases.py
+    at_end = pd.read_csv(DOCUMENT.parent / "results" / "progress-measures-end.csv")  # from benchmarks/phases.py
     for _, run in runs.iterrows():
         curve = curves[curves["run"] == run["path"]].merge(at_end[at_end["seed"] == run[SEED]], "inner", "step")
         text = placed(text, f"progress measures, seed {run[SEED]}", phases(curve))

@@ -1,7 +1,7 @@
 """Restricted and excluded loss with the key frequencies of a run's end: ``python benchmarks/phases.py``.
 
 So the source has them (arXiv 2301.05217), and only saved checkpoints can be measured so: those of the sweep
-progress-measures. Writes docs/results/progress-measures-end.csv.
+progress-measures. Writes docs/science/results/progress-measures-end.csv.
 """
 
 import sys
@@ -17,7 +17,7 @@ from grok_lightning.measures.progress import Progress, standing_out
 from grok_lightning.run import load_run
 
 HOME = Path(__file__).parents[1]
-OUT = HOME / "docs" / "results" / "progress-measures-end.csv"
+OUT = HOME / "docs" / "science" / "results" / "progress-measures-end.csv"
 
 
 def main() -> int:

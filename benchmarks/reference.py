@@ -47,7 +47,7 @@ REFERENCES = (
     Reference(
         "blog-subtraction", "blog-functions-ours", {"data.formula": "x - y", "seed_everything": 0},
         "A two-layer transformer that grokked x - y over signed remainders, from which the fine-tuning of "
-        "docs/reproductions.md begins", "the blog's task (settings ours)", ("5-9=",),
+        "docs/science/reproductions.md begins", "the blog's task (settings ours)", ("5-9=",),
     ),
     Reference(
         "progress-measures", "progress-measures", {"seed_everything": 0},

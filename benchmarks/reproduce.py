@@ -1,7 +1,8 @@
-"""Runs what is missing of the published experiments and renews docs/reproductions: ``make reproduce``.
+"""Runs what is missing of the published experiments and renews docs/science/reproductions: ``make reproduce``.
 
-The sweeps are run cheapest first; whatever stops it, the next call goes on. Records in docs/reproductions/*.parquet
-count as done; ``--fresh`` does without them. ``--no-runs`` renews tables and figures from the records there are.
+The sweeps are run cheapest first; whatever stops it, the next call goes on. Records in
+docs/science/reproductions/*.parquet count as done; ``--fresh`` does without them.
+``--no-runs`` renews tables and figures from the records there are.
 """
 
 import argparse
@@ -20,8 +21,8 @@ from grok_lightning.report.making import Report, make_report
 from grok_lightning.report.written import brief
 
 HOME = Path(__file__).parents[1]
-DOCUMENT = HOME / "docs" / "reproductions.md"
-RECORDS = HOME / "docs" / "reproductions"
+DOCUMENT = HOME / "docs" / "science" / "reproductions.md"
+RECORDS = HOME / "docs" / "science" / "reproductions"
 
 
 class Experiment(NamedTuple):

@@ -1,4 +1,4 @@
-"""Every trick on short runs, three seeds each: what docs/tricks.md shows.
+"""Every trick on short runs, three seeds each: what docs/science/tricks.md shows.
 
 Runs are ordinary ``fit`` runs, one after another; a run that has its result is not repeated, so the script can be
 stopped and started again. ``--table`` only reads the results.

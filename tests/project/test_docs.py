@@ -1,0 +1,136 @@
+"""The documentation: links lead somewhere, its Python runs, and the site is built from it without a warning."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grok_lightning.__main__ import main
+
+PROJECT = Path(__file__).parents[2]
+DOCS = PROJECT / "docs"
+GENERATED = {DOCS / "reference" / name for name in ("options.md", "configs.md")}  # written when the site is built
+TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = sorted({*DOCS.rglob("*.md")} - GENERATED)
+
+
+def text_of(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE):
+        found.add(re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-"))
+    return found
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    """Whether a relative link of a page names a file that is there, and a heading in it."""
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    if file in GENERATED:
+        return True
+    return file.exists() and (not anchor or file.suffix != ".md" or anchor in anchors(file))
+
+
+def test_every_link_and_picture_leads_somewhere() -> None:
+    links = [
+        (page, target) for page in [*TOP, *PAGES] for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text_of(page))
+    ]
+    assert len(links) > 50
+    assert not [f"{page.name}: {target}" for page, target in links if not leads_somewhere(page, target)]
+
+
+def test_every_page_has_a_title_and_a_place_in_the_contents() -> None:
+    listed = set(re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {
+        page.relative_to(DOCS).with_suffix("").as_posix() for page in {*PAGES, *GENERATED} if page != DOCS / "index.md"
+    }
+    assert all(len(re.findall(r"^# ", text_of(page), re.MULTILINE)) == 1 for page in PAGES)
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in [*TOP, *PAGES]
+        for target in re.findall(r"\]\(([^)\s]+\.png)\)", text_of(page))
+    }
+    assert shown == set(DOCS.rglob("*.png"))
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of code of one language on a page, the Python API's own section left out."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    text = re.sub(r"<!-- python api -->.*?<!-- end of python api -->", "", text, flags=re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["howto/resume.md", "howto/sweeps.md", "reference/records.md"])
+def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    code = blocks(page, "python")
+    assert code
+    for block in code:
+        # of sweeps that nobody has run here there are no records: those of no run are a table without rows
+        block = re.sub(r"^print\(table.*\n", "", block, flags=re.MULTILINE)
+        exec(compile(block, page, "exec"), {})
+
+
+def test_the_yaml_of_the_pages_is_yaml() -> None:
+    found = [block for page in PAGES for block in blocks(str(page.relative_to(DOCS)), "yaml")]
+    assert len(found) > 3
+    assert all(isinstance(yaml.safe_load(block), dict) for block in found)
+
+
+def test_the_sweeps_of_the_pages_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from grok_lightning.sweep.grid import read_grid
+
+    monkeypatch.chdir(tmp_path)
+    sweeps = [
+        block for page in ("howto/sweeps.md", "tutorial.md") for block in blocks(page, "yaml") if "grid:" in block
+    ]
+    for number, block in enumerate(sweeps):
+        path = tmp_path / f"sweep-{number}.yaml"
+        path.write_text(block, encoding="utf-8")
+        assert len(read_grid(path).points) == (15 if "seed_everything" in block else 12)
+
+
+def test_own_classes_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    (command,) = [block for block in blocks("howto/own-classes.md", "bash") if "mine.Bag" in block]
+    arguments = command.replace("\\\n", " ").replace('"', "").split()
+    assert arguments[:3] == ["python", "-m", "grok_lightning"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    tiny = "--data.modulus 7 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads 1"
+    assert main([*arguments[3:], *tiny.split()]) == 0
+    header, *rows = (tmp_path / "lightning_logs" / "own" / "0" / "metrics.csv").read_text().splitlines()
+    assert "mine/embedding_norm" in header.split(",")
+    assert len(rows) > 2
+    assert "step 4: " in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(importlib.util.find_spec("furo") is None, reason="pip install -e '.[docs]'")
+def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "trees"), str(DOCS)]
+    built = subprocess.run([*command, str(site)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    options = (site / "reference" / "options.html").read_text(encoding="utf-8")
+    for name in ("--model.network", "--evaluation.stop_after", "--trainer.precision", "--data.formula", "--stack_size"):
+        assert name in options
+    for page in site.rglob("*.html"):
+        content = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(?:script|img|source|iframe)[^>]+src=\"(?:https?:)?//", content), page
+        assert not re.search(r"<link(?![^>]*canonical)[^>]+href=\"(?:https?:)?//", content), page
+        assert re.search(r"<title>[^<]*\w", content), page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
