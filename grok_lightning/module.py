@@ -13,13 +13,13 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from grok_lightning.data.batches import Batch, Table
+from grok_lightning.batch import Batch, Beginnings, Draw
+from grok_lightning.data.stack_rows import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.norms import gradient_norm, single_norm, weight_norm, weight_norms
-from grok_lightning.models import Beginnings, SequenceModel, Transformer
-from grok_lightning.models.stacked import Draw
+from grok_lightning.models import SequenceModel, Transformer
 from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run, spread
@@ -32,7 +32,6 @@ from grok_lightning.training.updates import (
     CapturedUpdates,
     CudaGraphs,
     Updates,
-    beginnings_of,
     filter_gradients,
 )
 
@@ -296,7 +295,7 @@ class GrokModule(LightningModule):
 
         def closure() -> Tensor:
             with self.trainer.precision_plugin.forward_context():
-                loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), draw)
+                loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, draw)
                 loss_R = loss_R * (self.trainer.world_size / batch.whole)
             optimizer.zero_grad()
             loss = loss_R.sum()

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-NOTHING_TO_ANSWER = -100
+from grok_lightning.batch import NOTHING_TO_ANSWER
+
 LossName = Literal["cross_entropy", "stablemax", "mse"]
 
 

@@ -8,9 +8,8 @@ from grok_lightning.callbacks.curves_figure import CurvesFigure
 from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.recorder import Recorder
+from grok_lightning.hardware.compilation import WORTH_COMPILING
 from grok_lightning.records.record import RESULT
-
-WORTH_COMPILING = 1000
 
 
 class Departures(Callback):

@@ -6,10 +6,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.models import SequenceModel
-from grok_lightning.objective import NOTHING_TO_ANSWER
 from grok_lightning.training.evaluation import TablePass, table_pass
 
 

@@ -2,28 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from grok_lightning.models.stacked import Draw, StackedLayer
-
-PADDING = -1
-
-
-@dataclass(frozen=True)
-class Beginnings:
-    """Beginnings that many equations of a batch share, such as ``x op``.
-
-    Attributes:
-        tokens_PS: The first S tokens of each of P beginnings, int64.
-        index_RB: Which of them each equation begins with, int64.
-    """
-
-    tokens_PS: Tensor
-    index_RB: Tensor
+from grok_lightning.batch import Beginnings, Draw
+from grok_lightning.models.stacked import StackedLayer
 
 
 class SequenceModel(nn.Module, ABC):

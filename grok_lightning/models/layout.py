@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from grok_lightning.models.base import PADDING, Beginnings
+from grok_lightning.batch import PADDING, Beginnings
 from grok_lightning.models.stacked import gather
 
 

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
-from grok_lightning.models.base import Beginnings, SequenceModel
+from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, Linear, gather, on_cpu
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
 State = tuple[Tensor, ...]  # each (R, B, H); what is put out comes first

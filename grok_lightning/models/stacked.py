@@ -6,26 +6,13 @@ starts alike whatever stack it is in.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Draw
 from grok_lightning.randomness import derive_keys, mix, normal, uniform
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Where the randomness of one training forward comes from.
-
-    Attributes:
-        step: The optimizer step, an int64 tensor without dimensions (a tensor, lest each step compile anew).
-        first_row: Where in the whole batch this process's share begins.
-    """
-
-    step: Tensor
-    first_row: int = 0
 
 
 def on_cpu(x: Tensor) -> bool:

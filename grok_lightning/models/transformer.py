@@ -6,14 +6,15 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.attention import Attention, rotations
-from grok_lightning.models.base import Beginnings, SequenceModel
+from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
 from grok_lightning.models.embeddings import Embeddings
 from grok_lightning.models.feedforward import FeedForward
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Draw, Dropout, LayerNorm, Linear, RMSNorm, on_cpu
+from grok_lightning.models.stacked import Dropout, LayerNorm, Linear, RMSNorm, on_cpu
 
 Norm = Literal["pre", "post", "none"]
 Normalization = Literal["layer", "rms"]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grok_lightning.data.batches import Table, share
+from grok_lightning.batch import Beginnings
+from grok_lightning.data.batches import share
+from grok_lightning.data.stack_rows import Table
 from grok_lightning.hardware.doubles import to_double
-from grok_lightning.models import Beginnings, SequenceModel
+from grok_lightning.models import SequenceModel
 from grok_lightning.objective import LossName, Score, row_scores
 
 ROWS_AT_ONCE = 4096  # on a CPU: what they need stays in a shared cache, and calls are few

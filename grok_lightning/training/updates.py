@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from grok_lightning.data.batches import Batch
-from grok_lightning.models import Beginnings, SequenceModel
-from grok_lightning.models.stacked import Draw
+from grok_lightning.batch import Batch, Beginnings, Draw
+from grok_lightning.models import SequenceModel
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.optim.filters import GradientFilter
 
@@ -24,13 +23,6 @@ BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most batches, and most rows of all runs, 
 
 Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
 Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many steps from there on
-
-
-def beginnings_of(batch: Batch) -> Beginnings | None:
-    """What the equations of a batch begin with alike, if the data know it."""
-    if batch.beginnings_PS is None or batch.beginning_RB is None:
-        return None
-    return Beginnings(batch.beginnings_PS, batch.beginning_RB)
 
 
 def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step: Tensor, seeds: list[int]) -> None:
@@ -97,7 +89,7 @@ class Updates:
         deadline = time.monotonic() + CALL_SECONDS
         for batch in batches(step, steps):
             step_T = torch.full((), batch.step, device=self.device)
-            loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), step_T, 1 / batch.whole)
+            loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, step_T, 1 / batch.whole)
             taken.append(loss_R)
             if self.rate_factor(batch.step + 1) != self.rate_factor(batch.step):
                 self.set_rate(batch.step + 1)

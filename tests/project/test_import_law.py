@@ -10,7 +10,7 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("__init__", "errors", "randomness"),
+    ("__init__", "batch", "errors", "randomness"),
     ("files",),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
     ("training", "figures"),
@@ -126,6 +126,7 @@ FORBIDDEN = [
     ("optim.adamw", "def late():\n    from grok_lightning.records.record import flatten"),
     ("records.record", "from grok_lightning import module"),
     ("models.base", "from ..data import batches"),
+    ("batch", "from grok_lightning.errors import UserError"),
     ("figures.curves", "from grok_lightning.measures.norms import PARTS"),
     ("options", "import torch, grok_lightning.experiment as runs"),
     ("callbacks.progress", "if True:\n    from grok_lightning import cli"),
@@ -137,6 +138,7 @@ FORBIDDEN = [
     ("module", "from grok_lightning.attic import relic"),
 ]
 LAWFUL = [
+    ("models.base", "from grok_lightning.batch import Beginnings"),
     ("data.split", "from grok_lightning.data.algebra import Column\nfrom grok_lightning.randomness import mix"),
     ("module", "from grok_lightning.measures.norms import PARTS\nfrom .data import batches"),
     ("cli", "from grok_lightning import experiment, module"),

@@ -8,11 +8,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from grok_lightning.batch import Draw
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.measures.norms import weight_norm
 from grok_lightning.models import MLP, Transformer
-from grok_lightning.models.stacked import Draw
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, GrokfastMean, Muon, OrthogonalGradient
 

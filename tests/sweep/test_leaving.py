@@ -10,7 +10,8 @@ import pytest
 import torch
 from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, train_here, write
 
-from grok_lightning.callbacks.departures import WORTH_COMPILING, Departures
+from grok_lightning.callbacks.departures import Departures
+from grok_lightning.hardware.compilation import WORTH_COMPILING
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep import stack as stack_module
