@@ -15,8 +15,8 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import double_device, to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.fourier import fourier_basis, frequency_shares, require_integers, spectra
-from grok_lightning.measures.norms import weight_norm
 from grok_lightning.models import SequenceModel
+from grok_lightning.training.norms import weight_norm
 
 STANDS_OUT = 1.5
 

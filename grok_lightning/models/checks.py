@@ -35,6 +35,16 @@ def check_choice(name: str, choice: object, choices: Any) -> None:
         raise UserError(f"model.network.{name} is {choice}; it must be one of {', '.join(get_args(choices))}")
 
 
+def check_choices(**choices: tuple[object, Any]) -> None:
+    """Checks several options: each name with its value and the ``Literal`` of what it may be.
+
+    Raises:
+        UserError: If a value is not one of its ``Literal``.
+    """
+    for name, (value, words) in choices.items():
+        check_choice(name, value, words)
+
+
 def check_memory(option: str, weights: int) -> None:
     """Refuses a stack of more weights than fit into memory, before any is made.
 

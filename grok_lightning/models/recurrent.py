@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
+from grok_lightning.models.checks import check_counts, check_memory
+from grok_lightning.models.initialization import LinearMaps, check_initialization
 from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
@@ -153,9 +154,8 @@ class Recurrent(SequenceModel):
     ) -> None:
         super().__init__()
         check_counts(layers=layers, hidden=hidden, width=width)
-        check_rates(dropout=dropout)
-        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
-        check_choice("initialization", initialization, Initialization)
+        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
+        check_initialization(initialization, Initialization, dropout, **scales)
         if dropout and layers == 1:
             raise UserError(
                 f"model.network.dropout is {dropout}, but it acts between layers and model.network.layers is 1; "
@@ -166,11 +166,8 @@ class Recurrent(SequenceModel):
         weights = runs * (into_gates + vocabulary * (width + hidden))
         check_memory(f"model.network.hidden is {hidden} with {layers} layers and width {width}", weights)
 
-        def linear(inputs: int, outputs: int, scale: float = 1.0) -> Linear:
-            if initialization == "torch":
-                std = init_scale * scale * (3 * hidden) ** -0.5
-                return Linear(runs, inputs, outputs, True, std, uniformly=True)
-            return Linear(runs, inputs, outputs, True, init_scale * scale * inputs**-0.5)
+        # torch's recurrent layers and their maps go by the hidden width, whatever the number of inputs
+        linear = LinearMaps(runs, initialization, init_scale, hidden if initialization == "torch" else None)
 
         def layer(inputs: int) -> RecurrentLayer:
             return RecurrentLayer(self.cell, *(linear(n, self.gates * hidden) for n in (inputs, hidden)))
@@ -179,7 +176,7 @@ class Recurrent(SequenceModel):
         self.embeddings = nn.ModuleDict({"tokens": Embedding(runs, vocabulary, width, init_scale * embedding_std)})
         self.recurrent = nn.ModuleList(layer(hidden if position else width) for position in range(layers))
         self.dropout = nn.ModuleList(Dropout(runs, dropout) for _ in range(layers - 1))
-        self.head = linear(hidden, vocabulary, head_scale)
+        self.head = linear(hidden, vocabulary, scale=head_scale)
         self.reset(seeds)
 
     @staticmethod

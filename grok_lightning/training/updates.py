@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,18 @@ BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most batches, and most rows of all runs, 
 
 Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
 Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many steps from there on
+
+
+@contextmanager
+def leave_forward_context(device: torch.device) -> Iterator[None]:
+    """Leaves the Trainer's context of the forward pass, in which it calls the whole training step."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step: Tensor, seeds: list[int]) -> None:

@@ -127,7 +127,7 @@ FORBIDDEN = [
     ("records.record", "from grok_lightning import module"),
     ("models.base", "from ..data import batches"),
     ("batch", "from grok_lightning.errors import UserError"),
-    ("figures.curves", "from grok_lightning.measures.norms import PARTS"),
+    ("figures.curves", "from grok_lightning.training.norms import PARTS"),
     ("options", "import torch, grok_lightning.experiment as runs"),
     ("callbacks.progress", "if True:\n    from grok_lightning import cli"),
     ("callbacks.progress", "if TYPE_CHECKING:\n    from grok_lightning.cli import GrokCLI"),
@@ -140,7 +140,7 @@ FORBIDDEN = [
 LAWFUL = [
     ("models.base", "from grok_lightning.batch import Beginnings"),
     ("data.split", "from grok_lightning.data.algebra import Column\nfrom grok_lightning.randomness import mix"),
-    ("module", "from grok_lightning.measures.norms import PARTS\nfrom .data import batches"),
+    ("module", "from grok_lightning.training.norms import PARTS\nfrom .data import batches"),
     ("cli", "from grok_lightning import experiment, module"),
     ("__main__", "from grok_lightning.cli import GrokCLI"),
     ("errors", "import torch\nfrom grok_lightning_extra import data"),
