@@ -99,8 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _train_or_evaluate(arguments: list[str]) -> int:
     from torch._dynamo.exc import TorchDynamoException
 
-    from grok_lightning.callbacks.compilations import Recompiled
-    from grok_lightning.callbacks.divergence import Diverged
+    from grok_lightning.callbacks.guards import Diverged, Recompiled
     from grok_lightning.callbacks.signals import StopRequested
     from grok_lightning.cli import GrokCLI, quiet
     from grok_lightning.hardware.memory import keep_freed_memory
@@ -151,7 +150,7 @@ def _written(cli: "GrokCLI") -> str:
 
 def _summary(cli: "GrokCLI") -> str:
     """What a fit came to, where its figure is, and how to look at it in TensorBoard."""
-    found = cli.detection.milestones(0)
+    found = cli.states.milestones(0)
     memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
     if memorized is None and grokked is None:
         outcome = f"neither memorized nor grokked within {steps:,} steps"
@@ -163,7 +162,7 @@ def _summary(cli: "GrokCLI") -> str:
         delay = f" (delay {grokked / memorized:.1f}x)" if memorized else ""
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
     tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
-    return f"{outcome}\nfigure: {cli.figure.paths()[0]}\nTensorBoard: {tensorboard} --logdir {cli.logs.parents[1]}"
+    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {cli.logs.parents[1]}"
 
 
 def program() -> str:

@@ -16,19 +16,17 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.compilations import CompilationGuard
-from grok_lightning.callbacks.curves_figure import CurvesFigure
-from grok_lightning.callbacks.departures import Departures
-from grok_lightning.callbacks.detection import GrokDetection
-from grok_lightning.callbacks.divergence import DivergenceGuard
 from grok_lightning.callbacks.events import Events
-from grok_lightning.callbacks.images import Images
+from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
+from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
+from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, user_error_in
 from grok_lightning.experiment import start_from
 from grok_lightning.files import refuse_unwritable
@@ -77,7 +75,7 @@ class GrokCLI(ResolvedOptions):
         UserError: If what was asked for cannot be done; nothing has been written then.
     """
 
-    events, close_up = True, False  # a sweep decides otherwise
+    events, close_up, images = True, False, True  # a sweep decides otherwise
 
     # --- building -----------------------------------------------------------------------------------------------------
 
@@ -149,8 +147,9 @@ class GrokCLI(ResolvedOptions):
         return [Events(self.logs, purge), *brought]
 
     def _callbacks(self) -> list[Any]:
-        measures = Measures(self._get(self.config_init, "measures") if self.subcommand in MEASURED else [])
-        measures.check(self.model.network, self.datamodule)
+        chosen = self._get(self.config_init, "measures") if self.subcommand in MEASURED else []
+        measures = Measures(chosen, self.datamodule)
+        measures.check(self.model.network)
         if self.subcommand == "predict":
             output = Path(self._get(self.config_init, "output"))
             refuse_unwritable("output", output.parent)
@@ -158,7 +157,7 @@ class GrokCLI(ResolvedOptions):
                 raise UserError(f"--output is {str(output)!r}; the path of a CSV file is expected")
             split = self._get(self.config_init, "split")
             self.datamodule.predict_splits = self._predicted_splits(split)
-            return [Predictions(output)]
+            return [Predictions(output, self.datamodule)]
         if self.subcommand == "fit":
             return self._fit_callbacks(measures)
         if self.subcommand == "test":
@@ -170,37 +169,36 @@ class GrokCLI(ResolvedOptions):
         configs, logs = [run.config for run in self.runs], [run.logs for run in self.runs]
         options = self._get(self.config_init, "evaluation").as_dict()
         schedule = EvaluationSchedule(options.pop("per_decade"), options.pop("every"))
+        pairs = zip(self.datamodule.counts("train"), self.datamodule.counts("val"), strict=True)
+        self.states = RunStates(logs, [{"train": train, "val": val} for train, val in pairs], **options)
         checkpoints = Checkpoints(
+            self.states,
             [run.checkpoints for run in self.runs],
             configs,
             self.stack_checkpoint(),
             **self._get(self.config_init, "checkpoint").as_dict(),
         )
-        self.detection = GrokDetection(logs, schedule, checkpoints, **options)
         fractions = [split.commutative_fraction for split in self.datamodule.splits]
-        self.recorder = Recorder(self.detection, configs, [run.hash for run in self.runs], fractions, self.events)
+        self.recorder = Recorder(self.states, configs, [run.hash for run in self.runs], fractions, self.events)
         names = [f"{config['experiment']}/{config['run']}" for config in configs]
         titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
-        self.figure = CurvesFigure(self.detection, titles)
-        figure = self.figure if self.events else None
-        self.departures = Departures(self.detection, self.recorder, figure, checkpoints, self.close_up)
-        # in this order: notice divergence, measure, notice the evaluation, write it down, let runs go, show; last, save
-        before = [
-            CompilationGuard(graph_of(self.resolved)),
-            DivergenceGuard(),
-            schedule,
+        self.figures = RunFigures(self.states, titles, self.datamodule, self.images)
+        self.lifecycle = Lifecycle(
+            GrokDetection(self.states, schedule),
             measures,
-            self.detection,
             self.recorder,
-            self.departures,
-        ]
-        own = [*before, self.figure, *self.observers(names), checkpoints]
+            self.figures if self.events else None,
+            checkpoints,
+            self.close_up,
+        )
+        guards = [CompilationGuard(graph_of(self.resolved)), DivergenceGuard()]
+        own = [*guards, schedule, self.lifecycle, self.recorder, *self.observers(names), checkpoints]
         return [*own, Pace(checkpoints, own)]
 
     def observers(self, names: list[str]) -> list[Any]:
-        """The callbacks that show how the fit goes on, and what it came to."""
+        """The callbacks that show the progress of the fit."""
         wanted = self.resolved["trainer"]["enable_progress_bar"] is not False
-        return [Images(self.figure), *([ProgressLine(self.detection, names[0])] if wanted else [])]
+        return [ProgressLine(self.states, names[0])] if wanted else []
 
     def _predicted_splits(self, split: str) -> list[str]:
         wanted = ["train", "val", "test"] if split == "all" else [split]

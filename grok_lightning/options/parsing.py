@@ -13,8 +13,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL, HALF
@@ -115,8 +115,8 @@ class ResolvedOptions(LightningCLI):
         parser.add_argument("--run", type=str, help="Name; default: a fresh number.")
         for group, owner, skip in (
             ("evaluation", EvaluationSchedule, set()),
-            ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
-            ("checkpoint", Checkpoints, {"directories", "configs", "stack"}),
+            ("evaluation", RunStates, {"directories", "counts"}),
+            ("checkpoint", Checkpoints, {"states", "directories", "configs", "stack"}),
         ):
             parser.add_class_arguments(owner, group, as_group=False, skip=skip)
         if subcommand in MEASURED:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
-from grok_lightning.callbacks.divergence import Diverged
-from grok_lightning.callbacks.heartbeat import Heartbeat
+from grok_lightning.callbacks.guards import Diverged
+from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import GrokCLI, RecordedRun
 from grok_lightning.options.classes import Nested
@@ -75,7 +75,7 @@ class StackFit(GrokCLI):
     """
 
     def __init__(self, stack: Stack, tell: Callable[..., None] | None = None) -> None:
-        self.stack, self.tell = stack, tell
+        self.stack, self.tell, self.images = stack, tell, False
         self.events, self.close_up = stack.events, stack.close_up and len(stack.configs) > 1
         super().__init__(["fit"])
 
@@ -115,7 +115,7 @@ class StackFit(GrokCLI):
         """Nothing: the sweep has taken the runs' names."""
 
     def observers(self, names: list[str]) -> list[Any]:
-        return [Heartbeat(self.detection, self.tell)] if self.tell is not None else []
+        return [Heartbeat(self.states, self.tell)] if self.tell is not None else []
 
 
 def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
@@ -142,15 +142,15 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
         fit = StackFit(stack, tell_all)
         with suppress(Diverged):  # its record says so
             fit.execute()
-        is_over = not fit.departures.closing_up
+        is_over = not fit.lifecycle.closing_up
         if is_over and len(stack.configs) > 1:
             shutil.rmtree(stack.directory, ignore_errors=True)
-        late = fit.departures.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
+        late = fit.lifecycle.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
         if late:
             raise StopRequested(late, fit.trainer.global_step)
         if is_over:
             return
-        left = fit.detection.in_training()
+        left = fit.states.in_training()
         gone += len(stack.configs) - len(left)
         stack = close_up(stack, left)
 
