@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-PADDING = -1  # an input token that is none
+PADDING = -1  # in place of an input token where an equation is shorter than others
 NOTHING_TO_ANSWER = -100  # a target that does not count
 
 
@@ -27,7 +27,7 @@ class Draw:
     """Seed of the randomness of one training forward pass.
 
     Attributes:
-        step: The optimizer step, an int64 tensor without dimensions (a number would be compiled anew at each step).
+        step: The optimizer step, an int64 tensor without dimensions (a number would be compiled again at each step).
         first_row: Index in the whole batch of this process's first row.
     """
 

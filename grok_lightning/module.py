@@ -53,8 +53,8 @@ def never() -> bool:
 class GrokModule(LightningModule):
     """Trains and evaluates a stack of R runs; one run is a stack of one.
 
-    A call of ``training_step`` takes as many optimizer steps as ``steps_ahead`` allows: one, unless a callback knows
-    until when nothing looks at a step. The Trainer's counts of steps and batches are exact at the end of each call.
+    A call of ``training_step`` takes as many optimizer steps as ``steps_ahead`` allows: one, unless the callback
+    ``Pace`` allows more. The Trainer's counts of steps and batches are exact at the end of each call.
 
     Args:
         vocabulary: V.
@@ -81,13 +81,13 @@ class GrokModule(LightningModule):
     Attributes:
         compiled: Whether the training step is compiled.
         evaluation: The newest evaluation: a float64 tensor (R,) for each metric key.
-        passed: What the network made of the whole table in it; None before the first, and where processes share rows.
+        passed: Its pass over the whole table; None before the first, and where processes share rows.
         passed_at: The optimizer step of that evaluation.
         keep_logits: Whether that includes all rows' logits, as measures need them.
         diverged_at_R: The step at which each run's loss stopped being finite, -1 while it is.
-        steps_ahead: How many steps the next call of ``training_step`` may take without the Trainer's hooks; 0 for one
-            step with all of them.
-        interrupted: Whether a signal asks to stop at the next step boundary.
+        steps_ahead: Returns the number of steps that the next call of ``training_step`` may take without the Trainer's
+            hooks; 0 for one step with all of them.
+        interrupted: Returns whether a signal asks to stop at the next step boundary.
 
     Raises:
         UserError: If a number is out of range, a list does not have one value for each run, or the network answers with
@@ -194,7 +194,7 @@ class GrokModule(LightningModule):
         return equation_losses(logits, targets, self.loss, self.loss_precision == 64).sum(-1)
 
     def targets(self, tokens_RBT: Tensor, targets_RBA: Tensor) -> Tensor:
-        """What has a loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 where nothing has."""
+        """Targets of the loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 for none."""
         if self.loss_on == "answer" and not self.mask_first_n:
             return targets_RBA
         targets = equation_targets(tokens_RBT, targets_RBA, self.mask_first_n)
@@ -243,13 +243,13 @@ class GrokModule(LightningModule):
         """
         steps = self.steps_ahead()
         with leave_forward_context(self.device):
-            losses = self._many_steps(batch, steps) if steps and batch.following else [self._one_step(batch)]
+            losses = self._take_many_steps(batch, steps) if steps and batch.following else [self._take_one_step(batch)]
         self._note_divergence(batch.step, losses)
         self._set_rate(batch.step + len(losses))
         return losses[-1].sum()
 
-    def _one_step(self, batch: Batch) -> Tensor:
-        """A step in which every hook of the Trainer's is called."""
+    def _take_one_step(self, batch: Batch) -> Tensor:
+        """Takes one step with all of the Trainer's hooks."""
         optimizer: Any = self.optimizers()
         draw = Draw(torch.full((), batch.step, device=self.device), batch.first_row)
         losses: list[Tensor] = []
@@ -268,11 +268,11 @@ class GrokModule(LightningModule):
         self._keep_norms()
         return losses[0]
 
-    def _many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
-        """Steps between which nothing looks, with nothing around them; the Trainer's counts are set afterwards."""
+    def _take_many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
+        """Takes steps without the Trainer's hooks; its counts are set afterwards."""
         assert batch.following is not None
         if self._updates is None:
-            self._updates = self._new_updates()
+            self._updates = self._build_updates()
         updates: Updates | CapturedUpdates = self._captured or self._updates
         losses = updates.many(batch.step, steps, batch.following, self.interrupted)
         loop = self.trainer.fit_loop.epoch_loop
@@ -281,7 +281,7 @@ class GrokModule(LightningModule):
         loop._batches_that_stepped += len(losses) - 1
         return losses
 
-    def _new_updates(self) -> Updates:
+    def _build_updates(self) -> Updates:
         updates = Updates(
             self.network,
             self._training_losses,
@@ -299,7 +299,7 @@ class GrokModule(LightningModule):
         return updates
 
     def _note_divergence(self, step: int, losses: list[Tensor]) -> None:
-        """Notes at which of the steps from one on each run's loss stopped being finite."""
+        """Records at which of several steps, from ``step`` on, each run's loss stopped being finite."""
         lost_SR = ~torch.stack(losses).isfinite()
         newly_R = lost_SR.any(0) & (self.diverged_at_R < 0)
         self.diverged_at_R.copy_(torch.where(newly_R, step + lost_SR.int().argmax(0), self.diverged_at_R))

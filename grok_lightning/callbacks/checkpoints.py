@@ -21,9 +21,9 @@ class Checkpoints(Checkpoint):
 
     Args:
         states: The states of the runs.
-        directories: Where the files of each run go.
+        directories: Each run's directory of checkpoints.
         configs: The resolved config of each run, kept in its checkpoints.
-        stack: Where ``last.ckpt`` of a stack of several runs goes, and the config it holds; None for one run.
+        stack: Directory and config of the ``last.ckpt`` of a stack of several runs; None for one run.
         every: ``last.ckpt`` is renewed every that many steps (and at the start, at the end and on a stop).
         steps: Steps at which ``step=N.ckpt`` is saved.
         keep: What is left when the run is over: ``last`` (everything), ``grok`` (not last.ckpt) or ``none``; files of

@@ -73,7 +73,7 @@ class CompilationGuard(Callback):
     """Checks the number of compiled graphs after each call, and remembers the duration of the first compilation.
 
     Args:
-        graph: What is compiled.
+        graph: The graph that is compiled.
     """
 
     def __init__(self, graph: Graph) -> None:

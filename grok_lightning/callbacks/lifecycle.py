@@ -18,8 +18,9 @@ from grok_lightning.records.record import DIVERGED, FINISHED, RESULT, STOPPED
 class Lifecycle(Callback):
     """Ends each run that has grokked for long enough, diverged, or spent its budget; and the fit with the last of them.
 
-    A stack of which at most half is left in training may end early, to be closed up: to go on as a smaller one. That is
-    a pure function of the evaluations, so a sweep that was interrupted closes its stacks up at the same steps.
+    The fit of a stack may end early when at most half of its runs are left in training, so that the stack is closed up:
+    trained further as a smaller one. That is a pure function of the evaluations, so an interrupted sweep closes its
+    stacks up at the same steps.
 
     A fit that was interrupted between its last step and its records, or its closing up, takes no further step.
 
@@ -98,7 +99,7 @@ class Lifecycle(Callback):
         self.checkpoints.forget_groks(trainer)
         self.recorder.begin(trainer)
         left = self.states.in_training()
-        # a recorded run that is done is one that a fit goes on with beyond its end
+        # a run that is done and recorded is resumed on purpose, to be trained beyond its end
         if trainer.global_step and all(self.states.is_done(run) and not self._recorded[run] for run in left):
             trainer.should_stop = True
         else:
@@ -111,7 +112,7 @@ class Lifecycle(Callback):
                 self._end(trainer, pl_module, run)
 
     def _stop_if_all_done(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the fit when its last run is done, or when the stack is to go on as a smaller one."""
+        """Stops the fit when its last run is done, or when the stack is to be closed up."""
         if all(self.states.is_done(run) for run in self.states.in_training()):
             trainer.should_stop = True
         else:

@@ -15,9 +15,9 @@ class Predictions(Callback):
     """Collects the answers of ``predict`` and writes them at the end.
 
     Columns: the operands by name and the true answer, or a string as ``text``; then prediction, probability, correct
-    and split. An answer of several tokens is predicted token by token, each after the tokens before it as they were
-    taught (teacher forcing); ``generate`` lets a model follow its own. The probability is the product over the answer's
-    own tokens, its end mark included. A training row with noise on its answer shows the true one.
+    and split. Answers of several tokens are predicted with teacher forcing; ``generate`` continues a model's own
+    tokens. The probability is the product over the answer's own tokens, its end mark included. A training row with
+    noise on its answer shows the true one.
 
     Args:
         output: The CSV file.

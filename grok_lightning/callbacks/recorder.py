@@ -28,10 +28,10 @@ RECORDED_PACKAGES = ("grok_lightning", "torch", "lightning", "numpy")
 
 
 class Recorder(Callback):
-    """Writes ``metrics.csv`` at every evaluation and ``result.json`` when a run is over, as ``Lifecycle`` asks for it.
+    """Writes ``metrics.csv`` at every evaluation and ``result.json`` when a run is over; ``Lifecycle`` calls it.
 
     A single run's events go to the Trainer's loggers as they come; those of a stack's runs are written when each is
-    over, because hundreds of open event files would each want a thread.
+    over, because each open event file takes a thread.
 
     Args:
         states: The states of the runs.
@@ -117,7 +117,7 @@ class Recorder(Callback):
             trainer: The Trainer.
             pl_module: The GrokModule.
             run: Index of the run in the stack.
-            ending: How it ended.
+            ending: The end of the run.
         """
         directory, rows = self.states.directories[run], self.states.rows[run]
         loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]

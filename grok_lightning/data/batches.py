@@ -10,7 +10,7 @@ from grok_lightning.randomness import derive_key, permutations
 
 
 class Chunk(NamedTuple):
-    """A stretch of one split, in order: what an evaluation loader yields before any tensor is made."""
+    """A stretch of one split, in order: the item of a prediction loader."""
 
     split: str
     start: int
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
 
 
 class NextBatch(NamedTuple):
-    """What the training loader yields: a request that is filled only when the step is known."""
+    """Item of the training loader: a request that is filled only when the step is known."""
 
 
 class TrainingRequests:
@@ -85,7 +85,7 @@ class BatchOrder:
         seeds: The runs' seeds.
         counts: Each run's number of training rows.
         batch_size: B.
-        device: Where the order is computed and kept.
+        device: The device that computes and keeps the order.
     """
 
     def __init__(self, seeds: list[int], counts: list[int], batch_size: int, device: torch.device) -> None:
@@ -105,7 +105,7 @@ class BatchOrder:
         return torch.stack(rows)
 
     def _draw(self, used: list[tuple[int, int]]) -> None:
-        """Keeps what is in use of (run, epoch) and draws what is missing, all orders of one length by one sort."""
+        """Keeps the orders in use, by (run, epoch), and draws the missing ones, all of one length by one sort."""
         kept = {key: self._permutations[key] for key in used if key in self._permutations}
         for count in set(self._counts):
             missing = [(run, epoch) for run, epoch in used if self._counts[run] == count and (run, epoch) not in kept]

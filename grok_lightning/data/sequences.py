@@ -57,7 +57,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> list[str]:
-        """How each token is written, by its number."""
+        """Text of each token, by its number."""
 
     @property
     @abstractmethod
@@ -107,7 +107,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def columns(self) -> list[str]:
-        """Names of what ``describe`` tells of a row."""
+        """Names of the entries of ``describe``."""
 
     @abstractmethod
     def describe(self, row: int) -> list[str]:
@@ -115,7 +115,7 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     @property
     def operator_place(self) -> int | None:
-        """Which token of the vocabulary stands for the operator and nothing else, however it is shown; None if none."""
+        """The token that denotes only the operator, however it is shown; None if there is none."""
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""How large the logits are on training rows, and how far the right one is ahead."""
+"""Size of the logits on training rows, and margin of the right one."""
 
 import torch
 from torch import Tensor

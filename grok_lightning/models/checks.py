@@ -1,4 +1,4 @@
-"""What every model refuses: numbers out of range and words that mean nothing to it."""
+"""Checks of the models' options."""
 
 import math
 from typing import Any, get_args
@@ -46,11 +46,11 @@ def check_choices(**choices: tuple[object, Any]) -> None:
 
 
 def check_memory(option: str, weights: int) -> None:
-    """Refuses a stack of more weights than fit into memory, before any is made.
+    """Refuses a stack whose weights do not fit into memory, before they are allocated.
 
     Args:
-        option: What their number follows from, such as ``model.network.width is 128 with 2 layers``.
-        weights: How many there are in all runs, of 4 bytes each.
+        option: The options that determine their number, such as ``model.network.width is 128 with 2 layers``.
+        weights: Their number in all runs, of 4 bytes each.
     """
     size = 4 * weights
     if size > LARGEST_MODEL_BYTES:

@@ -23,8 +23,8 @@ def lstm_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     """One step of an LSTM, with the gates in torch.nn.LSTM's order: input, forget, candidate, output.
 
     Args:
-        from_input: What the input adds to each gate, (R, B, 4 H).
-        from_hidden: What the last hidden state adds, (R, B, 4 H).
+        from_input: Contribution of the input to each gate, (R, B, 4 H).
+        from_hidden: Contribution of the last hidden state, (R, B, 4 H).
         state: Hidden state and memory.
 
     Returns:
@@ -42,8 +42,8 @@ def gru_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     As there, the reset gate acts on what the hidden state adds to the candidate, its bias included.
 
     Args:
-        from_input: What the input adds to each gate, (R, B, 3 H).
-        from_hidden: What the last hidden state adds, (R, B, 3 H).
+        from_input: Contribution of the input to each gate, (R, B, 3 H).
+        from_hidden: Contribution of the last hidden state, (R, B, 3 H).
         state: The hidden state alone.
 
     Returns:
@@ -77,7 +77,7 @@ class RecurrentLayer(nn.Module):
         Args:
             x_RBTD: Inputs.
             state: The state before the first.
-            real_RBT: Where there is an input; elsewhere the state stays as it was. None: everywhere.
+            real_RBT: Mask of inputs that are no padding; elsewhere the state is kept. None: no padding.
         """
         outputs = []
         for position, from_input in enumerate(self.from_input(x_RBTD).unbind(2)):
@@ -125,8 +125,8 @@ class Recurrent(SequenceModel):
         head_scale: Further factor on those of the head.
 
     Attributes:
-        gates: How many gates, the candidate counted, its cell has.
-        states: How many tensors make up a state.
+        gates: Number of gates of its cell, candidate included.
+        states: Number of tensors of a state.
 
     Raises:
         UserError: If a number is out of range.
@@ -182,7 +182,7 @@ class Recurrent(SequenceModel):
     @staticmethod
     @abstractmethod
     def cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        """One step: what input and hidden state add to the gates, and the state, give the next state."""
+        """One step: maps the contributions of input and hidden state to the gates, and the state, to the next state."""
 
     def forward(
         self,
@@ -192,7 +192,7 @@ class Recurrent(SequenceModel):
         beginnings: Beginnings | None = None,
     ) -> Tensor:
         states: list[State] | None = None
-        if beginnings is not None and self._shares(beginnings, tokens_RBT, answer_length, draw):
+        if beginnings is not None and self._can_share(beginnings, tokens_RBT, answer_length, draw):
             kinds, shared = beginnings.tokens_PS.shape
             _, first = self._unroll(beginnings.tokens_PS.expand(len(tokens_RBT), kinds, shared), None, None)
             states = [tuple(gather(part, beginnings.index_RB) for part in state) for state in first]
@@ -221,7 +221,7 @@ class Recurrent(SequenceModel):
     def unembedding(self) -> Tensor:
         return self.head.weight
 
-    def _shares(self, beginnings: Beginnings, tokens_RBT: Tensor, answer_length: int, draw: Draw | None) -> bool:
+    def _can_share(self, beginnings: Beginnings, tokens_RBT: Tensor, answer_length: int, draw: Draw | None) -> bool:
         """Whether the states of beginnings can be computed once, and that costs less."""
         kinds, shared = beginnings.tokens_PS.shape
         _, batch, length = tokens_RBT.shape

@@ -24,7 +24,7 @@ def on_cpu(x: Tensor) -> bool:
 
 
 class StackedLayer(nn.Module, ABC):
-    """A layer that knows how its weights begin."""
+    """A layer that initializes its own weights."""
 
     @abstractmethod
     def reset(self, seeds: Sequence[int], name: str) -> None:
@@ -160,7 +160,7 @@ class RMSNorm(StackedLayer):
     """Division by the root mean square of the last dimension, ``x / sqrt(mean(x**2) + 1e-5)``, then gain (R, 1, D) one.
 
     Zhang and Sennrich, arXiv 1910.07467. It has no bias. The 1e-5 is that of layer norms, where ``torch.nn.RMSNorm``
-    takes the precision of the numbers' type unless it is told otherwise.
+    defaults to the precision of the numbers' type.
     """
 
     def __init__(self, runs: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""One pass over a stack's whole table: what loss, accuracy, measures and pictures are all taken from."""
+"""Evaluation: one pass over a stack's whole table, from which loss, accuracy, measures and pictures are taken."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ NUMBERS_AT_ONCE = 2**18  # on a GPU, rows of all runs together
 
 @dataclass(frozen=True)
 class TablePass:
-    """What a stack makes of the rows of its table, N rows.
+    """Losses and answers of a stack on the N rows of its table.
 
     Attributes:
-        computed_N: Which rows were computed; None for all.
+        computed_N: Mask of the rows that were computed; None for all.
         losses_RN: Each row's loss; 0 where there is no target.
         predictions_RNA: The answers with the highest logits, int64.
         right_RN: Whether the whole answer is right; false where there is none.
         counted_RN: Whether there is an answer.
-        logits_RNAV: The answers' logits, if they were to be kept.
+        logits_RNAV: The answers' logits, if they were kept.
     """
 
     computed_N: Tensor | None
@@ -69,8 +69,8 @@ def table_pass(
     Args:
         network: The stack, R runs.
         table: The table.
-        targets: What has a loss, of tokens (R, B, T) and answers (R, B, A): (R, B, L), -100 where nothing has.
-        loss: Which loss.
+        targets: Maps tokens (R, B, T) and answers (R, B, A) to the targets of the loss (R, B, L); -100 where none.
+        loss: Name of the loss.
         double: Whether it is computed in float64.
         keep_logits: Whether the logits of all rows are kept.
     """
@@ -183,6 +183,6 @@ def _pass_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | 
 
 
 def _count_rows_at_once(network: SequenceModel) -> int:
-    """How many rows of each run pass through the network in one block."""
+    """Number of rows of each run in one block."""
     runs = len(network.embedding)
     return max(ROWS_AT_ONCE // min(runs, 8), NUMBERS_AT_ONCE // runs if not network.embedding.is_cpu else 1)
