@@ -11,6 +11,7 @@ from grok_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
+    from grok_lightning.options.parsing import Config
 
 USAGE = """\
 usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]
@@ -97,18 +98,32 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train_or_evaluate(arguments: list[str]) -> int:
+    from grok_lightning.cli import quiet
+    from grok_lightning.fit import evaluate
+    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.options.parsing import resolve
+
+    keep_freed_memory()
+    quiet()
+    config = resolve(arguments)
+    if config.command == "fit":
+        return _train(config)
+    cli = evaluate(config)
+    if cli.trainer.is_global_zero:
+        print(f"predictions: {config.options['output']}" if config.command == "predict" else _accuracies(cli))
+    return 0
+
+
+def _train(config: "Config") -> int:
     from torch._dynamo.exc import TorchDynamoException
 
     from grok_lightning.callbacks.guards import Diverged, Recompiled
     from grok_lightning.callbacks.signals import StopRequested
-    from grok_lightning.cli import GrokCLI, quiet
-    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.fit import Fit
 
-    keep_freed_memory()
-    quiet()
-    cli = GrokCLI(arguments)
+    fit = Fit(config)
     try:
-        cli.execute()
+        fit.run()
     except TorchDynamoException as error:
         reason = str(error).strip().splitlines()[0][:200]
         print(f"grok-lightning: --model.compile: cannot be compiled here ({reason}); leave it out", file=sys.stderr)
@@ -117,21 +132,21 @@ def _train_or_evaluate(arguments: list[str]) -> int:
         print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:
-        named = f"--experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
-        named += "" if cli.root == Path() else f" --trainer.default_root_dir {cli.root}"
-        resume = f"{program()} fit {named}"
-        if cli.trainer.is_global_zero:
-            print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
+        named = f"--experiment {config.options['experiment']} --run {config.options['run']} --ckpt_path last"
+        named += "" if config.root == Path() else f" --trainer.default_root_dir {config.root}"
+        if fit.cli.trainer.is_global_zero:
+            print(f"{stop}; saved. Resume with\n  {program()} fit {named}", file=sys.stderr)
         return 128 + stop.signum
     except Diverged as diverged:
-        print(f"grok-lightning: {diverged}; its record is {cli.logs / 'result.json'}", file=sys.stderr)
+        record = fit.cli.records.runs[0].logs / "result.json"
+        print(f"grok-lightning: {diverged}; its record is {record}", file=sys.stderr)
         return 3
-    if cli.trainer.is_global_zero:
-        print({"fit": _summary, "predict": _written}.get(str(cli.subcommand), _evaluated)(cli))
+    if fit.cli.trainer.is_global_zero:
+        print(_summary(fit.cli))
     return 0
 
 
-def _evaluated(cli: "GrokCLI") -> str:
+def _accuracies(cli: "GrokCLI") -> str:
     """The accuracy and loss of each evaluated split."""
     evaluation = cli.model.evaluation
     lines = []
@@ -144,12 +159,8 @@ def _evaluated(cli: "GrokCLI") -> str:
     return "\n".join(lines)
 
 
-def _written(cli: "GrokCLI") -> str:
-    return f"predictions: {cli.resolved['output']}"
-
-
 def _summary(cli: "GrokCLI") -> str:
-    """What a fit came to, where its figure is, and how to look at it in TensorBoard."""
+    """The outcome of a fit, where its figure is, and how to look at it in TensorBoard."""
     found = cli.states.milestones(0)
     memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
     if memorized is None and grokked is None:
@@ -162,7 +173,8 @@ def _summary(cli: "GrokCLI") -> str:
         delay = f" (delay {grokked / memorized:.1f}x)" if memorized else ""
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
     tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
-    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {cli.logs.parents[1]}"
+    folder = cli.records.runs[0].logs.parents[1]
+    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {folder}"
 
 
 def program() -> str:

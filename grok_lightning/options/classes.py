@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache
 from inspect import isabstract
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -127,12 +127,6 @@ def _class_parser(option: str, name: str) -> ArgumentParser:
 def class_defaults(option: str, name: str) -> Nested:
     """The options of a class with their defaults, those that the program supplies left out."""
     return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
-
-
-def made(named: Nested) -> Any:
-    """What builds an object of the class that typed options name; it takes what the program supplies."""
-    options = {key: value for key, value in named.items() if key != "class_path"}
-    return partial(_imported(named["class_path"]), **options)
 
 
 def class_hints(option: str, name: str) -> dict[str, Any]:
