@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, whole_traceback
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
@@ -26,7 +26,14 @@ commands:
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list the shipped configs
 
-grok-lightning COMMAND --help tells the options of a command."""
+grok-lightning COMMAND --help tells the options of a command; --debug shows the traceback of any error."""
+INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
+    "fit": " before the first step; there is nothing to resume",
+    "validate": "; validate.json was not written",
+    "test": "; test.json was not written",
+    "predict": "; the file of predictions was not written",
+    "report": "; the report is not complete, the same command makes it anew",
+}
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -40,18 +47,22 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     _replace_unprintable()
     try:
         return _dispatch(arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
+        if debug:
+            print(whole_traceback(error), file=sys.stderr)
         print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ngrok-lightning: interrupted before the first step; there is nothing to resume", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt as error:
+        if debug:
+            print(whole_traceback(error), file=sys.stderr)
+        left = INTERRUPTED.get(arguments[0], "") if arguments else ""
+        print(f"\ngrok-lightning: interrupted{left}", file=sys.stderr)
         return 130
-    except OSError as error:
-        print(f"grok-lightning: {error}", file=sys.stderr)
-        return 1
 
 
 def _replace_unprintable() -> None:

@@ -1,12 +1,9 @@
 """From resolved options to a module and its data: the one builder, for commands, sweeps and Python."""
 
-from collections.abc import Callable
-from typing import Any
-
 from jsonargparse import ArgumentError
 
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.errors import refusing
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.merging import expand
@@ -39,25 +36,5 @@ def build(options: Nested) -> tuple[GrokModule, SequenceDataModule]:
         typed = parser.parse_object(expand(wanted))
     except (ArgumentError, TypeError, ValueError, KeyError) as error:
         raise in_one_line(error, wanted, parser) from None
-    built = refusing(lambda: parser.instantiate(typed))
+    built = refusing(lambda: parser.instantiate(typed), also=(ArgumentError,))
     return built.model, built.data
-
-
-def refusing(make: Callable[[], Any], where: str = "") -> Any:
-    """Calls what builds objects of classes that options name, and tells mistakes in options from bugs.
-
-    A class says that it does not accept a value by a UserError or, as Python and torch do, a ValueError. Anything else
-    is a bug, in this package or in a class of the user's, and is raised as it is.
-
-    Args:
-        make: Builds the object.
-        where: What the message begins with.
-
-    Raises:
-        UserError: If a class refuses a value, or there is not enough memory.
-    """
-    try:
-        return make()
-    except (UserError, ValueError, ArgumentError, MemoryError) as error:
-        message = f"{where}{' '.join(str(error).split())[:300] or 'not enough memory'}"
-        raise user_error_in(error) or UserError(message) from None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from grok_lightning.build import build, refusing
+from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
@@ -27,7 +27,7 @@ from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, refusing
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.measures.base import Measure
 from grok_lightning.options.choices import graph_of
@@ -144,7 +144,9 @@ class GrokCLI(LightningCLI):
             torch.set_num_threads(options["threads"])
         self.model, self.datamodule = build(options)
         self._load_weights()
-        self.config_init: Namespace = refusing(lambda: self.parser.instantiate(self.config), "--trainer: ")
+        self.config_init: Namespace = refusing(
+            lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)
+        )
         self.trainer = self.instantiate_trainer()
 
     def _load_weights(self) -> None:
@@ -175,10 +177,9 @@ class GrokCLI(LightningCLI):
             saved = config.saved.path if config.saved else None
             refuse_directories(saved, config.options, config.overwrite, run.logs, run.checkpoints)
         options["logger"] = self._loggers(options["logger"])
-        try:
-            return Trainer(**options | kwargs)
-        except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
+        # what a Trainer cannot be built from is one of its options: a device that is not here, a package not installed
+        also = (TypeError, RuntimeError, ImportError, MisconfigurationException)
+        return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
 
     def _loggers(self, own: Any) -> Any:
         """TensorBoard in the run's own directory, beside whatever loggers the user brought; none for ``false``."""

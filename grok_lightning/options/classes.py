@@ -111,7 +111,11 @@ def _imported(path: str) -> Any:
     module, _, last = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), last, None)
-    except (ImportError, ValueError, TypeError):
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return None
+        raise  # a module that exists imports one that does not
+    except (ValueError, TypeError):  # no name of a module at all
         return None
 
 
