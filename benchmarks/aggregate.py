@@ -33,7 +33,6 @@ from grok_lightning.hardware.cores import cores
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.sweep.places import Places, read_notices
-from grok_lightning.training.updates import beginnings_of
 
 SWEEP = """\
 set:
@@ -106,7 +105,7 @@ def _products_of_a_step(options: argparse.Namespace, precision: str) -> Products
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            losses_R = module._losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), None)
+            losses_R = module._losses(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, None)
         losses_R.sum().backward()
 
     return products_of(step)

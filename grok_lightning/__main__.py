@@ -128,8 +128,7 @@ def _train_or_evaluate(arguments: list[str]) -> int:
 def _train(config: "Config") -> int:
     from torch._dynamo.exc import TorchDynamoException
 
-    from grok_lightning.callbacks.compilations import Recompiled
-    from grok_lightning.callbacks.divergence import Diverged
+    from grok_lightning.callbacks.guards import Diverged, Recompiled
     from grok_lightning.callbacks.signals import StopRequested
     from grok_lightning.fit import Fit
 
@@ -173,7 +172,7 @@ def _accuracies(cli: "GrokCLI") -> str:
 
 def _summary(cli: "GrokCLI") -> str:
     """The outcome of a fit, where its figure is, and how to look at it in TensorBoard."""
-    found = cli.detection.milestones(0)
+    found = cli.states.milestones(0)
     memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
     if memorized is None and grokked is None:
         outcome = f"neither memorized nor grokked within {steps:,} steps"
@@ -186,7 +185,7 @@ def _summary(cli: "GrokCLI") -> str:
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
     tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
     folder = cli.records.runs[0].logs.parents[1]
-    return f"{outcome}\nfigure: {cli.figure.paths()[0]}\nTensorBoard: {tensorboard} --logdir {folder}"
+    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {folder}"
 
 
 def program() -> str:

@@ -16,19 +16,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.compilations import CompilationGuard
-from grok_lightning.callbacks.curves_figure import CurvesFigure
-from grok_lightning.callbacks.departures import Departures
-from grok_lightning.callbacks.detection import GrokDetection
-from grok_lightning.callbacks.divergence import DivergenceGuard
 from grok_lightning.callbacks.events import Events
-from grok_lightning.callbacks.images import Images
+from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
+from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
+from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.measures.base import Measure
@@ -43,7 +41,7 @@ from grok_lightning.records.checkpoint import DurableCheckpointIO
 from grok_lightning.records.record import config_hash, run_directories
 from grok_lightning.run import start_from
 
-Observers = Callable[[GrokDetection], list[Callback]]
+Observers = Callable[[RunStates], list[Callback]]
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
@@ -113,10 +111,10 @@ class GrokCLI(LightningCLI):
         UserError: If what was asked for cannot be done; nothing has been written then.
     """
 
-    detection: GrokDetection
+    states: RunStates
     recorder: Recorder
-    figure: CurvesFigure
-    departures: Departures
+    figures: RunFigures
+    lifecycle: Lifecycle
 
     def __init__(self, config: Config, records: Records | None = None, observers: Observers | None = None) -> None:
         self.resolved, self.observers = config, observers
@@ -191,9 +189,9 @@ class GrokCLI(LightningCLI):
         purge = None if self.resolved.saved is None else self.resolved.saved.step + 1
         return [Events(self.records.runs[0].logs, purge), *brought]
 
-    def _measures(self) -> list[Callback]:
-        measures = Measures(self.config_init["measures"])
-        measures.check(self.model.network, self.datamodule)
+    def _measures(self) -> list[Measures]:
+        measures = Measures(self.config_init["measures"], self.datamodule)
+        measures.check(self.model.network)
         if self.resolved.command == "test":
             self.datamodule.test_dataloader()  # says so at once if there are no test rows
         return [measures]
@@ -207,44 +205,40 @@ class GrokCLI(LightningCLI):
         self.datamodule.predict_splits = [name for name in wanted if max(self.datamodule.counts(name))]
         if not self.datamodule.predict_splits:
             raise UserError(f"--split is {split!r}, which has no rows in this run; use train, val or all")
-        return [Predictions(output)]
+        return [Predictions(output, self.datamodule)]
 
     def _fit_callbacks(self) -> list[Callback]:
         options, runs = self.resolved.options, self.records.runs
         configs, logs = [run.config for run in runs], [run.logs for run in runs]
         evaluation = dict(options["evaluation"])
         schedule = EvaluationSchedule(evaluation.pop("per_decade"), evaluation.pop("every"))
+        pairs = zip(self.datamodule.counts("train"), self.datamodule.counts("val"), strict=True)
+        self.states = RunStates(logs, [{"train": train, "val": val} for train, val in pairs], **evaluation)
         checkpoints = Checkpoints(
-            [run.checkpoints for run in runs], configs, self.records.stack, **options["checkpoint"]
+            self.states, [run.checkpoints for run in runs], configs, self.records.stack, **options["checkpoint"]
         )
-        self.detection = GrokDetection(logs, schedule, checkpoints, **evaluation)
         fractions = [split.commutative_fraction for split in self.datamodule.splits]
         events = self.records.events
-        self.recorder = Recorder(self.detection, configs, [run.hash for run in runs], fractions, events)
+        self.recorder = Recorder(self.states, configs, [run.hash for run in runs], fractions, events)
         names = [f"{config['experiment']}/{config['run']}" for config in configs]
         titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
-        self.figure = CurvesFigure(self.detection, titles)
-        self.departures = Departures(
-            self.detection, self.recorder, self.figure if events else None, checkpoints, self.records.close_up
+        self.figures = RunFigures(self.states, titles, self.datamodule, images=self.observers is None)
+        (measures,) = self._measures()
+        self.lifecycle = Lifecycle(
+            GrokDetection(self.states, schedule),
+            measures,
+            self.recorder,
+            self.figures if events else None,
+            checkpoints,
+            self.records.close_up,
         )
         if self.observers is not None:
-            shown = self.observers(self.detection)
+            shown = self.observers(self.states)
         else:
             line = options["trainer"]["enable_progress_bar"] is not False
-            shown = [Images(self.figure), *([ProgressLine(self.detection, names[0])] if line else [])]
-        # in this order: notice divergence, measure, notice the evaluation, write it down, let runs go, show; last, save
-        own = [
-            CompilationGuard(graph_of(options)),
-            DivergenceGuard(),
-            schedule,
-            *self._measures(),
-            self.detection,
-            self.recorder,
-            self.departures,
-            self.figure,
-            *shown,
-            checkpoints,
-        ]
+            shown = [ProgressLine(self.states, names[0])] if line else []
+        guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
+        own = [*guards, schedule, self.lifecycle, self.recorder, *shown, checkpoints]
         return [*own, Pace(checkpoints, own)]
 
 

@@ -3,7 +3,7 @@
 import signal
 from typing import Any
 
-from grok_lightning.callbacks.divergence import Diverged
+from grok_lightning.callbacks.guards import Diverged
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
@@ -69,7 +69,7 @@ class Experiment:
         """
         quiet()
         fit = Fit(self._resolve())
-        fit.cli.departures.checkpoints.signals.kills = False
+        fit.cli.lifecycle.checkpoints.signals.kills = False
         try:
             fit.run()
             self._unfinished = False

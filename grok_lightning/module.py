@@ -1,8 +1,8 @@
 """GrokModule: a stack of models, its objective, optimizer and evaluations, as one LightningModule."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -13,27 +13,27 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from grok_lightning.data.batches import Batch, Table
+from grok_lightning.batch import Batch, Beginnings, Draw
+from grok_lightning.data.stack_rows import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
-from grok_lightning.hardware.doubles import to_double
-from grok_lightning.measures.norms import gradient_norm, single_norm, weight_norm, weight_norms
-from grok_lightning.models import Beginnings, SequenceModel, Transformer
-from grok_lightning.models.stacked import Draw
-from grok_lightning.objective import LossName, Score, equation_losses, equation_targets, probabilities
+from grok_lightning.models import SequenceModel, Transformer
+from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
-from grok_lightning.optim.base import StackOptimizer, check_range, check_runs, per_run, spread
+from grok_lightning.optim.base import PerRun, StackOptimizer, check_range, check_runs
 from grok_lightning.optim.filters import GradientFilter
-from grok_lightning.randomness import derive_keys, gaussians
-from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY
-from grok_lightning.training.evaluation import TablePass, table_pass
+from grok_lightning.randomness import derive_keys
+from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY, move_step_count
+from grok_lightning.training.evaluation import TablePass, evaluate
+from grok_lightning.training.noise import add_noise
+from grok_lightning.training.norms import rescale, weight_norm
 from grok_lightning.training.updates import (
     CAPTURED_STEPS,
     CapturedUpdates,
     CudaGraphs,
     Updates,
-    beginnings_of,
     filter_gradients,
+    leave_forward_context,
 )
 
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
@@ -41,32 +41,20 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
 
 def one_by_one() -> int:
-    """``steps_ahead`` where nobody knows better."""
+    """Default of ``steps_ahead``: single steps."""
     return 0
 
 
 def never() -> bool:
-    """``interrupted`` where nobody watches for signals."""
+    """Default of ``interrupted``."""
     return False
-
-
-@contextmanager
-def outside_forward(device: torch.device) -> Iterator[None]:
-    """Leaves the Trainer's context of the forward pass, in which it calls the whole training step."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 class GrokModule(LightningModule):
     """Trains and evaluates a stack of R runs; one run is a stack of one.
 
-    A call of ``training_step`` takes as many optimizer steps as ``steps_ahead`` allows: one, unless a callback knows
-    until when nothing looks at a step. The Trainer's counts of steps and batches are exact at the end of each call.
+    A call of ``training_step`` takes as many optimizer steps as ``steps_ahead`` allows: one, unless the callback
+    ``Pace`` allows more. The Trainer's counts of steps and batches are exact at the end of each call.
 
     Args:
         vocabulary: V.
@@ -93,16 +81,17 @@ class GrokModule(LightningModule):
     Attributes:
         compiled: Whether the training step is compiled.
         evaluation: The newest evaluation: a float64 tensor (R,) for each metric key.
-        passed: What the network made of the whole table in it; None before the first, and where processes share rows.
+        passed: Its pass over the whole table; None before the first, and where processes share rows.
         passed_at: The optimizer step of that evaluation.
         keep_logits: Whether that includes all rows' logits, as measures need them.
         diverged_at_R: The step at which each run's loss stopped being finite, -1 while it is.
-        steps_ahead: How many steps the next call of ``training_step`` may take without the Trainer's hooks; 0 for one
-            step with all of them.
-        interrupted: Whether a signal asks to stop at the next step boundary.
+        steps_ahead: Returns the number of steps that the next call of ``training_step`` may take without the Trainer's
+            hooks; 0 for one step with all of them.
+        interrupted: Returns whether a signal asks to stop at the next step boundary.
 
     Raises:
-        UserError: If the warmup is negative.
+        UserError: If a number is out of range, a list does not have one value for each run, or the network answers with
+            one token where more are to be predicted.
     """
 
     diverged_at_R: Tensor
@@ -131,47 +120,30 @@ class GrokModule(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        for name, value in (("warmup", warmup), ("mask_first_n", mask_first_n)):
-            if value < 0:
-                raise UserError(f"model.{name} is {value}; it must be at least 0")
-        if mask_first_n >= length:
-            raise UserError(f"model.mask_first_n is {mask_first_n}; of {length} predictions at least 1 must count")
-        check_range("model.weight_noise", weight_noise)
-        check_runs("model.weight_noise", weight_noise, len(seeds))
-        self.answer_length = answer_length
-        self.seeds = list(seeds)
-        self.runs = len(seeds)
+        _check_options(length, len(seeds), warmup, mask_first_n, weight_noise, weight_norm)
+        self.seeds, self.runs = list(seeds), len(seeds)
+        self.answer_length, self.mask_first_n = answer_length, mask_first_n
+        self.loss, self.loss_precision, self.loss_on = loss, loss_precision, loss_on
+        self.warmup, self.schedule, self.build_optimizer = warmup, schedule, optimizer
+        self.weight_noise, self.weight_norm = weight_noise, weight_norm
         self.network = network(vocabulary, length, seeds, padded)
-        if not self.network.causal and (loss_on == "equation" or answer_length > 1):
-            why = f"an answer has {answer_length} tokens (data.tokenizer)"
-            why = f"model.loss_on is {loss_on}" if loss_on == "equation" else why
-            name = type(self.network).__name__
-            raise UserError(
-                f"{why}, but {name} reads all tokens at once and answers with one; use Transformer, LSTM or GRU"
-            )
+        _check_answers(self.network, loss_on, answer_length)
         self.filters = filters or []
         for gradient_filter in self.filters:
             gradient_filter.check_stack(self.runs, sum(weight.numel() for weight in self.network.parameters()))
-        self.loss_precision = loss_precision
-        self.schedule, self.loss, self.loss_on, self.mask_first_n = schedule, loss, loss_on, mask_first_n
-        self.weight_noise, self.weight_norm = weight_noise, weight_norm
         noisy = any(weight_noise) if isinstance(weight_noise, list) else weight_noise > 0
         self.register_buffer("noise_keys_R", derive_keys(seeds, "weight noise") if noisy else None, persistent=False)
         self.register_buffer("noise_std_R", torch.tensor(weight_noise).reshape(-1), persistent=False)
+        self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
         self.kept_norms: list[float] = []  # of each run; the initial ones are known when training starts
         if not isinstance(weight_norm, str):
-            check_range("model.weight_norm", weight_norm, least=1e-30)
-            check_runs("model.weight_norm", weight_norm, self.runs)
             self.kept_norms = weight_norm if isinstance(weight_norm, list) else [weight_norm] * self.runs
-        self.build_optimizer = optimizer
-        self.warmup = warmup
         self.compiled = compile is True
         if self.compiled:
             share_caches()
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
         losses = self._losses
         self._training_losses = torch.compile(losses, fullgraph=True, dynamic=False) if self.compiled else losses
-        self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
         self.evaluation: dict[str, Tensor] = {}
         self.keep_logits = False
         self.passed: TablePass | None = None
@@ -217,24 +189,16 @@ class GrokModule(LightningModule):
         if draw is None or self.noise_keys_R is None:
             logits = self.network(*inputs)
         else:
-            logits = functional_call(self.network, self._noisy_weights(draw), inputs)
+            noisy = add_noise(self.network, self.noise_keys_R, self.noise_std_R, draw.step)
+            logits = functional_call(self.network, noisy, inputs)
         return equation_losses(logits, targets, self.loss, self.loss_precision == 64).sum(-1)
 
     def targets(self, tokens_RBT: Tensor, targets_RBA: Tensor) -> Tensor:
-        """What has a loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 where nothing has."""
+        """Targets of the loss, shape (R, B, A), or (R, B, T) with the loss on whole equations; -100 for none."""
         if self.loss_on == "answer" and not self.mask_first_n:
             return targets_RBA
         targets = equation_targets(tokens_RBT, targets_RBA, self.mask_first_n)
         return targets if self.loss_on == "equation" else targets[..., -self.answer_length :]
-
-    def _noisy_weights(self, draw: Draw) -> dict[str, Tensor]:
-        """The weights with fresh noise; gradients reach the weights themselves, which stay as they are."""
-        assert self.noise_keys_R is not None
-        named: dict[str, Tensor] = dict(self.network.named_parameters())
-        weights = list(named.values())
-        noises = gaussians(self.noise_keys_R, draw.step, weights, self.noise_std_R[:, None])
-        noisy: Sequence[Tensor] = torch._foreach_add(weights, noises)
-        return dict(zip(named, noisy, strict=True))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Passes the gradients through the filters, in their order."""
@@ -250,11 +214,7 @@ class GrokModule(LightningModule):
     def _keep_norms(self) -> None:
         """Brings all weights of a run together back to the norm they must keep."""
         if self.kept_norms:
-            with torch.no_grad():
-                norms_R = weight_norm(self.network) if self.device.type == "cpu" else single_norm(self.network)
-                factors_R = per_run(self.kept_norms, norms_R) / norms_R
-                for weight in self.network.parameters():
-                    weight.mul_(spread(factors_R, weight))
+            rescale(self.network, self.kept_norms)
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:
@@ -266,7 +226,7 @@ class GrokModule(LightningModule):
         checkpoint[FILTERS_KEY] = [gradient_filter.state_dict() for gradient_filter in self.filters]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        _count_as_manual(checkpoint.get("loops", {}).get("fit_loop", {}))
+        move_step_count(checkpoint)
         self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
         self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
         for gradient_filter, state in zip(self.filters, checkpoint.get(FILTERS_KEY, []), strict=True):
@@ -282,21 +242,21 @@ class GrokModule(LightningModule):
             The last step's loss.
         """
         steps = self.steps_ahead()
-        with outside_forward(self.device):
-            losses = self._many_steps(batch, steps) if steps and batch.following else [self._one_step(batch)]
+        with leave_forward_context(self.device):
+            losses = self._take_many_steps(batch, steps) if steps and batch.following else [self._take_one_step(batch)]
         self._note_divergence(batch.step, losses)
         self._set_rate(batch.step + len(losses))
         return losses[-1].sum()
 
-    def _one_step(self, batch: Batch) -> Tensor:
-        """A step in which every hook of the Trainer's is called."""
+    def _take_one_step(self, batch: Batch) -> Tensor:
+        """Takes one step with all of the Trainer's hooks."""
         optimizer: Any = self.optimizers()
         draw = Draw(torch.full((), batch.step, device=self.device), batch.first_row)
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
             with self.trainer.precision_plugin.forward_context():
-                loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), draw)
+                loss_R = self._training_losses(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, draw)
                 loss_R = loss_R * (self.trainer.world_size / batch.whole)
             optimizer.zero_grad()
             loss = loss_R.sum()
@@ -308,11 +268,11 @@ class GrokModule(LightningModule):
         self._keep_norms()
         return losses[0]
 
-    def _many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
-        """Steps between which nothing looks, with nothing around them; the Trainer's counts are set afterwards."""
+    def _take_many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
+        """Takes steps without the Trainer's hooks; its counts are set afterwards."""
         assert batch.following is not None
         if self._updates is None:
-            self._updates = self._new_updates()
+            self._updates = self._build_updates()
         updates: Updates | CapturedUpdates = self._captured or self._updates
         losses = updates.many(batch.step, steps, batch.following, self.interrupted)
         loop = self.trainer.fit_loop.epoch_loop
@@ -321,7 +281,7 @@ class GrokModule(LightningModule):
         loop._batches_that_stepped += len(losses) - 1
         return losses
 
-    def _new_updates(self) -> Updates:
+    def _build_updates(self) -> Updates:
         updates = Updates(
             self.network,
             self._training_losses,
@@ -339,7 +299,7 @@ class GrokModule(LightningModule):
         return updates
 
     def _note_divergence(self, step: int, losses: list[Tensor]) -> None:
-        """Notes at which of the steps from one on each run's loss stopped being finite."""
+        """Records at which of several steps, from ``step`` on, each run's loss stopped being finite."""
         lost_SR = ~torch.stack(losses).isfinite()
         newly_R = lost_SR.any(0) & (self.diverged_at_R < 0)
         self.diverged_at_R.copy_(torch.where(newly_R, step + lost_SR.int().argmax(0), self.diverged_at_R))
@@ -366,30 +326,40 @@ class GrokModule(LightningModule):
         """Keeps the gradient, whose norm the evaluation records."""
 
     def _evaluate(self, table: Table) -> None:
-        """Passes the table through the network once, and takes loss and accuracy of whole splits from that."""
-        found = table_pass(self.network, table, self.targets, self.loss, self.loss_precision == 64, self.keep_logits)
-        evaluation = {}
-        for split in table.evaluated:
-            sums = found.score(table.rows_RN[split])
-            whole = Score(*(self.trainer.strategy.reduce(part, reduce_op="sum") for part in sums))
-            evaluation[f"{split}/loss"] = whole.loss / whole.equations.to(whole.loss)
-            evaluation[f"{split}/acc"] = to_double(whole.correct) / whole.equations.to(whole.loss)
-        if "val" in table.evaluated:
-            evaluation |= weight_norms(self.network) | gradient_norm(self.network)
-        self.evaluation = {key: to_double(value).cpu() for key, value in evaluation.items()}
-        self.passed, self.passed_at = found if table.world_size == 1 else None, self.trainer.global_step
+        reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
+        double = self.loss_precision == 64
+        evaluation, passed = evaluate(self.network, table, self.targets, self.loss, double, self.keep_logits, reduce)
+        self.evaluation, self.passed_at = evaluation, self.trainer.global_step
+        self.passed = passed if table.world_size == 1 else None
         if self.trainer.state.fn == "fit":
-            losses = torch.stack([self.evaluation["train/loss"], self.evaluation["val/loss"]])
-            newly = (~losses.isfinite().all(0)).to(self.device) & (self.diverged_at_R < 0)
-            self.diverged_at_R.masked_fill_(newly, self.trainer.global_step)
-        for key, value in self.evaluation.items():
+            losses = torch.stack([evaluation["train/loss"], evaluation["val/loss"]])
+            newly_R = (~losses.isfinite().all(0)).to(self.device) & (self.diverged_at_R < 0)
+            self.diverged_at_R.masked_fill_(newly_R, self.trainer.global_step)
+        for key, value in evaluation.items():
             # for user callbacks that monitor a key; the loggers are written by the record, at the right step
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)
 
 
-def _count_as_manual(fit_loop: dict[str, Any]) -> None:
-    """Moves the count of optimizer steps of a checkpoint from when the Trainer took them (version 0.1.0)."""
-    automatic = fit_loop.get("epoch_loop.automatic_optimization.optim_progress")
-    manual = fit_loop.get("epoch_loop.manual_optimization.optim_step_progress")
-    if automatic and manual and not manual["total"]["completed"]:
-        fit_loop["epoch_loop.manual_optimization.optim_step_progress"] = automatic["optimizer"]["step"]
+def _check_options(
+    length: int, runs: int, warmup: int, mask_first_n: int, weight_noise: PerRun, weight_norm: str | PerRun
+) -> None:
+    for name, value in (("warmup", warmup), ("mask_first_n", mask_first_n)):
+        if value < 0:
+            raise UserError(f"model.{name} is {value}; it must be at least 0")
+    if mask_first_n >= length:
+        raise UserError(f"model.mask_first_n is {mask_first_n}; of {length} predictions at least 1 must count")
+    check_range("model.weight_noise", weight_noise)
+    check_runs("model.weight_noise", weight_noise, runs)
+    if not isinstance(weight_norm, str):
+        check_range("model.weight_norm", weight_norm, least=1e-30)
+        check_runs("model.weight_norm", weight_norm, runs)
+
+
+def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> None:
+    """Refuses more than one token to predict from a network that predicts one."""
+    if network.causal or (loss_on == "answer" and answer_length == 1):
+        return
+    why = f"an answer has {answer_length} tokens (data.tokenizer)"
+    why = f"model.loss_on is {loss_on}" if loss_on == "equation" else why
+    name = type(network).__name__
+    raise UserError(f"{why}, but {name} reads all tokens at once and answers with one; use Transformer, LSTM or GRU")

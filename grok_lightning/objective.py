@@ -1,4 +1,4 @@
-"""Losses and accuracy over the positions that count. Nothing else."""
+"""Losses and accuracy over the positions that count."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-NOTHING_TO_ANSWER = -100
+from grok_lightning.batch import NOTHING_TO_ANSWER
+
 LossName = Literal["cross_entropy", "stablemax", "mse"]
 
 
@@ -30,7 +31,7 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def log_stablemax_numerators(logits: Tensor) -> Tensor:
-    """log s(x), with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below: what stands for x in a softmax."""
+    """log s(x), with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below: the replacement of x in a softmax."""
     return torch.where(logits >= 0, logits.clamp(min=0).log1p(), -((-logits).clamp(min=0).log1p()))
 
 
@@ -80,12 +81,12 @@ def equation_losses(
 
 
 def equation_targets(tokens_RBT: Tensor, targets_RBA: Tensor, masked: int = 0) -> Tensor:
-    """What each of the T positions is to predict, shape (R, B, T): the next token, at the last A the answer's.
+    """Targets of all T positions, shape (R, B, T): the next token, at the last A positions the answer's.
 
     Args:
         tokens_RBT: Input tokens; -1 at padding, which predicts nothing and is predicted by nothing.
         targets_RBA: The answer's tokens; -100 where there is none.
-        masked: How many of an equation's first predictions do not count.
+        masked: Number of an equation's first predictions that do not count.
     """
     real = tokens_RBT >= 0
     asked = tokens_RBT.shape[-1] - targets_RBA.shape[-1]
@@ -98,7 +99,7 @@ def equation_targets(tokens_RBT: Tensor, targets_RBA: Tensor, masked: int = 0) -
 
 
 class RowScores(NamedTuple):
-    """What a batch's equations come to, of shape (R, B).
+    """Losses and answers of a batch's equations, of shape (R, B).
 
     Attributes:
         losses: Each equation's loss, the mean over its tokens that count; 0 where there is none.
@@ -124,9 +125,9 @@ def row_scores(
 
     Args:
         logits_RBAV: Logits.
-        targets_RBA: What was to be predicted.
-        loss: Which loss.
-        answer_length: How many of the last positions are the answer, which alone is right or wrong; default: all.
+        targets_RBA: The targets.
+        loss: Name of the loss.
+        answer_length: Number of last positions that are the answer, which alone is right or wrong; default: all.
         double: Whether the loss is computed in float64 whatever the logits are.
     """
     answer = targets_RBA[..., -(answer_length or targets_RBA.shape[-1]) :]

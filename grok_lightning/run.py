@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grok_lightning.build import build
-from grok_lightning.callbacks.detection import SUSTAIN
+from grok_lightning.callbacks.states import SUSTAIN
 from grok_lightning.data import SequenceDataModule, TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule

@@ -15,8 +15,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from grok_lightning.__main__ import main
-from grok_lightning.callbacks import curves_figure
-from grok_lightning.callbacks.images import Images
+from grok_lightning.callbacks import run_figures
 from grok_lightning.hardware import compilation
 from grok_lightning.hardware import products as machine
 from grok_lightning.options.classes import Nested
@@ -61,8 +60,8 @@ def pytest_collection_finish() -> None:
 
 def leave_out_images(patch: pytest.MonkeyPatch) -> None:
     """Has fits draw nothing, which takes most of a second."""
-    patch.setattr(Images, "_show", lambda *_: None)
-    patch.setattr(curves_figure, "png", lambda *_: b"")
+    patch.setattr(run_figures.RunFigures, "show_images", lambda *_: None)
+    patch.setattr(run_figures, "png", lambda *_: b"")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Which checkpoints a run leaves: ``last``, ``grok`` and chosen steps; and the stop that saves first."""
+"""Checkpoints of a run: ``last``, ``grok`` and chosen steps; and stops on signals, after saving."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from grok_lightning.callbacks.signals import StopRequested, StopSignals
+from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import sweep
 from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST
@@ -16,12 +17,13 @@ from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST
 class Checkpoints(Checkpoint):
     """Saves at step boundaries, always after the evaluation of that step.
 
-    A stack's own state goes to one ``last.ckpt``; what its runs leave are slices that a single run can go on from.
+    A stack is resumed from one ``last.ckpt`` of its own; its runs' checkpoints are slices that a single run can resume.
 
     Args:
-        directories: Where the files of each run go.
+        states: The states of the runs.
+        directories: Each run's directory of checkpoints.
         configs: The resolved config of each run, kept in its checkpoints.
-        stack: Where ``last.ckpt`` of a stack of several runs goes, and the config it holds; None for one run.
+        stack: Directory and config of the ``last.ckpt`` of a stack of several runs; None for one run.
         every: ``last.ckpt`` is renewed every that many steps (and at the start, at the end and on a stop).
         steps: Steps at which ``step=N.ckpt`` is saved.
         keep: What is left when the run is over: ``last`` (everything), ``grok`` (not last.ckpt) or ``none``; files of
@@ -33,6 +35,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(
         self,
+        states: RunStates,
         directories: list[Path],
         configs: list[dict[str, Any]],
         stack: tuple[Path, dict[str, Any]] | None = None,
@@ -44,13 +47,12 @@ class Checkpoints(Checkpoint):
             raise UserError(f"checkpoint.every is {every}; it must be at least 1")
         if any(step < 1 for step in steps or ()):
             raise UserError(f"checkpoint.steps is {steps}; each must be at least 1")
-        self.directories, self.configs = directories, configs
+        self.states, self.directories, self.configs = states, directories, configs
         self.directory, self.config = stack or (directories[0], configs[0])
         self.every, self.steps, self.keep = every, frozenset(steps or ()), keep
         self.signals = StopSignals()
         self._fresh = True
         self._grokked: list[int] = []
-        self._gone_at: dict[int, int] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
@@ -72,27 +74,30 @@ class Checkpoints(Checkpoint):
             self.save_stack(trainer)
 
     def mark_grokked(self, run: int) -> None:
-        """Makes the save at this step's end write a run's ``grok.ckpt`` too."""
+        """Has the next save write a run's ``grok.ckpt`` too."""
         self._grokked.append(run)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step != trainer.val_check_batch:  # else the evaluation of this step comes first
-            self._at_boundary(trainer)
+            self._save_at_boundary(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._at_boundary(trainer)
+            self._save_at_boundary(trainer)
 
     def next_boundary(self, step: int) -> int:
-        """The first step after one at which something is saved, whatever an evaluation says."""
+        """The first step after a given one at which a checkpoint is due by the options."""
         following = [chosen for chosen in self.steps if chosen > step]
         return min([(step // self.every + 1) * self.every, *following])
 
-    def mark_over(self, run: int, step: int) -> None:
-        """Makes later steps save nothing of a run."""
-        self._gone_at[run] = step
+    def forget_groks(self, trainer: Trainer) -> None:
+        """Removes the ``grok.ckpt`` of runs that have not grokked at the step a fit starts from."""
+        if trainer.is_global_zero:
+            for run, directory in enumerate(self.directories):
+                if not self.states.has_grokked(run):
+                    (directory / GROK).unlink(missing_ok=True)
 
     def save_last(self, trainer: Trainer, run: int) -> None:
         """Saves ``last.ckpt`` of a run that is over, unless it would not be kept."""
@@ -102,7 +107,7 @@ class Checkpoints(Checkpoint):
             self._save_run(trainer, run, LAST)
 
     def tidy(self, run: int) -> None:
-        """Removes what is not to be kept of a run that is over."""
+        """Removes the checkpoints that ``keep`` excludes, of a run that is over."""
         for name in {"none": (LAST, GROK), "grok": (LAST,), "last": ()}[self.keep]:
             (self.directories[run] / name).unlink(missing_ok=True)
 
@@ -113,14 +118,15 @@ class Checkpoints(Checkpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.signals.restore()
 
-    def _at_boundary(self, trainer: Trainer) -> None:
+    def _save_at_boundary(self, trainer: Trainer) -> None:
         step = trainer.global_step
         self._save_grokked(trainer)
         if step in self.steps:
             for run in range(len(self.directories)):
-                if self._gone_at.get(run, step) >= step:
+                ending = self.states.endings[run]
+                if ending is None or ending.left >= step:
                     self._save_run(trainer, run, f"step={step}.ckpt")
-        signum = self._agreed_signal(trainer)
+        signum = self._agree_on_signal(trainer)
         if signum or step % self.every == 0:
             self.save_stack(trainer)
         if signum:
@@ -132,7 +138,7 @@ class Checkpoints(Checkpoint):
                 self._save_run(trainer, run, GROK)
         self._grokked = []
 
-    def _agreed_signal(self, trainer: Trainer) -> int:
+    def _agree_on_signal(self, trainer: Trainer) -> int:
         if trainer.world_size == 1:
             return self.signals.received
         received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)

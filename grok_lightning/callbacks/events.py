@@ -23,7 +23,7 @@ class Events(TensorBoardLogger):
         self.experiment.flush()
 
     def log_final(self, options: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Puts a finished run on the HPARAMS tab; the metrics' keys are those of scalars logged before.
+        """Adds a finished run to the HPARAMS tab; its metrics have the keys of scalars logged before.
 
         Args:
             options: Numbers, booleans or texts by dotted name.
@@ -34,7 +34,7 @@ class Events(TensorBoardLogger):
         self.save()
 
     def log_images(self, images: Mapping[str, bytes], step: int) -> None:
-        """Puts pictures on the IMAGES tab as they are, without coding them anew.
+        """Adds pictures to the IMAGES tab, without encoding them again.
 
         Args:
             images: PNG files by name.

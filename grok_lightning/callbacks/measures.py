@@ -1,47 +1,53 @@
-"""Adds the measures that were asked for to every evaluation."""
+"""Adds the configured measures to every evaluation."""
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.attached import datamodule
+from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.module import GrokModule
 
 
 class Measures(Callback):
-    """Computes measures after each evaluation; their keys stand beside its own.
+    """Computes measures after each evaluation; their keys stand beside its own. In a fit ``Lifecycle`` calls it.
 
     Args:
-        measures: What is measured.
+        measures: The measures.
+        data: The data they are taken on.
     """
 
-    def __init__(self, measures: list[Measure]) -> None:
-        self.measures = measures
+    def __init__(self, measures: list[Measure], data: SequenceDataModule) -> None:
+        self.measures, self.data = measures, data
 
-    def check(self, network: Any, data: Any) -> None:
-        """Refuses measures that cannot be taken of these models and data.
+    def check(self, network: Any) -> None:
+        """Refuses measures that cannot be taken of this model and data.
 
         Raises:
-            UserError: For the first that cannot.
+            UserError: If a measure is listed twice, or cannot be taken.
         """
         names = [type(measure).__name__ for measure in self.measures]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"measures has {name} {names.count(name)} times; their columns would be the same")
         for measure in self.measures:
-            measure.check(network, data)
+            measure.check(network, self.data)
+
+    def prepare(self, pl_module: LightningModule) -> None:
+        """Makes evaluations keep the logits, which measures are taken from."""
+        cast(GrokModule, pl_module).keep_logits = bool(self.measures)
+
+    def take(self, pl_module: LightningModule) -> None:
+        """Adds the measures to the module's newest evaluation."""
+        if self.measures:
+            module = cast(GrokModule, pl_module)
+            view = View(module.network, self.data, module.passed)
+            for measure in self.measures:
+                module.evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        assert isinstance(pl_module, GrokModule)
-        pl_module.keep_logits = bool(self.measures)
+        self.prepare(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.measures:
-            return
-        assert isinstance(pl_module, GrokModule)
-        view = View(pl_module.network, datamodule(trainer), pl_module.passed)
-        evaluation = pl_module.evaluation
-        for measure in self.measures:
-            evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}
+        self.take(pl_module)

@@ -1,4 +1,4 @@
-"""How many steps the module may take before anything looks at one."""
+"""Number of steps that one call of ``training_step`` may take."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ PER_STEP_HOOKS = (
 
 
 class Pace(Callback):
-    """Lets ``training_step`` take all steps up to the next evaluation, checkpoint, chosen step or the budget's end.
+    """Has ``training_step`` take all steps up to the next evaluation, checkpoint, chosen step or the budget's end.
 
-    One step a call, with every hook, is taken where something looks at each: a callback of the user's with a hook of
+    A call takes a single step, with every hook, where each step is observed: by a user's callback with a hook of
     ``PER_STEP_HOOKS``, a profiler, several processes, or the gradient scaler of 16-mixed.
 
     Args:
-        checkpoints: Knows when the next checkpoint is due and whether a signal was received.
-        own: The callbacks that need not see each step.
+        checkpoints: Tells when the next checkpoint is due and whether a signal was received.
+        own: Callbacks that do not need to see each step.
     """
 
     def __init__(self, checkpoints: Checkpoints, own: list[Callback]) -> None:
@@ -37,13 +37,14 @@ class Pace(Callback):
         assert isinstance(pl_module, GrokModule)
         self._first = True
         pl_module.interrupted = lambda: bool(self.checkpoints.signals.received)
-        pl_module.steps_ahead = one_by_one if self._each_step_counts(trainer) else lambda: self._steps(trainer)
+        single = _observes_each_step(trainer, self.own)
+        pl_module.steps_ahead = one_by_one if single else lambda: self._count_steps(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, GrokModule)
         pl_module.steps_ahead, pl_module.interrupted = one_by_one, never
 
-    def _steps(self, trainer: Trainer) -> int:
+    def _count_steps(self, trainer: Trainer) -> int:
         if self._first:  # the first step is taken alone: it may be compiled, which is timed
             self._first = False
             return 1
@@ -51,18 +52,18 @@ class Pace(Callback):
         evaluation: Any = trainer.val_check_batch
         return max(0, int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step)
 
-    def _each_step_counts(self, trainer: Trainer) -> bool:
-        whole: Any = trainer
-        return (
-            trainer.world_size > 1
-            or trainer.precision == "16-mixed"
-            or not isinstance(whole.profiler, PassThroughProfiler)
-            or any(
-                _overrides(each, hook) for each in whole.callbacks if each not in self.own for hook in PER_STEP_HOOKS
-            )
-        )
+
+def _observes_each_step(trainer: Trainer, own: list[Callback]) -> bool:
+    """Whether anything but ``own`` callbacks has to see each step."""
+    whole: Any = trainer
+    return (
+        trainer.world_size > 1
+        or trainer.precision == "16-mixed"
+        or not isinstance(whole.profiler, PassThroughProfiler)
+        or any(_overrides(each, hook) for each in whole.callbacks if each not in own for hook in PER_STEP_HOOKS)
+    )
 
 
 def _overrides(callback: Callback, hook: str) -> bool:
-    """Whether a callback has a hook of its own, in its class or, as Lightning's LambdaCallback, in itself."""
+    """Whether a callback overrides a hook, in its class or, as Lightning's LambdaCallback, in the object."""
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)

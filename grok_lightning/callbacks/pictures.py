@@ -1,4 +1,4 @@
-"""What is pictured of a run: its table, its split, its answers and its embedding, as tables and figures."""
+"""Pictures of a run: its table, split, answers and embedding, as tables and figures."""
 
 from contextlib import suppress
 
@@ -26,7 +26,7 @@ def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
 
     Args:
         data: The stack's data.
-        run: Which run.
+        run: Index of the run.
 
     Returns:
         An equation a row: the operands by name and the true ``answer``, categoricals whose categories are the elements
@@ -35,7 +35,7 @@ def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
     Raises:
         NothingToShow: If there is no table, as for text.
     """
-    operation, rows_N = _own_rows(_table_of(data), run)
+    operation, rows_N = _find_own_rows(_require_table(data), run)
     written, numbers = pd.Index(operation.algebra.names), operation.algebra.operands
     operands = written[numbers.start : numbers.stop]
     columns = {
@@ -58,13 +58,13 @@ def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
 def prediction_table(
     module: GrokModule, data: SequenceDataModule, run: int = 0, passed: TablePass | None = None
 ) -> pd.DataFrame:
-    """What one run of a stack answers to every row of its table.
+    """The answers of one run of a stack to every row of its table.
 
     Args:
         module: The stack.
         data: Its data.
-        run: Which run.
-        passed: What an evaluation made of all rows, if there was one; else they are passed forward here.
+        run: Index of the run.
+        passed: The pass over all rows of an evaluation; default: computed here.
 
     Returns:
         ``task_table`` with ``prediction`` (a missing value where the model writes no element) and ``correct``.
@@ -80,24 +80,24 @@ def prediction_table(
         raise NothingToShow("the model's logits are not finite")
     answers_XNA = data.rows().answers_XNA
     answers_NA = answers_XNA[run if len(answers_XNA) > 1 else 0]
-    predicted_N = _elements(_table_of(data), passed.predictions_RNA[run].cpu().numpy(), answers_NA >= 0)
-    predicted_N = predicted_N[_own_rows(_table_of(data), run)[1]]
+    predicted_N = _decode_elements(_require_table(data), passed.predictions_RNA[run].cpu().numpy(), answers_NA >= 0)
+    predicted_N = predicted_N[_find_own_rows(_require_table(data), run)[1]]
     answer = table["answer"].cat
     prediction = pd.Categorical.from_codes(predicted_N, answer.categories, ordered=True)
     return table.assign(prediction=prediction, correct=predicted_N == answer.codes)
 
 
 def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
-    """The principal components of what stands for the operands' elements at the entrance of one run of a stack.
+    """Principal components of the token embeddings of one run's operands.
 
     Returns:
         As ``components_table`` does.
 
     Raises:
-        NothingToShow: If no single vector stands for an element, or the vectors are not finite.
+        NothingToShow: If elements have no embedding of their own, or it is not finite.
     """
-    algebra = _table_of(data).operation.algebra
-    if not isinstance(_table_of(data).tokenizer, ElementTokenizer):
+    algebra = _require_table(data).operation.algebra
+    if not isinstance(_require_table(data).tokenizer, ElementTokenizer):
         raise NothingToShow("elements are written in several tokens, so that no single vector stands for one")
     network = module.network
     if isinstance(network, MLP) and "tokens" not in network.embeddings:
@@ -110,13 +110,13 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
 def pictures(
     module: GrokModule, data: SequenceDataModule, run: int, title: str, step: int
 ) -> dict[str, tuple[pd.DataFrame, Figure]]:
-    """The pictures that there are of one run of a stack, by name, each with its table; text, for one, has none.
+    """The pictures of one run of a stack, by name, each with its table; those that do not exist are left out.
 
     Args:
         module: The stack.
         data: Its data.
-        run: Which run.
-        title: What the run is called.
+        run: Index of the run.
+        title: The run's title.
         step: The optimizer step that the model stands at.
     """
     found: dict[str, tuple[pd.DataFrame, Figure]] = {}
@@ -136,21 +136,21 @@ def pictures(
     return found
 
 
-def _table_of(data: SequenceDataModule) -> TableDataModule:
+def _require_table(data: SequenceDataModule) -> TableDataModule:
     if not isinstance(data, TableDataModule):
         raise NothingToShow(f"{type(data).__name__} has no table of operands and answers")
     return data
 
 
-def _own_rows(data: TableDataModule, run: int) -> tuple[Operation, Column]:
-    """The table of one run, and where its rows are among the stack's."""
+def _find_own_rows(data: TableDataModule, run: int) -> tuple[Operation, Column]:
+    """The table of one run, and the indices of its rows among the stack's."""
     if len(data.operations) == 1:
         return data.operation, np.arange(len(data.operation))
     return data.operations[run], union(data.operations)[1][run]
 
 
-def _elements(data: TableDataModule, tokens_NA: Column, own_NA: Column) -> Column:
-    """Numbers of the elements that answers' tokens write, -1 where they write none."""
+def _decode_elements(data: TableDataModule, tokens_NA: Column, own_NA: Column) -> Column:
+    """Element numbers of answers given as tokens, -1 where the tokens are no element."""
     written = data.operation.algebra.names
     if isinstance(data.tokenizer, ElementTokenizer):
         return np.where(tokens_NA[:, 0] < len(written), tokens_NA[:, 0], -1)

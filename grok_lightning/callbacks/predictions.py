@@ -1,4 +1,4 @@
-"""Writes a model's answer to every equation of chosen splits as a CSV file."""
+"""Writes a model's answers to the equations of some splits as a CSV file."""
 
 import csv
 import io
@@ -7,24 +7,25 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.attached import datamodule
+from grok_lightning.data import SequenceDataModule
 from grok_lightning.files import write_durably
 
 
 class Predictions(Callback):
-    """Collects what ``predict`` answers and writes it at the end.
+    """Collects the answers of ``predict`` and writes them at the end.
 
     Columns: the operands by name and the true answer, or a string as ``text``; then prediction, probability, correct
-    and split. An answer of several tokens is predicted token by token, each after the tokens before it as they were
-    taught (teacher forcing); ``generate`` lets a model follow its own. The probability is the product over the answer's
-    own tokens, its end mark included. A training row with noise on its answer shows the true one.
+    and split. Answers of several tokens are predicted with teacher forcing; ``generate`` continues a model's own
+    tokens. The probability is the product over the answer's own tokens, its end mark included. A training row with
+    noise on its answer shows the true one.
 
     Args:
         output: The CSV file.
+        data: The data that are predicted.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    def __init__(self, output: Path, data: SequenceDataModule) -> None:
+        self.output, self.data = output, data
         self._rows: list[list[Any]] = []
 
     def on_predict_batch_end(
@@ -36,23 +37,21 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        data = datamodule(trainer)
         rows_B, prediction_BA, probability_BA, targets_BA = (
             part[0].cpu() for part in (batch.rows_RB, *outputs, batch.targets_RBA)
         )
-        own_BA = targets_BA >= 0  # the places of an answer's tokens; after its end mark nothing is asked
+        own_BA = targets_BA >= 0  # the positions of an answer's own tokens
         probability_B = probability_BA.masked_fill(~own_BA, 1).prod(-1)
         for row, tokens_A, own_A, probable in zip(
             rows_B.tolist(), prediction_BA, own_BA, probability_B.tolist(), strict=True
         ):
-            shown = data.describe(row)
-            given = data.decode(tokens_A[own_A].tolist())
+            shown = self.data.describe(row)
+            given = self.data.decode(tokens_A[own_A].tolist())
             self._rows.append([*shown, given, f"{probable:.6f}", given == shown[-1], batch.split])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = datamodule(trainer)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*data.columns, "prediction", "probability", "correct", "split"])
+        writer.writerow([*self.data.columns, "prediction", "probability", "correct", "split"])
         writer.writerows(self._rows)
         write_durably(self.output, text.getvalue().encode())

@@ -1,13 +1,15 @@
-"""One live line about a fit: step, rate, phase, accuracies."""
+"""Progress of a fit: a line on the terminal, and reports to a sweep."""
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from grok_lightning.callbacks.detection import GrokDetection
+from grok_lightning.callbacks.states import RunStates
 
 FORMAT = "{desc}  |{bar:20}| {n:,}/{total:,}  {rate_noinv_fmt}"
 
@@ -18,13 +20,13 @@ class ProgressLine(ProgressBar):
     In a terminal the line is redrawn in place; elsewhere (a file, a pipe) a line is printed when the phase changes.
 
     Args:
-        detection: Who keeps the evaluations.
-        name: What the line begins with.
+        states: The states of the runs.
+        name: The run's name, with which the line begins.
     """
 
-    def __init__(self, detection: GrokDetection, name: str) -> None:
+    def __init__(self, states: RunStates, name: str) -> None:
         super().__init__()
-        self.detection, self.name = detection, name
+        self.states, self.name = states, name
         self._bar: tqdm[Any] | None = None
         self._enabled = True
         self._phase = ""
@@ -63,9 +65,9 @@ class ProgressLine(ProgressBar):
         self._close()
 
     def _show(self, trainer: Trainer) -> None:
-        phases = [self.detection.phase(run) for run in range(len(self.detection.rows))]
+        phases = [self.states.phase(run) for run in range(len(self.states))]
         phase = min(phases, key=["memorizing", "memorized", "grokked"].index)
-        rows = [rows[-1] for rows in self.detection.rows if rows]
+        rows = [rows[-1] for rows in self.states.rows if rows]
         if not rows:
             return
         accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
@@ -80,3 +82,51 @@ class ProgressLine(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class Heartbeat(Callback):
+    """Reports the step, the rate and the phases of a stack's runs.
+
+    Args:
+        states: The states of the runs.
+        tell: Called with the report, as keyword arguments.
+        every: Seconds between reports.
+    """
+
+    def __init__(self, states: RunStates, tell: Callable[..., None], every: float = 1.0) -> None:
+        self.states, self.tell, self.every = states, tell, every
+        self._last: tuple[float, int] | None = None
+        self._rate: float | None = None
+        self._compiling = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._compiling = bool(pl_module.compiled)
+        self._report(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, step = time.monotonic(), trainer.global_step
+        if self._last is None:  # after the first step, which may have been compiled
+            self._last = now, step
+            if self._compiling:
+                self._compiling = False
+                self._report(trainer)
+        elif now - self._last[0] >= self.every:
+            rate = (step - self._last[1]) / (now - self._last[0])
+            self._rate = rate if self._rate is None else 0.8 * self._rate + 0.2 * rate
+            self._last = now, step
+            self._report(trainer)
+
+    def _report(self, trainer: Trainer) -> None:
+        phases = [self.states.phase(run) for run in range(len(self.states))]
+        self.tell(
+            step=trainer.global_step,
+            budget=trainer.max_steps,
+            rate=self._rate,
+            runs=len(phases),
+            over=len(phases) - len(self.states.in_training()),
+            memorized=phases.count("memorized"),
+            grokked=phases.count("grokked"),
+            compiling=self._compiling,
+        )

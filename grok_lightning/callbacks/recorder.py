@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.files import sweep
 from grok_lightning.records.record import (
     METRICS,
@@ -28,28 +28,28 @@ RECORDED_PACKAGES = ("grok_lightning", "torch", "lightning", "numpy")
 
 
 class Recorder(Callback):
-    """Keeps ``metrics.csv`` up to date at every evaluation and writes ``result.json`` when a run is over.
+    """Writes ``metrics.csv`` at every evaluation and ``result.json`` when a run is over; ``Lifecycle`` calls it.
 
     A single run's events go to the Trainer's loggers as they come; those of a stack's runs are written when each is
-    over, because hundreds of open event files would each want a thread.
+    over, because each open event file takes a thread.
 
     Args:
-        detection: Who keeps the evaluations.
+        states: The states of the runs.
         configs: The resolved config of each run.
         hashes: The hash of each run's config.
-        commutative_fractions: What each run's split reached; None where there are no mirrored pairs.
+        commutative_fractions: The commutative fraction of each run's split; None where there are no mirrored pairs.
         events: Whether a stack's runs get TensorBoard events.
     """
 
     def __init__(
         self,
-        detection: GrokDetection,
+        states: RunStates,
         configs: list[dict[str, Any]],
         hashes: list[str],
         commutative_fractions: list[float | None],
         events: bool = False,
     ) -> None:
-        self.detection, self.configs, self.hashes = detection, configs, hashes
+        self.states, self.configs, self.hashes = states, configs, hashes
         self.commutative_fractions, self.events = commutative_fractions, events
         self._seconds_before = 0.0
         self._compile_seconds = 0.0
@@ -70,14 +70,15 @@ class Recorder(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if len(self.configs) > 1:  # a checkpoint must never be ahead of the evaluations on disk
-            for directory in self.detection.directories:
+            for directory in self.states.directories:
                 if (directory / METRICS).exists():
                     flush_metrics(directory)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def begin(self, trainer: Trainer) -> None:
+        """Brings the files of the runs in training to the state they resume from, and starts the clock."""
         if trainer.is_global_zero:
-            for run in self.detection.in_training():
-                directory, rows = self.detection.directories[run], self.detection.rows[run]
+            for run in self.states.in_training():
+                directory, rows = self.states.directories[run], self.states.rows[run]
                 directory.mkdir(parents=True, exist_ok=True)
                 sweep(directory)
                 (directory / RESULT).unlink(missing_ok=True)
@@ -96,30 +97,29 @@ class Recorder(Callback):
             self._compile_seconds = time.perf_counter() - self._first_batch
         self._first_batch = -1.0
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != "fit" or not trainer.is_global_zero:
+    def append(self, trainer: Trainer) -> None:
+        """Appends the evaluation of this step to ``metrics.csv``; a single run's goes to the Trainer's loggers too."""
+        if not trainer.is_global_zero:
             return
         single = len(self.configs) == 1
-        for run in self.detection.in_training():
-            directory, rows = self.detection.directories[run], self.detection.rows[run]
+        for run in self.states.in_training():
+            directory, rows = self.states.directories[run], self.states.rows[run]
             if rows and rows[-1]["step"] == trainer.global_step:
                 append_metrics(directory, rows[-1], durably=single)
                 if single:
                     for logger in trainer.loggers:
                         logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
 
-    def write(self, trainer: Trainer, pl_module: LightningModule, run: int, status: str) -> None:
-        """Writes ``result.json`` of a run that is over, and what TensorBoard shows of it.
+    def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
+        """Writes ``result.json`` of a run that is over, and its entries in TensorBoard.
 
         Args:
             trainer: The Trainer.
             pl_module: The GrokModule.
-            run: Which run of the stack.
-            status: finished or stopped; a run whose loss is no longer finite is diverged whatever is given.
+            run: Index of the run in the stack.
+            ending: The end of the run.
         """
-        at = int(pl_module.diverged_at_R[run])  # type: ignore[index]
-        ended = ("diverged", at) if at >= 0 else (status, trainer.global_step)
-        directory, rows = self.detection.directories[run], self.detection.rows[run]
+        directory, rows = self.states.directories[run], self.states.rows[run]
         loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
         if len(self.configs) > 1 and self.events:
             for old in directory.glob("events.out.tfevents.*"):
@@ -132,22 +132,20 @@ class Recorder(Callback):
         if len(self.configs) > 1:
             for logger in loggers:
                 logger.experiment.close()
-        write_json(directory / RESULT, self._result(trainer, pl_module, run, *ended))
+        write_json(directory / RESULT, self._result(trainer, pl_module, run, ending))
 
-    def _result(
-        self, trainer: Trainer, pl_module: LightningModule, run: int, status: str, steps: int
-    ) -> dict[str, Any]:
-        rows = self.detection.rows[run]
+    def _result(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> dict[str, Any]:
+        rows = self.states.rows[run]
         final = _metrics(rows[-1]) if rows else {}
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
         seconds = self.seconds
         return {
             "schema": SCHEMA,
-            "status": status,
-            "steps": steps,
+            "status": ending.status,
+            "steps": ending.step,
             "budget": trainer.max_steps,
-            "threshold": self.detection.threshold,
-            **self.detection.milestones(run),
+            "threshold": self.states.threshold,
+            **self.states.milestones(run),
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],

@@ -1,4 +1,4 @@
-"""Ctrl-C, Ctrl-Break and SIGTERM as a request that is honored at the next step boundary."""
+"""Ctrl-C, Ctrl-Break and SIGTERM as a request to stop at the next step boundary."""
 
 import os
 import signal
@@ -24,10 +24,10 @@ class StopRequested(Exception):
 
 
 class StopSignals:
-    """Notes the first of the signals in ``WATCHED`` while installed; a second SIGINT quits at once, unsaved.
+    """Records the first of the signals in ``WATCHED`` while installed; a second SIGINT quits at once, without saving.
 
     Attributes:
-        received: The signal noted, or 0.
+        received: The signal recorded, or 0.
         kills: Whether a second SIGINT ends the process; else it raises KeyboardInterrupt, as a notebook expects.
     """
 
@@ -39,12 +39,12 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes the handlers over (only a main thread can)."""
+        """Installs the handlers (possible in the main thread only)."""
         if threading.current_thread() is threading.main_thread() and not self._previous:
             self._previous = {signum: signal.signal(signum, self._note) for signum in WATCHED}
 
     def restore(self) -> None:
-        """Puts back the handlers that were there."""
+        """Restores the previous handlers."""
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         self._previous = {}

@@ -1,4 +1,4 @@
-"""Finite algebras: their elements, what the operators do to them, and how an element is written.
+"""Finite algebras: their elements, operators and the text of an element.
 
 An algebra works on whole columns at once: a value is an int64 array of element numbers 0..size-1, and each operator
 returns the result together with a mask of the rows on which it is defined.
@@ -23,12 +23,12 @@ class Algebra(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many elements there are."""
+        """Number of elements."""
 
     @property
     @abstractmethod
     def names(self) -> list[str]:
-        """How each element is written, in the order of their numbers."""
+        """Text of each element, in the order of their numbers."""
 
     @property
     @abstractmethod
@@ -54,7 +54,7 @@ class Algebra(ABC):
 
     @abstractmethod
     def literal(self, value: int) -> int:
-        """The element that an integer in a formula stands for."""
+        """The element denoted by an integer in a formula."""
 
     @abstractmethod
     def representative(self, column: Column) -> Column:
@@ -62,7 +62,7 @@ class Algebra(ABC):
 
     @abstractmethod
     def remainder(self, dividend: Column, divisor: Column) -> Column:
-        """What ``%`` means in a condition, on integers; no divisor is 0."""
+        """``%`` in a condition, on integers; no divisor is 0."""
 
 
 def repeated_product(algebra: Algebra, base: Column, exponent: int, one: Column) -> Column:
@@ -182,7 +182,7 @@ class SymmetricGroup(Algebra):
 
     @property
     def names(self) -> list[str]:
-        return [_in_cycles(tuple(int(i) for i in image)) for image in self.images]
+        return [_write_in_cycles(tuple(int(i) for i in image)) for image in self.images]
 
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
         if operator == "/":
@@ -190,11 +190,11 @@ class SymmetricGroup(Algebra):
         elif operator != "*":
             hint = " (// and % belong to SignedRemaindersDataModule)" if operator in ("//", "%") else ""
             raise UserError(f"data.formula uses {operator!r}; permutations have only *, / and **{hint}")
-        return self._number(np.take_along_axis(self.images[left], self.images[right], axis=1)), None
+        return self._find_numbers(np.take_along_axis(self.images[left], self.images[right], axis=1)), None
 
     def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
         if exponent < 0:
-            base = self._number(np.argsort(self.images[base], axis=1))
+            base = self._find_numbers(np.argsort(self.images[base], axis=1))
         return repeated_product(self, base, abs(exponent), np.zeros_like(base)), None
 
     def literal(self, value: int) -> int:
@@ -206,11 +206,11 @@ class SymmetricGroup(Algebra):
     def remainder(self, dividend: Column, divisor: Column) -> Column:
         return dividend % divisor
 
-    def _number(self, images: NDArray[np.int64]) -> Column:
+    def _find_numbers(self, images: NDArray[np.int64]) -> Column:
         return np.searchsorted(self._codes, images @ self._weights).astype(np.int64)
 
 
-def _in_cycles(image: tuple[int, ...]) -> str:
+def _write_in_cycles(image: tuple[int, ...]) -> str:
     seen: set[int] = set()
     cycles = []
     for start in range(len(image)):

@@ -1,7 +1,6 @@
 """Batches as a pure function of (seed, step): which rows each run of a stack sees at a step."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,38 +9,8 @@ from torch import Tensor
 from grok_lightning.randomness import derive_key, permutations
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a model sees at once.
-
-    Attributes:
-        tokens_RBT: Inputs, int64; -1 where there is padding.
-        targets_RBA: Answer tokens, int64; -100 where there is nothing to answer.
-        rows_RB: Rows of the table, int64; -1 where a run of the stack has none.
-        beginnings_PS: The first S tokens of each of the P ways in which prompts begin, int64, or None.
-        beginning_RB: Which of them each row begins with, int64, or None.
-        split: Name of the split that the rows are from.
-        step: The optimizer step whose batch this is; -1 outside training.
-        first_row: Where in the whole batch this process's share begins.
-        whole: How many rows the whole batch has over all processes.
-        following: Gives the batches of a number of steps, from a step on; None outside training and where several
-            processes share a batch.
-    """
-
-    tokens_RBT: Tensor
-    targets_RBA: Tensor
-    rows_RB: Tensor
-    beginnings_PS: Tensor | None
-    beginning_RB: Tensor | None
-    split: str
-    step: int = -1
-    first_row: int = 0
-    whole: int = 0
-    following: "Callable[[int, int], Iterator[Batch]] | None" = None
-
-
 class Chunk(NamedTuple):
-    """A stretch of one split, in order: what an evaluation loader yields before any tensor is made."""
+    """A stretch of one split, in order: the item of a prediction loader."""
 
     split: str
     start: int
@@ -54,37 +23,8 @@ class Evaluation(NamedTuple):
     splits: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Table:
-    """All rows of a stack's table on a device, for an evaluation.
-
-    Attributes:
-        evaluated: The splits that are to be evaluated.
-        tokens_XNT: Inputs, int64; -1 where there is padding. X is 1, or R where the runs' differ.
-        targets_XNA: Answer tokens, int64; -100 where there is nothing to answer. X as above, or 1.
-        rows_RN: The rows of each split in each run, int64, by the split's name; -1 at the end of a shorter one.
-        beginnings_PS: The first S tokens of each of the P ways in which prompts begin, int64, or None.
-        beginning_N: Which of them each row begins with, int64, or None.
-        grid_tokens: The tokens at each of T positions, of shapes that broadcast to that of the grid of all operands,
-            int64; None where the rows do not fill such a grid.
-        cells_N: Which cell of the grid each row is, int64; None if row n is cell n, or there is no grid.
-        rank, world_size: Which process this is, of how many that share the rows.
-    """
-
-    evaluated: tuple[str, ...]
-    tokens_XNT: Tensor
-    targets_XNA: Tensor
-    rows_RN: dict[str, Tensor]
-    beginnings_PS: Tensor | None
-    beginning_N: Tensor | None
-    grid_tokens: list[Tensor] | None
-    cells_N: Tensor | None
-    rank: int = 0
-    world_size: int = 1
-
-
 class NextBatch(NamedTuple):
-    """What the training loader yields: a request that is filled only when the step is known."""
+    """Item of the training loader: a request that is filled only when the step is known."""
 
 
 class TrainingRequests:
@@ -145,7 +85,7 @@ class BatchOrder:
         seeds: The runs' seeds.
         counts: Each run's number of training rows.
         batch_size: B.
-        device: Where the order is computed and kept.
+        device: The device that computes and keeps the order.
     """
 
     def __init__(self, seeds: list[int], counts: list[int], batch_size: int, device: torch.device) -> None:
@@ -165,7 +105,7 @@ class BatchOrder:
         return torch.stack(rows)
 
     def _draw(self, used: list[tuple[int, int]]) -> None:
-        """Keeps what is in use of (run, epoch) and draws what is missing, all orders of one length by one sort."""
+        """Keeps the orders in use, by (run, epoch), and draws the missing ones, all of one length by one sort."""
         kept = {key: self._permutations[key] for key in used if key in self._permutations}
         for count in set(self._counts):
             missing = [(run, epoch) for run, epoch in used if self._counts[run] == count and (run, epoch) not in kept]

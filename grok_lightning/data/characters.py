@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from grok_lightning.batch import PADDING
 from grok_lightning.data.algebra import Column
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.tokenizer import Rows, Tokenizer
 from grok_lightning.errors import UserError
 
 END = "<end>"
-PADDING = -1
 LARGEST_ROWS_BYTES = 4 * 1024**3
 
 

@@ -109,7 +109,7 @@ class Formula:
         """Evaluates the formula on every row.
 
         Args:
-            algebra: Where the operands live.
+            algebra: The algebra of the operands.
             operands_NK: Element numbers, shape (N, K).
 
         Returns:

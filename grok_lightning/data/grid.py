@@ -13,13 +13,13 @@ LEAST_COVERAGE = 0.5
 class Grid:
     """The prompts of a table whose rows fill the grid of their operands, or most of it.
 
-    A token that depends on one operand is told once for each of that operand's values, not once for each row, so that
+    A token that depends on one operand is stored once for each of that operand's values, not once for each row, so that
     whatever a model makes of it alone can be computed once too.
 
     Attributes:
         shape: The number of values of each operand, (n_1, ..., n_K).
         tokens: The token at each of T positions, of a shape that broadcasts to ``shape``.
-        cells_N: Which cell of the grid each row is, counted along the last axis first.
+        cells_N: Index of each row's cell in the grid, counted along the last axis first.
     """
 
     shape: tuple[int, ...]

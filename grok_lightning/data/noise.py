@@ -14,7 +14,7 @@ NoiseKind = Literal["copied", "uniform"]
 
 
 def noisy_count(amount: int | float, train_rows: int) -> int:
-    """How many training rows get noise: a count as it is, a fraction of ``train_rows`` floored in exact arithmetic.
+    """Number of training rows with noise: a count as given, a fraction of ``train_rows`` floored in exact arithmetic.
 
     Raises:
         UserError: If the amount is out of range, or a fraction of less than one row.
@@ -43,7 +43,7 @@ def noisy_results(results_N: Column, train: Column, seed: int, amount: int | flo
         results_N: The true answers, shape (N,).
         train: The training rows in the split's shuffled order.
         seed: The split's seed.
-        amount: How many of the training rows, from the first on: a count, or a fraction of them.
+        amount: Number of training rows, from the first on: a count, or a fraction of them.
         kind: ``copied`` copies the answers of rows of the table drawn with replacement; ``uniform`` draws among the
             different answers that occur in the table, each as likely. Either leaves some answers right by chance.
 

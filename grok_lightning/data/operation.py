@@ -16,9 +16,9 @@ class Operation:
 
     Args:
         formula: The formula as typed.
-        algebra: Where its operands live.
+        algebra: The algebra of its operands.
         operands: K, the number of operands; default: those that the formula uses.
-        rows: How many distinct rows of the table to draw, all of them equally likely; default: the whole table.
+        rows: Number of distinct rows to draw from the table, all equally likely; default: the whole table.
         rows_seed: Seed of that sample.
 
     Attributes:
@@ -100,7 +100,7 @@ def mirrors(operands_NK: Column, size: int) -> Column:
 
     Args:
         operands_NK: Two operands each, in lexicographic order.
-        size: How many elements there are.
+        size: Number of elements.
     """
     codes = operands_NK @ np.array([size, 1])  # increasing, as the rows are
     mirrored = operands_NK @ np.array([1, size])

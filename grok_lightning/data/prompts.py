@@ -20,7 +20,7 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
     Args:
         text: The prompt.
         numbers: The element number of everything that may be an operand, by how it is written.
-        operator: How the operator is written.
+        operator: Text of the operator.
         arity: K.
 
     Raises:
@@ -28,7 +28,7 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
     """
     operands = text.strip().removesuffix("=")
     for separator in (re.escape(operator), "o", r"\s+"):
-        found = _cut(operands, arity, re.compile(separator), numbers)
+        found = _split(operands, arity, re.compile(separator), numbers)
         if found is not None:
             return np.array([found], dtype=np.int64)
     elements = list(numbers)
@@ -45,15 +45,15 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
     raise UserError(f"prompt {text!r} cannot be read; expected is one such as {example}")
 
 
-def _cut(text: str, arity: int, separator: re.Pattern[str], numbers: Mapping[str, int]) -> list[int] | None:
-    """Cuts a text at separators into elements. A separator may occur within an element too, as in ``5--3``."""
+def _split(text: str, arity: int, separator: re.Pattern[str], numbers: Mapping[str, int]) -> list[int] | None:
+    """Splits a text at separators into elements. A separator may occur within an element too, as in ``5--3``."""
     text = text.strip()
     if arity == 1:
         return [numbers[text]] if text in numbers else None
     for match in separator.finditer(text):
         first = text[: match.start()].strip()
         if first in numbers:
-            rest = _cut(text[match.end() :], arity - 1, separator, numbers)
+            rest = _split(text[match.end() :], arity - 1, separator, numbers)
             if rest is not None:
                 return [numbers[first], *rest]
     return None

@@ -25,7 +25,7 @@ def draw(formula: Formula, algebra: Algebra, rows: int, seed: int) -> tuple[Colu
     smaller sample are among those of a larger one.
 
     Args:
-        formula: What is evaluated.
+        formula: The formula.
         algebra: Over what; at most 2**20 elements.
         rows: M, how many rows are wanted.
         seed: The sample is a pure function of it.
@@ -34,7 +34,7 @@ def draw(formula: Formula, algebra: Algebra, rows: int, seed: int) -> tuple[Colu
         Operands (M, K) in lexicographic order, and results (M,).
 
     Raises:
-        UserError: If so many cannot be found.
+        UserError: If fewer distinct rows are found than asked for.
     """
     arity, values = formula.arity, algebra.operands
     key = derive_keys([seed], "rows")

@@ -1,4 +1,4 @@
-"""Which rows of a table train, validate and test."""
+"""Splits of a table into training, validation and test rows."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,7 +36,7 @@ def _exact(value: float) -> Fraction:
 def split_counts(
     rows: int, train_fraction: float, val_fraction: float | None, train_rows: int | None = None
 ) -> tuple[int, int, int]:
-    """How many rows train, validate and test: fractions of ``rows``, floored in exact arithmetic.
+    """Number of training, validation and test rows: fractions of ``rows``, floored in exact arithmetic.
 
     Validation takes all the rest if ``val_fraction`` is None or the two fractions add up to exactly 1; otherwise what
     remains is test. ``train_rows``, where given, stands in place of the training fraction.
@@ -97,7 +97,7 @@ def split_table(
             with x >= y (by element number) and takes fractions of those.
         commutative_fraction: The wanted share of training rows whose mirror is in validation, reached by dealing that
             many pairs apart and all others together; only with ``free``.
-        train_rows: How many rows train, in place of ``train_fraction``.
+        train_rows: Number of training rows, in place of ``train_fraction``.
 
     Returns:
         The split; the commutative fraction it reached is measured on it.

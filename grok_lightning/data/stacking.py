@@ -42,10 +42,10 @@ def renumber(split: Split, place: Column) -> Split:
 
 
 def refuse_unlike(tokenizers: Mapping[str, Tokenizer]) -> None:
-    """Refuses formulas whose runs would not be of one shape.
+    """Refuses formulas whose runs differ in shape.
 
     Args:
-        tokenizers: What writes the equations of each formula.
+        tokenizers: The tokenizer of each formula.
 
     Raises:
         UserError: If they differ in the size of the vocabulary, or the length of prompts or answers.

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from grok_lightning.batch import PADDING
 from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule, one_for_each
 from grok_lightning.data.split import Split
@@ -15,7 +16,6 @@ from grok_lightning.randomness import derive_keys, permutations
 
 BEGIN = "<begin>"
 END = "<end>"
-PADDING = -1
 
 
 class TextDataModule(SequenceDataModule):

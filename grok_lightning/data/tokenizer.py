@@ -1,4 +1,4 @@
-"""How an equation becomes a prompt and an answer: what every tokenizer does, and one token per element."""
+"""Tokenizers, which turn equations into prompts and answers: their base class, and the one with a token per element."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -16,8 +16,8 @@ class Rows(NamedTuple):
     Attributes:
         prompts_NT: Prompts, padded before their first token.
         answers_XNA: Answers, padded after their last token; X is 1, or R where the runs' answers differ.
-        beginnings_PS: How prompts begin: the first S tokens of each of P kinds; None where they differ too much.
-        beginning_N: Which of them each row begins with.
+        beginnings_PS: The first S tokens of each of the P beginnings of prompts; None where they differ too much.
+        beginning_N: The beginning of each row.
     """
 
     prompts_NT: Column
@@ -33,11 +33,11 @@ class Tokenizer(ABC):
         operation: Whose equations are written.
 
     Attributes:
-        elements: How each element is written, by its number.
-        operator: How the operator is shown: the formula's, where the formula is just its operands joined by it, else
+        elements: Text of each element, by its number.
+        operator: Text of the operator: the formula's, where the formula is just its operands joined by it, else
             ``o``.
-        vocabulary: How each token is written, by its number.
-        operator_place: Which token stands for the operator and nothing else, however it is shown; None if none does.
+        vocabulary: Text of each token, by its number.
+        operator_place: The token that denotes only the operator, however it is shown; None if there is none.
         prompt_length: Tokens of the longest prompt.
         answer_length: A, the tokens of the longest answer.
         padded: Whether prompts or answers differ in length.

@@ -22,6 +22,7 @@ SAVED = (
 MARGIN = 1.5  # runs often end before their budget
 COLD_SECONDS, LAYER_SECONDS = 14.0, 8.0  # compiling a transformer without caches: at all, and for each layer
 WARM_SHARE = 0.2  # of that, where torch's caches hold the graph
+WORTH_COMPILING = 1000  # the fewest steps to come for which the smaller stack left by runs that end is compiled anew
 
 
 @dataclass(frozen=True)

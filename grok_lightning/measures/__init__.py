@@ -1,4 +1,4 @@
-"""What can be measured on a model; one file for each kind."""
+"""Measures of a model, one file for each."""
 
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.collapse import Collapse

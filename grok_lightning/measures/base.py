@@ -1,4 +1,4 @@
-"""What a measure is, and what it looks at."""
+"""Base class of the measures, and the view of model and data that they take."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -6,20 +6,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.models import SequenceModel
-from grok_lightning.objective import NOTHING_TO_ANSWER
 from grok_lightning.training.evaluation import TablePass, table_pass
 
 
 class View:
-    """A stack of models and its data at one moment; what several measures need is computed once.
+    """A stack of models and its data at one moment; results that several measures need are computed once.
 
     Args:
         network: The stack, R runs.
-        data: What it learns, N rows.
-        passed: What an evaluation made of all rows at this moment, with their logits; default: it is made here.
+        data: Its data, N rows.
+        passed: The pass over all rows of an evaluation at this moment, with their logits; default: computed here.
     """
 
     def __init__(self, network: SequenceModel, data: SequenceDataModule, passed: TablePass | None = None) -> None:
@@ -29,7 +29,7 @@ class View:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The network's device."""
         return self.network.embedding.device
 
     @property
@@ -72,7 +72,7 @@ class Measure(ABC):
 
     @abstractmethod
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        """Refuses what it cannot be computed of.
+        """Refuses models and data that it cannot be computed for.
 
         Raises:
             UserError: In one line, naming the measure and what it needs.

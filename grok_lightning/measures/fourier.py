@@ -1,4 +1,4 @@
-"""How much of each frequency is in what stands for the numbers, at the entrance and at the exit."""
+"""Fourier spectra of the embedding and unembedding matrices."""
 
 import math
 
@@ -73,7 +73,7 @@ def neurons_to_logits(network: SequenceModel) -> Tensor | None:
 
 
 def spectra(network: SequenceModel, modulus: int) -> dict[str, Tensor]:
-    """The spectra, (R, p) each, of what stands for the numbers 0..p-1, whose tokens come first.
+    """The spectra, (R, p) each, of the rows of the numbers 0..p-1, whose tokens come first.
 
     Args:
         network: The stack.

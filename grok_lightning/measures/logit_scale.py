@@ -1,13 +1,13 @@
-"""How large the logits are on training rows, and how far the right one is ahead."""
+"""Size of the logits on training rows, and margin of the right one."""
 
 import torch
 from torch import Tensor
 
+from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.models import SequenceModel
-from grok_lightning.objective import NOTHING_TO_ANSWER
 
 
 class LogitScale(Measure):

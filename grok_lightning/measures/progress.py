@@ -15,14 +15,14 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import double_device, to_double
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.fourier import fourier_basis, frequency_shares, require_integers, spectra
-from grok_lightning.measures.norms import weight_norm
 from grok_lightning.models import SequenceModel
+from grok_lightning.training.norms import weight_norm
 
 STANDS_OUT = 1.5
 
 
 def standing_out(spectrum_RP: Tensor) -> Tensor:
-    """Which frequencies 1..p//2 are key: (R, p // 2) of bool.
+    """Mask of the key frequencies among 1..p//2: (R, p // 2) of bool.
 
     Those whose share of the squared norm, the constant aside, is more than ``STANDS_OUT`` times what each would have if
     all were alike. A network that has not learnt any frequency has none. The source names no number ("nontrivial
@@ -50,7 +50,7 @@ def key_part(means_RSP: Tensor, frequencies_RF: Tensor) -> Tensor:
 
     Args:
         means_RSP: Means of the logits by answer.
-        frequencies_RF: Which of the frequencies 1..p//2 are in P, of bool.
+        frequencies_RF: Mask of the frequencies of 1..p//2 that are in P.
     """
     modulus = means_RSP.shape[1]
     basis = fourier_basis(modulus, means_RSP.device)
@@ -82,7 +82,7 @@ def excluded_loss(
     Args:
         logits_RNP: Logits of the p numbers on all pairs.
         means_RSP: Their means by answer.
-        frequencies_RF: Which of the frequencies 1..p//2 are in P.
+        frequencies_RF: Mask of the frequencies of 1..p//2 that are in P.
         results_N: The pairs' true answers.
         rows: Each run's training rows.
         targets_RN: The answers they are trained on.

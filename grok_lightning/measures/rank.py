@@ -1,4 +1,4 @@
-"""How many directions the weight matrices use."""
+"""Effective rank of the weight matrices."""
 
 import torch
 from torch import Tensor

@@ -1,8 +1,8 @@
 """Models: stacks of runs, from tokens to logits."""
 
-from grok_lightning.models.base import Beginnings, SequenceModel
+from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.mlp import MLP
 from grok_lightning.models.recurrent import GRU, LSTM
 from grok_lightning.models.transformer import Transformer
 
-__all__ = ["GRU", "LSTM", "MLP", "Beginnings", "SequenceModel", "Transformer"]
+__all__ = ["GRU", "LSTM", "MLP", "SequenceModel", "Transformer"]

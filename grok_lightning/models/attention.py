@@ -81,7 +81,7 @@ class Attention(nn.Module):
         """Attention where each position has its own shape: (R, *shape, D), shapes that broadcast to a grid's.
 
         Args:
-            xs: What each of T positions has.
+            xs: The hidden states at each of T positions.
             rotations: As ``rotations`` gives them, where attention is rotary; else None.
             last: Whether only the last position is asked for.
 

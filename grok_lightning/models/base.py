@@ -1,29 +1,14 @@
-"""What every model is: a map from tokens to logits at the answer's positions."""
+"""Base class of the models: maps from tokens to logits at the answer's positions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from grok_lightning.models.stacked import Draw, StackedLayer
-
-PADDING = -1
-
-
-@dataclass(frozen=True)
-class Beginnings:
-    """Beginnings that many equations of a batch share, such as ``x op``.
-
-    Attributes:
-        tokens_PS: The first S tokens of each of P beginnings, int64.
-        index_RB: Which of them each equation begins with, int64.
-    """
-
-    tokens_PS: Tensor
-    index_RB: Tensor
+from grok_lightning.batch import Beginnings, Draw
+from grok_lightning.models.stacked import StackedLayer
 
 
 class SequenceModel(nn.Module, ABC):
@@ -36,7 +21,7 @@ class SequenceModel(nn.Module, ABC):
 
     Attributes:
         causal: Whether the logits at a position depend on no later token. A model that is not causal answers with one
-            token, at the last position, and knows no padding.
+            token, at the last position, and cannot mask padding.
         capturable: Whether a training forward does the same operations on the same tensors at every step, and neither
             reads from the device nor copies to it; only then can a step be captured as a CUDA graph.
     """
@@ -58,7 +43,7 @@ class SequenceModel(nn.Module, ABC):
             tokens_RBT: Input tokens, int64; ``PADDING`` where there is none.
             answer_length: A; whatever does not reach these positions need not be computed.
             draw: The randomness of a training forward; None for none.
-            beginnings: What equations of the batch begin with alike; a model may use it, the logits are the same.
+            beginnings: Shared beginnings of the equations; a model may use them, the logits are the same.
 
         Returns:
             logits_RBAV.
@@ -84,12 +69,12 @@ class SequenceModel(nn.Module, ABC):
     @property
     @abstractmethod
     def embedding(self) -> Tensor:
-        """What stands for each token at the entrance: (R, V, D)."""
+        """Token embedding matrix: (R, V, D)."""
 
     @property
     @abstractmethod
     def unembedding(self) -> Tensor:
-        """The last linear map, from what is computed to the logits: (R, D, V)."""
+        """Unembedding matrix, from the last hidden state to the logits: (R, D, V)."""
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Sets all weights: each run's are a pure function of its seed and the parameters' names."""

@@ -1,4 +1,4 @@
-"""What every model refuses: numbers out of range and words that mean nothing to it."""
+"""Checks of the models' options."""
 
 import math
 from typing import Any, get_args
@@ -35,12 +35,22 @@ def check_choice(name: str, choice: object, choices: Any) -> None:
         raise UserError(f"model.network.{name} is {choice}; it must be one of {', '.join(get_args(choices))}")
 
 
+def check_choices(**choices: tuple[object, Any]) -> None:
+    """Checks several options: each name with its value and the ``Literal`` of what it may be.
+
+    Raises:
+        UserError: If a value is not one of its ``Literal``.
+    """
+    for name, (value, words) in choices.items():
+        check_choice(name, value, words)
+
+
 def check_memory(option: str, weights: int) -> None:
-    """Refuses a stack of more weights than fit into memory, before any is made.
+    """Refuses a stack whose weights do not fit into memory, before they are allocated.
 
     Args:
-        option: What their number follows from, such as ``model.network.width is 128 with 2 layers``.
-        weights: How many there are in all runs, of 4 bytes each.
+        option: The options that determine their number, such as ``model.network.width is 128 with 2 layers``.
+        weights: Their number in all runs, of 4 bytes each.
     """
     size = 4 * weights
     if size > LARGEST_MODEL_BYTES:

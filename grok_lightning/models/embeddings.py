@@ -1,4 +1,4 @@
-"""The entrance of a transformer: what stands for each token, and where it stands."""
+"""Token and position embeddings of a transformer."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ class Embeddings(nn.Module):
     def forward(self, tokens_RBT: Tensor, layout: Layout) -> Tensor:
         """The rows (R, M, D) of a Layout without beginnings."""
         places_RBT = layout.places_RBT
-        # the vector of token 0 stands for padding; nothing reads it
+        # padding gets the vector of token 0, which nothing reads
         vectors: Tensor = self.tokens(tokens_RBT if places_RBT is None else tokens_RBT.clamp(min=0))
         table = self._table()
         if table is None:
@@ -51,12 +51,12 @@ class Embeddings(nn.Module):
         return vectors.flatten(1, 2) + gather(table.expand(runs, -1, -1), places_RBT.flatten(1))
 
     def distinct(self, length: int) -> Tensor:
-        """What stands for any token at any of T = ``length`` positions: (R, T * V, D), or (R, V, D) without these."""
+        """Embeddings of every token at each of T = ``length`` positions: (R, T * V, D); without positions (R, V, D)."""
         table, vectors_RVD = self._table(), self.tokens.weight
         return vectors_RVD if table is None else (table[:, :length, None] + vectors_RVD[:, None]).flatten(1, 2)
 
     def inputs(self, tokens_RBT: Tensor, layout: Layout) -> Tensor:
-        """Which of ``distinct`` each row of a Layout without padding is, (R, M)."""
+        """Index into ``distinct`` of each row of a Layout without padding, (R, M)."""
         runs, _, length = tokens_RBT.shape
         stride = 0 if self._table() is None else self.tokens.weight.shape[1]
         starts_T = stride * torch.arange(length, device=tokens_RBT.device)

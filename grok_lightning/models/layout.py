@@ -1,16 +1,16 @@
-"""Which rows pass through a transformer, and where in which equation each stands."""
+"""The rows that pass through a transformer: their equations and positions."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from grok_lightning.models.base import PADDING, Beginnings
+from grok_lightning.batch import PADDING, Beginnings
 from grok_lightning.models.stacked import gather
 
 
 class Layout:
-    """How the rows (R, M, D) that pass through the blocks are made up.
+    """Composition of the rows (R, M, D) that pass through the blocks.
 
     First the S positions of each of P shared beginnings, then the other T - S positions of each of the B equations.
     Without sharing P = S = 0 and the rows are simply all positions of all equations.
@@ -20,14 +20,14 @@ class Layout:
         length: T.
         beginnings: The shared beginnings, or None.
         padded_RBT: The tokens, where some of them may be padding (there are no shared beginnings then); else None.
-        rotations: What ``attention.rotations`` gives for T positions or more, where attention is rotary; else None.
+        rotations: ``attention.rotations`` of T positions or more, where attention is rotary; else None.
 
     Attributes:
         own_length: T - S.
-        padding_RBT: Where padding stands, or None.
+        padding_RBT: Mask of padding, or None.
         places_RBT: Each token's position, counted from its equation's first token; only with padding.
         turns: Each row's rotation, (R or 1, M, width of a head / 2, 2), or None.
-        inputs_RM: Which of the distinct inputs each row is, where these stand for the rows, as before the first layer.
+        inputs_RM: Index of each row among the distinct inputs, where only those are computed (before the first layer).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Layout:
         return torch.cat([rotations[:first].repeat(count, 1, 1), own])[None]
 
     def map(self, part: Callable[[Tensor], Tensor], x: Tensor, answers: int | None = None) -> Tensor:
-        """What ``part`` makes of all rows, or of the ``last``; computed once for each input where x are the inputs."""
+        """Applies ``part`` to all rows or to the ``last``; where x are the distinct inputs, once to each of these."""
         if self.inputs_RM is None:
             return part(self.last(x, answers))
         return gather(part(x), self.last(self.inputs_RM, answers))

@@ -7,11 +7,13 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
-from grok_lightning.models.base import Beginnings, SequenceModel
-from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
+from grok_lightning.models.base import SequenceModel
+from grok_lightning.models.checks import check_choice, check_counts, check_memory
 from grok_lightning.models.feedforward import relu
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, Linear, gather
+from grok_lightning.models.initialization import LinearMaps, check_initialization
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather
 
 Inputs = Literal["embeddings", "one-hot"]
 Activation = Literal["relu", "gelu", "square", "linear"]
@@ -118,38 +120,25 @@ class MLP(SequenceModel):
         head_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if padded:
-            raise UserError(
-                "model.network is MLP, which cannot mask the padding of equations that differ in length; "
-                "use Transformer, LSTM or GRU, or data.tokenizer elements"
-            )
         hidden = list(hidden)
+        _check_equal_lengths(padded)
         check_counts(width=width)
-        check_rates(dropout=dropout)
-        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
+        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
+        check_initialization(initialization, Initialization, dropout, **scales)
         check_choice("inputs", inputs, Inputs)
         check_choice("activation", activation, Activation)
-        check_choice("initialization", initialization, Initialization)
-        if min(hidden, default=1) < 1:
-            raise UserError(f"model.network.hidden is {hidden}; each must be at least 1")
-        if dropout and not hidden:
-            raise UserError(f"model.network.dropout is {dropout}, but model.network.hidden is []; give 0")
+        _check_hidden(hidden, dropout)
         runs, one_hot = len(seeds), inputs == "one-hot"
         sizes = [length * (vocabulary if one_hot else width), *hidden, vocabulary]
         weights = runs * sum(before * after for before, after in pairwise(sizes))
         check_memory(f"model.network.hidden is {hidden} with {sizes[0]:,} inputs", weights)
-
-        def linear(inputs: int, outputs: int, scale: float) -> Linear:
-            if initialization == "torch":
-                return Linear(runs, inputs, outputs, bias, scale * (3 * inputs) ** -0.5, uniformly=True)
-            return Linear(runs, inputs, outputs, bias, scale * inputs**-0.5)
-
         self.activation = ACTIVATIONS[activation]
         self.embeddings = nn.ModuleDict()
         if not one_hot:
             self.embeddings["tokens"] = Embedding(runs, vocabulary, width, init_scale * embedding_std)
-        scales = [*(init_scale for _ in hidden), init_scale * head_scale]
-        maps: list[nn.Module] = [linear(*size, scale) for size, scale in zip(pairwise(sizes), scales, strict=True)]
+        linear = LinearMaps(runs, initialization, init_scale)
+        *before, last = pairwise(sizes)
+        maps: list[nn.Module] = [*(linear(*size, bias) for size in before), linear(*last, bias, head_scale)]
         if one_hot:
             maps[0] = OneHotLinear(cast(Linear, maps[0]), length)
         self.feedforward = nn.ModuleList(maps[:-1])
@@ -212,3 +201,18 @@ class MLP(SequenceModel):
     @property
     def unembedding(self) -> Tensor:
         return cast(Linear | OneHotLinear, self.head).weight
+
+
+def _check_equal_lengths(padded: bool) -> None:
+    if padded:
+        raise UserError(
+            "model.network is MLP, which cannot mask the padding of equations that differ in length; "
+            "use Transformer, LSTM or GRU, or data.tokenizer elements"
+        )
+
+
+def _check_hidden(hidden: Sequence[int], dropout: float) -> None:
+    if min(hidden, default=1) < 1:
+        raise UserError(f"model.network.hidden is {hidden}; each must be at least 1")
+    if dropout and not hidden:
+        raise UserError(f"model.network.dropout is {dropout}, but model.network.hidden is []; give 0")

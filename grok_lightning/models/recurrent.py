@@ -7,10 +7,12 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
-from grok_lightning.models.base import Beginnings, SequenceModel
-from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, Linear, gather, on_cpu
+from grok_lightning.models.base import SequenceModel
+from grok_lightning.models.checks import check_counts, check_memory
+from grok_lightning.models.initialization import LinearMaps, check_initialization
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
 State = tuple[Tensor, ...]  # each (R, B, H); what is put out comes first
@@ -21,8 +23,8 @@ def lstm_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     """One step of an LSTM, with the gates in torch.nn.LSTM's order: input, forget, candidate, output.
 
     Args:
-        from_input: What the input adds to each gate, (R, B, 4 H).
-        from_hidden: What the last hidden state adds, (R, B, 4 H).
+        from_input: Contribution of the input to each gate, (R, B, 4 H).
+        from_hidden: Contribution of the last hidden state, (R, B, 4 H).
         state: Hidden state and memory.
 
     Returns:
@@ -40,8 +42,8 @@ def gru_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     As there, the reset gate acts on what the hidden state adds to the candidate, its bias included.
 
     Args:
-        from_input: What the input adds to each gate, (R, B, 3 H).
-        from_hidden: What the last hidden state adds, (R, B, 3 H).
+        from_input: Contribution of the input to each gate, (R, B, 3 H).
+        from_hidden: Contribution of the last hidden state, (R, B, 3 H).
         state: The hidden state alone.
 
     Returns:
@@ -75,7 +77,7 @@ class RecurrentLayer(nn.Module):
         Args:
             x_RBTD: Inputs.
             state: The state before the first.
-            real_RBT: Where there is an input; elsewhere the state stays as it was. None: everywhere.
+            real_RBT: Mask of inputs that are no padding; elsewhere the state is kept. None: no padding.
         """
         outputs = []
         for position, from_input in enumerate(self.from_input(x_RBTD).unbind(2)):
@@ -123,8 +125,8 @@ class Recurrent(SequenceModel):
         head_scale: Further factor on those of the head.
 
     Attributes:
-        gates: How many gates, the candidate counted, its cell has.
-        states: How many tensors make up a state.
+        gates: Number of gates of its cell, candidate included.
+        states: Number of tensors of a state.
 
     Raises:
         UserError: If a number is out of range.
@@ -152,9 +154,8 @@ class Recurrent(SequenceModel):
     ) -> None:
         super().__init__()
         check_counts(layers=layers, hidden=hidden, width=width)
-        check_rates(dropout=dropout)
-        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
-        check_choice("initialization", initialization, Initialization)
+        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
+        check_initialization(initialization, Initialization, dropout, **scales)
         if dropout and layers == 1:
             raise UserError(
                 f"model.network.dropout is {dropout}, but it acts between layers and model.network.layers is 1; "
@@ -165,11 +166,8 @@ class Recurrent(SequenceModel):
         weights = runs * (into_gates + vocabulary * (width + hidden))
         check_memory(f"model.network.hidden is {hidden} with {layers} layers and width {width}", weights)
 
-        def linear(inputs: int, outputs: int, scale: float = 1.0) -> Linear:
-            if initialization == "torch":
-                std = init_scale * scale * (3 * hidden) ** -0.5
-                return Linear(runs, inputs, outputs, True, std, uniformly=True)
-            return Linear(runs, inputs, outputs, True, init_scale * scale * inputs**-0.5)
+        # torch's recurrent layers and their maps go by the hidden width, whatever the number of inputs
+        linear = LinearMaps(runs, initialization, init_scale, hidden if initialization == "torch" else None)
 
         def layer(inputs: int) -> RecurrentLayer:
             return RecurrentLayer(self.cell, *(linear(n, self.gates * hidden) for n in (inputs, hidden)))
@@ -178,13 +176,13 @@ class Recurrent(SequenceModel):
         self.embeddings = nn.ModuleDict({"tokens": Embedding(runs, vocabulary, width, init_scale * embedding_std)})
         self.recurrent = nn.ModuleList(layer(hidden if position else width) for position in range(layers))
         self.dropout = nn.ModuleList(Dropout(runs, dropout) for _ in range(layers - 1))
-        self.head = linear(hidden, vocabulary, head_scale)
+        self.head = linear(hidden, vocabulary, scale=head_scale)
         self.reset(seeds)
 
     @staticmethod
     @abstractmethod
     def cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        """One step: what input and hidden state add to the gates, and the state, give the next state."""
+        """One step: maps the contributions of input and hidden state to the gates, and the state, to the next state."""
 
     def forward(
         self,
@@ -194,7 +192,7 @@ class Recurrent(SequenceModel):
         beginnings: Beginnings | None = None,
     ) -> Tensor:
         states: list[State] | None = None
-        if beginnings is not None and self._shares(beginnings, tokens_RBT, answer_length, draw):
+        if beginnings is not None and self._can_share(beginnings, tokens_RBT, answer_length, draw):
             kinds, shared = beginnings.tokens_PS.shape
             _, first = self._unroll(beginnings.tokens_PS.expand(len(tokens_RBT), kinds, shared), None, None)
             states = [tuple(gather(part, beginnings.index_RB) for part in state) for state in first]
@@ -223,7 +221,7 @@ class Recurrent(SequenceModel):
     def unembedding(self) -> Tensor:
         return self.head.weight
 
-    def _shares(self, beginnings: Beginnings, tokens_RBT: Tensor, answer_length: int, draw: Draw | None) -> bool:
+    def _can_share(self, beginnings: Beginnings, tokens_RBT: Tensor, answer_length: int, draw: Draw | None) -> bool:
         """Whether the states of beginnings can be computed once, and that costs less."""
         kinds, shared = beginnings.tokens_PS.shape
         _, batch, length = tokens_RBT.shape

@@ -6,26 +6,13 @@ starts alike whatever stack it is in.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Draw
 from grok_lightning.randomness import derive_keys, mix, normal, uniform
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Where the randomness of one training forward comes from.
-
-    Attributes:
-        step: The optimizer step, an int64 tensor without dimensions (a tensor, lest each step compile anew).
-        first_row: Where in the whole batch this process's share begins.
-    """
-
-    step: Tensor
-    first_row: int = 0
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -37,7 +24,7 @@ def on_cpu(x: Tensor) -> bool:
 
 
 class StackedLayer(nn.Module, ABC):
-    """A layer that knows how its weights begin."""
+    """A layer that initializes its own weights."""
 
     @abstractmethod
     def reset(self, seeds: Sequence[int], name: str) -> None:
@@ -173,7 +160,7 @@ class RMSNorm(StackedLayer):
     """Division by the root mean square of the last dimension, ``x / sqrt(mean(x**2) + 1e-5)``, then gain (R, 1, D) one.
 
     Zhang and Sennrich, arXiv 1910.07467. It has no bias. The 1e-5 is that of layer norms, where ``torch.nn.RMSNorm``
-    takes the precision of the numbers' type unless it is told otherwise.
+    defaults to the precision of the numbers' type.
     """
 
     def __init__(self, runs: int, width: int) -> None:

@@ -1,25 +1,29 @@
 """The decoder-only transformer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.attention import Attention, rotations
-from grok_lightning.models.base import Beginnings, SequenceModel
-from grok_lightning.models.checks import check_choice, check_counts, check_memory, check_rates, check_scales
+from grok_lightning.models.base import SequenceModel
+from grok_lightning.models.checks import check_choices, check_counts, check_memory
 from grok_lightning.models.embeddings import Embeddings
 from grok_lightning.models.feedforward import FeedForward
+from grok_lightning.models.initialization import LinearMaps, check_initialization
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Draw, Dropout, LayerNorm, Linear, RMSNorm, on_cpu
+from grok_lightning.models.stacked import Dropout, LayerNorm, RMSNorm, on_cpu
 
 Norm = Literal["pre", "post", "none"]
 Normalization = Literal["layer", "rms"]
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Activation = Literal["relu", "gelu", "square", "swiglu"]
 Initialization = Literal["scaled", "width", "torch"]
+Bias = bool | Literal["feedforward", "norms"]
 
 
 class Block(nn.Module):
@@ -56,6 +60,48 @@ class Block(nn.Module):
             x = x + self.feedforward.without_trace(self.feedforward_norm(x) if pre else x)
             out.append(self.feedforward_norm(x) if post else x)
         return out
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Builds the blocks and norms of a transformer; the attributes are its options."""
+
+    linear: LinearMaps
+    length: int
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    norm: Norm
+    normalization: Normalization
+    activation: Activation
+    bias: Bias
+    residual_scale: float
+
+    def norm_layer(self, wanted: bool) -> nn.Module:
+        """A norm, or nothing."""
+        if not wanted:
+            return nn.Identity()
+        runs = self.linear.runs
+        if self.normalization == "layer":
+            return LayerNorm(runs, self.width, self.bias in (True, "norms"))
+        return RMSNorm(runs, self.width)
+
+    def block(self) -> Block:
+        """A block."""
+        inner_bias = self.bias in (True, "feedforward")
+        scales = (1.0, 1.0, 1.0, self.residual_scale)  # of query, key, value and output
+        maps = [self.linear(self.width, self.width, self.bias is True, scale) for scale in scales]
+        inner = self.linear(self.width, self.feedforward, inner_bias)
+        outer = self.linear(self.feedforward, self.width, inner_bias, self.residual_scale)
+        gate = self.linear(self.width, self.feedforward, inner_bias) if self.activation == "swiglu" else None
+        return Block(
+            Attention(maps, self.length, self.heads),
+            FeedForward(inner, outer, self.activation, gate),
+            [self.norm_layer(self.norm != "none") for _ in range(2)],
+            self.norm,
+            Dropout(self.linear.runs, self.dropout),
+        )
 
 
 class Transformer(SequenceModel):
@@ -134,7 +180,7 @@ class Transformer(SequenceModel):
         normalization: Normalization = "layer",
         positions: Positions = "learned",
         activation: Activation = "relu",
-        bias: bool | Literal["feedforward", "norms"] = True,
+        bias: Bias = True,
         tied: bool = False,
         embedding_std: float = 0.1,
         initialization: Initialization = "scaled",
@@ -143,66 +189,29 @@ class Transformer(SequenceModel):
         head_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        feedforward = 4 * width if feedforward is None else feedforward
+        runs, feedforward = len(seeds), 4 * width if feedforward is None else feedforward
+        scales = {"embedding_std": embedding_std, "init_scale": init_scale}
+        scales |= {"residual_scale": residual_scale, "head_scale": head_scale}
         check_counts(layers=layers, width=width, heads=heads, feedforward=feedforward)
-        check_rates(dropout=dropout)
-        check_choice("norm", norm, Norm)
-        check_choice("normalization", normalization, Normalization)
-        check_choice("positions", positions, Positions)
-        check_choice("activation", activation, Activation)
-        check_choice("initialization", initialization, Initialization)
-        check_scales(embedding_std=embedding_std, init_scale=init_scale)
-        check_scales(residual_scale=residual_scale, head_scale=head_scale)
-        if bias not in (True, False, "feedforward", "norms"):
-            raise UserError(f"model.network.bias is {bias}; it must be true, false, feedforward or norms")
-        if width % heads:
-            raise UserError(f"model.network.heads is {heads}, which does not divide model.network.width {width}")
-        if positions == "rotary" and width // heads % 2:
-            raise UserError(
-                f"model.network.positions is rotary, which turns pairs of numbers, but each of the {heads} heads has "
-                f"{width // heads}; choose model.network.width and model.network.heads so that it is an even number"
-            )
-        if tied and head_scale != 1:
-            raise UserError(
-                f"model.network.head_scale is {head_scale}, but a tied head has no weights of its own; "
-                "it must be 1 where model.network.tied is true"
-            )
+        check_initialization(initialization, Initialization, dropout, **scales)
+        check_choices(norm=(norm, Norm), normalization=(normalization, Normalization))
+        check_choices(positions=(positions, Positions), activation=(activation, Activation))
+        _check_bias(bias)
+        _check_heads(width, heads, positions)
+        _check_tied(tied, head_scale)
         block_weights = 4 * width**2 + (3 if activation == "swiglu" else 2) * width * feedforward
-        weights = len(seeds) * (layers * block_weights + 2 * vocabulary * width)
+        weights = runs * (layers * block_weights + 2 * vocabulary * width)
         check_memory(f"model.network.width is {width} with {layers} layers", weights)
-        runs, biases, inner_biases = len(seeds), bias is True, bias in (True, "feedforward")
-
-        def linear(inputs: int, outputs: int, bias: bool, scale: float = 1.0) -> Linear:
-            if initialization == "torch":
-                std = init_scale * scale * (3 * inputs) ** -0.5
-                return Linear(runs, inputs, outputs, bias, std, uniformly=True)
-            fan = width if initialization == "width" else inputs
-            return Linear(runs, inputs, outputs, bias, init_scale * scale * fan**-0.5)
-
-        def norm_layer(wanted: bool) -> nn.Module:
-            if not wanted:
-                return nn.Identity()
-            return LayerNorm(runs, width, bias in (True, "norms")) if normalization == "layer" else RMSNorm(runs, width)
-
-        def block() -> Block:
-            maps = [linear(width, width, biases, scale) for scale in (1.0, 1.0, 1.0, residual_scale)]
-            inner = linear(width, feedforward, inner_biases)
-            outer = linear(feedforward, width, inner_biases, residual_scale)
-            gate = linear(width, feedforward, inner_biases) if activation == "swiglu" else None
-            return Block(
-                Attention(maps, length, heads),
-                FeedForward(inner, outer, activation, gate),
-                [norm_layer(norm != "none"), norm_layer(norm != "none")],
-                norm,
-                Dropout(runs, dropout),
-            )
-
+        linear = LinearMaps(runs, initialization, init_scale, width if initialization == "width" else None)
+        build = _Builder(
+            linear, length, width, heads, feedforward, dropout, norm, normalization, activation, bias, residual_scale
+        )
         self.padded, self.dropout = padded, dropout
         self.embeddings = Embeddings(runs, vocabulary, length, width, positions, init_scale * embedding_std)
         turns = rotations(length, width // heads) if positions == "rotary" else None
         self.register_buffer("rotations", turns, persistent=False)
-        self.layers = nn.ModuleList(block() for _ in range(layers))
-        self.final_norm = norm_layer(norm == "pre" if final_norm is None else final_norm)
+        self.layers = nn.ModuleList(build.block() for _ in range(layers))
+        self.final_norm = build.norm_layer(norm == "pre" if final_norm is None else final_norm)
         self.head = None if tied else linear(width, vocabulary, False, head_scale)
         self.reset(seeds)
 
@@ -256,3 +265,26 @@ class Transformer(SequenceModel):
     @property
     def unembedding(self) -> Tensor:
         return self.embedding.transpose(1, 2) if self.head is None else self.head.weight
+
+
+def _check_bias(bias: Bias) -> None:
+    if bias not in (True, False, "feedforward", "norms"):
+        raise UserError(f"model.network.bias is {bias}; it must be true, false, feedforward or norms")
+
+
+def _check_heads(width: int, heads: int, positions: Positions) -> None:
+    if width % heads:
+        raise UserError(f"model.network.heads is {heads}, which does not divide model.network.width {width}")
+    if positions == "rotary" and width // heads % 2:
+        raise UserError(
+            f"model.network.positions is rotary, which turns pairs of numbers, but each of the {heads} heads has "
+            f"{width // heads}; choose model.network.width and model.network.heads so that it is an even number"
+        )
+
+
+def _check_tied(tied: bool, head_scale: float) -> None:
+    if tied and head_scale != 1:
+        raise UserError(
+            f"model.network.head_scale is {head_scale}, but a tied head has no weights of its own; "
+            "it must be 1 where model.network.tied is true"
+        )

@@ -48,7 +48,7 @@ def adamw_update(
         eps: Added to the root.
         zeros_like: Gives zeros in the shapes of tensors; they may be used until the end of the step.
         coupled: Whether the decay is part of the gradient.
-        factor: What learning rates are multiplied by: a number, or a tensor without dimensions beside the weights.
+        factor: Factor of the learning rates: a number, or a tensor without dimensions on the weights' device.
     """
     means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     shared = len(rates_R) == len(decays_R) == 1
@@ -57,7 +57,7 @@ def adamw_update(
         lr = factor * rates_R.item() if isinstance(factor, Tensor) else (rates_R * factor).item()
         moved, weight_decay = weights, decays_R.item()
     else:
-        # The fused kernel knows one rate. It moves zeros by the update for rate 1, and each run takes its own share.
+        # The fused kernel takes one rate. It moves zeros by the update for rate 1, and each run takes its own share.
         moved, lr, weight_decay = zeros_like(weights), 1.0, 0.0
         rates_R = rates_R * factor
         shrinking, rates, decays = (x.to(weights[0]) for x in (1 - rates_R * decays_R, rates_R, decays_R))
@@ -103,7 +103,7 @@ def check_betas(option: str, betas: Betas) -> Betas:
     """Refuses decay rates of running means that are out of range.
 
     Raises:
-        UserError: If so.
+        UserError: If a rate is below 0, or 1 or more.
     """
     check_range(option, list(betas), most=1, below=True)
     return betas[0], betas[1]
@@ -188,7 +188,8 @@ class AdamW(StackOptimizer):
         tensors = list(weights.values())
         # all tensors in one call: apart they took 8 ms for two layers on a CPU, the rest of the step 0.6
         keys = torch.cat([self.keys("jiggle", name) for name in weights])
-        numbers = gaussian(keys, self._steps(tensors), tensors[0].new_empty(len(keys), 1)).reshape(len(tensors), -1)
+        numbers = gaussian(keys, self._count_steps(tensors), tensors[0].new_empty(len(keys), 1))
+        numbers = numbers.reshape(len(tensors), -1)
         factors = torch.exp(numbers * strengths_R)
         torch._foreach_mul_(tensors, [spread(own, weight) for own, weight in zip(factors, tensors, strict=True)])
 
@@ -202,7 +203,7 @@ class AdamW(StackOptimizer):
         scales_RW = scales_R.to(first)[:, None] / corrections_W
         torch._foreach_sub_(tensors, gaussians(self.keys("update noise"), counts_W.max() - 1, tensors, scales_RW))
 
-    def _steps(self, weights: list[Tensor]) -> Tensor:
-        """How often any of the parameters was updated so far."""
+    def _count_steps(self, weights: list[Tensor]) -> Tensor:
+        """The largest number of updates of any of the parameters so far."""
         counts = [self.state[weight]["step"] for weight in weights if "step" in self.state[weight]]
         return torch.stack(counts).max() if counts else torch.zeros(())

@@ -1,4 +1,4 @@
-"""What optimizers and gradient filters of a stack have in common: a hyperparameter for each run."""
+"""Base of the optimizers and gradient filters of a stack: a hyperparameter for each run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -42,10 +42,10 @@ def check_range(
 
 
 def check_runs(option: str, value: PerRun, runs: int) -> None:
-    """Refuses a list that has not one number for each run.
+    """Refuses a list that does not have one number for each run.
 
     Raises:
-        UserError: If so.
+        UserError: If the list has another length than the stack.
     """
     if isinstance(value, list) and len(value) != runs:
         raise UserError(f"{option} has {len(value)} values for a stack of {runs}; give one, or one each")
@@ -56,11 +56,11 @@ def per_run(value: PerRun, like: Tensor) -> Tensor:
 
     The same tensor at every call, so that no step copies anything from the host; it must not be changed.
     """
-    return _constant(tuple(value) if isinstance(value, list) else (value,), like.dtype, like.device)
+    return _make_constant(tuple(value) if isinstance(value, list) else (value,), like.dtype, like.device)
 
 
 @lru_cache(maxsize=256)
-def _constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _make_constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(numbers, dtype=dtype, device=device)
 
 
@@ -70,7 +70,7 @@ def spread(numbers_R: Tensor, like: Tensor) -> Tensor:
 
 
 class StackOptimizer(Optimizer, ABC):
-    """An optimizer of a stack: hyperparameters may differ from run to run, and it knows the parameters' names.
+    """An optimizer of a stack: hyperparameters may differ from run to run, and parameters have names.
 
     ``group["lr"]`` is the schedule's factor, 1 without a schedule; each run's own learning rate is multiplied by it.
     A step reads nothing from the device and copies nothing to it, so that it can be captured as a CUDA graph; a graph
@@ -105,7 +105,7 @@ class StackOptimizer(Optimizer, ABC):
 
         Args:
             weights: Those that have a gradient, by name.
-            factor: What learning rates are multiplied by: a number, or a tensor without dimensions on their device.
+            factor: Factor of the learning rates: a number, or a tensor without dimensions on their device.
         """
 
     @torch.no_grad()
@@ -147,7 +147,7 @@ class StackOptimizer(Optimizer, ABC):
         """A hyperparameter where the parameters are: on a CPU itself, elsewhere a copy in their type, made once.
 
         Args:
-            hyperparameter_R: What ``hyperparameter`` gave.
+            hyperparameter_R: The result of ``hyperparameter``.
             like: A parameter.
         """
         if like.is_cpu:
@@ -173,7 +173,7 @@ class StackOptimizer(Optimizer, ABC):
     def zeros_like(self, weights: list[Tensor]) -> list[Tensor]:
         """Zeros in the shapes of parameters, the same tensors at every step.
 
-        To allocate them anew took 8.5 ms for four runs of two layers of width 128 on a CPU, to clear them takes 0.1.
+        Allocating them took 8.5 ms for four runs of two layers of width 128 on a CPU, clearing them takes 0.1.
         """
         for weight in weights:
             if weight not in self._scratch:

@@ -1,4 +1,4 @@
-"""What a gradient filter is: something between backward and the optimizer that changes gradients."""
+"""Base class of the gradient filters, which change gradients between backward pass and optimizer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class GradientFilter(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What must be remembered from step to step: tensors of floating point and plain numbers, by name.
+        """The state kept from step to step: floating-point tensors and plain numbers, by name.
 
         Tensors lead with R, or have no dimensions where the runs share a number, so that a run can be taken out of the
         stack. They are the live ones, as in torch's own: to be written at once, or copied.
@@ -64,14 +64,14 @@ class GradientFilter(ABC):
     @property
     @abstractmethod
     def kept(self) -> int:
-        """How many numbers are remembered for each weight."""
+        """Size of the state: numbers for each weight."""
 
     def check_stack(self, runs: int, weights: int = 0) -> None:
         """Refuses hyperparameters that do not fit a stack, before anything is trained.
 
         Args:
             runs: R.
-            weights: How many weights there are in all runs.
+            weights: Number of weights in all runs.
 
         Raises:
             UserError: If a list has not one number for each run, or what is remembered would not fit into memory.

@@ -8,8 +8,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.callbacks.states import RunStates
 from grok_lightning.hardware.products import FULL
 from grok_lightning.measures.base import Measure
 from grok_lightning.module import GrokModule
@@ -55,8 +55,8 @@ def command_parser(command: str) -> LightningArgumentParser:
     parser.add_argument("--run", type=str, help="Name; default: a fresh number.")
     for group, owner, skip in (
         ("evaluation", EvaluationSchedule, set[str | int]()),
-        ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
-        ("checkpoint", Checkpoints, {"directories", "configs", "stack"}),
+        ("evaluation", RunStates, {"directories", "counts"}),
+        ("checkpoint", Checkpoints, {"states", "directories", "configs", "stack"}),
     ):
         parser.add_class_arguments(owner, group, as_group=False, skip=skip)
     if command in MEASURED:

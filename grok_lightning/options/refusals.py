@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
 
+from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.module import GrokModule
-from grok_lightning.objective import NOTHING_TO_ANSWER
 from grok_lightning.options.classes import Nested, lookup
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")

@@ -151,3 +151,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), map_location or "cpu")
+
+
+def move_step_count(checkpoint: dict[str, Any]) -> None:
+    """Renames the count of optimizer steps of a checkpoint of version 0.1.0, written before manual optimization."""
+    fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    automatic = fit_loop.get("epoch_loop.automatic_optimization.optim_progress")
+    manual = fit_loop.get("epoch_loop.manual_optimization.optim_step_progress")
+    if automatic and manual and not manual["total"]["completed"]:
+        fit_loop["epoch_loop.manual_optimization.optim_step_progress"] = automatic["optimizer"]["step"]

@@ -16,6 +16,7 @@ from grok_lightning.files import write_durably
 
 METRICS = "metrics.csv"
 RESULT = "result.json"
+FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"  # how a run ended
 SCHEMA = 1  # the form of result.json; a record without one has the first
 
 Row = dict[str, float]

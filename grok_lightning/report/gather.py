@@ -12,13 +12,12 @@ import pandas as pd
 from grok_lightning.errors import UserError
 from grok_lightning.records.archive import read_archive, read_plan
 from grok_lightning.records.planned import HASH, read_planned
-from grok_lightning.records.record import RESULT, SCHEMA
+from grok_lightning.records.record import FAILED, RESULT, SCHEMA
 from grok_lightning.records.results import read_records
 from grok_lightning.report.curves import read_curves
 from grok_lightning.report.keys import EXPERIMENT
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
-FAILED = "failed"
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
 NUMBERS, EVENTS = ("steps", "budget", "threshold"), ("memorize_step", "grok_step")
 CURVES = ("train/acc", "val/acc", "train/loss", "val/loss")  # of every run, as far as figures need to know

@@ -8,10 +8,9 @@ from typing import Any
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
-from grok_lightning.records.record import RESULT, write_json
+from grok_lightning.records.record import FAILED, RESULT, write_json
 from grok_lightning.sweep.places import Places
 
-FAILED = "failed"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOTHING_RECORDED = (
     "steps", "budget", "threshold", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step",

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.record import FAILED
 from grok_lightning.records.results import refresh
-from grok_lightning.sweep.failures import FAILED
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.sizes import Choice

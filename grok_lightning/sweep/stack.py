@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.divergence import Diverged
-from grok_lightning.callbacks.heartbeat import Heartbeat
+from grok_lightning.callbacks.guards import Diverged
+from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import RecordedRun, Records
 from grok_lightning.fit import Fit
@@ -85,7 +85,7 @@ def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
     ]
     whole = None if single else (stack.directory, stack.config)
     records = Records(runs, whole, stack.events, close_up=stack.close_up and not single)
-    return Fit(config, records, lambda detection: [Heartbeat(detection, tell)] if tell is not None else [])
+    return Fit(config, records, lambda states: [Heartbeat(states, tell)] if tell is not None else [])
 
 
 def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
@@ -112,16 +112,16 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
         fit = fit_of(stack, tell_all)
         with suppress(Diverged):  # its record says so
             fit.run()
-        departures = fit.cli.departures
-        is_over = not departures.closing_up
+        lifecycle = fit.cli.lifecycle
+        is_over = not lifecycle.closing_up
         if is_over and len(stack.configs) > 1:
             shutil.rmtree(stack.directory, ignore_errors=True)
-        late = departures.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
+        late = lifecycle.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
         if late:
             raise StopRequested(late, fit.cli.trainer.global_step)
         if is_over:
             return
-        left = fit.cli.detection.in_training()
+        left = fit.cli.states.in_training()
         gone += len(stack.configs) - len(left)
         stack = close_up(stack, left)
 

@@ -1,4 +1,4 @@
-"""One pass over a stack's whole table: what loss, accuracy, measures and pictures are all taken from."""
+"""Evaluation: one pass over a stack's whole table, from which loss, accuracy, measures and pictures are taken."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grok_lightning.data.batches import Table, share
+from grok_lightning.batch import Beginnings
+from grok_lightning.data.batches import share
+from grok_lightning.data.stack_rows import Table
 from grok_lightning.hardware.doubles import to_double
-from grok_lightning.models import Beginnings, SequenceModel
+from grok_lightning.models import SequenceModel
 from grok_lightning.objective import LossName, Score, row_scores
+from grok_lightning.training.norms import gradient_norm, weight_norms
 
 ROWS_AT_ONCE = 4096  # on a CPU: what they need stays in a shared cache, and calls are few
 NUMBERS_AT_ONCE = 2**18  # on a GPU, rows of all runs together
@@ -17,15 +20,15 @@ NUMBERS_AT_ONCE = 2**18  # on a GPU, rows of all runs together
 
 @dataclass(frozen=True)
 class TablePass:
-    """What a stack makes of the rows of its table, N rows.
+    """Losses and answers of a stack on the N rows of its table.
 
     Attributes:
-        computed_N: Which rows were computed; None for all.
+        computed_N: Mask of the rows that were computed; None for all.
         losses_RN: Each row's loss; 0 where there is no target.
         predictions_RNA: The answers with the highest logits, int64.
         right_RN: Whether the whole answer is right; false where there is none.
         counted_RN: Whether there is an answer.
-        logits_RNAV: The answers' logits, if they were to be kept.
+        logits_RNAV: The answers' logits, if they were kept.
     """
 
     computed_N: Tensor | None
@@ -66,8 +69,8 @@ def table_pass(
     Args:
         network: The stack, R runs.
         table: The table.
-        targets: What has a loss, of tokens (R, B, T) and answers (R, B, A): (R, B, L), -100 where nothing has.
-        loss: Which loss.
+        targets: Maps tokens (R, B, T) and answers (R, B, A) to the targets of the loss (R, B, L); -100 where none.
+        loss: Name of the loss.
         double: Whether it is computed in float64.
         keep_logits: Whether the logits of all rows are kept.
     """
@@ -78,14 +81,14 @@ def table_pass(
     scored_RNL = targets(tokens_RNT, targets_RNA)
     chosen: Tensor | None = None
     if table.grid_tokens is not None and scored_RNL.shape[-1] == 1 and table.world_size == 1:
-        parts = _on_grid(network, table)
+        parts = _pass_grid(network, table)
     else:
-        chosen = None if keep_logits else _evaluated(table)
+        chosen = None if keep_logits else _select_rows(table)
         if chosen is None:
             chosen = torch.arange(*share(rows, table.rank, table.world_size), device=device)
         elif table.world_size > 1:
             chosen = chosen[slice(*share(len(chosen), table.rank, table.world_size))]
-        parts = _by_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
+        parts = _pass_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
     is_double = double or network.embedding.dtype == torch.float64
     losses_RN = torch.zeros(runs, rows, dtype=torch.float64 if is_double else torch.float32, device=device)
     right_RN, counted_RN = (torch.zeros(runs, rows, dtype=torch.bool, device=device) for _ in range(2))
@@ -106,18 +109,47 @@ def table_pass(
     return TablePass(computed_N, losses_RN, predictions_RNA, right_RN, counted_RN, logits_RNAV)
 
 
-def _evaluated(table: Table) -> Tensor | None:
+def evaluate(
+    network: SequenceModel,
+    table: Table,
+    targets: Callable[[Tensor, Tensor], Tensor],
+    loss: LossName,
+    double: bool,
+    keep_logits: bool,
+    reduce: Callable[[Tensor], Tensor],
+) -> tuple[dict[str, Tensor], TablePass]:
+    """Loss and accuracy of whole splits, and with the validation split the norms of weights and gradient.
+
+    Args:
+        network, table, targets, loss, double, keep_logits: As for ``table_pass``.
+        reduce: Sums a tensor over the processes that share the rows.
+
+    Returns:
+        A float64 tensor (R,) on the CPU for each metric's key; and the pass that they are taken from.
+    """
+    found = table_pass(network, table, targets, loss, double, keep_logits)
+    metrics: dict[str, Tensor] = {}
+    for split in table.evaluated:
+        whole = Score(*map(reduce, found.score(table.rows_RN[split])))
+        metrics[f"{split}/loss"] = whole.loss / whole.equations.to(whole.loss)
+        metrics[f"{split}/acc"] = to_double(whole.correct) / whole.equations.to(whole.loss)
+    if "val" in table.evaluated:
+        metrics |= weight_norms(network) | gradient_norm(network)
+    return {key: to_double(value).cpu() for key, value in metrics.items()}, found
+
+
+def _select_rows(table: Table) -> Tensor | None:
     """The rows of the splits to be evaluated, of all runs; None for all rows, where these are more than half."""
     rows = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
     rows = rows[rows >= 0]
     return rows if 2 * len(rows) < table.targets_XNA.shape[1] else None
 
 
-def _by_rows(
+def _pass_rows(
     network: SequenceModel, table: Table, tokens_RNT: Tensor, chosen: Tensor, length: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Row numbers, and the logits (R, B, L, V) of their last L positions, block by block."""
-    for rows in chosen.split(_at_once(network)):
+    for rows in chosen.split(_count_rows_at_once(network)):
         beginnings = None
         if table.beginnings_PS is not None and table.beginning_N is not None:
             index_RB = table.beginning_N[rows].expand(len(tokens_RNT), -1)
@@ -125,13 +157,13 @@ def _by_rows(
         yield rows, network(tokens_RNT[:, rows], length, None, beginnings)
 
 
-def _on_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | slice, Tensor]]:
+def _pass_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | slice, Tensor]]:
     """Row numbers, and the logits (R, B, 1, V) of their answers, block by block."""
     assert table.grid_tokens is not None
     shape = torch.broadcast_shapes(*(tokens.shape for tokens in table.grid_tokens))
     first = next(axis for axis, size in enumerate(shape) if size > 1 or axis == len(shape) - 1)
     inner = shape[first + 1 :].numel()
-    size = max(1, _at_once(network) // inner)
+    size = max(1, _count_rows_at_once(network) // inner)
     row_of_cell = None
     if table.cells_N is not None:
         row_of_cell = torch.full((shape.numel(),), -1, device=table.cells_N.device)
@@ -150,6 +182,7 @@ def _on_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | sl
             yield rows[rows >= 0], logits_RBV[:, rows >= 0, None]
 
 
-def _at_once(network: SequenceModel) -> int:
+def _count_rows_at_once(network: SequenceModel) -> int:
+    """Number of rows of each run in one block."""
     runs = len(network.embedding)
     return max(ROWS_AT_ONCE // min(runs, 8), NUMBERS_AT_ONCE // runs if not network.embedding.is_cpu else 1)

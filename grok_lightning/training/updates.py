@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from grok_lightning.data.batches import Batch
-from grok_lightning.models import Beginnings, SequenceModel
-from grok_lightning.models.stacked import Draw
+from grok_lightning.batch import Batch, Beginnings, Draw
+from grok_lightning.models import SequenceModel
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.optim.filters import GradientFilter
 
@@ -26,11 +25,16 @@ Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
 Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many steps from there on
 
 
-def beginnings_of(batch: Batch) -> Beginnings | None:
-    """What the equations of a batch begin with alike, if the data know it."""
-    if batch.beginnings_PS is None or batch.beginning_RB is None:
-        return None
-    return Beginnings(batch.beginnings_PS, batch.beginning_RB)
+@contextmanager
+def leave_forward_context(device: torch.device) -> Iterator[None]:
+    """Leaves the Trainer's context of the forward pass, in which it calls the whole training step."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step: Tensor, seeds: list[int]) -> None:
@@ -49,16 +53,16 @@ def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step
 
 @dataclass
 class Updates:
-    """Takes optimizer steps with nothing around them.
+    """Takes optimizer steps without the Trainer's hooks.
 
     Attributes:
         network: The stack.
         losses: The summed loss (R,) of tokens, targets, beginnings and draw.
         optimizer: Of the network's parameters.
-        filters: What gradients pass through, in this order.
+        filters: The gradient filters, in this order.
         seeds: One seed for each run.
-        after: Called after each update, to bring weights back to a norm, say.
-        rate_factor: What learning rates are multiplied by at a step.
+        after: Called after each update, for example to restore a weight norm.
+        rate_factor: Factor of the learning rates at a step.
         set_rate: Sets the learning rates of a step in the optimizer.
         forward_context: The precision of the forward pass.
     """
@@ -75,18 +79,18 @@ class Updates:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The network's device."""
         return self.network.embedding.device
 
     def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
         """Takes steps one after the other.
 
-        It ends early where a signal asks for it, after ``CALL_SECONDS`` and, on a CPU, where looking costs nothing,
+        It ends early on a signal, after ``CALL_SECONDS`` and, on a CPU, where the check costs nothing,
         when no run's loss is finite any more.
 
         Args:
             step: The first step.
-            steps: How many at most.
+            steps: Their largest number.
             batches: Gives the batches.
             interrupted: Whether a signal was received.
 
@@ -97,7 +101,7 @@ class Updates:
         deadline = time.monotonic() + CALL_SECONDS
         for batch in batches(step, steps):
             step_T = torch.full((), batch.step, device=self.device)
-            loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), step_T, 1 / batch.whole)
+            loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, step_T, 1 / batch.whole)
             taken.append(loss_R)
             if self.rate_factor(batch.step + 1) != self.rate_factor(batch.step):
                 self.set_rate(batch.step + 1)
@@ -113,9 +117,9 @@ class Updates:
         Args:
             tokens_RBT: Inputs.
             targets_RBA: Targets.
-            beginnings: What equations begin with alike, or None.
+            beginnings: The shared beginnings of the equations, or None.
             step: The optimizer step, int64, without dimensions, on the device.
-            share: What an equation's loss is multiplied by.
+            share: Factor of each equation's loss.
 
         Returns:
             Each run's loss (R,).
@@ -156,7 +160,7 @@ class CudaGraphs:
     """Captures by CUDA graphs, as https://docs.pytorch.org/docs/stable/notes/cuda.html has it."""
 
     def rehearse(self, function: Callable[[], None]) -> None:
-        """Runs a function on a stream of its own, as captures do."""
+        """Runs a function on a separate stream, as captures do."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -178,8 +182,8 @@ class CapturedUpdates:
     learning rates. The host renews the block when it is used up and the factor when it changes; no step waits for it.
 
     Args:
-        updates: What is captured.
-        capture: How.
+        updates: The step that is captured.
+        capture: The way of capturing.
     """
 
     def __init__(self, updates: Updates, capture: Capture) -> None:
@@ -192,7 +196,7 @@ class CapturedUpdates:
         self._replay: Callable[[], Any] | None = None
 
     def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
-        """As ``Updates.many``; whether losses are finite is for the caller to see."""
+        """As ``Updates.many``, but without checking that losses are finite."""
         taken: list[Tensor] = []
         end = step + steps
         if self._first < 0:
@@ -217,7 +221,7 @@ class CapturedUpdates:
         return taken
 
     def _allocate(self, batch: Batch) -> None:
-        """Makes what lies on the device for good."""
+        """Allocates the tensors that stay on the device."""
         device, runs = self.updates.device, len(self.updates.seeds)
         self._share = 1 / batch.whole
         self._length = max(1, min(BLOCK_STEPS, BLOCK_ROWS // (batch.whole * runs)))
@@ -229,7 +233,7 @@ class CapturedUpdates:
         self._factor_T = torch.ones((), dtype=torch.float32, device=device)  # the type that fused kernels read
 
     def _load(self, step: int, batches: list[Batch]) -> None:
-        """Puts the batches of the next steps where the captured step finds them."""
+        """Copies the batches of the next steps into the block that the captured step reads."""
         torch.stack([batch.tokens_RBT for batch in batches], out=self._tokens_SRBT)
         torch.stack([batch.targets_RBA for batch in batches], out=self._targets_SRBA)
         self._first = step
@@ -242,14 +246,14 @@ class CapturedUpdates:
             self._factor_T.fill_(factor)
             self._factor = factor
         if self._replay is None and self._rehearsed >= EAGER_STEPS:
-            self._replay = self._capture.capture(self._once)
+            self._replay = self._capture.capture(self._take_captured)
         if self._replay is None:
-            self._capture.rehearse(self._once)
+            self._capture.rehearse(self._take_captured)
             self._rehearsed += 1
         else:
             self._replay()
 
-    def _once(self) -> None:
+    def _take_captured(self) -> None:
         tokens_RBT = self._tokens_SRBT.index_select(0, self._place)[0]
         targets_RBA = self._targets_SRBA.index_select(0, self._place)[0]
         loss_R = self.updates.update(tokens_RBT, targets_RBA, None, self._step[0], self._share)

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from grok_lightning.callbacks.pace import PER_STEP_HOOKS, Pace
+from grok_lightning.callbacks.pace import PER_STEP_HOOKS, _observes_each_step
 from grok_lightning.cli import quiet
 from grok_lightning.fit import Fit
 from grok_lightning.module import GrokModule
@@ -108,9 +108,9 @@ def test_every_hook_of_a_step_is_noticed(hook) -> None:
     callback = type("Users", (Callback,), {hook: lambda *_: None})()
     trainer = Mock(world_size=1, precision="32-true", callbacks=[callback])
     lambdas = LambdaCallback(**{hook: lambda *_: None})
-    assert Pace(Mock(), [])._each_step_counts(Mock(world_size=1, callbacks=[lambdas], profiler=PassThroughProfiler()))
+    assert _observes_each_step(Mock(world_size=1, callbacks=[lambdas], profiler=PassThroughProfiler()), [])
     trainer.profiler = PassThroughProfiler()
-    assert Pace(Mock(), [])._each_step_counts(trainer)
-    assert not Pace(Mock(), [callback])._each_step_counts(trainer)
+    assert _observes_each_step(trainer, [])
+    assert not _observes_each_step(trainer, [callback])
     for other in ({"world_size": 2}, {"precision": "16-mixed"}, {"profiler": SimpleProfiler()}):
-        assert Pace(Mock(), [callback])._each_step_counts(Mock(**{"world_size": 1, "callbacks": []} | other))
+        assert _observes_each_step(Mock(**{"world_size": 1, "callbacks": []} | other), [callback])

@@ -18,13 +18,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from grok_lightning.callbacks import pictures as room
 from grok_lightning.callbacks.events import Events
-from grok_lightning.callbacks.images import Images
 from grok_lightning.callbacks.pictures import (
     embedding_table,
     pictures,
     prediction_table,
     task_table,
 )
+from grok_lightning.callbacks.run_figures import RunFigures
+from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import (
     ModularArithmeticDataModule,
     PermutationDataModule,
@@ -32,7 +33,6 @@ from grok_lightning.data import (
     TextDataModule,
 )
 from grok_lightning.data.batches import Chunk
-from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.models import GRU, MLP, Transformer
 from grok_lightning.module import GrokModule
@@ -166,6 +166,10 @@ def stand_in(**attributes: Any) -> Any:
     return SimpleNamespace(**attributes)
 
 
+def figures(directory: Path, data: Any, images: bool = True) -> RunFigures:
+    return RunFigures(RunStates([directory], [{"train": 1, "val": 1}]), ["run"], data, images)
+
+
 def shown(directory: str) -> dict[str, tuple[int, np.ndarray]]:
     """TensorBoard's images of a run by tag: their step and pixels."""
     events = EventAccumulator(directory).Reload()
@@ -188,13 +192,10 @@ def test_tensorboard_shows_the_curves_and_the_pictures_at_the_last_step(command:
     assert np.array_equal(found["view/curves"][1], curves)
 
 
-@pytest.mark.parametrize("hooks", [["on_train_end", "on_fit_end"], ["on_fit_end"]], ids=["trained", "nothing to train"])
-def test_a_fit_shows_its_pictures_once(hooks: list[str], tmp_path: Path) -> None:
+def test_pictures_are_shown_without_curves_at_their_step(tmp_path: Path) -> None:
     data, events = DATA["quotients"](), Events(tmp_path)
-    trainer = stand_in(loggers=[events], is_global_zero=True, datamodule=data, global_step=7)
-    callback = Images(stand_in(titles=["run"], paths=lambda: [tmp_path / "curves.png"]))
-    for hook in hooks:
-        getattr(callback, hook)(trainer, module_of(data))
+    trainer = stand_in(loggers=[events], global_step=7)
+    figures(tmp_path, data).show_images(trainer, module_of(data))
     events.experiment.close()
     found = shown(str(tmp_path))  # it refuses a tag with two images
     assert set(found) == SHOWN
@@ -209,13 +210,11 @@ def test_a_diverged_run_still_shows_its_task(command: Command) -> None:
     assert "view/predictions" not in shown("lightning_logs/e/a")
 
 
-@pytest.mark.parametrize("loggers", [[], [SimpleNamespace(log_images=None)]])
-def test_without_tensorboard_nothing_is_drawn(loggers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loggers", [[], [SimpleNamespace(log_images=None)], "ours, in a sweep"])
+def test_without_tensorboard_or_in_a_sweep_nothing_is_drawn(
+    loggers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room, "pictures", lambda *_: pytest.fail("drawn"))
-    callback = Images(stand_in(titles=["t"], paths=lambda: []))
-    callback.on_train_end(stand_in(loggers=loggers, is_global_zero=True), stand_in())
-
-
-def test_a_run_that_was_stopped_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Images, "_show", lambda *_: pytest.fail("shown"))
-    Images(stand_in()).on_exception(stand_in(), stand_in(), UserError("stopped"))
+    sweep = isinstance(loggers, str)
+    trainer = stand_in(loggers=[Events(tmp_path)] if sweep else loggers)
+    figures(tmp_path, stand_in(), images=not sweep).show_images(trainer, stand_in())

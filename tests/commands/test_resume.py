@@ -99,13 +99,13 @@ def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch
 def count_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     from grok_lightning.callbacks.checkpoints import Checkpoints
 
-    original = Checkpoints._at_boundary
+    original = Checkpoints._save_at_boundary
 
     def counted(self: Checkpoints, trainer: object) -> None:
         self.signals.step = trainer.global_step  # type: ignore[attr-defined]
         original(self, trainer)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Checkpoints, "_at_boundary", counted)
+    monkeypatch.setattr(Checkpoints, "_save_at_boundary", counted)
 
 
 def test_killed_between_checkpoints(full: Command) -> None:

@@ -9,7 +9,7 @@ import torch
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule
 from grok_lightning.data.batches import Chunk, Chunks
 from grok_lightning.errors import UserError
-from grok_lightning.models import Beginnings, Transformer
+from grok_lightning.models import Transformer
 
 CPU = torch.device("cpu")
 
@@ -76,9 +76,8 @@ def test_prompts_without_an_equals_token(formula, operands, function, operator_t
 def test_a_model_reads_a_bare_operand() -> None:
     data = ModularArithmeticDataModule("x**2", modulus=47, equals_token=False)
     batch = data.training_batch(0, CPU)
-    beginnings = None if batch.beginnings_PS is None else Beginnings(batch.beginnings_PS, batch.beginning_RB)
     model = Transformer(data.vocabulary_size, data.length, [0], width=8, heads=2)
-    logits = model(batch.tokens_RBT, data.answer_length, beginnings=beginnings)
+    logits = model(batch.tokens_RBT, data.answer_length, beginnings=batch.beginnings)
     assert logits.shape == (1, 512, 1, 47)
     assert torch.equal(logits, model(batch.tokens_RBT, data.answer_length))
 
@@ -207,8 +206,13 @@ def test_batches_drawn_together_are_those_drawn_one_by_one_and_alike_in_memory(s
     assert [batch.step for batch in together] == list(range(96))
     for batch in together:
         alone = ModularArithmeticDataModule(modulus=11, batch_size=16, seeds=seeds).training_batch(batch.step, CPU)
-        for name in ("tokens_RBT", "targets_RBA", "rows_RB", "beginning_RB"):
-            left, right = getattr(batch, name), getattr(alone, name)
+        for read in (
+            lambda batch: batch.tokens_RBT,
+            lambda batch: batch.targets_RBA,
+            lambda batch: batch.rows_RB,
+            lambda batch: batch.beginnings.index_RB,
+        ):
+            left, right = read(batch), read(alone)
             assert torch.equal(left, right)
             assert left.stride() == right.stride() == torch.empty(left.shape).stride()
 

@@ -54,8 +54,9 @@ def assert_sees_the_same(stack, run, single):
         assert torch.equal(one.targets_RBA[run], other.targets_RBA[0])
         operands = [data.operands_NK[part] for data, part in ((stack, one.rows_RB[run]), (single, other.rows_RB[0]))]
         assert np.array_equal(*operands)
-        if one.beginning_RB is not None:
-            assert torch.equal(one.beginnings_PS[one.beginning_RB[run]], other.beginnings_PS[other.beginning_RB[0]])
+        if one.beginnings is not None:
+            shared, own = one.beginnings, other.beginnings
+            assert torch.equal(shared.tokens_PS[shared.index_RB[run]], own.tokens_PS[own.index_RB[0]])
 
     for step in range(12):
         equal(stack.training_batch(step, CPU), single.training_batch(step, CPU))

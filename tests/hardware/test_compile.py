@@ -16,7 +16,6 @@ from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.hardware.compilation import cache_tag
 from grok_lightning.module import GrokModule
 from grok_lightning.records.record import read_metrics
-from grok_lightning.training.updates import beginnings_of
 
 # dynamo's and inductor's own imports and traces use what torch itself deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -73,7 +72,7 @@ def test_a_second_compilation_is_an_error(command: Command, monkeypatch: pytest.
 
     def growing(self: ModularArithmeticDataModule, device: torch.device, step: int, steps: int) -> Any:
         for own in range(step, step + steps):
-            self.batch_size, self._order, self._block = 16 + own // 3, None, {}
+            self.batch_size, self._batches = 16 + own // 3, {}
             yield from whole(self, device, own, 1)
 
     monkeypatch.setattr(ModularArithmeticDataModule, "training_batches", growing)
@@ -92,7 +91,7 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     )
     batch = data.training_batch(0, torch.device("cpu"))
     with pytest.raises(Exception, match=r"(?i)graph break|unsupported"):
-        module._training_losses(batch.tokens_RBT, batch.targets_RBA, beginnings_of(batch), None)
+        module._training_losses(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, None)
 
 
 def test_one_compilation_too_many_is_an_error() -> None:
@@ -101,7 +100,7 @@ def test_one_compilation_too_many_is_an_error() -> None:
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, compile=True)
     batch = data.training_batch(0, torch.device("cpu"))
     compiled = torch.compile(module._losses, fullgraph=True, dynamic=False, backend="eager")
-    beginnings = beginnings_of(batch)
+    beginnings = batch.beginnings
     tokens, targets = batch.tokens_RBT[:, :1], batch.targets_RBA[:, :1]
 
     def steps_of_ever_new_sizes() -> None:

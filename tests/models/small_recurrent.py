@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from grok_lightning.batch import Draw
 from grok_lightning.models import GRU, LSTM
-from grok_lightning.models.stacked import Draw
 
 VOCABULARY, LENGTH, SEEDS = 13, 5, [3, 1, 4]
 THEIRS = {LSTM: torch.nn.LSTM, GRU: torch.nn.GRU}

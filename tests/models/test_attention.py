@@ -5,8 +5,8 @@ import torch
 from small_transformers import assert_same, float64, turned
 from torch.nn import functional
 
+from grok_lightning.batch import PADDING, Beginnings
 from grok_lightning.models.attention import Attention, rotate, rotations
-from grok_lightning.models.base import PADDING, Beginnings
 from grok_lightning.models.layout import Layout
 from grok_lightning.models.stacked import Linear
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis.strategies import fixed_dictionaries, integers, just, lists, sampled_from
 from torch.nn import functional
 
+from grok_lightning.batch import Draw
 from grok_lightning.errors import UserError
-from grok_lightning.measures.norms import weight_norms
 from grok_lightning.models import MLP
-from grok_lightning.models.stacked import Draw
+from grok_lightning.training.norms import weight_norms
 
 VOCABULARY, LENGTH, SEEDS = 13, 4, [3, 1, 4]
 ONE_HOT = {"inputs": "one-hot"}

@@ -17,8 +17,8 @@ from small_recurrent import (
 )
 
 from grok_lightning.errors import UserError
-from grok_lightning.measures.norms import weight_norms
 from grok_lightning.models import GRU, LSTM
+from grok_lightning.training.norms import weight_norms
 
 
 @every_kind

@@ -4,9 +4,8 @@ import pytest
 import torch
 from small_recurrent import LENGTH, SEEDS, assert_same, build, draw, every_kind, every_option, tokens
 
+from grok_lightning.batch import PADDING, Beginnings
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.models import Beginnings
-from grok_lightning.models.base import PADDING
 
 
 def padded_tokens(length):
@@ -54,8 +53,8 @@ def test_padding_leaves_the_state_as_it_was(kind) -> None:
 def batch_of(formula="x + y", **options):
     data = ModularArithmeticDataModule(formula, 7, batch_size=64, seeds=SEEDS, **options)
     batch = data.training_batch(3, torch.device("cpu"))
-    assert batch.beginnings_PS is not None
-    return batch.tokens_RBT, Beginnings(batch.beginnings_PS, batch.beginning_RB)
+    assert batch.beginnings is not None
+    return batch.tokens_RBT, batch.beginnings
 
 
 def computed_rows(model, *inputs):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from grok_lightning.models.stacked import Draw, Dropout, Embedding, LayerNorm, Linear, RMSNorm, gather
+from grok_lightning.batch import Draw
+from grok_lightning.models.stacked import Dropout, Embedding, LayerNorm, Linear, RMSNorm, gather
 
 
 def numbers(*shape, seed=0):

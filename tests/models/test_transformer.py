@@ -16,10 +16,10 @@ from small_transformers import (
     tokens,
 )
 
+from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.models import Beginnings, Transformer
-from grok_lightning.models.stacked import Draw
+from grok_lightning.models import Transformer
 
 any_options = given(
     options=fixed_dictionaries({"padded": booleans(), "dropout": sampled_from([0.0, 0.3])}).flatmap(
@@ -190,7 +190,7 @@ def test_sharing_beginnings_changes_neither_logits_nor_gradients(formula, operat
         model = Transformer(data.vocabulary_size, data.length, [0, 1, 2], **({"width": 16, "heads": 2} | options))
     batch, found, rows = data.training_batch(3, torch.device("cpu")), [], rows_computed(model)
     answer_length = {"one": 1, "all but one": data.length - 1, "all": data.length}[answers]
-    for beginnings in (None, Beginnings(batch.beginnings_PS, batch.beginning_RB)):
+    for beginnings in (None, batch.beginnings):
         logits = model(batch.tokens_RBT, answer_length, None, beginnings)
         gradients = torch.autograd.grad(logits.sin().sum(), list(model.parameters()))
         found.append([logits, *gradients])
@@ -205,7 +205,7 @@ def test_beginnings_are_not_shared_where_dropout_makes_equations_differ() -> Non
     model = Transformer(data.vocabulary_size, data.length, [0], layers=2, width=16, heads=2, dropout=0.5)
     batch = data.training_batch(0, torch.device("cpu"))
     draw = Draw(torch.tensor(5))
-    shared = model(batch.tokens_RBT, 1, draw, Beginnings(batch.beginnings_PS, batch.beginning_RB))
+    shared = model(batch.tokens_RBT, 1, draw, batch.beginnings)
     assert torch.equal(shared, model(batch.tokens_RBT, 1, draw))
 
 

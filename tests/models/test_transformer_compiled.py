@@ -4,9 +4,7 @@ import pytest
 import torch
 from small_transformers import LENGTH, MODERN, VOCABULARY, assert_same, build, tokens
 
-from grok_lightning.models import Beginnings
-from grok_lightning.models.base import PADDING
-from grok_lightning.models.stacked import Draw
+from grok_lightning.batch import PADDING, Beginnings, Draw
 
 # dynamo's and inductor's own imports and traces use what torch itself deprecates
 FROM_TORCH = pytest.mark.filterwarnings("ignore::DeprecationWarning")

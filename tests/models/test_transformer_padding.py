@@ -4,9 +4,7 @@ import pytest
 import torch
 from small_transformers import MODERN, VOCABULARY, assert_same, build, tokens
 
-from grok_lightning.models import Beginnings
-from grok_lightning.models.base import PADDING
-from grok_lightning.models.stacked import Draw
+from grok_lightning.batch import PADDING, Beginnings, Draw
 
 LONGEST = 11
 every_option = pytest.mark.parametrize(

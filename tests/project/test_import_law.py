@@ -10,7 +10,7 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("errors", "randomness"),
+    ("batch", "errors", "randomness"),
     ("files",),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
     ("training", "figures"),
@@ -129,7 +129,8 @@ FORBIDDEN = [
     ("optim.adamw", "def late():\n    from grok_lightning.records.record import flatten"),
     ("records.record", "from grok_lightning import module"),
     ("models.base", "from ..data import batches"),
-    ("figures.curves", "from grok_lightning.measures.norms import PARTS"),
+    ("batch", "from grok_lightning.errors import UserError"),
+    ("figures.curves", "from grok_lightning.training.norms import PARTS"),
     ("options", "import torch, grok_lightning.run as runs"),
     ("callbacks.progress", "if True:\n    from grok_lightning import cli"),
     ("callbacks.progress", "if TYPE_CHECKING:\n    from grok_lightning.cli import GrokCLI"),
@@ -140,8 +141,9 @@ FORBIDDEN = [
     ("module", "from grok_lightning.attic import relic"),
 ]
 LAWFUL = [
+    ("models.base", "from grok_lightning.batch import Beginnings"),
     ("data.split", "from grok_lightning.data.algebra import Column\nfrom grok_lightning.randomness import mix"),
-    ("module", "from grok_lightning.measures.norms import PARTS\nfrom .data import batches"),
+    ("module", "from grok_lightning.training.norms import PARTS\nfrom .data import batches"),
     ("cli", "from grok_lightning import run, module"),
     ("__main__", "from grok_lightning.cli import GrokCLI"),
     ("errors", "import torch\nfrom grok_lightning_extra import data"),

@@ -10,11 +10,11 @@ from lightning.pytorch import Callback, Trainer
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.measures.norms import weight_norm
 from grok_lightning.models import MLP, Transformer
-from grok_lightning.models.stacked import Draw
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, GrokfastMean, Muon, OrthogonalGradient
+from grok_lightning.training.noise import add_noise
+from grok_lightning.training.norms import weight_norm
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")]
 SEEDS = [7, 0, 2]
@@ -161,7 +161,7 @@ def test_weight_noise_is_fresh_at_each_step_and_has_its_deviation() -> None:
     module = fitted(steps=1, weight_noise=0.5)
     draws = []
     for step in (3, 4):
-        noisy = module._noisy_weights(Draw(torch.tensor(step)))
+        noisy = add_noise(module.network, module.noise_keys_R, module.noise_std_R, torch.tensor(step))
         draws.append(
             torch.cat([(noisy[n] - w).detach().flatten(1) for n, w in module.network.named_parameters()], dim=1)
         )

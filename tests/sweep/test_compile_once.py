@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 from small_sweeps import EASY, NETWORKS, jobs, write
 
-from grok_lightning.callbacks.heartbeat import Heartbeat
+from grok_lightning.callbacks.progress import Heartbeat
+from grok_lightning.callbacks.states import RunStates
 from grok_lightning.sweep import sizes
 from grok_lightning.sweep.display import Display
 from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, _Work, _Worker
@@ -109,7 +110,8 @@ def test_few_jobs_are_made_to_look_for_another_graph() -> None:
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_worker_tells_that_it_compiles_until_its_first_step(compiled: bool) -> None:
     told: list[bool] = []
-    beat = Heartbeat(Mock(over=[False], phase=lambda run: "memorizing"), lambda **said: told.append(said["compiling"]))
+    states = RunStates([Path()], [{"train": 1, "val": 1}])
+    beat = Heartbeat(states, lambda **report: told.append(report["compiling"]))
     trainer, module = Mock(global_step=0, max_steps=9), Mock(compiled=compiled)
     beat.on_train_start(trainer, module)
     beat.on_train_batch_end(trainer, module, None, None, 0)

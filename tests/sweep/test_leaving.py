@@ -10,8 +10,10 @@ import pytest
 import torch
 from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, train_here, write
 
-from grok_lightning.callbacks.departures import WORTH_COMPILING, Departures
+from grok_lightning.callbacks.lifecycle import Lifecycle
+from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.fit import Fit
+from grok_lightning.hardware.compilation import WORTH_COMPILING
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep import stack as stack_module
@@ -130,14 +132,15 @@ def test_a_run_that_diverges_never_touches_its_neighbours(command: Command, netw
 def test_a_stack_is_closed_up_when_half_have_left_and_it_pays(
     left: int, compiled: bool, rest: int, closes: bool
 ) -> None:
-    detection = Mock(over=[run >= left for run in range(8)], **{"is_done.return_value": False})
-    detection.in_training.return_value = list(range(left))
-    module = Mock(compiled=compiled, diverged_at_R=torch.full((8,), -1))
+    states = RunStates([Path(str(run)) for run in range(8)], [{"train": 1, "val": 1}] * 8)
+    for run in range(left, 8):
+        states.end(run, Ending("stopped", 500, 500))
+    module = Mock(compiled=compiled, diverged_at_R=torch.full((8,), -1), evaluation={})
     trainer = Mock(sanity_checking=False, global_step=500, max_steps=500 + rest, should_stop=False)
     trainer.state.fn = "fit"
-    departures = Departures(detection, Mock(), None, Mock(), close_up=True)
-    departures.on_validation_end(trainer, module)
-    assert (departures.closing_up, trainer.should_stop) == (closes, closes)
-    apart = Departures(detection, Mock(), None, Mock(), close_up=False)
-    apart.on_validation_end(trainer, module)
-    assert not apart.closing_up
+    detection = Mock(states=states, **{"note.return_value": []})
+    lives = [Lifecycle(detection, Mock(), Mock(), None, Mock(), close_up) for close_up in (True, False)]
+    lives[0].on_validation_end(trainer, module)
+    assert (lives[0].closing_up, trainer.should_stop) == (closes, closes)
+    lives[1].on_validation_end(trainer, module)
+    assert not lives[1].closing_up

@@ -43,7 +43,7 @@ def operations_of_a_step(options, seeds=(0,)):
     captured.many(0, 2, batches, lambda: False)  # states are made, batches are there
     updates.optimizer.factor = captured._factor_T
     with Operations("meta") as operations:
-        captured._once()
+        captured._take_captured()
     return operations
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grok_lightning.measures.norms import PARTS, gradient_norm, weight_norms
 from grok_lightning.models import LSTM, SequenceModel, Transformer
+from grok_lightning.training.norms import PARTS, gradient_norm, weight_norms
 
 SEEDS = (3, 5, 8)
 LENGTH = 4

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from grok_lightning.hardware.doubles import to_double
+from grok_lightning.optim.base import per_run, spread
 
 PARTS = ("embeddings", "attention", "feedforward", "recurrent", "head")
 
@@ -43,6 +44,16 @@ def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
     """Euclidean norm (R,) of the last step's gradient as the optimizer took it, float64; none before the first step."""
     squares = [_squares(weight.grad) for weight in model.parameters() if weight.grad is not None]
     return {"norm/gradient": _root(squares)} if squares else {}
+
+
+@torch.no_grad()
+def rescale(model: nn.Module, norms: list[float]) -> None:
+    """Multiplies all weights of each run by one number, so that their norm together is the given one."""
+    first = next(model.parameters())
+    norms_R = weight_norm(model) if first.is_cpu else single_norm(model)
+    factors_R = per_run(norms, norms_R) / norms_R
+    for weight in model.parameters():
+        weight.mul_(spread(factors_R, weight))
 
 
 def _squares(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from grok_lightning.callbacks.divergence import LOOK_EVERY, Diverged, DivergenceGuard
+from grok_lightning.callbacks.guards import LOOK_EVERY, Diverged, DivergenceGuard
 
 
 def look(diverged_at: list[int], device: str = "cpu", step: int = 7) -> None:

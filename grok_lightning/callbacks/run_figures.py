@@ -1,0 +1,57 @@
+"""Figures of a run: its curves as a file, and its pictures on TensorBoard's images tab."""
+
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+
+from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.states import RunStates
+from grok_lightning.data import SequenceDataModule
+from grok_lightning.figures.curves import curves
+from grok_lightning.figures.saving import png
+from grok_lightning.module import GrokModule
+
+CURVES = "curves.png"
+DOTS_PER_INCH = 100
+
+
+class RunFigures:
+    """Draws accuracy and loss of each run into its directory, and shows a single run's pictures in TensorBoard.
+
+    Args:
+        states: The states of the runs.
+        titles: One title for each run.
+        data: The stack's data.
+        images: Whether a single run's pictures are shown in TensorBoard.
+    """
+
+    def __init__(self, states: RunStates, titles: list[str], data: SequenceDataModule, images: bool) -> None:
+        self.states, self.titles, self.data, self.images = states, titles, data, images
+
+    def path(self, run: int) -> Path:
+        """The file of a run's curves."""
+        return self.states.directories[run] / CURVES
+
+    def draw_curves(self, run: int) -> None:
+        """Draws the curves of one run, if there are two evaluations or more."""
+        rows = self.states.rows[run]
+        if len(rows) > 1:
+            figure = curves(rows, self.states.milestones(run), self.titles[run])
+            self.path(run).write_bytes(png(figure, 150))
+
+    def show_images(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows curves and pictures of a single run in TensorBoard, if there is a TensorBoard logger of ours."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
+        if not self.images or not loggers:
+            return
+        # imported here: with it comes pandas, whose import takes as long as many a whole command
+        from grok_lightning.callbacks.pictures import pictures
+
+        assert isinstance(pl_module, GrokModule)
+        path = self.path(0)
+        images = {"view/curves": path.read_bytes()} if path.exists() else {}
+        # these names come after those of the scalars, so that TensorBoard's first tab begins with accuracy and loss
+        for name, (_, figure) in pictures(pl_module, self.data, 0, self.titles[0], trainer.global_step).items():
+            images[f"view/{name}"] = png(figure, DOTS_PER_INCH)
+        for logger in loggers:
+            logger.log_images(images, trainer.global_step)

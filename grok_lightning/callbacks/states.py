@@ -1,0 +1,185 @@
+"""State of each run of a stack: its evaluations, what they reached, and how it ended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch import LightningModule, Trainer
+
+from grok_lightning.callbacks.schedule import EvaluationSchedule
+from grok_lightning.errors import UserError
+from grok_lightning.module import GrokModule
+from grok_lightning.records.record import DIVERGED, METRICS, STOPPED, Row, milestones, reaches, read_metrics, standing
+
+SUSTAIN = 3
+
+
+@dataclass(frozen=True)
+class Ending:
+    """End of a run.
+
+    Attributes:
+        status: finished (its budget is spent), stopped or diverged.
+        step: Its last step; of a run that diverged, the step at which its loss stopped being finite.
+        left: The step of its stack at which it left; later ones save nothing of it.
+    """
+
+    status: str
+    step: int
+    left: int
+
+
+class RunStates:
+    """States of the runs of a stack. ``GrokDetection`` and ``Lifecycle`` change them; everything else only reads.
+
+    Args:
+        directories: Each run's directory.
+        counts: Number of rows of the train and val splits of each run.
+        threshold: The accuracy to reach.
+        stop_after: A run is over when it has stood at the threshold for that many evaluations; 0 for never.
+
+    Attributes:
+        rows: The evaluations of each run, oldest first, up to its end.
+        standing: How many of each run's newest evaluations are at the threshold.
+        endings: How each run ended; None while it is in training.
+
+    Raises:
+        UserError: If the threshold is not above 0 and at most 1, or ``stop_after`` is negative.
+    """
+
+    def __init__(
+        self,
+        directories: list[Path],
+        counts: list[dict[str, int]],
+        threshold: float = 0.99,
+        stop_after: int = 0,
+    ) -> None:
+        if not 0 < threshold <= 1:
+            raise UserError(f"evaluation.threshold is {threshold}; it must lie above 0 and be at most 1")
+        if stop_after < 0:
+            raise UserError(f"evaluation.stop_after is {stop_after}; it must be at least 0")
+        self.directories, self.counts = directories, counts
+        self.threshold, self.stop_after = threshold, stop_after
+        self.rows: list[list[Row]] = [[] for _ in directories]
+        self.standing = [0] * len(directories)
+        self.endings: list[Ending | None] = [None] * len(directories)
+        self._memorized = [False] * len(directories)
+        self._grokked = [False] * len(directories)
+
+    def __len__(self) -> int:
+        return len(self.directories)
+
+    def in_training(self) -> list[int]:
+        """The runs that have not ended."""
+        return [run for run, ending in enumerate(self.endings) if ending is None]
+
+    def is_done(self, run: int) -> bool:
+        """Whether a run has stood at the threshold for ``stop_after`` evaluations."""
+        return 0 < self.stop_after <= self.standing[run]
+
+    def has_grokked(self, run: int) -> bool:
+        """Whether an evaluation of a run reached the threshold on the validation split."""
+        return self._grokked[run]
+
+    def milestones(self, run: int) -> dict[str, int | None]:
+        """The record's five steps of one run."""
+        return milestones(self.rows[run], self.counts[run], self.threshold, self.stop_after or SUSTAIN)
+
+    def phase(self, run: int) -> str:
+        """memorizing, memorized or grokked."""
+        return "grokked" if self._grokked[run] else "memorized" if self._memorized[run] else "memorizing"
+
+    def restore(self, run: int, rows: list[Row] | None) -> None:
+        """Replaces a run's evaluations and derives its state from them; None leaves the evaluations as they are."""
+        if rows is not None:
+            self.rows[run] = rows
+        found = self.milestones(run)
+        self._memorized[run] = found["memorize_step"] is not None
+        self._grokked[run] = found["grok_step"] is not None
+        self.standing[run] = standing(self.rows[run], self.counts[run], self.threshold)
+        self.endings[run] = None
+
+    def add(self, run: int, row: Row) -> bool:
+        """Adds a run's newest evaluation.
+
+        Returns:
+            Whether it is the first at the threshold on the validation split.
+        """
+        self.rows[run].append(row)
+        counts = self.counts[run]
+        self._memorized[run] |= reaches(row["train/acc"], counts["train"], self.threshold)
+        if not reaches(row["val/acc"], counts["val"], self.threshold):
+            self.standing[run] = 0
+            return False
+        self.standing[run] += 1
+        first = not self._grokked[run]
+        self._grokked[run] = True
+        return first
+
+    def end(self, run: int, ending: Ending) -> None:
+        """Ends a run."""
+        self.endings[run] = ending
+
+
+class GrokDetection:
+    """Updates the states of a stack's runs from its evaluations.
+
+    Args:
+        states: The states.
+        schedule: The evaluation schedule.
+    """
+
+    def __init__(self, states: RunStates, schedule: EvaluationSchedule) -> None:
+        self.states, self.schedule = states, schedule
+
+    def restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restores the states at the start of a fit.
+
+        On resume the evaluations are read back from ``metrics.csv``; those beyond the checkpoint's step are dropped,
+        and those that only the end of a smaller budget had called for.
+        """
+        states, step = self.states, trainer.global_step
+        for run, directory in enumerate(states.directories):
+            rows = None
+            if step and (directory / METRICS).exists():
+                rows = [row for row in read_metrics(directory) if self._is_kept(int(row["step"]), trainer)]
+            states.restore(run, rows)
+            # a run of a stack that had left before the checkpoint was saved: later evaluations are not its own
+            if len(states) > 1 and states.is_done(run):
+                states.end(run, Ending(STOPPED, self._last(run), self._last(run)))
+            elif len(states) > 1 and self._had_left_diverged(trainer, pl_module, run):
+                states.end(run, Ending(DIVERGED, _diverged_at(pl_module)[run], self._last(run)))
+
+    def note(self, trainer: Trainer, pl_module: LightningModule) -> list[int]:
+        """Adds the newest evaluation of every run in training whose loss is finite.
+
+        Returns:
+            The runs that have grokked with it.
+        """
+        evaluation = cast(GrokModule, pl_module).evaluation
+        values = {key: value.tolist() for key, value in evaluation.items()}
+        diverged = _diverged_at(pl_module)
+        grokked = []
+        for run in self.states.in_training():
+            if diverged[run] < 0:
+                row = {"step": trainer.global_step} | {key: value[run] for key, value in values.items()}
+                if self.states.add(run, row):
+                    grokked.append(run)
+        return grokked
+
+    def _is_kept(self, step: int, trainer: Trainer) -> bool:
+        return step <= trainer.global_step and (self.schedule.is_point(step) or step == trainer.max_steps)
+
+    def _last(self, run: int) -> int:
+        rows = self.states.rows[run]
+        return int(rows[-1]["step"]) if rows else 0
+
+    def _had_left_diverged(self, trainer: Trainer, pl_module: LightningModule, run: int) -> bool:
+        """Whether an evaluation up to the checkpoint left a run out, because its loss was no longer finite."""
+        missed = min(self.schedule.next_point(self._last(run)), trainer.max_steps) <= trainer.global_step
+        return missed and _diverged_at(pl_module)[run] >= 0
+
+
+def _diverged_at(pl_module: LightningModule) -> list[int]:
+    found: list[int] = cast(GrokModule, pl_module).diverged_at_R.tolist()
+    return found
