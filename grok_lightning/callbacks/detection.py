@@ -24,8 +24,9 @@ class GrokDetection(Callback):
         directories: Each run's directory.
         schedule: When evaluations happen.
         checkpoints: Told to save a run's ``grok.ckpt`` when it groks.
-        threshold: The accuracy to reach.
-        stop_after: A run is over when it has stood at the threshold for that many evaluations; 0 for never.
+        threshold: Accuracy that counts as memorized or grokked.
+        stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
+            threshold.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.

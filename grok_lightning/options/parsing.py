@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +41,7 @@ from grok_lightning.options.classes import (
     lookup,
     place_of,
 )
+from grok_lightning.options.help import HELP, short_help
 from grok_lightning.options.linking import LINKED, link_task
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, expand, merge, normalize, plain
 from grok_lightning.options.refusals import (
@@ -111,8 +111,8 @@ class ResolvedOptions(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.add_argument("--experiment", type=str, help="Name; default: the config's, else `default`.")
-        parser.add_argument("--run", type=str, help="Name; default: a fresh number.")
+        parser.add_argument("--experiment", type=str, help="Name of the experiment; default: the config's.")
+        parser.add_argument("--run", type=str, help="Name of the run; default: a new number.")
         for group, owner, skip in (
             ("evaluation", EvaluationSchedule, set()),
             ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
@@ -120,21 +120,21 @@ class ResolvedOptions(LightningCLI):
         ):
             parser.add_class_arguments(owner, group, as_group=False, skip=skip)
         if subcommand in MEASURED:
-            parser.add_argument("--measures", type=list[Measure], default=[], help="What to measure at evaluations.")
+            parser.add_argument("--measures", type=list[Measure], default=[], help="Measures taken at each evaluation.")
         if subcommand == "fit":
-            parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights the run starts from.")
+            parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
             parser.add_argument(
                 "--threads",
                 type=int | Literal["auto"],
                 default=AUTO,
-                help="CPU threads; auto: as many as pay, measured.",
+                help="CPU threads. auto: measured, as many as make a step faster.",
             )
-            parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run if it exists.")
+            parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run of the same name.")
         if subcommand == "predict":
             parser.add_argument(
-                "--split", type=Literal["train", "val", "test", "all"], default="all", help="Which rows."
+                "--split", type=Literal["train", "val", "test", "all"], default="all", help="Rows to predict."
             )
-            parser.add_argument("--output", type=str, default="predictions.csv", help="The CSV file to write.")
+            parser.add_argument("--output", type=str, default="predictions.csv", help="CSV file to write.")
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -142,7 +142,7 @@ class ResolvedOptions(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         subcommand, *rest = args
-        if any(re.fullmatch(r"-h|--help|--[\w.]+\.help(=.*)?", argument) for argument in rest):
+        if any(HELP.fullmatch(argument) for argument in rest):
             self._help(parser, args)
         print_config = "--print_config" in rest
         rest = [argument for argument in rest if argument != "--print_config"]
@@ -235,7 +235,10 @@ class ResolvedOptions(LightningCLI):
 
     def _help(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
         """Prints the help asked for, whatever stands beside it, and ends the program."""
-        place = next(i for i, argument in enumerate(arguments) if re.match(r"-h$|--help$|--[\w.]+\.help", argument))
+        place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
+        if arguments[place] in ("-h", "--help"):
+            print(short_help(self._subcommand_parsers[arguments[0]], arguments[0]))
+            sys.exit(0)
         asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
         option, _, name = arguments[place].removeprefix("--").partition(".help")
         name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
@@ -244,6 +247,8 @@ class ResolvedOptions(LightningCLI):
                 print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
                 sys.exit(0)
             asked = [f"--{option}.help", class_path(option, name)]
+        elif option in ("help-all", "help_all"):
+            asked = ["--help"]
         try:
             parser.parse_args([arguments[0], *asked])
         except (ArgumentError, ValueError) as error:
