@@ -128,7 +128,7 @@ def _listing() -> Iterator[str]:
     """Lines: a folder, what it holds, and its configs with their titles; the everyday configs first."""
     home = _shipped()
     width = max((len(path.stem) for path in _named(home).values()), default=0)
-    yield "Everyday configs: grok-lightning fit --config NAME"
+    yield "Everyday: grok-lightning fit --config NAME. Those in a folder: --config FOLDER/NAME."
     here = home
     for path in [*shipped_configs().values(), *shipped_sweeps().values()]:
         if path.parent != here:
