@@ -21,12 +21,13 @@ import torch
 from products import seconds
 from throughput import PlainLoop
 
-from grok_lightning.cli import GrokCLI, quiet
+from grok_lightning.cli import quiet
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.options.parsing import Resolver
+from grok_lightning.fit import Fit
+from grok_lightning.options.parsing import resolve, resolve_fit
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, StackFit
+from grok_lightning.sweep.stack import Stack, fit_of
 from grok_lightning.training import updates
 
 PRECISIONS = {"fp32": "32-true", "TF32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
@@ -43,7 +44,7 @@ def stack_of(root: Path, size: int, precision: str, accelerator: str, layers: in
         "model": {"network": {"layers": layers}, "compile": False},
         "trainer": {"precision": precision, "accelerator": accelerator, "max_steps": 1_000_000},
     }
-    config, _ = Resolver().resolve(given)
+    config, _ = resolve_fit(given)
     configs = [config | {"seed_everything": seed, "experiment": "gpu", "run": f"{seed}"} for seed in range(size)]
     return Stack(Places(root, "gpu"), configs, [f"{seed:016x}" for seed in range(size)], events=False)
 
@@ -60,11 +61,11 @@ def rate_of(stack: Stack, limit: float) -> tuple[float, bool]:
         if now - begun > limit and len(seen) > 1:
             raise Timed
 
-    fit = StackFit(stack, tell)
+    fit = fit_of(stack, tell)
     with suppress(Timed):
-        fit.execute()
+        fit.run()
     (first, before), (last, after) = seen[0], seen[-1]
-    return len(stack.configs) * (after - before) / (last - first), fit.model._captured is not None
+    return len(stack.configs) * (after - before) / (last - first), fit.cli.model._captured is not None
 
 
 def measure(options: argparse.Namespace, name: str, size: int, device: torch.device) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def rows_after(folder: str, options: argparse.Namespace, *budgets: int) -> list[
     name = "-".join(map(str, budgets))
     for place, budget in enumerate(budgets):
         more = ["--experiment", "gpu", "--run", name, "--trainer.max_steps", str(budget), *common]
-        GrokCLI(["fit", *(["--ckpt_path", "last"] if place else []), *more]).execute()
+        Fit(resolve(["fit", *(["--ckpt_path", "last"] if place else []), *more])).run()
     return read_metrics(Path(folder) / "lightning_logs" / "gpu" / name)
 
 

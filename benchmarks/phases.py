@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from grok_lightning.data.datamodule import TableDataModule
-from grok_lightning.experiment import load_run
 from grok_lightning.measures.base import View
 from grok_lightning.measures.fourier import spectra
 from grok_lightning.measures.progress import Progress, standing_out
+from grok_lightning.run import load_run
 
 HOME = Path(__file__).parents[1]
 OUT = HOME / "docs" / "results" / "progress-measures-end.csv"

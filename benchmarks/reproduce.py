@@ -149,7 +149,7 @@ def tested(experiment: Experiment, report: Report) -> str:
 def on_test_rows(checkpoint: Path) -> dict[str, int]:
     """How many of its test rows a model answers right."""
     from grok_lightning.data import TableDataModule
-    from grok_lightning.experiment import (
+    from grok_lightning.run import (
         load_run,  # only where there is something to evaluate: Lightning takes seconds
     )
 

@@ -24,9 +24,11 @@ from products import products_of, seconds, wait
 from torch import Tensor, nn
 
 from grok_lightning.callbacks.pace import Pace
-from grok_lightning.cli import GrokCLI, quiet
+from grok_lightning.cli import quiet
 from grok_lightning.data import ModularArithmeticDataModule
+from grok_lightning.fit import Fit
 from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.options.parsing import resolve
 from grok_lightning.training.evaluation import table_pass
 
 
@@ -97,7 +99,7 @@ class Alternation(Callback):
         warm: Steps before the first.
     """
 
-    def __init__(self, fit: GrokCLI, layers: int, segments: int, steps: int, warm: int) -> None:
+    def __init__(self, fit: Fit, layers: int, segments: int, steps: int, warm: int) -> None:
         self.fit, self.layers, self.segments, self.steps, self.warm = fit, layers, segments, steps, warm
         self.seconds: dict[str, list[float]] = {}
         self.rivals: dict[str, Any] = {}
@@ -130,7 +132,7 @@ class Alternation(Callback):
         self.seconds.setdefault(name, []).append(value)
 
     def _prepare(self, trainer: Trainer, module: Any) -> None:
-        data, device = self.fit.datamodule, module.device
+        data, device = self.fit.cli.datamodule, module.device
         update = module._updates.update
 
         def timed(*batch: Any) -> Tensor:
@@ -167,20 +169,21 @@ def measure(options: argparse.Namespace, precision: str, layers: int) -> None:
     """Runs one configuration and prints its figures."""
     compiled = not options.eager
     with tempfile.TemporaryDirectory() as folder:
-        fit = GrokCLI(
-            ["fit", "--trainer.default_root_dir", folder, "--trainer.precision", precision,
-             "--model.compile", str(compiled).lower(), "--trainer.accelerator", options.accelerator,
-             "--trainer.max_steps", str(options.warm + options.segments * options.steps + 1),
-             "--model.network.layers", str(layers), "--evaluation.every", "100",
-             "--trainer.enable_progress_bar", "false"]
-        )  # fmt: skip
+        arguments = [
+            "fit", "--trainer.default_root_dir", folder, "--trainer.precision", precision,
+            "--model.compile", str(compiled).lower(), "--trainer.accelerator", options.accelerator,
+            "--trainer.max_steps", str(options.warm + options.segments * options.steps + 1),
+            "--model.network.layers", str(layers), "--evaluation.every", "100",
+            "--trainer.enable_progress_bar", "false",
+        ]  # fmt: skip
+        fit = Fit(resolve(arguments))
         alternation = Alternation(fit, layers, options.segments, options.steps, options.warm)
-        callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[Callback] = fit.cli.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.insert(0, alternation)
         (pace,) = (each for each in callbacks if isinstance(each, Pace))
         pace.own.append(alternation)  # it looks at calls, not at steps
-        fit.execute()
-        compilation = fit.recorder._compile_seconds
+        fit.run()
+        compilation = fit.cli.recorder._compile_seconds
     found = alternation.seconds
     kind = "compiled" if compiled else "eager"
     print(f"{layers} layer{'s' * (layers > 1)}, {precision}, {kind}: {1 / statistics.median(found['fit']):.1f} steps/s")

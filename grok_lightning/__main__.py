@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, whole_traceback
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
+    from grok_lightning.options.parsing import Config
 
 USAGE = """\
 usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]
@@ -25,7 +26,14 @@ commands:
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
-grok-lightning COMMAND --help tells the options of a command."""
+grok-lightning COMMAND --help tells the options of a command; --debug shows the traceback of any error."""
+INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
+    "fit": " before the first step; there is nothing to resume",
+    "validate": "; validate.json was not written",
+    "test": "; test.json was not written",
+    "predict": "; the file of predictions was not written",
+    "report": "; the report is not complete, the same command makes it anew",
+}
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -39,18 +47,22 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     _replace_unprintable()
     try:
         return _dispatch(arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
+        if debug:
+            print(whole_traceback(error), file=sys.stderr)
         print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ngrok-lightning: interrupted before the first step; there is nothing to resume", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt as error:
+        if debug:
+            print(whole_traceback(error), file=sys.stderr)
+        left = INTERRUPTED.get(arguments[0], "") if arguments else ""
+        print(f"\ngrok-lightning: interrupted{left}", file=sys.stderr)
         return 130
-    except OSError as error:
-        print(f"grok-lightning: {error}", file=sys.stderr)
-        return 1
 
 
 def _replace_unprintable() -> None:
@@ -91,19 +103,33 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train_or_evaluate(arguments: list[str]) -> int:
+    from grok_lightning.cli import quiet
+    from grok_lightning.fit import evaluate
+    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.options.parsing import resolve
+
+    keep_freed_memory()
+    quiet()
+    config = resolve(arguments)
+    if config.command == "fit":
+        return _train(config)
+    cli = evaluate(config)
+    if cli.trainer.is_global_zero:
+        print(f"predictions: {config.options['output']}" if config.command == "predict" else _accuracies(cli))
+    return 0
+
+
+def _train(config: "Config") -> int:
     from torch._dynamo.exc import TorchDynamoException
 
     from grok_lightning.callbacks.compilations import Recompiled
     from grok_lightning.callbacks.divergence import Diverged
     from grok_lightning.callbacks.signals import StopRequested
-    from grok_lightning.cli import GrokCLI, quiet
-    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.fit import Fit
 
-    keep_freed_memory()
-    quiet()
-    cli = GrokCLI(arguments)
+    fit = Fit(config)
     try:
-        cli.execute()
+        fit.run()
     except TorchDynamoException as error:
         reason = str(error).strip().splitlines()[0][:200]
         print(f"grok-lightning: --model.compile: cannot be compiled here ({reason}); leave it out", file=sys.stderr)
@@ -112,21 +138,21 @@ def _train_or_evaluate(arguments: list[str]) -> int:
         print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:
-        named = f"--experiment {cli.resolved['experiment']} --run {cli.resolved['run']} --ckpt_path last"
-        named += "" if cli.root == Path() else f" --trainer.default_root_dir {cli.root}"
-        resume = f"{program()} fit {named}"
-        if cli.trainer.is_global_zero:
-            print(f"{stop}; saved. Resume with\n  {resume}", file=sys.stderr)
+        named = f"--experiment {config.options['experiment']} --run {config.options['run']} --ckpt_path last"
+        named += "" if config.root == Path() else f" --trainer.default_root_dir {config.root}"
+        if fit.cli.trainer.is_global_zero:
+            print(f"{stop}; saved. Resume with\n  {program()} fit {named}", file=sys.stderr)
         return 128 + stop.signum
     except Diverged as diverged:
-        print(f"grok-lightning: {diverged}; its record is {cli.logs / 'result.json'}", file=sys.stderr)
+        record = fit.cli.records.runs[0].logs / "result.json"
+        print(f"grok-lightning: {diverged}; its record is {record}", file=sys.stderr)
         return 3
-    if cli.trainer.is_global_zero:
-        print({"fit": _summary, "predict": _written}.get(str(cli.subcommand), _evaluated)(cli))
+    if fit.cli.trainer.is_global_zero:
+        print(_summary(fit.cli))
     return 0
 
 
-def _evaluated(cli: "GrokCLI") -> str:
+def _accuracies(cli: "GrokCLI") -> str:
     """The accuracy and loss of each evaluated split."""
     evaluation = cli.model.evaluation
     lines = []
@@ -139,12 +165,8 @@ def _evaluated(cli: "GrokCLI") -> str:
     return "\n".join(lines)
 
 
-def _written(cli: "GrokCLI") -> str:
-    return f"predictions: {cli.resolved['output']}"
-
-
 def _summary(cli: "GrokCLI") -> str:
-    """What a fit came to, where its figure is, and how to look at it in TensorBoard."""
+    """The outcome of a fit, where its figure is, and how to look at it in TensorBoard."""
     found = cli.detection.milestones(0)
     memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
     if memorized is None and grokked is None:
@@ -157,7 +179,8 @@ def _summary(cli: "GrokCLI") -> str:
         delay = f" (delay {grokked / memorized:.1f}x)" if memorized else ""
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
     tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
-    return f"{outcome}\nfigure: {cli.figure.paths()[0]}\nTensorBoard: {tensorboard} --logdir {cli.logs.parents[1]}"
+    folder = cli.records.runs[0].logs.parents[1]
+    return f"{outcome}\nfigure: {cli.figure.paths()[0]}\nTensorBoard: {tensorboard} --logdir {folder}"
 
 
 def program() -> str:

@@ -1,135 +1,139 @@
-"""A trained run loaded back into Python, and a run that starts from another one's weights."""
+"""Experiments from Python: any run of the command ``fit`` in a few lines."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import signal
 from typing import Any
 
-from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule
+from grok_lightning.callbacks.divergence import Diverged
+from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.cli import quiet
+from grok_lightning.errors import UserError
+from grok_lightning.fit import Fit
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, suggestion
+from grok_lightning.options.merging import merge, normalize
+from grok_lightning.options.parser import command_parser
+from grok_lightning.options.parsing import Config, resolve
+from grok_lightning.options.yamls import nest
+from grok_lightning.records.record import flatten
+from grok_lightning.run import Run
 
-from grok_lightning.data import SequenceDataModule, TableDataModule
-from grok_lightning.errors import UserError, user_error_in
-from grok_lightning.module import GrokModule
-from grok_lightning.options.classes import Nested
-from grok_lightning.options.linking import link_task
-from grok_lightning.options.merging import expand
-from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST, load
 
+class Experiment:
+    """A run that is configured like ``grok-lightning fit`` and trained from Python.
 
-@dataclass(frozen=True)
-class Run:
-    """A trained run, ready to be looked into.
+    Options have the names that they have on the command line. They may be given nested
+    (``data={"train_fraction": 0.4}``), dotted (``**{"data.train_fraction": 0.4}``), with double underscores in place
+    of dots (``data__train_fraction=0.4``), or by their last name alone where only one option has it
+    (``train_fraction=0.4``). Classes are given by name, by mapping (``{"class_path": "MLP", "hidden": [64]}``) or as
+    the class itself.
+
+    Args:
+        config: Name of a shipped config or path of a YAML file; default: the defaults alone.
+        **options: Options of ``fit``. They take precedence over the config.
 
     Attributes:
-        model: The network, a stack of one, in eval mode on the CPU.
-        module: The GrokModule around it.
-        data: Its DataModule.
-        operands_NK, results_N: The table as element numbers, int64 arrays.
-        step: The optimizer step that the checkpoint stands at.
-        config: The resolved config.
-    """
-
-    module: GrokModule
-    data: SequenceDataModule
-    step: int
-    config: Nested
-
-    @property
-    def model(self) -> Any:
-        return self.module.network
-
-    @property
-    def operands_NK(self) -> Any:
-        return self._table().operation.operands_NK
-
-    @property
-    def results_N(self) -> Any:
-        return self._table().operation.results_N
-
-    def _table(self) -> TableDataModule:
-        if not isinstance(self.data, TableDataModule):
-            raise UserError(f"a run of {type(self.data).__name__} has no table of operands and results")
-        return self.data
-
-
-def load_run(path: str | Path) -> Run:
-    """Loads model, data and table of a run.
-
-    Args:
-        path: A checkpoint, or a directory of checkpoints (``grok.ckpt`` is taken, else ``last.ckpt``).
-
-    Returns:
-        The run.
+        run: The finished or interrupted run; None before the first call of ``fit``.
 
     Raises:
-        UserError: If there is no whole checkpoint of ours.
+        UserError: If an option does not exist, has a value of the wrong type, or contradicts another. Nothing is
+            written.
 
     Example:
-        >>> run = load_run("checkpoints/addition/0/grok.ckpt")  # doctest: +SKIP
-        >>> tokens = run.data.tokens(run.operands_NK[:5])  # doctest: +SKIP
-        >>> run.model.activations(tokens)["layers.0.attention.pattern"].shape  # doctest: +SKIP
-        torch.Size([1, 5, 4, 4, 4])
+        >>> run = Experiment("addition", train_fraction=0.4, seed_everything=1).fit()  # doctest: +SKIP
+        >>> run.grok_step  # doctest: +SKIP
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / GROK if (path / GROK).exists() else path / LAST
-    checkpoint = load(path)
-    config, weights = checkpoint[CONFIG_KEY], checkpoint["state_dict"]
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--seed_everything", type=int)
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    parser.add_class_arguments(GrokModule, "model")
-    link_task(parser)
-    try:
-        wanted = expand({key: config[key] for key in ("seed_everything", "data", "model")})
-        built = parser.instantiate(parser.parse_object(wanted))
-        module = built.model.to(next(iter(weights.values())).dtype)
-        module.load_state_dict(weights)
-    except Exception as error:
-        reason = user_error_in(error) or " ".join(str(error).split())[:200]
-        raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
-    return Run(module.eval(), built.data, int(checkpoint["global_step"]), config)
+
+    def __init__(self, config: str | None = None, **options: Any) -> None:
+        self._config_arguments = ["--config", str(config)] if config is not None else []
+        self._options, self._given = options, _nested(self._config_arguments, options)
+        self.run: Run | None = None
+        self._unfinished = False
+        self._resolve()  # reports mistakes
+
+    @property
+    def config(self) -> Nested:
+        """All options, resolved, as they would be recorded if the run began now."""
+        return self._resolve().options
+
+    def fit(self) -> Run:
+        """Trains the run; continues it if an earlier call was interrupted.
+
+        Ctrl-C (or interrupting the kernel of a notebook) saves at the next step boundary and raises KeyboardInterrupt;
+        another call continues the run, to the bit as if it had not been interrupted.
+
+        Returns:
+            The run with its last weights; also where its loss stopped being finite (``run.result["status"]``).
+
+        Raises:
+            KeyboardInterrupt: If it was interrupted; ``self.run`` is the run up to there.
+            UserError: If the name of the run is taken.
+        """
+        quiet()
+        fit = Fit(self._resolve())
+        fit.cli.departures.checkpoints.signals.kills = False
+        try:
+            fit.run()
+            self._unfinished = False
+        except Diverged:
+            self._unfinished = False
+        except StopRequested as stop:
+            self._unfinished = True
+            if stop.signum != signal.SIGINT:
+                raise
+            raise KeyboardInterrupt(f"{stop}; saved. Call fit() again to continue") from None
+        finally:
+            self.run = _run_of(fit)
+        return self.run
+
+    def _resolve(self) -> Config:
+        arguments, given = list(self._config_arguments), self._given
+        if self._unfinished and self.run is not None:
+            names = {key: self.run.config[key] for key in ("experiment", "run")}
+            given = merge(merge({}, given), {**names, "ckpt_path": "last"})
+        return resolve(["fit", *arguments], given)
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in self._options.items()]
+        return f"Experiment({', '.join([*map(repr, self._config_arguments[1:]), *given])})"
 
 
-def start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> None:
-    """Gives a module the weights of another run, whose tokens must be the same ones.
-
-    Args:
-        path: The other run's checkpoint, or a directory of checkpoints.
-        module: Whose network takes the weights.
-        data: The data that it will be trained on.
-
-    Raises:
-        UserError: If the vocabularies, the lengths or the weights do not fit; it says how they differ.
-    """
-    where = f"--init_from {str(path)!r}"
-    try:
-        other = load_run(path)
-    except UserError as error:
-        raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
-    if other.data.length != data.length:
-        raise UserError(f"{where}: its equations have {other.data.length} input tokens, this run's have {data.length}")
-    theirs, ours = _tokens(other.data), _tokens(data)
-    if len(theirs) != len(ours):
-        raise UserError(f"{where}: its vocabulary has {len(theirs)} tokens, this run's has {len(ours)}")
-    different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
-    if different is not None:
-        raise UserError(
-            f"{where}: token {different} of its vocabulary is {theirs[different]!r}, of this run's {ours[different]!r}"
-        )
-    weights, wanted = other.model.state_dict(), module.network.state_dict()
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name, weight in wanted.items():
-        if shapes.get(name) != tuple(weight.shape):
-            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise UserError(f"{where}: its weight {name!r} {found}, this run's has shape {tuple(weight.shape)}")
-    surplus = sorted(shapes.keys() - wanted.keys())
-    if surplus:
-        raise UserError(f"{where}: it has a weight {surplus[0]!r}, which this run's model has not")
-    module.network.load_state_dict(weights)
+def _run_of(fit: Fit) -> Run:
+    """What a fit leaves in memory."""
+    module = fit.cli.model.cpu().eval()
+    recorded = fit.cli.records.runs[0]
+    return Run(module, fit.cli.datamodule, fit.cli.trainer.global_step, fit.config.options, recorded.logs)
 
 
-def _tokens(data: SequenceDataModule) -> list[str]:
-    """The vocabulary; the operator's own token is the same, however a formula shows it."""
-    operator = data.operator_place
-    return ["operator" if place == operator else token for place, token in enumerate(data.vocabulary)]
+def _nested(config: list[str], options: dict[str, Any]) -> Nested:
+    """Options in any of the accepted forms as one nested mapping."""
+    given: Nested = {}
+    groups = {action.dest.split(".")[0] for action in command_parser("fit")._actions}
+    shorts = {option.rsplit(".", 1)[-1]: option for option in (*CLASS_OPTIONS, *LIST_OPTIONS)}
+    names = {name: name.replace("__", ".") for name in options}
+    names = {name: dotted if dotted in groups else shorts.get(dotted, dotted) for name, dotted in names.items()}
+    leaves = {name: value for name, value in options.items() if "." not in names[name] and names[name] not in groups}
+    # a class before its options, which are laid over it
+    for name in sorted(options.keys() - leaves.keys(), key=lambda name: names[name].count(".")):
+        given = merge(given, normalize(nest(names[name], _named(options[name]))))
+    if leaves:
+        known = [*flatten(resolve(["fit", *config], given).options), *_leaves_of_parser()]
+        for name, value in leaves.items():
+            found = sorted({option for option in known if option.rsplit(".", 1)[-1] == name})
+            if len(found) != 1:
+                why = f"could be {' or '.join(found)}" if found else f"is no option{suggestion(name, known)}"
+                raise UserError(f"{name} {why}" + ("; write the whole name, with __ for each dot" if found else ""))
+            given = merge(given, normalize(nest(found[0], _named(value))))
+    return given
+
+
+def _leaves_of_parser() -> list[str]:
+    names = [action.dest for action in command_parser("fit")._actions]
+    return [name for name in names if "." in name and not name.endswith(".help")]
+
+
+def _named(value: Any) -> Any:
+    """A value with classes replaced by their names."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, dict):
+        return {key: _named(inner) for key, inner in value.items()}
+    return [_named(inner) for inner in value] if isinstance(value, list | tuple) else value

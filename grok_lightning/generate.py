@@ -7,8 +7,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
 from grok_lightning.errors import UserError
-from grok_lightning.experiment import Run, load_run
 from grok_lightning.options.classes import suggestion
+from grok_lightning.run import Run, load_run
 
 OPTIONS = ("temperature", "top_k", "max_new_tokens", "seed")
 

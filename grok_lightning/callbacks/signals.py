@@ -28,7 +28,10 @@ class StopSignals:
 
     Attributes:
         received: The signal noted, or 0.
+        kills: Whether a second SIGINT ends the process; else it raises KeyboardInterrupt, as a notebook expects.
     """
+
+    kills = True
 
     def __init__(self) -> None:
         self.received = 0
@@ -48,6 +51,8 @@ class StopSignals:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT:
+            if self._interrupted and not self.kills:
+                raise KeyboardInterrupt
             if self._interrupted:
                 os.write(2, b"\nquit at once, unsaved\n")
                 os._exit(130)

@@ -48,7 +48,7 @@ class SequenceModel(nn.Module, ABC):
     def forward(
         self,
         tokens_RBT: Tensor,
-        answer_length: int,
+        answer_length: int = 1,
         draw: Draw | None = None,
         beginnings: Beginnings | None = None,
     ) -> Tensor:

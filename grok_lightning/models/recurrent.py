@@ -189,7 +189,7 @@ class Recurrent(SequenceModel):
     def forward(
         self,
         tokens_RBT: Tensor,
-        answer_length: int,
+        answer_length: int = 1,
         draw: Draw | None = None,
         beginnings: Beginnings | None = None,
     ) -> Tensor:

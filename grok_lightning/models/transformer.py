@@ -210,7 +210,7 @@ class Transformer(SequenceModel):
     def forward(
         self,
         tokens_RBT: Tensor,
-        answer_length: int,
+        answer_length: int = 1,
         draw: Draw | None = None,
         beginnings: Beginnings | None = None,
     ) -> Tensor:

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache
 from inspect import isabstract
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -111,7 +111,11 @@ def _imported(path: str) -> Any:
     module, _, last = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), last, None)
-    except (ImportError, ValueError, TypeError):
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return None
+        raise  # a module that exists imports one that does not
+    except (ValueError, TypeError):  # no name of a module at all
         return None
 
 
@@ -127,12 +131,6 @@ def _class_parser(option: str, name: str) -> ArgumentParser:
 def class_defaults(option: str, name: str) -> Nested:
     """The options of a class with their defaults, those that the program supplies left out."""
     return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
-
-
-def made(named: Nested) -> Any:
-    """What builds an object of the class that typed options name; it takes what the program supplies."""
-    options = {key: value for key, value in named.items() if key != "class_path"}
-    return partial(_imported(named["class_path"]), **options)
 
 
 class Argument(NamedTuple):

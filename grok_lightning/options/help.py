@@ -19,7 +19,7 @@ from grok_lightning.options.classes import (
     class_names,
     class_path,
 )
-from grok_lightning.options.linking import LINKED
+from grok_lightning.options.parser import LINKED, METHOD_OPTIONS
 from grok_lightning.options.refusals import FREE_ON_RESUME
 
 WIDTH = 100
@@ -116,7 +116,7 @@ def options_of(parser: ArgumentParser, subcommand: str) -> list[Option]:
 def _arguments(parser: ArgumentParser) -> Iterator[Argument]:
     """The options of a parser, each option that names a class followed by those of its default class."""
     supplied = {f"model.{name}" for name in LINKED}
-    foreign = {"help", "model", "trainer", "weights_only", "verbose", "return_predictions", "dataloaders"}
+    foreign = {"help", "print_shtab", "model", "trainer", *METHOD_OPTIONS, "dataloaders"}
     for argument in arguments_of(parser):
         name = argument.name
         lightnings = name.startswith("trainer.") and name not in _LIGHTNING

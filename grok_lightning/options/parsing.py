@@ -1,24 +1,20 @@
-"""The command line as one resolved config: what GrokCLI is built from."""
+"""From a command line, or options given in Python, to one resolved config."""
 
+import copy
 import json
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from torch import Tensor
 
-from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.detection import GrokDetection
-from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL, HALF
-from grok_lightning.measures.base import Measure
-from grok_lightning.module import GrokModule
 from grok_lightning.options.arguments import given_options
 from grok_lightning.options.choices import (
     AUTO,
@@ -42,8 +38,8 @@ from grok_lightning.options.classes import (
     place_of,
 )
 from grok_lightning.options.help import HELP, short_help
-from grok_lightning.options.linking import LINKED, link_task
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, expand, merge, normalize, plain
+from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import (
     refuse_at_once,
     refuse_changed_schedule,
@@ -57,205 +53,255 @@ from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name, fresh_number, last_checkpoint
 
-BUDGET = 100_000
-TRAINER_DEFAULTS: Nested = {
-    "max_steps": BUDGET,
-    "max_epochs": -1,
-    "num_sanity_val_steps": -1,
-    "check_val_every_n_epoch": None,
-    "val_check_interval": 1,
-    "enable_model_summary": False,
-    "enable_checkpointing": True,
-    "enable_autolog_hparams": False,
-    "use_distributed_sampler": False,
-    "precision": FULL,
-    "logger": True,
-    "devices": 1,
-}
-MEASURED = ("fit", "validate")
 FLAGS = {"overwrite", "model.compile"}
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
 CHOSEN_BY_PARENT = "GROK_LIGHTNING_CHOSEN"  # what auto came to, for the other processes of a fit
 
 
-class ResolvedOptions(LightningCLI):
-    """Reads a command line: which class each option names, what a checkpoint says, what was given, what is refused.
+@dataclass(frozen=True)
+class SavedRun:
+    """The checkpoint that a command begins with.
 
-    Args:
-        arguments: The command line after the program's name.
-
-    Raises:
-        UserError: If what was asked for cannot be done; nothing has been written then.
+    Attributes:
+        path: Its file.
+        step: The optimizer step at which it was saved.
+        config: The options it was trained with, in the short form.
+        weights: The module's state dict.
+        trains: Whether it holds the state of the optimizer, so that training can continue.
     """
 
-    def __init__(self, arguments: list[str]) -> None:
-        self.arguments = arguments
-        self.given: Nested = {}
-        self.checkpoint: Path | None = None
-        self.said: list[str] = []  # what auto came to, a line each, printed when the fit begins
-        self.chosen: Nested = {}  # the same by option
-        # only the parser that is needed: each costs a tenth of a second
-        self.subcommands = {arguments[0]: LightningCLI.subcommands()[arguments[0]]}.copy  # type: ignore[method-assign]
-        super().__init__(
-            GrokModule,
-            LightningDataModule,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
-            args=arguments,
-        )
+    path: Path
+    step: int
+    config: Nested
+    weights: dict[str, Tensor]
+    trains: bool = True
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.add_argument("--experiment", type=str, help="Name of the experiment; default: the config's.")
-        parser.add_argument("--run", type=str, help="Name of the run; default: a new number.")
-        for group, owner, skip in (
-            ("evaluation", EvaluationSchedule, set()),
-            ("evaluation", GrokDetection, {"directories", "schedule", "checkpoints"}),
-            ("checkpoint", Checkpoints, {"directories", "configs", "stack"}),
+    @classmethod
+    def read(cls, path: Path) -> "SavedRun":
+        """Reads a checkpoint.
+
+        Raises:
+            UserError: If there is no whole checkpoint of ours.
+        """
+        loaded = load(path)
+        if not loaded["state_dict"] or not {"data", "model", "trainer", "seed_everything"} <= set(
+            loaded[CONFIG_KEY] or ()
         ):
-            parser.add_class_arguments(owner, group, as_group=False, skip=skip)
-        if subcommand in MEASURED:
-            parser.add_argument("--measures", type=list[Measure], default=[], help="Measures taken at each evaluation.")
-        if subcommand == "fit":
-            parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
-            parser.add_argument(
-                "--threads",
-                type=int | Literal["auto"],
-                default=AUTO,
-                help="CPU threads. auto: measured, as many as make a step faster.",
-            )
-            parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run of the same name.")
-        if subcommand == "predict":
-            parser.add_argument(
-                "--split", type=Literal["train", "val", "test", "all"], default="all", help="Rows to predict."
-            )
-            parser.add_argument("--output", type=str, default="predictions.csv", help="CSV file to write.")
-        return parser
+            raise UserError(f"ckpt_path {str(path)!r} holds no run: weights or config are missing")
+        config = normalize(loaded[CONFIG_KEY])
+        return cls(path, int(loaded["global_step"]), config, loaded["state_dict"], "optimizer_states" in loaded)
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        link_task(parser)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        subcommand, *rest = args
+@dataclass(frozen=True)
+class Config:
+    """What a command does, resolved: nothing in it is left to be chosen or looked up.
+
+    Attributes:
+        command: fit, validate, test or predict.
+        options: Every option with its type, in the short form, as records, checkpoints and config.yaml hold it. For a
+            stack of several runs ``seed_everything`` is a list of their seeds.
+        root: The directory below which runs are.
+        saved: The checkpoint that is evaluated, or that training continues from.
+        overwrite: Whether an existing run of that name is replaced. Applies to this invocation only; not recorded.
+        method: Options of the Trainer's method, such as ``verbose``. Not recorded.
+        notes: What ``auto`` was resolved to, a line each.
+        chosen: The same by option.
+    """
+
+    command: str
+    options: Nested
+    root: Path = Path()
+    saved: SavedRun | None = None
+    overwrite: bool = False
+    method: Nested = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    chosen: Nested = field(default_factory=dict)
+
+
+def resolve(arguments: list[str], given: Nested | None = None) -> Config:
+    """Resolves a command line: defaults, then a checkpoint's config, then YAML files, then options.
+
+    Args:
+        arguments: The command line after the program's name: a command and its options.
+        given: Further options, nested, with values of Python; they take precedence.
+
+    Raises:
+        UserError: If an option does not exist, has a value of the wrong type, or contradicts another or the checkpoint.
+        SystemExit: With 0, if only help or the config was asked for; it has been printed then.
+    """
+    return _CommandLine(arguments, given or {}).resolve()
+
+
+def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
+    """Resolves the options of one fit of a sweep.
+
+    Args:
+        given: Those that were given, in the short form.
+        precision: What ``trainer.precision`` is if it is not given or ``auto``.
+
+    Returns:
+        All options, typed; and what they would be had only the classes been named. ``experiment`` and ``run`` are
+        None unless given.
+
+    Raises:
+        UserError: If an option does not exist, has a value of the wrong type, or is decided by the workbench.
+    """
+    wanted = _checked("fit", {}, given)
+    if lookup(wanted, PRECISION) in (None, AUTO):
+        place, last = place_of(wanted, PRECISION)
+        place[last] = precision
+    options = _recorded(_typed("fit", wanted))
+    if is_auto(options, COMPILE):  # the sweep decides, when it knows how many runs there are
+        _set(options, COMPILE, False)
+    for option in ("overwrite", THREADS):
+        options.pop(option, None)
+    refuse_trainer_options(given.get("trainer") or {}, options["trainer"], "fit")
+    refuse_float64_on_mps(options)
+    return options, defaults_of(options)
+
+
+def defaults_of(options: Nested) -> Nested:
+    """The options that a fit with the same classes would have, had no other option been given."""
+    classes: Nested = {}
+    for option in CLASS_OPTIONS:
+        place, last = place_of(classes, option)
+        place[last] = {"class_path": lookup(options, option)["class_path"]}
+    defaults = _recorded(_typed("fit", complete(classes)))
+    for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
+        place, last = place_of(defaults, option)
+        place[last]["class_path"] = CLASS_OPTIONS[option].default
+    return defaults
+
+
+def _set(options: Nested, option: str, value: Any) -> None:
+    place, last = place_of(options, option)
+    place[last] = value
+
+
+def _checked(command: str, base: Nested, given: Nested) -> Nested:
+    """Lays the given options over others, after checks of names and nulls, and adds all defaults of classes."""
+    parser = command_parser(command)
+    known = {action.dest for action in parser._actions} - {"config", "help", "print_config"}
+    known -= {f"model.{name}" for name in LINKED}
+    known_leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
+    known_leaves |= {name for name in known if f"{name}.help" in known} | {n for n in known if n.endswith(".help")}
+    check_names(merge(_skeleton(base), given), known_leaves)
+    refuse_null(given, merge(_skeleton(base), given), parser)
+    wanted = complete(merge(base, given))
+    refuse_at_once(wanted)
+    return wanted
+
+
+def _typed(command: str, wanted: Nested) -> Namespace:
+    """The options with the types that the parser gives them."""
+    parser = command_parser(command)
+    try:
+        return parser.parse_object(expand(wanted))
+    except (ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise in_one_line(error, wanted, parser) from None
+
+
+def _recorded(typed: Namespace) -> Nested:
+    """The options as written in records, checkpoints and config.yaml."""
+    whole = plain(typed.as_dict())
+    for key in ("config", "ckpt_path", "dataloaders", *METHOD_OPTIONS):
+        whole.pop(key, None)
+    whole = normalize(whole)
+    whole["data"].pop("seeds", None)
+    for key in LINKED:
+        whole["model"].pop(key, None)
+    return whole
+
+
+class _CommandLine:
+    """A command line on its way to a config."""
+
+    def __init__(self, arguments: list[str], further: Nested) -> None:
+        self.command, *self.arguments = arguments
+        self.further = further
+        self.given: Nested = {}
+        self.saved: SavedRun | None = None
+        self.root = Path()
+        self.notes: list[str] = []
+        self.chosen: Nested = {}
+
+    def resolve(self) -> Config:
+        rest = self.arguments
         if any(HELP.fullmatch(argument) for argument in rest):
-            self._help(parser, args)
+            _help(self.command, rest)
         print_config = "--print_config" in rest
         rest = [argument for argument in rest if argument != "--print_config"]
         self.given, configs = given_options(rest, FLAGS)  # enough to find the checkpoint
-        base = self._base(subcommand, configs)
+        merge(self.given, normalize(self.further))
+        base = self._base(configs)
         self.given, _ = given_options(rest, FLAGS, {**base})
-        self._type(subcommand, base)
-        self.overwrite = self.resolved.pop("overwrite", False)  # a permission for once, no part of the record
-        if subcommand == "fit":
-            self._choose()
+        merge(self.given, normalize(self.further))
+        wanted = _checked(self.command, base, self.given)
+        auto_precision = self.saved is None and is_auto(wanted, PRECISION)
+        if is_auto(wanted, PRECISION):  # for a checkpoint, auto is the precision that it was trained in
+            wanted["trainer"]["precision"] = FULL if self.saved is None else lookup(self.saved.config, PRECISION)
+        typed = _typed(self.command, {key: wanted[key] for key in wanted if self._is_taken(key)})
+        options = _recorded(typed)
+        overwrite = options.pop("overwrite", False)
+        if self.command == "fit":
+            self._choose(options, auto_precision)
         if print_config:
-            print(yaml.safe_dump(self.resolved, sort_keys=False), end="")
+            print(yaml.safe_dump(options, sort_keys=False), end="")
             sys.exit(0)
-        refuse_trainer_options(self.given.get("trainer") or {}, self.resolved["trainer"], subcommand)
-        refuse_float64_on_mps(self.resolved)
-        if self.checkpoint is not None:
+        self._refuse(options)
+        method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
+        return Config(self.command, options, self.root, self.saved, overwrite, method, tuple(self.notes), self.chosen)
+
+    def _refuse(self, options: Nested) -> None:
+        refuse_trainer_options(self.given.get("trainer") or {}, options["trainer"], self.command)
+        refuse_float64_on_mps(options)
+        if self.saved is not None:
             if self.given.get("overwrite") in (True, "true"):
                 raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
-            refuse_changes(subcommand, self.checkpoint, self.checkpoint_config, flatten(self.resolved))
-            if subcommand == "fit":
-                refuse_changed_schedule(self.checkpoint, self.checkpoint_config, flatten(self.resolved))
-                refuse_spent_budget(self.checkpoint, self.checkpoint_step, self.resolved["trainer"]["max_steps"])
+            before, after = flatten(self.saved.config), flatten(options)
+            refuse_changes(self.command, self.saved.path, before, after)
+            if self.command == "fit":
+                refuse_changed_schedule(self.saved.path, before, after)
+                refuse_spent_budget(self.saved.path, self.saved.step, options["trainer"]["max_steps"])
 
-    def _type(self, subcommand: str, base: Nested) -> None:
-        """Lays the given options over others, checks names, nulls and types, and keeps all of them, resolved."""
-        of_subcommand = self._subcommand_parsers[subcommand]
-        known = {action.dest for action in of_subcommand._actions} - {"config", "help", "print_config"}
-        known -= {f"model.{name}" for name in LINKED}
-        known_leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
-        known_leaves |= {name for name in known if f"{name}.help" in known} | {n for n in known if n.endswith(".help")}
-        check_names(merge(_skeleton(base), self.given), known_leaves)
-        refuse_null(self.given, merge(_skeleton(base), self.given), of_subcommand)
-        wanted = complete(merge(base, self.given))
-        refuse_at_once(wanted)
-        self.auto_precision = self._wants_auto_precision(wanted)
-        if is_auto(wanted, PRECISION):
-            wanted["trainer"]["precision"] = FULL if self.auto_precision else self.checkpoint_config[PRECISION]
-        wanted = {key: value for key, value in wanted.items() if key != "ckpt_path" and self._is_known(subcommand, key)}
-        self.config = self._typed(self.parser, subcommand, wanted)
-        self.subcommand_name = subcommand
-        self.resolved = self._resolved(self.config[subcommand])
+    def _is_taken(self, key: str) -> bool:
+        """Whether the command takes an option that a checkpoint's config may hold for another command."""
+        of_fit = key in ("init_from", THREADS) and self.command != "fit"
+        return key != "ckpt_path" and not of_fit and (key != "measures" or self.command in MEASURED)
 
-    def _wants_auto_precision(self, wanted: Nested) -> bool:
-        """Whether the precision is to be chosen; for a checkpoint, auto means the precision that it was trained in."""
-        return self.checkpoint is None and is_auto(wanted, PRECISION)
-
-    def _choose(self) -> None:
-        """Puts what ``auto`` comes to into the resolved config, before anything is built."""
+    def _choose(self, options: Nested, auto_precision: bool) -> None:
+        """Puts what ``auto`` is resolved to into the options, before anything is built."""
         chosen = json.loads(os.environ.get(CHOSEN_BY_PARENT, "{}"))
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        if self.auto_precision:
+        if auto_precision:
             if PRECISION not in chosen:
                 if several:
                     raise UserError(
                         f"--{PRECISION} is {AUTO}; several processes need one to agree on: write {FULL} or {HALF}"
                     )
-                precision = choose_precision(self.resolved)
+                precision = choose_precision(options)
                 chosen[PRECISION] = precision.name
-                self.said.append(f"precision: {precision}")
-            self._set(PRECISION, chosen[PRECISION])
+                self.notes.append(f"precision: {precision}")
+            _set(options, PRECISION, chosen[PRECISION])
         elif lookup(self.given, PRECISION) == HALF and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            slow = slowness_of_half(self.resolved)
+            slow = slowness_of_half(options)
             if slow is not None:
                 print(f"grok-lightning: {slow}", file=sys.stderr)
-        if is_auto(self.resolved, THREADS):
-            threads, speed = choose_threads(self.resolved)
-            self._set(THREADS, threads)
+        if is_auto(options, THREADS):
+            threads, speed = choose_threads(options)
+            _set(options, THREADS, threads)
             if speed > 1:
-                self.said.append(f"threads: {threads} (auto: {speed:.1f} times as fast as 1 here)")
-        unasked = self.checkpoint is None and lookup(self.given, COMPILE) is None and compiles_unasked(self.resolved)
-        if unasked or is_auto(self.resolved, COMPILE):
-            steps = int(self.resolved["trainer"]["max_steps"]) - (self.checkpoint_step if self.checkpoint else 0)
+                self.notes.append(f"threads: {threads} (auto: {speed:.1f} times as fast as 1 here)")
+        unasked = self.saved is None and lookup(self.given, COMPILE) is None and compiles_unasked(options)
+        if unasked or is_auto(options, COMPILE):
+            steps = int(options["trainer"]["max_steps"]) - (self.saved.step if self.saved else 0)
             if COMPILE not in chosen:
-                chosen[COMPILE] = not several and choose_compile(self.resolved, steps)
-                self.said += ["compile: true (auto: it pays within the steps to come)"] if chosen[COMPILE] else []
-            self._set(COMPILE, chosen[COMPILE])
+                chosen[COMPILE] = not several and choose_compile(options, steps)
+                self.notes += ["compile: true (auto: it pays within the steps to come)"] if chosen[COMPILE] else []
+            _set(options, COMPILE, chosen[COMPILE])
         self.chosen = chosen
 
-    def _set(self, option: str, value: Any) -> None:
-        """Sets an option of the resolved config, and of what is built from it."""
-        place, last = place_of(self.resolved, option)
-        place[last] = value
-        self.config[self.subcommand_name][option] = value
-
-    def _is_known(self, subcommand: str, key: str) -> bool:
-        """Whether a subcommand takes an option that a checkpoint's config may hold for another."""
-        return not (key == "measures" and subcommand not in MEASURED) and not (
-            key in ("init_from", THREADS) and subcommand != "fit"
-        )
-
-    def _help(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
-        """Prints the help asked for, whatever stands beside it, and ends the program."""
-        place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
-        if arguments[place] in ("-h", "--help"):
-            print(short_help(self._subcommand_parsers[arguments[0]], arguments[0]))
-            sys.exit(0)
-        asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
-        option, _, name = arguments[place].removeprefix("--").partition(".help")
-        name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
-        if option in (*CLASS_OPTIONS, *LIST_OPTIONS):
-            if not name:
-                print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
-                sys.exit(0)
-            asked = [f"--{option}.help", class_path(option, name)]
-        elif option in ("help-all", "help_all"):
-            asked = ["--help"]
-        try:
-            parser.parse_args([arguments[0], *asked])
-        except (ArgumentError, ValueError) as error:
-            raise UserError(f"{asked[0]}: {' '.join(str(error).split())[:200]}") from None
-        sys.exit(0)
-
-    def _base(self, subcommand: str, configs: list[Path]) -> Nested:
+    def _base(self, configs: list[Path]) -> Nested:
         """What the given options are laid over: the checkpoint's config where there is one, and the run's names."""
         trainer = self.given.get("trainer") or {}
         self.root = Path(str(trainer.get("default_root_dir") or "."))
@@ -268,24 +314,20 @@ class ResolvedOptions(LightningCLI):
         if path == NO_VALUE:
             raise UserError("--ckpt_path needs a value: a checkpoint file, or last")
         if path is None:
-            if subcommand != "fit":
-                raise UserError(f"{subcommand} needs --ckpt_path: a checkpoint file, or last")
+            if self.command != "fit":
+                raise UserError(f"{self.command} needs --ckpt_path: a checkpoint file, or last")
             run = names.get("run") or os.environ.get(RUN_FROM_PARENT) or self._fresh_run(experiment)
             return {"experiment": experiment, "run": run}
         if str(path) == "last":
             path = last_checkpoint(self.root, experiment, names.get("run"))
-        self.checkpoint = Path(str(path))
-        loaded = load(self.checkpoint)
-        if subcommand == "fit" and "optimizer_states" not in loaded:
+        self.saved = SavedRun.read(Path(str(path)))
+        if self.command == "fit" and not self.saved.trains:
             raise UserError(
-                f"--ckpt_path {str(self.checkpoint)!r} holds weights only, from which no run can go on; "
+                f"--ckpt_path {str(path)!r} holds weights only, from which no run can go on; "
                 "start one from them with --init_from"
             )
-        self.checkpoint_step = int(loaded["global_step"])
-        self.saved_weights = loaded["state_dict"]
-        config: Nested = normalize(loaded[CONFIG_KEY])
-        self.checkpoint_config = flatten(config)
-        if subcommand != "fit":  # a checkpoint is evaluated wherever one likes, on one device
+        config = copy.deepcopy(self.saved.config)
+        if self.command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
             config["trainer"] = {"precision": config["trainer"]["precision"]}
         return {key: value for key, value in config.items() if key not in ("overwrite", "split", "output")}
 
@@ -294,91 +336,28 @@ class ResolvedOptions(LightningCLI):
             raise UserError("--run is not given; several processes need one name to agree on")
         return fresh_number(self.root, experiment)
 
-    def _typed(self, parser: LightningArgumentParser, subcommand: str, wanted: Nested) -> Namespace:
-        try:
-            return parser.parse_object({"subcommand": subcommand, subcommand: expand(wanted)})
-        except (ArgumentError, TypeError, ValueError, KeyError) as error:
-            raise in_one_line(error, subcommand, wanted, self._subcommand_parsers[subcommand]) from None
 
-    def _resolved(self, config: Namespace) -> Nested:
-        """The config as written in records, checkpoints and config.yaml."""
-        whole = plain(config.as_dict())
-        for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions", "dataloaders"):
-            whole.pop(key, None)
-        whole = normalize(whole)
-        whole["data"].pop("seeds", None)
-        for key in LINKED:
-            whole["model"].pop(key, None)
-        return whole
-
-    def _defaults(self) -> Nested:
-        """The resolved config that the same classes would have had, had nobody given any other option."""
-        classes: Nested = {}
-        for option in CLASS_OPTIONS:
-            place, last = place_of(classes, option)
-            place[last] = {"class_path": lookup(self.resolved, option)["class_path"]}
-        subcommand = self.subcommand_name
-        typed = self._typed(self.parser, subcommand, complete(classes))
-        defaults = self._resolved(typed[subcommand])
-        for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
-            place, last = place_of(defaults, option)
-            place[last]["class_path"] = CLASS_OPTIONS[option].default
-        return defaults
-
-
-class Resolver(ResolvedOptions):
-    """Resolves the options of many fits with one parser; nothing is built.
-
-    Args:
-        precision: What ``trainer.precision`` is where nobody says or it is ``auto``; default: 32-true.
-    """
-
-    def __init__(self, precision: str = FULL) -> None:
-        self.precision = precision
-        super().__init__(["fit"])
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = Namespace(subcommand="fit")
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: there is no checkpoint."""
-
-    def _set_seed(self) -> None:
-        """Nothing: nothing is run."""
-
-    def instantiate_classes(self) -> None:
-        """Nothing: that is for those who train."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
-
-    def _wants_auto_precision(self, wanted: Nested) -> bool:
-        return lookup(wanted, PRECISION) in (None, AUTO)
-
-    def resolve(self, given: Nested) -> tuple[Nested, Nested]:
-        """The options of one fit.
-
-        Args:
-            given: Those that were given, in the short form.
-
-        Returns:
-            All of them, typed; and what they would be had only the classes been named. ``experiment`` and ``run`` are
-            None unless given.
-
-        Raises:
-            UserError: If one does not exist or has the wrong type, or may not be chosen.
-        """
-        self.given = given
-        self._type("fit", {})
-        if self.auto_precision:
-            self._set(PRECISION, self.precision)
-        if is_auto(self.resolved, COMPILE):  # the sweep decides, when it knows how many runs there are
-            self._set(COMPILE, False)
-        for option in ("overwrite", THREADS):
-            self.resolved.pop(option, None)
-        refuse_trainer_options(given.get("trainer") or {}, self.resolved["trainer"], "fit")
-        refuse_float64_on_mps(self.resolved)
-        return self.resolved, self._defaults()
+def _help(command: str, arguments: list[str]) -> None:
+    """Prints the help asked for, whatever stands beside it, and ends the program."""
+    place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
+    if arguments[place] in ("-h", "--help"):
+        print(short_help(command_parser(command), command))
+        sys.exit(0)
+    asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
+    option, _, name = arguments[place].removeprefix("--").partition(".help")
+    name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
+    if option in (*CLASS_OPTIONS, *LIST_OPTIONS):
+        if not name:
+            print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
+            sys.exit(0)
+        asked = [f"--{option}.help", class_path(option, name)]
+    elif option in ("help-all", "help_all"):
+        asked = ["--help"]
+    try:
+        command_parser(command).parse_args(asked)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(f"{asked[0]}: {' '.join(str(error).split())[:200]}") from None
+    sys.exit(0)
 
 
 def _skeleton(base: Nested) -> Nested:

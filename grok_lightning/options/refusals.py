@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.accelerators import MPSAccelerator
 
 from grok_lightning.data.batches import Chunk
-from grok_lightning.errors import UserError, user_error_in
+from grok_lightning.errors import UserError, refusing
 from grok_lightning.module import GrokModule
 from grok_lightning.objective import NOTHING_TO_ANSWER
 from grok_lightning.options.classes import Nested, lookup
@@ -206,7 +206,8 @@ def refuse_optimizer(module: GrokModule) -> None:
     named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
     for _, weight in named:
         weight.grad = torch.zeros_like(weight)
-    try:
+
+    def step() -> None:
         module.new_optimizer(named).step(lambda: 0.0)
-    except Exception as error:  # whatever an optimizer refuses
-        raise user_error_in(error) or UserError(f"model.optimizer: {' '.join(str(error).split())[:200]}") from None
+
+    refusing(step, "model.optimizer: ", within="torch.optim")  # which refuses by many kinds of exceptions

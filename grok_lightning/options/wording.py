@@ -9,18 +9,17 @@ from grok_lightning.options.classes import LIST_OPTIONS, Nested, expected, item_
 from grok_lightning.records.record import flatten
 
 
-def in_one_line(error: Exception, subcommand: str, wanted: Nested, parser: ArgumentParser) -> UserError:
+def in_one_line(error: Exception, wanted: Nested, parser: ArgumentParser) -> UserError:
     """What jsonargparse found wrong, as the option, its value and what would do.
 
     Args:
         error: What it raised.
-        subcommand: The subcommand, which its keys begin with.
         wanted: The options as they were handed over, in the short form.
-        parser: The subcommand's parser, which knows the types.
+        parser: The command's parser, which knows the types.
     """
     text = " ".join(str(error).split())
     keys = re.findall(r'[Kk]ey "([^"]+)"', text)
-    option = ".".join(keys[:1]).removeprefix(f"{subcommand}.").replace(".init_args", "")
+    option = ".".join(keys[:1]).replace(".init_args", "")
     inner = next((key for key in re.findall(r"--?([\w.]+)|Parser key \"([\w.]+)\"", text) if key), None)
     flat = flatten(wanted)
     for name in LIST_OPTIONS:

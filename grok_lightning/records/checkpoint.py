@@ -6,6 +6,8 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 
 import hashlib
 import io
+import pickle
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,10 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
         raise UserError(f"ckpt_path {str(path)!r} is damaged: its checksum does not agree; use another checkpoint")
     try:
-        checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
-    except Exception as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about other kinds of pickles, before it refuses them
+            checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError) as error:
         reason = str(error).splitlines()[0][:100]
         raise UserError(f"ckpt_path {str(path)!r} holds more than plain data and was not run ({reason})") from None
     config = checkpoint.get(CONFIG_KEY) if isinstance(checkpoint, dict) else None

@@ -75,7 +75,7 @@ def report_command(arguments: list[str]) -> int:
 def _pictures(checkpoint: str) -> list[Drawing]:
     """The pictures of a model and its task."""
     from grok_lightning.callbacks.pictures import pictures
-    from grok_lightning.experiment import load_run  # Lightning alone takes seconds
+    from grok_lightning.run import load_run  # Lightning alone takes seconds
 
     run = load_run(checkpoint)
     found = pictures(run.module, run.data, 0, checkpoint, run.step)

@@ -13,7 +13,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, place_of
-from grok_lightning.options.parsing import Resolver
+from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import counted_options, flatten, hash_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
 from grok_lightning.sweep.places import Places
@@ -136,7 +136,7 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
     leaves = [option for place, option in enumerate(grid.options) if place not in structural]
     places = [place for place in range(len(grid.options)) if place not in structural]
     precision = sweep_precision(grid, None if root is None else Places(root, grid.name))
-    resolver = Resolver(FULL if precision is None else precision.name)
+    name = FULL if precision is None else precision.name
     words = [words_of(_distinct(column)) for column in zip(*grid.points, strict=True)]
     plan = Plan(grid, [], leaves, [], words, precision)
     blocks: dict[str, int] = {}
@@ -146,10 +146,10 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
         key = repr([point[place] for place in structural])
         try:
             if key not in blocks:
-                plan.blocks.append(_block(resolver, grid, point, leaves))
+                plan.blocks.append(_block(name, grid, point, leaves))
                 blocks[key] = len(plan.blocks) - 1
             block = plan.blocks[blocks[key]]
-            values = tuple(_typed(resolver, grid, block, point, place) for place in places)
+            values = tuple(_typed(name, grid, block, point, place) for place in places)
             together = [
                 kind(option, value) if option in block.free else value
                 for option, value in zip(leaves, values, strict=True)
@@ -188,8 +188,8 @@ def _is_structural(grid: Grid, place: int, option: str) -> bool:
     return any(isinstance(point[place], dict | list) for point in grid.points)
 
 
-def _block(resolver: Resolver, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
-    resolved, defaults = _resolve(resolver, grid, point)
+def _block(precision: str, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
+    resolved, defaults = _resolve(precision, grid, point)
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     base = flatten(defaults)
     counting = counted_options(dict.fromkeys(leaves, _UNCLEAR), {}, NOT_RESULTS).keys()
@@ -197,8 +197,8 @@ def _block(resolver: Resolver, grid: Grid, point: Sequence[Any], leaves: list[st
     return Block(resolved, shape(resolved, leaves), kept, set(counting), base, per_run_options(resolved))
 
 
-def _resolve(resolver: Resolver, grid: Grid, point: Sequence[Any]) -> tuple[Nested, Nested]:
-    resolved, defaults = resolver.resolve(given(grid, point))
+def _resolve(precision: str, grid: Grid, point: Sequence[Any]) -> tuple[Nested, Nested]:
+    resolved, defaults = resolve_fit(given(grid, point), precision)
     for option, name in (("devices", "device"), ("num_nodes", "node")):
         if resolved["trainer"][option] not in (1, "1"):
             raise UserError(
@@ -208,13 +208,13 @@ def _resolve(resolver: Resolver, grid: Grid, point: Sequence[Any]) -> tuple[Nest
     return resolved, defaults
 
 
-def _typed(resolver: Resolver, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
+def _typed(precision: str, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
     """The value of an option that varies one by one, as it is typed in the runs of a block."""
     option, value = grid.options[place], point[place]
     key = (option, repr(value))
     if key not in block.typed:
         typed = _as_hinted(_hint(block.resolved, option), value)
-        block.typed[key] = lookup(_resolve(resolver, grid, point)[0], option) if typed is _UNCLEAR else typed
+        block.typed[key] = lookup(_resolve(precision, grid, point)[0], option) if typed is _UNCLEAR else typed
     return block.typed[key]
 
 

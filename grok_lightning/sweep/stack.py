@@ -1,6 +1,5 @@
 """The fit of one stack of a sweep's runs, and its closing up when half of them have left."""
 
-import copy
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -10,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LightningArgumentParser
 
 from grok_lightning.callbacks.divergence import Diverged
 from grok_lightning.callbacks.heartbeat import Heartbeat
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.cli import GrokCLI, RecordedRun
+from grok_lightning.cli import RecordedRun, Records
+from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.linking import link_model
 from grok_lightning.options.merging import plain
+from grok_lightning.options.parsing import Config, SavedRun
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import SEED, stacked
+from grok_lightning.sweep.stacking import stacked
 
 STACK_KEY = "stack"  # in a stack's config: the hashes of its runs
 
@@ -66,56 +65,27 @@ class Stack:
         return replace(self, configs=[self.configs[run] for run in chosen], hashes=[self.hashes[run] for run in chosen])
 
 
-class StackFit(GrokCLI):
-    """``fit`` of a stack whose options are resolved.
+def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
+    """The fit of a stack, which continues from its checkpoint if it has one.
 
     Args:
         stack: The runs.
         tell: Called once a second with how far it is.
     """
-
-    def __init__(self, stack: Stack, tell: Callable[..., None] | None = None) -> None:
-        self.stack, self.tell = stack, tell
-        self.events, self.close_up = stack.events, stack.close_up and len(stack.configs) > 1
-        super().__init__(["fit"])
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        link_model(parser)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.root, self.overwrite = self.stack.places.root, False
-        self.resolved = self.stack.config
-        wanted = copy.deepcopy(self.resolved)
-        wanted.pop(STACK_KEY, None)
-        seeds = [config[SEED] for config in self.stack.configs]
-        wanted[SEED], wanted["data"]["seeds"] = seeds[0], seeds
-        wanted["trainer"] = self._trainer_options(wanted["trainer"])
-        self.config = self._typed(parser, "fit", wanted)
-        self.subcommand_name = "fit"
-        path = self.stack.directory / LAST
-        if path.exists():
-            loaded = load(path)
-            self.checkpoint, self.checkpoint_step = path, int(loaded["global_step"])
-            self.saved_weights = loaded["state_dict"]
-
-    def _trainer_options(self, trainer: Nested) -> Nested:
-        one_by_one = self.stack.events and len(self.stack.configs) == 1
-        return trainer | {"enable_progress_bar": False, "logger": one_by_one and trainer["logger"]}
-
-    def recorded_runs(self) -> list[RecordedRun]:
-        return [
-            RecordedRun(config, hashed, *self.stack.places.of_run(config["run"]))
-            for config, hashed in zip(self.stack.configs, self.stack.hashes, strict=True)
-        ]
-
-    def stack_checkpoint(self) -> tuple[Path, Nested] | None:
-        return (self.stack.directory, self.resolved) if len(self.stack.configs) > 1 else None
-
-    def refuse_places(self) -> None:
-        """Nothing: the sweep has taken the runs' names."""
-
-    def observers(self, names: list[str]) -> list[Any]:
-        return [Heartbeat(self.detection, self.tell)] if self.tell is not None else []
+    path = stack.directory / LAST
+    single = len(stack.configs) == 1
+    options = stack.config
+    options.pop(STACK_KEY, None)
+    loggers = stack.events and single and options["trainer"]["logger"]
+    options["trainer"] = options["trainer"] | {"enable_progress_bar": False, "logger": loggers}
+    config = Config("fit", options, stack.places.root, SavedRun.read(path) if path.exists() else None)
+    runs = [
+        RecordedRun(run, hashed, *stack.places.of_run(run["run"]))
+        for run, hashed in zip(stack.configs, stack.hashes, strict=True)
+    ]
+    whole = None if single else (stack.directory, stack.config)
+    records = Records(runs, whole, stack.events, close_up=stack.close_up and not single)
+    return Fit(config, records, lambda detection: [Heartbeat(detection, tell)] if tell is not None else [])
 
 
 def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
@@ -139,18 +109,19 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
             if tell is not None:
                 tell(**content | {"runs": everything, "over": content["over"] + gone})
 
-        fit = StackFit(stack, tell_all)
+        fit = fit_of(stack, tell_all)
         with suppress(Diverged):  # its record says so
-            fit.execute()
-        is_over = not fit.departures.closing_up
+            fit.run()
+        departures = fit.cli.departures
+        is_over = not departures.closing_up
         if is_over and len(stack.configs) > 1:
             shutil.rmtree(stack.directory, ignore_errors=True)
-        late = fit.departures.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
+        late = departures.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
         if late:
-            raise StopRequested(late, fit.trainer.global_step)
+            raise StopRequested(late, fit.cli.trainer.global_step)
         if is_over:
             return
-        left = fit.detection.in_training()
+        left = fit.cli.detection.in_training()
         gone += len(stack.configs) - len(left)
         stack = close_up(stack, left)
 

@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any
 
+from grok_lightning.build import build
 from grok_lightning.errors import UserError
-from grok_lightning.module import GrokModule
-from grok_lightning.options.classes import Nested, made
-from grok_lightning.options.linking import LINKED
 from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.stack import Stack, StackFit
+from grok_lightning.sweep.stack import Stack, fit_of
 from grok_lightning.sweep.stacking import SEED
 
 MOST_TRIALS = 100
@@ -87,27 +84,14 @@ def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
         config = plan.config(run, "trial")
         try:
             whole = bool(outside) or run.block not in sizes
-            module, data = _fit(plan, config, run.hash) if whole else _parts(config)
+            if whole:
+                fit = fit_of(Stack(Places(NOWHERE, plan.name), [config], [run.hash], events=False))
+                module, data = fit.cli.model, fit.cli.datamodule
+            else:  # a third of the time
+                module, data = build(config)
+                refuse_optimizer(module)
         except UserError as error:
             raise UserError(f"{plan.grid.path}: the run with {plan.describe(run)}: {error}") from None
         weights = sum(weight.numel() for weight in module.network.parameters())
         sizes.setdefault(run.block, Size(weights, data.batch_size, int(config["trainer"]["max_steps"])))
     return sizes
-
-
-def _fit(plan: Plan, config: Nested, hashed: str) -> tuple[GrokModule, Any]:
-    """Everything that a fit builds."""
-    fit = StackFit(Stack(Places(NOWHERE, plan.name), [config], [hashed], events=False))
-    return fit.model, fit.datamodule
-
-
-def _parts(config: Nested) -> tuple[GrokModule, Any]:
-    """Data, network, filters and optimizer alone: a tenth of the time."""
-    options = dict(config["model"])
-    data = made(config["data"])(seeds=[config[SEED]])
-    parts = {name: made(options.pop(name)) for name in ("network", "optimizer")}
-    filters = [made(item)() for item in options.pop("filters")]
-    linked = {name: getattr(data, own) for name, own in LINKED.items()}
-    module = GrokModule(**linked, **parts, filters=filters, **options)
-    refuse_optimizer(module)
-    return module, data

@@ -12,8 +12,10 @@ from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from grok_lightning.callbacks.pace import PER_STEP_HOOKS, Pace
-from grok_lightning.cli import GrokCLI, quiet
+from grok_lightning.cli import quiet
+from grok_lightning.fit import Fit
 from grok_lightning.module import GrokModule
+from grok_lightning.options.parsing import resolve
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 
@@ -57,12 +59,12 @@ def fitted(tmp_path, monkeypatch, callbacks, name, options=(), **trainer):
 
     with warnings.catch_warnings():
         quiet()
-        cli = GrokCLI(["fit", *OPTIONS, *options, "--experiment", "e", "--run", name])
-        cli.trainer.callbacks += callbacks
+        fit = Fit(resolve(["fit", *OPTIONS, *options, "--experiment", "e", "--run", name]))
+        fit.cli.trainer.callbacks += callbacks
         for option, value in trainer.items():
-            setattr(cli.trainer, option, value)
+            setattr(fit.cli.trainer, option, value)
         monkeypatch.setattr(GrokModule, "training_step", training_step)
-        cli.execute()
+        fit.run()
         monkeypatch.setattr(GrokModule, "training_step", whole)
     return ends
 

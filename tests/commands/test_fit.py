@@ -10,9 +10,9 @@ import torch
 import yaml
 from conftest import TINY
 
-from grok_lightning.experiment import load_run
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.results import read_records
+from grok_lightning.run import load_run
 
 Command = Callable[..., tuple[int, str, str]]
 RESULT_FIELDS = [

@@ -11,8 +11,8 @@ import torch
 
 import grok_lightning
 from grok_lightning.__main__ import main
-from grok_lightning.experiment import load_run
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
+from grok_lightning.run import load_run
 
 SHIPPED = Path(grok_lightning.__file__).parents[1] / "checkpoints" / "reference"
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.ckpt"))

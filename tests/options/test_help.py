@@ -9,7 +9,7 @@ import yaml
 
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, class_arguments, class_names, class_path
 from grok_lightning.options.help import WIDTH, first_sentence
-from grok_lightning.options.linking import LINKED
+from grok_lightning.options.parser import LINKED
 from grok_lightning.records.record import flatten
 
 Command = Callable[..., tuple[int, str, str]]

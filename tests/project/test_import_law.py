@@ -10,7 +10,7 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("__init__", "errors", "randomness"),
+    ("errors", "randomness"),
     ("files",),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
     ("training", "figures"),
@@ -18,10 +18,13 @@ FLOORS = (
     ("module",),
     ("callbacks",),
     ("options",),
-    ("experiment",),
+    ("build",),
+    ("run",),
     ("cli", "generate"),
+    ("fit",),
+    ("experiment",),
     ("sweep", "report"),
-    ("__main__",),
+    ("__init__", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -127,7 +130,7 @@ FORBIDDEN = [
     ("records.record", "from grok_lightning import module"),
     ("models.base", "from ..data import batches"),
     ("figures.curves", "from grok_lightning.measures.norms import PARTS"),
-    ("options", "import torch, grok_lightning.experiment as runs"),
+    ("options", "import torch, grok_lightning.run as runs"),
     ("callbacks.progress", "if True:\n    from grok_lightning import cli"),
     ("callbacks.progress", "if TYPE_CHECKING:\n    from grok_lightning.cli import GrokCLI"),
     ("module", "from grok_lightning.callbacks import schedule"),
@@ -139,7 +142,7 @@ FORBIDDEN = [
 LAWFUL = [
     ("data.split", "from grok_lightning.data.algebra import Column\nfrom grok_lightning.randomness import mix"),
     ("module", "from grok_lightning.measures.norms import PARTS\nfrom .data import batches"),
-    ("cli", "from grok_lightning import experiment, module"),
+    ("cli", "from grok_lightning import run, module"),
     ("__main__", "from grok_lightning.cli import GrokCLI"),
     ("errors", "import torch\nfrom grok_lightning_extra import data"),
 ]
@@ -166,6 +169,6 @@ def test_circles_are_noticed() -> None:
 
 
 def test_imports_for_types_are_told_apart() -> None:
-    source = "if TYPE_CHECKING:\n    from grok_lightning import cli\nelse:\n    from grok_lightning import experiment"
+    source = "if TYPE_CHECKING:\n    from grok_lightning import cli\nelse:\n    from grok_lightning import run"
     found = set(imports(source, "grok_lightning.generate", set(FILES)))
-    assert found == {Import("grok_lightning.cli", True), Import("grok_lightning.experiment", False)}
+    assert found == {Import("grok_lightning.cli", True), Import("grok_lightning.run", False)}

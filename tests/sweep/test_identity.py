@@ -10,7 +10,8 @@ import torch
 import yaml
 from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.cli import GrokCLI
+from grok_lightning.cli import recorded_run
+from grok_lightning.options.parsing import resolve
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.grid import given
@@ -147,7 +148,7 @@ def test_a_run_has_the_hash_that_its_fit_would_have(tmp_path: Path, monkeypatch:
     for place in range(1, 2000, 700):
         Path("run.yaml").write_text(yaml.safe_dump(given(plan.grid, plan.grid.points[place])))
         with as_the_program():
-            (recorded,) = GrokCLI(["fit", "--config", "run.yaml"]).recorded_runs()
+            recorded = recorded_run(resolve(["fit", "--config", "run.yaml"]))
         assert recorded.hash == plan.runs[place].hash
 
 

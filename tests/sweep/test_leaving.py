@@ -11,6 +11,7 @@ import torch
 from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, train_here, write
 
 from grok_lightning.callbacks.departures import WORTH_COMPILING, Departures
+from grok_lightning.fit import Fit
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep import stack as stack_module
@@ -32,13 +33,13 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs each fit had."""
     found: list[int] = []
-    original = stack_module.StackFit
+    original = stack_module.fit_of
 
-    def noted(stack: Stack, *rest: Any) -> stack_module.StackFit:
+    def noted(stack: Stack, *rest: Any) -> Fit:
         found.append(len(stack.configs))
         return original(stack, *rest)
 
-    monkeypatch.setattr(stack_module, "StackFit", noted)
+    monkeypatch.setattr(stack_module, "fit_of", noted)
     return found
 
 

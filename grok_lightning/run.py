@@ -1,0 +1,213 @@
+"""A trained run in Python: its network, data, record and figures."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grok_lightning.build import build
+from grok_lightning.callbacks.detection import SUSTAIN
+from grok_lightning.data import SequenceDataModule, TableDataModule
+from grok_lightning.errors import UserError
+from grok_lightning.module import GrokModule
+from grok_lightning.options.classes import Nested, suggestion
+from grok_lightning.options.parsing import SavedRun
+from grok_lightning.options.wording import title
+from grok_lightning.records.checkpoint import GROK, LAST
+from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, run_directories
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+CURVES = "curves"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run.
+
+    Attributes:
+        module: The GrokModule, in eval mode on the CPU.
+        data: Its DataModule.
+        step: The optimizer step at which the weights were taken.
+        config: The resolved options, in the short form.
+        logs: The directory of its record, or None if there is none.
+    """
+
+    module: GrokModule = field(repr=False)
+    data: SequenceDataModule = field(repr=False)
+    step: int
+    config: Nested = field(repr=False)
+    logs: Path | None = None
+
+    @property
+    def model(self) -> Any:
+        """The network, a stack of one run: from tokens (1, B, T) to logits (1, B, A, V) at the last A positions.
+
+        A is the second argument, by default 1. ``model.activations(tokens)`` gives everything in between, by name.
+        """
+        return self.module.network
+
+    @property
+    def operands_NK(self) -> Any:
+        """The operands of all rows of the table as element numbers, an int64 array of shape (N, K)."""
+        return self._table().operation.operands_NK
+
+    @property
+    def results_N(self) -> Any:
+        """The results of all rows as element numbers, an int64 array of shape (N,)."""
+        return self._table().operation.results_N
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """All evaluations, oldest first: one row for each, columns as in ``metrics.csv``."""
+        import pandas as pd
+
+        return pd.DataFrame(read_metrics(self._logs()))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``result.json``; empty while the run is not over."""
+        import json
+
+        path = self._logs() / RESULT
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    @property
+    def memorize_step(self) -> int | None:
+        """The first evaluated step at which training accuracy is at the threshold; None if it never was."""
+        return self._milestones()["memorize_step"]
+
+    @property
+    def grok_step(self) -> int | None:
+        """The first evaluated step at which validation accuracy is at the threshold; None if it never was."""
+        return self._milestones()["grok_step"]
+
+    @property
+    def title(self) -> str:
+        """Task, share of the table and seed."""
+        return title(self.config)
+
+    def figure(self, name: str = CURVES) -> "Figure":
+        """Draws a figure.
+
+        Args:
+            name: ``curves`` (accuracy and loss against steps), or one of the task and the model, such as ``split``,
+                ``predictions`` or ``embedding``.
+
+        Raises:
+            UserError: If there is no figure of that name for this run; those there are are listed.
+        """
+        if name == CURVES:
+            from grok_lightning.figures.curves import curves
+
+            return curves(read_metrics(self._logs()), self._milestones(), self.title)
+        from grok_lightning.callbacks.pictures import pictures
+
+        found = pictures(self.module, self.data, 0, self.title, self.step)
+        if name not in found:
+            names = [CURVES, *found]
+            raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
+        return found[name][1]
+
+    def _milestones(self) -> dict[str, int | None]:
+        evaluation = self.config["evaluation"]
+        counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
+        return milestones(
+            read_metrics(self._logs()), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN
+        )
+
+    def _logs(self) -> Path:
+        if self.logs is None:
+            raise UserError("there is no record: the checkpoint does not lie in checkpoints/EXPERIMENT/RUN")
+        return self.logs
+
+    def _table(self) -> TableDataModule:
+        if not isinstance(self.data, TableDataModule):
+            raise UserError(f"a run of {type(self.data).__name__} has no table of operands and results")
+        return self.data
+
+
+def load_run(path: str | Path) -> Run:
+    """Loads model, data and table of a run.
+
+    Args:
+        path: A checkpoint, or a directory of checkpoints (``grok.ckpt`` is taken, else ``last.ckpt``).
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If there is no whole checkpoint of ours.
+
+    Example:
+        >>> run = load_run("checkpoints/addition/0/grok.ckpt")  # doctest: +SKIP
+        >>> tokens = run.data.tokens(run.operands_NK[:5])  # doctest: +SKIP
+        >>> run.model.activations(tokens)["layers.0.attention.pattern"].shape  # doctest: +SKIP
+        torch.Size([1, 5, 4, 4, 4])
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / GROK if (path / GROK).exists() else path / LAST
+    saved = SavedRun.read(path)
+    try:
+        module, data = build(saved.config)
+        module.to(next(iter(saved.weights.values())).dtype).load_state_dict(saved.weights)
+    except (UserError, RuntimeError) as error:  # options of another version, or weights of other shapes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
+    return Run(module.eval(), data, saved.step, saved.config, _logs_beside(path, saved.config))
+
+
+def _logs_beside(path: Path, config: Nested) -> Path | None:
+    """The directory of a checkpoint's record, if it lies where a fit puts it."""
+    names = config.get("experiment"), config.get("run")
+    folder = path.absolute().parent
+    if None in names or len(folder.parents) < 3:
+        return None
+    logs, checkpoints = run_directories(folder.parents[2], *map(str, names))
+    return logs if checkpoints == folder and (logs / METRICS).exists() else None
+
+
+def start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> None:
+    """Gives a module the weights of another run, whose tokens must be the same ones.
+
+    Args:
+        path: The other run's checkpoint, or a directory of checkpoints.
+        module: Whose network takes the weights.
+        data: The data that it will be trained on.
+
+    Raises:
+        UserError: If the vocabularies, the lengths or the weights do not fit; it says how they differ.
+    """
+    where = f"--init_from {str(path)!r}"
+    try:
+        other = load_run(path)
+    except UserError as error:
+        raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
+    if other.data.length != data.length:
+        raise UserError(f"{where}: its equations have {other.data.length} input tokens, this run's have {data.length}")
+    theirs, ours = _tokens(other.data), _tokens(data)
+    if len(theirs) != len(ours):
+        raise UserError(f"{where}: its vocabulary has {len(theirs)} tokens, this run's has {len(ours)}")
+    different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
+    if different is not None:
+        raise UserError(
+            f"{where}: token {different} of its vocabulary is {theirs[different]!r}, of this run's {ours[different]!r}"
+        )
+    weights, wanted = other.model.state_dict(), module.network.state_dict()
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name, weight in wanted.items():
+        if shapes.get(name) != tuple(weight.shape):
+            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise UserError(f"{where}: its weight {name!r} {found}, this run's has shape {tuple(weight.shape)}")
+    surplus = sorted(shapes.keys() - wanted.keys())
+    if surplus:
+        raise UserError(f"{where}: it has a weight {surplus[0]!r}, which this run's model has not")
+    module.network.load_state_dict(weights)
+
+
+def _tokens(data: SequenceDataModule) -> list[str]:
+    """The vocabulary; the operator's own token is the same, however a formula shows it."""
+    operator = data.operator_place
+    return ["operator" if place == operator else token for place, token in enumerate(data.vocabulary)]
