@@ -19,11 +19,12 @@ TRANSFORMER = (
     "--evaluation.every 50 --evaluation.per_decade 0"
 )
 ONE_HOT = (
-    "--config orthogonal-gradient --trainer.max_steps 2000 --evaluation.every 20 --evaluation.per_decade 0 "
+    "--config prieto2025/orthogonal-gradient --trainer.max_steps 2000 --evaluation.every 20 --evaluation.per_decade 0 "
     "--model.filters []"
 )
 QUADRATIC = (
-    "--config quadratic-mlp --trainer.max_steps 2000 --evaluation.every 20 --evaluation.per_decade 0 --measures []"
+    "--config gromov2023/quadratic-mlp --trainer.max_steps 2000 --evaluation.every 20 --evaluation.per_decade 0 "
+    "--measures []"
 )
 NO_DECAY = "--model.optimizer.weight_decay 0"
 TRICKS = {

@@ -24,7 +24,7 @@ commands:
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
-  configs    list the shipped configs
+  configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
 grok-lightning COMMAND --help tells the options of a command; --debug shows the traceback of any error."""
 INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
@@ -81,15 +81,9 @@ def _dispatch(arguments: list[str]) -> int:
     if command in TRAINER_COMMANDS:
         return _train_or_evaluate(arguments)
     if command == "configs":
-        from grok_lightning.options.arguments import shipped_configs, shipped_sweeps
+        from grok_lightning.options.shipped import configs_command
 
-        for head, shipped in (("", shipped_configs()), ("\nsweeps:", shipped_sweeps())):
-            lines = [
-                f"{name:<20} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}"
-                for name, path in shipped.items()
-            ]
-            print("\n".join([*([head] if head else []), *lines]))
-        return 0
+        return configs_command(arguments[1:])
     if command == "generate":
         from grok_lightning.generate import generate_command
 

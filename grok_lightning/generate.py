@@ -75,13 +75,21 @@ def generate_command(arguments: list[str]) -> int:
     Returns:
         The exit status, 0.
     """
-    parser = ArgumentParser(prog="grok-lightning generate", exit_on_error=False, description="Ask a checkpoint.")
-    parser.add_argument("checkpoint", type=str, help="A checkpoint file, or a directory of them.")
-    parser.add_argument("prompts", type=str, nargs="+", help="Such as 91/7= or '91 7'; of text, how it begins.")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the most probable token.")
-    parser.add_argument("--top_k", type=int | None, help="Draw only from the k most probable tokens.")
-    parser.add_argument("--max_new_tokens", type=int | None, help="Default: up to the longest answer.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the draws at a temperature above 0.")
+    parser = ArgumentParser(
+        prog="grok-lightning generate", exit_on_error=False, description="Answers prompts with a checkpoint."
+    )
+    parser.add_argument("checkpoint", type=str, help="Checkpoint file, or a folder of checkpoints.")
+    parser.add_argument(
+        "prompts", type=str, nargs="+", help="Prompts such as 91/7= or '91 7'; for text, its beginning."
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="Sampling temperature; 0: the most probable token."
+    )
+    parser.add_argument("--top_k", type=int | None, help="Sample from the k most probable tokens only.")
+    parser.add_argument(
+        "--max_new_tokens", type=int | None, help="Most tokens to generate; default: the longest answer."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the sampling.")
     try:
         options = parser.parse_args(_spelled_out(arguments))
     except ArgumentError as error:

@@ -62,21 +62,22 @@ class GrokModule(LightningModule):
         answer_length: A; the answer's logits stand at the last A positions.
         seeds: One seed for each run.
         padded: Whether equations differ in length.
-        network: What builds the model from (vocabulary, length, seeds, padded).
-        optimizer: What builds the optimizer from the parameters.
-        filters: What gradients pass through before the optimizer, in this order.
-        warmup: Steps over which the learning rate rises linearly from 0; the first update has rate 0.
-        schedule: What the learning rate does after the warmup: stay, or fall to 0 along half a cosine at the budget.
-        loss: Cross-entropy; stablemax cross-entropy; or mean squared error on one-hot answers.
-        loss_precision: Bits in which the loss is computed from the logits, at least; in 32 small losses round to 0.
-        loss_on: The answer, or every token of the equation after the first. Accuracy is the answer's in either case.
-        mask_first_n: How many of the first predictions of each equation or string do not count.
-        weight_noise: Standard deviation of fresh normal noise on every weight at each training forward, which leaves
-            the weights as they are (arXiv 2201.02177); one number, or one for each run.
-        weight_norm: The norm of all weights of a run together: free, kept as it is at the start, or kept at a number
-            (one, or one for each run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
-        compile: Whether the training step is compiled by torch.compile; what cannot be compiled is an error. ``auto``,
-            where the command line's steps to come are worth it; to a module built from Python it means false.
+        network: The network. A callable of (vocabulary, length, seeds, padded).
+        optimizer: The optimizer. A callable of the parameters.
+        filters: Gradient filters, applied in this order. Before the optimizer's step.
+        warmup: Steps of linear learning rate warmup. It rises from 0; the first update has rate 0.
+        schedule: Rate after the warmup. It stays, or falls to 0 along half a cosine at the budget.
+        loss: Loss. Cross-entropy; stablemax cross-entropy; or mean squared error on one-hot answers.
+        loss_precision: Bits of the loss, at least. It is computed from the logits; in 32 bits small losses round to 0.
+        loss_on: Tokens with a loss. The answer, or every token of the equation after the first. Accuracy is the
+            answer's in either case.
+        mask_first_n: Number of first predictions without a loss. Of each equation or string.
+        weight_noise: Standard deviation of noise on the weights. Fresh normal noise at each training forward, which
+            leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
+        weight_norm: Norm of all weights. Free, kept as it is at the start, or kept at a number (one, or one for each
+            run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
+        compile: Compile the training step. By torch.compile; what cannot be compiled is an error. ``auto``: where the
+            command line's steps to come are worth it; to a module built from Python it means false.
 
     Attributes:
         compiled: Whether the training step is compiled.

@@ -24,9 +24,9 @@ class Checkpoints(Checkpoint):
         directories: Each run's directory of checkpoints.
         configs: The resolved config of each run, kept in its checkpoints.
         stack: Directory and config of the ``last.ckpt`` of a stack of several runs; None for one run.
-        every: ``last.ckpt`` is renewed every that many steps (and at the start, at the end and on a stop).
-        steps: Steps at which ``step=N.ckpt`` is saved.
-        keep: What is left when the run is over: ``last`` (everything), ``grok`` (not last.ckpt) or ``none``; files of
+        every: Save last.ckpt every N steps. Also at the start, at the end and on a stop.
+        steps: Also save step=N.ckpt at these steps.
+        keep: Checkpoints left at the end. ``last`` for all, ``grok`` for all but last.ckpt, or ``none``; files of
             chosen steps always stay.
 
     Raises:

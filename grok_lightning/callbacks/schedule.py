@@ -12,9 +12,9 @@ class EvaluationSchedule(Callback):
     """Evaluates at the points of a schedule, by moving the Trainer's validation interval to the next one.
 
     Args:
-        per_decade: Points per decade of steps, evenly spaced in the logarithm: the integers nearest to
-            10 ** (i / per_decade). 0 for none.
-        every: Also every that many steps. 0 for none.
+        per_decade: Evaluations per decade of steps; 0 for none. Evenly spaced in the logarithm: the integers nearest to
+            10 ** (i / per_decade).
+        every: Also evaluate every N steps; 0 for never.
 
     Raises:
         UserError: If a number is negative.

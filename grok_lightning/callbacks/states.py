@@ -35,8 +35,9 @@ class RunStates:
     Args:
         directories: Each run's directory.
         counts: Number of rows of the train and val splits of each run.
-        threshold: The accuracy to reach.
-        stop_after: A run is over when it has stood at the threshold for that many evaluations; 0 for never.
+        threshold: Accuracy that counts as memorized or grokked.
+        stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
+            threshold.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.

@@ -33,25 +33,26 @@ class TableDataModule(SequenceDataModule):
     Args:
         formula: The operation, over operands ``x y z`` or ``x1 x2 ...``; one, or one for each run, whose tables then
             may have different rows, but not different lengths of prompts or answers.
-        operands: Number of operands; default: those that the formula uses. It may leave some unused.
-        rows: Size of a random sample of distinct rows that stands for the table; default: the whole table.
+        operands: Number of operands; default: the formula's. A larger number leaves some unused.
+        rows: Size of a random sample instead of the table. The rows are distinct; default: the whole table.
         rows_seed: Seed of that sample, the same for all runs.
-        train_fraction: Share of the table (with pairing half: of that half) that trains, floored to whole rows; one
-            number, or one for each run.
-        train_rows: Number of rows that train, in place of train_fraction; one number, or one for each run.
-        val_fraction: Share that validates; default: all the rest. What remains is test. One number, or one for each
-            run.
+        train_fraction: Fraction of the table used for training. With pairing half, of that half; floored to whole rows;
+            one number, or one for each run.
+        train_rows: Training rows, instead of train_fraction. One number, or one for each run.
+        val_fraction: Fraction for validation; default: the rest. What remains is test. One number, or one for each run.
         split_seed: Seed of the split; default: the run's seed. One number, or one for each run.
-        pairing: How mirrored pairs (x, y), (y, x) are dealt: free, together (both on one side), half (only x >= y).
-        commutative_fraction: Wanted share of training rows whose mirror is in validation; one number, or one for each
-            run.
-        answer_noise: How many training rows are answered at random: a count, or a fraction of them below 1, floored.
-            Training accuracy is then that on the answers as shown.
-        answer_noise_kind: ``copied`` takes answers of random rows of the table, ``uniform`` any answer that occurs.
-        batch_size: Rows a step; ``full`` for all training rows, ``paper`` for min(512, half of them rounded up).
-        tokenizer: One token for each element of the algebra, or for each character as written.
-        operator_token: Whether a token for the operator stands between operands.
-        equals_token: Whether a token ``=`` ends the prompt; without it the answer stands at the last operand.
+        pairing: Split of mirrored pairs. Pairs (x, y), (y, x) are split freely, kept together in one part, or only the
+            half with x >= y is used.
+        commutative_fraction: Fraction of training rows mirrored in validation. The wanted fraction; one number, or
+            one for each run.
+        answer_noise: Wrong training answers: count or fraction. A number below 1 is a fraction of the training rows,
+            floored. Training accuracy is then that on the answers as shown.
+        answer_noise_kind: Source of wrong answers. ``copied`` takes answers of random rows of the table, ``uniform``
+            any answer that occurs.
+        batch_size: Rows per step. ``full`` for all training rows, ``paper`` for min(512, half of them rounded up).
+        tokenizer: Unit of a token. One token for each element of the algebra, or for each character as written.
+        operator_token: Put an operator token between the operands.
+        equals_token: End the prompt with a token =. Without it the answer stands at the last operand.
         seeds: One seed for each run of the stack.
 
     Attributes:
@@ -198,8 +199,8 @@ class ModularArithmeticDataModule(TableDataModule):
     """Operations over the integers modulo p.
 
     Args:
-        formula: Such as ``"x / y if y % 2 else x - y"``.
-        modulus: p; prime where the formula divides.
+        formula: Formula, such as x / y if y % 2 else x - y.
+        modulus: p; a prime if the formula divides.
         options: Those of ``TableDataModule``.
     """
 
@@ -218,8 +219,8 @@ class SignedRemaindersDataModule(TableDataModule):
     ``SignedRemainders``.
 
     Args:
-        formula: Such as ``"x // y if y % 2 else x - y"``.
-        modulus: p.
+        formula: Formula, such as x // y if y % 2 else x - y.
+        modulus: p, the modulus.
         options: Those of ``TableDataModule``.
     """
 
@@ -235,8 +236,8 @@ class PermutationDataModule(TableDataModule):
     """Operations over all permutations of n items, with (x * y)(i) = x(y(i)).
 
     Args:
-        formula: Such as ``"x * y * x**-1"``.
-        degree: n.
+        formula: Formula, such as x * y * x**-1.
+        degree: n, number of permuted items.
         options: Those of ``TableDataModule``.
     """
 

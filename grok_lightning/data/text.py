@@ -26,11 +26,11 @@ class TextDataModule(SequenceDataModule):
     cannot all be right, because nothing tells which of them is asked for before they part.
 
     Args:
-        strings: One string, or a list of them.
-        val_fraction: Share of the strings that is held out; default: none, and validation is on the training strings
-            themselves, because what is asked is whether they were memorized.
-        split_seed: Seed of what is held out; default: the run's seed. One number, or one for each run.
-        batch_size: Rows a step, a number or ``full``; a few strings come several times in one batch.
+        strings: One string, or a list of strings.
+        val_fraction: Fraction of strings held out; default: none. Validation is then on the training strings
+            themselves, because the question is whether they were memorized.
+        split_seed: Seed of the split; default: the run's seed. One number, or one for each run.
+        batch_size: Rows per step. A number or ``full``; a few strings come several times in one batch.
         seeds: One seed for each run of the stack.
 
     Raises:

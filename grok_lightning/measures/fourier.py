@@ -113,7 +113,7 @@ class Fourier(Measure):
     each for itself, as in arXiv 2301.05217. A share is a frequency's part of the squared norm, the constant aside.
 
     Args:
-        top: How many key frequencies are told of each, with their shares; at most p // 2.
+        top: Key frequencies recorded of each matrix. With their shares; at most p // 2.
     """
 
     def __init__(self, top: int = 5) -> None:

@@ -101,8 +101,8 @@ class Progress(Measure):
     give a run's saved checkpoints the frequencies that stood out at its end, which ``Fourier`` tells.
 
     Args:
-        frequencies: The key frequencies, from 1 to p // 2; default: those that stand out in the network as it is, in
-            the map from its neurons to the logits or, without feed-forward part, in its unembedding.
+        frequencies: Key frequencies, from 1 to p // 2. Default: those that stand out in the network as it is, in the
+            map from its neurons to the logits or, without feed-forward part, in its unembedding.
     """
 
     def __init__(self, frequencies: list[int] | None = None) -> None:

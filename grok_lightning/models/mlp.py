@@ -83,16 +83,17 @@ class MLP(SequenceModel):
         length: T, the number of tokens it reads.
         seeds: One seed for each run of the stack.
         padded: Whether equations may be padded, which an MLP cannot mask.
-        inputs: Learned embeddings of the tokens, or one-hot tokens (no embeddings: the first linear map reads them).
-        width: Numbers in each token's embedding; only with embeddings.
-        hidden: Width of each hidden layer; with none the model is linear from its inputs to the logits.
-        activation: Of the hidden layers; linear is none.
-        bias: Whether every linear map has biases, the head included.
-        dropout: Rate of dropout after the activation of each hidden layer.
-        embedding_std: Standard deviation of the embeddings at the start; only with embeddings.
-        initialization: How weights begin: scaled normal ones, or as torch.nn.Linear does it.
+        inputs: Input encoding. Learned embeddings of the tokens, or one-hot tokens (no embeddings: the first linear map
+            reads them).
+        width: D, embedding dimension. Only with embeddings.
+        hidden: Width of each hidden layer. With none the model is linear from its inputs to the logits.
+        activation: Activation. That of the hidden layers; linear is none.
+        bias: Use biases. All linear maps have them, the head included.
+        dropout: Dropout rate after each hidden layer's activation.
+        embedding_std: Standard deviation of the initial embeddings. Only with embeddings.
+        initialization: Initial weights. Scaled normal ones, or as torch.nn.Linear's (torch).
         init_scale: Factor on all initial weights and biases.
-        head_scale: Further factor on those of the head.
+        head_scale: Additional factor on the initial head.
 
     Raises:
         UserError: If equations may be padded, or a number is out of range.

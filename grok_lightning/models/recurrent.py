@@ -116,13 +116,13 @@ class Recurrent(SequenceModel):
         seeds: One seed for each run of the stack.
         padded: Whether equations may be padded.
         layers: Number of recurrent layers.
-        hidden: H, width of the hidden state of each layer.
-        width: D, numbers in each token's embedding.
-        dropout: Rate of dropout between layers.
-        embedding_std: Standard deviation of the embeddings at the start.
-        initialization: How weights begin: as torch.nn's do, or scaled normal ones.
+        hidden: H, hidden units of each layer.
+        width: D, embedding dimension.
+        dropout: Dropout rate between layers.
+        embedding_std: Standard deviation of the initial embeddings.
+        initialization: Initial weights. As torch.nn's (torch), or scaled normal ones.
         init_scale: Factor on all initial weights and biases.
-        head_scale: Further factor on those of the head.
+        head_scale: Additional factor on the initial head.
 
     Attributes:
         gates: Number of gates of its cell, candidate included.

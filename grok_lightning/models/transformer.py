@@ -135,26 +135,27 @@ class Transformer(SequenceModel):
         padded: Whether equations may be padded. Padding is not attended to, and positions count from an equation's
             first token; beginnings are not shared then.
         layers: Number of blocks.
-        width: D.
-        heads: H, a divisor of the width.
-        feedforward: Width of the feed-forward part; default: 4 * width.
-        dropout: Rate of dropout on the feed-forward outputs.
-        norm: A norm before each part, after it (as in the original paper), or none.
-        final_norm: Whether a norm stands before the head; default: only with ``norm: pre``.
-        normalization: What a norm is: layer norm, or division by the root mean square (no bias, eps 1e-5).
-        positions: Learned, or fixed sinusoidal ones (added to the tokens in either case), or rotary ones, by which
-            queries and keys are turned (RoFormer, base 10,000).
-        activation: Of the feed-forward part: relu, gelu, square, or swiglu, which is silu(x gate) * (x inner) with a
-            third matrix.
-        bias: Whether linear maps and layer norms have biases, only the feed-forward maps, or only the norms. The head
+        width: D, embedding dimension.
+        heads: H, attention heads; a divisor of the width.
+        feedforward: Hidden units per block; default: 4 * width.
+        dropout: Dropout rate of the feed-forward outputs.
+        norm: Place of the norms. Before attention and feed-forward, after them (as in the original paper), or none.
+        final_norm: Put a norm before the head; default: if pre-norm.
+        normalization: Kind of norm. Layer norm, or division by the root mean square (no bias, eps 1e-5).
+        positions: Position encoding. Learned, or fixed sinusoidal ones (added to the tokens in either case), or rotary
+            ones, by which queries and keys are rotated (RoFormer, base 10,000).
+        activation: Activation. That of the feed-forward layers: relu, gelu, square, or swiglu, which is silu(x gate) *
+            (x inner) with a third matrix.
+        bias: Use biases. In linear maps and layer norms, only in the feed-forward maps, or only in the norms; the head
             and RMS norms never have one.
-        tied: Whether the head is the token embedding transposed.
-        embedding_std: Standard deviation of the embeddings at the start.
-        initialization: How linear maps begin: normal with a variance of 1 / inputs (scaled), or of 1 / width for all of
-            them (width), or as torch's own layers, uniform (torch).
-        init_scale: Factor on all initial weights (norms aside).
-        residual_scale: Factor on the initial weights of the attention output and the feed-forward outer map.
-        head_scale: Factor on the head's initial weights.
+        tied: Use the token embedding as the head.
+        embedding_std: Standard deviation of the initial embeddings.
+        initialization: Initial weights. Of linear maps: normal with a variance of 1 / inputs (scaled), or of 1 / width
+            for all of them (width), or uniform as in torch's own layers (torch).
+        init_scale: Factor on all initial weights except norms.
+        residual_scale: Factor on the initial residual outputs. These are the attention output and the feed-forward
+            outer map.
+        head_scale: Factor on the initial head.
 
     Raises:
         UserError: If the heads do not divide the width, or an option is out of range.

@@ -131,13 +131,12 @@ class AdamW(StackOptimizer):
 
     Args:
         params: Parameters that lead with R, or pairs (name, parameter).
-        lr: Learning rate; one number, or one for each run.
-        weight_decay: Its strength, on every parameter; one number, or one for each run.
-        betas: Decay rates of the running means of the gradient and of its square.
-        eps: Added to the root of the second.
-        decay: What weights decay to: zero, their initial values, a random multiple of themselves, or L2 in the
-            gradient.
-        update_noise: Standard deviation k of the noise on the update; one number, or one for each run.
+        lr: Learning rate. One number, or one for each run.
+        weight_decay: Weight decay, on every parameter. One number, or one for each run.
+        betas: Decay rates of the gradient's two moments. Of the running means of the gradient and of its square.
+        eps: Added to the root of the second moment.
+        decay: Target of the decay. Zero, the initial weights, a random multiple of the weights, or L2 in the gradient.
+        update_noise: Standard deviation k of noise on each update. One number, or one for each run.
 
     Raises:
         UserError: If a number is out of range.

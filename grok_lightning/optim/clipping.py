@@ -30,7 +30,7 @@ class Clip(GradientFilter):
     """Scales down a run's gradient, all parameters together, where its norm is above a limit.
 
     Args:
-        norm: The largest norm; one number, or one for each run.
+        norm: Largest norm of the gradient. One number, or one for each run.
 
     Raises:
         UserError: If a number is out of range.

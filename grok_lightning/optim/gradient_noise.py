@@ -27,8 +27,8 @@ class GradientNoise(GradientFilter):
     Source: Neelakantan et al., arXiv 1511.06807. What we changed: they always decay, at 0.55.
 
     Args:
-        std: Standard deviation of the noise at the first step; one number, or one for each run.
-        decay: How fast its variance falls, 0 for not at all; one number, or one for each run.
+        std: Standard deviation at the first step. One number, or one for each run.
+        decay: Exponent by which the variance falls. 0 for constant noise; one number, or one for each run.
 
     Raises:
         UserError: If a number is out of range.

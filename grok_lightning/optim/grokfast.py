@@ -62,8 +62,8 @@ class GrokfastEMA(GradientFilter):
     Source: Lee et al., arXiv 2405.20233.
 
     Args:
-        alpha: How much of the average is kept at each step; one number, or one for each run.
-        strength: Lambda, by which the average is multiplied; one number, or one for each run.
+        alpha: Decay rate of the running mean. One number, or one for each run.
+        strength: Factor lambda on the running mean. One number, or one for each run.
 
     Raises:
         UserError: If a number is out of range.
@@ -118,8 +118,8 @@ class GrokfastMean(GradientFilter):
     Source: Lee et al., arXiv 2405.20233.
 
     Args:
-        window: w, the number of gradients in the mean.
-        strength: Lambda, by which the mean is multiplied; one number, or one for each run.
+        window: w, gradients in the mean.
+        strength: Factor lambda on the mean. One number, or one for each run.
 
     Raises:
         UserError: If a number is out of range.

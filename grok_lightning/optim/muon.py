@@ -105,17 +105,18 @@ class Muon(StackOptimizer):
 
     Args:
         params: Pairs (name, parameter) that lead with R; without names they are called 0, 1, ...
-        lr: Learning rate of the matrices; one number, or one for each run.
-        momentum: Decay rate of the running mean of their gradients; one number, or one for each run.
-        weight_decay: Their decoupled decay toward zero, none as in the source; one number, or one for each run.
-        nesterov: Whether momentum is Nesterov's.
-        steps: Newton-Schulz iterations that make an update orthogonal.
-        matrices: Patterns of the names of parameters that Muon takes, such as "layers.*.weight"; default: the hidden
+        lr: Learning rate of the matrices. One number, or one for each run.
+        momentum: Decay rate of the gradient's running mean. One number, or one for each run.
+        weight_decay: Decoupled weight decay of the matrices. None in the source; one number, or one for each run.
+        nesterov: Use Nesterov momentum.
+        steps: Newton-Schulz iterations of each update. They make it orthogonal.
+        matrices: Name patterns of the matrices that Muon updates. Such as "layers.*.weight"; default: the hidden
             matrices of any of the models here.
-        adamw_lr: Learning rate of the other parameters; one number, or one for each run.
-        adamw_weight_decay: Their decoupled decay toward zero; one number, or one for each run.
-        adamw_betas: Decay rates of the running means of their gradient and of its square.
-        adamw_eps: Added to the root of the second.
+        adamw_lr: Learning rate of the other parameters. One number, or one for each run.
+        adamw_weight_decay: Weight decay of the other parameters. Decoupled, toward zero; one number, or one for each
+            run.
+        adamw_betas: Decay rates of their gradient's two moments. Of the other parameters: running mean and square.
+        adamw_eps: Added to the root of the second moment.
 
     Raises:
         UserError: If a number is out of range, or a pattern matches no parameter or one that is no matrix.

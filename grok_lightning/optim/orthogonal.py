@@ -48,7 +48,8 @@ class OrthogonalGradient(GradientFilter):
     collapse. Source: Prieto et al., arXiv 2501.04697; see ``orthogonal``.
 
     Args:
-        eps: Added to the squared norm of the weights and to the norm of what is left of the gradient.
+        eps: Added to divisors. To the squared norm of the weights and to the norm of the orthogonal part of the
+            gradient.
 
     Raises:
         UserError: If a number is out of range.

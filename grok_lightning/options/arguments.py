@@ -1,15 +1,15 @@
 """Arguments and YAML files as one nested mapping of given options, before any name or type is checked."""
 
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, lookup, suggestion
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, lookup
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
+from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, read_yaml, undotted
 
 
@@ -148,37 +148,3 @@ def read_config(path: Path) -> Nested:
     if not isinstance(content, dict):
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
     return normalize(undotted(content, f"--config {str(path)!r}"))
-
-
-def _shipped() -> Path:
-    """Folder of the configs: in the package, or beside it in a clone without symbolic links (git on Windows)."""
-    package = Path(str(files("grok_lightning")))
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def shipped_configs() -> dict[str, Path]:
-    """The configs installed with the package, by name."""
-    return {path.stem: path for path in sorted(_shipped().glob("*.yaml"))}
-
-
-def shipped_sweeps() -> dict[str, Path]:
-    """The sweeps installed with the package, by name."""
-    return {path.stem: path for path in sorted((_shipped() / "sweeps").glob("*.yaml"))}
-
-
-def find_config(name: str) -> Path:
-    """The YAML file of that path, or the shipped config of that name.
-
-    Raises:
-        UserError: If there is neither.
-    """
-    try:
-        if Path(name).is_file():
-            return Path(name)
-    except OSError:  # a name too long for a file
-        name = f"{name[:50]}..."
-    shipped = shipped_configs()
-    if Path(name).stem in shipped and Path(name).parent in (Path(), Path("configs")):
-        return shipped[Path(name).stem]
-    raise UserError(f"--config {name!r} is neither a file nor a shipped config{suggestion(name, shipped)}")

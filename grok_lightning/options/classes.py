@@ -3,11 +3,11 @@
 import copy
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from inspect import isabstract
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -133,10 +133,30 @@ def class_defaults(option: str, name: str) -> Nested:
     return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
 
 
+class Argument(NamedTuple):
+    """An option of a parser: its dotted name, its type, its default, and its help."""
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+
+
+def arguments_of(parser: ArgumentParser) -> Iterator[Argument]:
+    """The options of a parser, in its order."""
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None) or action.type
+        yield Argument(action.dest, hint, action.default, action.help or "")
+
+
+def class_arguments(option: str, name: str) -> list[Argument]:
+    """The options of a class, those that the program supplies left out."""
+    return [argument for argument in arguments_of(_class_parser(option, name)) if argument.name != "help"]
+
+
 def class_hints(option: str, name: str) -> dict[str, Any]:
     """The types of a class's options, by name."""
-    actions = _class_parser(option, name)._actions
-    return {action.dest: getattr(action, "_typehint", None) or action.type for action in actions}
+    return {argument.name: argument.hint for argument in class_arguments(option, name)}
 
 
 def item_mistake(option: str, items: list[Nested]) -> str | None:

@@ -51,8 +51,8 @@ def command_parser(command: str) -> LightningArgumentParser:
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the run.")
     add_trainer(parser)
     _add_model_and_data(parser)
-    parser.add_argument("--experiment", type=str, help="Name; default: the config's, else `default`.")
-    parser.add_argument("--run", type=str, help="Name; default: a fresh number.")
+    parser.add_argument("--experiment", type=str, help="Name of the experiment; default: the config's.")
+    parser.add_argument("--run", type=str, help="Name of the run; default: a new number.")
     for group, owner, skip in (
         ("evaluation", EvaluationSchedule, set[str | int]()),
         ("evaluation", RunStates, {"directories", "counts"}),
@@ -60,19 +60,21 @@ def command_parser(command: str) -> LightningArgumentParser:
     ):
         parser.add_class_arguments(owner, group, as_group=False, skip=skip)
     if command in MEASURED:
-        parser.add_argument("--measures", type=list[Measure], default=[], help="What to measure at evaluations.")
+        parser.add_argument("--measures", type=list[Measure], default=[], help="Measures taken at each evaluation.")
     if command == "fit":
-        parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights the run starts from.")
+        parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
         parser.add_argument(
             "--threads",
             type=int | Literal["auto"],
             default=AUTO,
-            help="CPU threads; auto: as many as pay, measured.",
+            help="CPU threads. auto: measured, as many as make a step faster.",
         )
-        parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run if it exists.")
+        parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run of the same name.")
     if command == "predict":
-        parser.add_argument("--split", type=Literal["train", "val", "test", "all"], default="all", help="Which rows.")
-        parser.add_argument("--output", type=str, default="predictions.csv", help="The CSV file to write.")
+        parser.add_argument(
+            "--split", type=Literal["train", "val", "test", "all"], default="all", help="Rows to predict."
+        )
+        parser.add_argument("--output", type=str, default="predictions.csv", help="CSV file to write.")
     parser.add_method_arguments(Trainer, command, skip={*LightningCLI.subcommands()[command]})
     return parser
 

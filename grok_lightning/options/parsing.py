@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +37,7 @@ from grok_lightning.options.classes import (
     lookup,
     place_of,
 )
+from grok_lightning.options.help import HELP, short_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, expand, merge, normalize, plain
 from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import (
@@ -227,7 +227,7 @@ class _CommandLine:
 
     def resolve(self) -> Config:
         rest = self.arguments
-        if any(re.fullmatch(r"-h|--help|--[\w.]+\.help(=.*)?", argument) for argument in rest):
+        if any(HELP.fullmatch(argument) for argument in rest):
             _help(self.command, rest)
         print_config = "--print_config" in rest
         rest = [argument for argument in rest if argument != "--print_config"]
@@ -339,7 +339,10 @@ class _CommandLine:
 
 def _help(command: str, arguments: list[str]) -> None:
     """Prints the help asked for, whatever stands beside it, and ends the program."""
-    place = next(i for i, argument in enumerate(arguments) if re.match(r"-h$|--help$|--[\w.]+\.help", argument))
+    place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
+    if arguments[place] in ("-h", "--help"):
+        print(short_help(command_parser(command), command))
+        sys.exit(0)
     asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
     option, _, name = arguments[place].removeprefix("--").partition(".help")
     name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
@@ -348,6 +351,8 @@ def _help(command: str, arguments: list[str]) -> None:
             print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
             sys.exit(0)
         asked = [f"--{option}.help", class_path(option, name)]
+    elif option in ("help-all", "help_all"):
+        asked = ["--help"]
     try:
         command_parser(command).parse_args(asked)
     except (ArgumentError, ValueError) as error:

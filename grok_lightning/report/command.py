@@ -26,22 +26,20 @@ CAPTIONS = {
 def _parser() -> ArgumentParser:
     parser = command_parser(
         "report",
-        "Turns records of runs, finished or not, into a folder of tables and figures: report.md, "
-        "report.html, each figure as PNG, SVG and CSV, and runs.parquet, which can be given to report again.",
+        "Writes tables and figures of runs, finished or not, into a folder: report.md, "
+        "report.html, each figure as PNG, SVG and CSV, and runs.parquet, which report also reads.",
     )
     parser.add_argument(
         "experiments", type=str, nargs="+",
         help="Experiments below lightning_logs, experiment/run, directories, or a report's runs.parquet.",
     )  # fmt: skip
     parser.add_argument(
-        "--by", type=str, nargs="+", help="Options that part runs into conditions; default: what varies."
+        "--by", type=str, nargs="+", help="Options that group runs into conditions; default: those that vary."
     )
-    parser.add_argument("--out", type=str | None, help="The folder; default: reports/<experiment>.")
-    parser.add_argument("--title", type=str | None, help="The heading; default: the experiments' names.")
-    parser.add_argument("--root", type=str, default=".", help="Where lightning_logs lies.")
-    parser.add_argument(
-        "--ckpt_path", type=str | None, help="A run's checkpoint: pictures of its task and its model too."
-    )
+    parser.add_argument("--out", type=str | None, help="Folder to write; default: reports/<experiment>.")
+    parser.add_argument("--title", type=str | None, help="Title of the report; default: the experiments' names.")
+    parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs.")
+    parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint of a run; adds figures of its task and model.")
     return parser
 
 

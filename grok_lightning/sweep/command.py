@@ -67,20 +67,26 @@ class Experiment:
 def _parser() -> ArgumentParser:
     parser = command_parser(
         "sweep",
-        "Trains all runs of one or more sweep files that are not done yet; "
-        "`grok-lightning sweep status FILE...` tells where they stand.",
+        "Trains the runs of one or more sweep files that are not done yet; "
+        "`grok-lightning sweep status FILE...` shows their progress.",
     )
-    parser.add_argument("files", type=str, nargs="+", help="Sweep files: base, set, grid, zip, exclude.")
+    parser.add_argument("files", type=str, nargs="+", help="Sweep files, or names of shipped sweeps.")
     parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
     parser.add_argument("--workers", type=str | None, help="Processes; default: one per CPU core, or per GPU.")
-    parser.add_argument("--stack_size", type=str | None, help="Most runs trained as one model; default: by size.")
-    parser.add_argument("--executor", type=str, default="local", help="local: processes here; ray: a cluster's tasks.")
-    parser.add_argument("--shard", type=str, default="1/1", help="i/n: only the i-th of n parts, from 1.")
-    parser.add_argument("--keep", type=str | None, help="Checkpoints of runs that are over: none, grok, last.")
-    parser.add_argument("--events", type=str | None, help="TensorBoard events and curves.png: on, off.")
-    parser.add_argument("--known", type=str, nargs="+", help="Files runs.parquet of reports: their runs are done.")
-    parser.add_argument("--retry_failed", type=bool, default=False, help="Do runs that failed again.")
-    parser.add_argument("--root", type=str, default=".", help="Where lightning_logs and checkpoints lie.")
+    parser.add_argument(
+        "--stack_size", type=str | None, help="Most runs trained as one model; default: chosen by model size."
+    )
+    parser.add_argument(
+        "--executor", type=str, default="local", help="local: processes on this machine; ray: tasks of a Ray cluster."
+    )
+    parser.add_argument("--shard", type=str, default="1/1", help="i/n: only part i of n, counted from 1.")
+    parser.add_argument("--keep", type=str | None, help="Checkpoints left of a run at its end: none, grok, last.")
+    parser.add_argument("--events", type=str | None, help="Write TensorBoard events and curves.png: on, off.")
+    parser.add_argument(
+        "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
+    )
+    parser.add_argument("--retry_failed", type=bool, default=False, help="Run failed runs again.")
+    parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
     return parser
 
 

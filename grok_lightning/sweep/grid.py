@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.arguments import assign, find_config, read_config, shipped_sweeps
+from grok_lightning.options.arguments import assign, read_config
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import merge
+from grok_lightning.options.shipped import find_config, find_sweep
 from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name
@@ -60,9 +61,8 @@ def read_grid(path: str | Path) -> Grid:
     Raises:
         UserError: If the file cannot be read, contradicts itself, or has no combination or too many.
     """
-    shipped = {} if Path(path).exists() else shipped_sweeps()
     try:
-        return _grid(shipped.get(str(path), Path(path)))
+        return _grid(find_sweep(str(path)))
     except UserError as error:
         raise UserError(f"sweep {str(path)!r}: {error}") from None
 

@@ -22,7 +22,7 @@ from grok_lightning import files
 from grok_lightning.__main__ import main
 from grok_lightning.files import write_durably
 from grok_lightning.hardware.memory import keep_freed_memory
-from grok_lightning.options import arguments
+from grok_lightning.options import shipped
 from grok_lightning.records.record import METRICS
 from grok_lightning.sweep.places import Notice, read_notices
 
@@ -203,10 +203,10 @@ def test_configs_are_found_in_a_clone_without_symbolic_links(tmp_path: Path, mon
     (tmp_path / "configs" / "sweeps").mkdir(parents=True)
     (tmp_path / "configs" / "own.yaml").write_bytes(b"# title\n")
     (tmp_path / "configs" / "sweeps" / "many.yaml").write_bytes(b"# title\n")
-    assert {"addition", "division"} <= set(arguments.shipped_configs())
-    monkeypatch.setattr(arguments, "files", lambda _: tmp_path / "package")
-    assert list(arguments.shipped_configs()) == ["own"]
-    assert list(arguments.shipped_sweeps()) == ["many"]
+    assert {"addition", "division"} <= set(shipped.shipped_configs())
+    monkeypatch.setattr(shipped, "files", lambda _: tmp_path / "package")
+    assert list(shipped.shipped_configs()) == ["own"]
+    assert list(shipped.shipped_sweeps()) == ["many"]
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_other_calls_are_let_through(call: str) -> None:
 
 def test_a_console_that_lacks_characters_shows_question_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.yaml").write_text("# the gradient \u22a5 the weights, \u00d7 2\n", encoding="utf-8")
-    monkeypatch.setattr(arguments, "_shipped", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "_shipped", lambda: tmp_path)
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252"))
     assert main(["configs"]) == 0

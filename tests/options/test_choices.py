@@ -14,10 +14,11 @@ from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, compile_seconds, is_worth, remember
 from grok_lightning.hardware.products import FULL, HALF, Product
 from grok_lightning.options import choices
-from grok_lightning.options.arguments import read_config, shipped_configs
+from grok_lightning.options.arguments import read_config
 from grok_lightning.options.choices import choose_compile, work_of
 from grok_lightning.options.merging import complete
 from grok_lightning.options.parsing import CHOSEN_BY_PARENT
+from grok_lightning.options.shipped import shipped_configs
 from grok_lightning.records.checkpoint import CONFIG_KEY, load, save
 
 Command = Callable[..., tuple[int, str, str]]

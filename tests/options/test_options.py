@@ -7,8 +7,9 @@ import pytest
 import yaml
 from options_as_given import config_file, given
 
-from grok_lightning.options.arguments import find_config, given_options, shipped_configs
+from grok_lightning.options.arguments import given_options
 from grok_lightning.options.merging import complete, plain
+from grok_lightning.options.shipped import find_config, shipped_configs
 
 ARGUMENTS = [
     (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
@@ -96,6 +97,7 @@ def test_a_shipped_config_is_found_by_name_and_by_path(tmp_path: Path, monkeypat
     for name, path in shipped_configs().items():
         spelled = (name, f"{name}.yaml", f"configs/{name}.yaml", str(path))
         assert {find_config(spelling) for spelling in spelled} == {path}
+        Path(f"{name}.yaml").parent.mkdir(exist_ok=True)
         Path(f"{name}.yaml").write_text("run: mine")
         assert find_config(f"{name}.yaml") == Path(f"{name}.yaml"), "a user's own file comes first"
 

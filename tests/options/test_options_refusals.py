@@ -8,9 +8,9 @@ import pytest
 from options_as_given import CLASSES, KNOWN, config_file, given
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.arguments import find_config
 from grok_lightning.options.classes import Nested, class_path
 from grok_lightning.options.merging import check_names, complete
+from grok_lightning.options.shipped import find_config
 
 
 def whole(nested: Nested) -> Nested:

@@ -7,9 +7,10 @@ import pytest
 from grid_points import ADAMW, MUON, as_mappings
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.arguments import read_config, shipped_configs
+from grok_lightning.options.arguments import read_config
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import normalize
+from grok_lightning.options.shipped import shipped_configs
 from grok_lightning.sweep.grid import given, read_grid
 
 Write = Callable[..., Path]
@@ -96,7 +97,7 @@ def test_what_is_given_is_in_the_short_form_and_the_caller_s_to_change(write_yam
     grid = read_grid(
         write_yaml(
             {
-                "base": "grokfast-ema",
+                "base": "grokfast2024/ema",
                 "grid": {
                     "model.filters": [[], "Clip", ["GrokfastEMA", {"class_path": "Clip"}]],
                     "model.network": ["MLP", {"class_path": "Transformer", "init_args": {"width": 8}}],

@@ -124,17 +124,17 @@ BASES: dict[str, dict[str, list[Any]]] = {
         "data.train_fraction": [0.3, "5e-1"],
         "model.optimizer": ["Muon", {"class_path": "AdamW", "weight_decay": 0}],
     },
-    "report-division": {"data.batch_size": [16, "full", "paper"], "model.weight_norm": ["free", 1, 2.0]},
-    "followup-lstm": {
+    "coursework/division": {"data.batch_size": [16, "full", "paper"], "model.weight_norm": ["free", 1, 2.0]},
+    "coursework-followup/lstm": {
         "model.optimizer.betas": [[0.9, 0.98], [0.9, 0.9]],
         "trainer.precision": ["bf16-mixed", "32-true"],
     },
-    "grokfast-ema": {"model.filters": [[], ["Clip"], [{"class_path": "GrokfastEMA", "strength": 2}]]},
+    "grokfast2024/ema": {"model.filters": [[], ["Clip"], [{"class_path": "GrokfastEMA", "strength": 2}]]},
 }
 
 
 @pytest.mark.parametrize(
-    "base", ["grokfast-ema", *(pytest.param(base, marks=pytest.mark.slow) for base in [*BASES][:-1])]
+    "base", ["grokfast2024/ema", *(pytest.param(base, marks=pytest.mark.slow) for base in [*BASES][:-1])]
 )
 def test_a_run_has_the_hash_that_its_fit_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
     """Of 2,000 runs almost none is resolved by itself."""

@@ -10,9 +10,9 @@ from small_sweeps import EASY, results, train_here, write
 
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.products import FULL, HALF, Product
-from grok_lightning.options.arguments import shipped_sweeps
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import lookup
+from grok_lightning.options.shipped import shipped_sweeps
 from grok_lightning.sweep import command as sweep_command
 from grok_lightning.sweep.grid import read_grid
 from grok_lightning.sweep.places import Places
