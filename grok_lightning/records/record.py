@@ -18,6 +18,16 @@ METRICS = "metrics.csv"
 RESULT = "result.json"
 SCHEMA = 1  # the form of result.json; a record without one has the first
 
+# options that cannot change a result: they are in no hash
+NOT_RESULTS = tuple(f"trainer.{name}" for name in (
+    "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
+    "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
+    "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
+))  # fmt: skip
+NOT_RESULTS += (
+    *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
+)
+
 Row = dict[str, float]
 
 

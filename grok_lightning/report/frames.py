@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from grok_lightning.errors import UserError
 from grok_lightning.report.gather import Gathered
-from grok_lightning.report.keys import EXPERIMENT, OPERATION, PREFIX, Key
-from grok_lightning.report.words import NONE, label, of_block, ranks, shown, values
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, Key
+from grok_lightning.report.pooling import tasks
+from grok_lightning.report.words import label, of_block, ranks, shown, values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
@@ -25,7 +25,8 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> pd.DataFrame:
     Returns:
         ``run``, ``condition`` (in the order in which they are shown), a column for each key under its name, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation``; and the options themselves.
+        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its
+        title), ``task`` (its identity); and the options themselves.
     """
     runs = gathered.runs
     table = pd.DataFrame({"run": runs["path"], "status": runs["status"]})
@@ -35,7 +36,7 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> pd.DataFrame:
         table[short] = _floats(runs, name)
     table["seed"] = _floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
-    table["operation"] = operations(runs)
+    table["operation"], table["task"] = tasks(runs)
     columns = {key.name: values(key, runs) for key in keys}
     orders = {name: ranks(column.tolist()) for name, column in columns.items()}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(runs)
@@ -59,43 +60,6 @@ def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tupl
         if len(set(labels.values())) == len(labels):
             break
     return labels
-
-
-def operations(runs: pd.DataFrame) -> pd.Series:
-    """What each run's operation is called: its formula and what it is over."""
-    parts = {name: runs[f"{PREFIX}{name}"] for name in OPERATION if f"{PREFIX}{name}" in runs}
-
-    def told(place: int) -> str:
-        given: dict[str, Any] = {name.rsplit(".", 1)[-1]: column.iat[place] for name, column in parts.items()}
-        found = {name: shown(value) for name, value in given.items() if shown(value) != NONE}
-        if "strings" in found and "formula" not in found:
-            return "text"
-        over = f"mod {found['modulus']}" if "modulus" in found else f"permutations of {found.get('degree')}"
-        signed = "signed " if "SignedRemainders" in found.get("class_path", "") else ""
-        extra = "".join(f", {name} {found[name]}" for name in ("operands", "rows") if name in found)
-        return f"{found.get('formula', '?')} {signed}{over}{extra}"
-
-    known: dict[tuple[str, ...], str] = {}
-    told_rows = []
-    for place, row in enumerate(zip(*(column.map(repr) for column in parts.values()), strict=True)):
-        if row not in known:
-            known[row] = told(place)
-        told_rows.append(known[row])
-    return pd.Series(told_rows or [""] * len(runs), index=runs.index, dtype=object)
-
-
-def refuse_mixed_operations(table: pd.DataFrame) -> None:
-    """A curve, median or share over runs of several operations means nothing.
-
-    Raises:
-        UserError: Runs of one condition have different operations.
-    """
-    counts = table.groupby("condition", observed=True)["operation"].nunique()
-    for condition in counts.index[counts > 1]:
-        mixed = sorted(table["operation"][table["condition"] == condition].unique())
-        raise UserError(
-            f"--by: the condition {condition!r} mixes {' and '.join(mixed[:3])}; add data.formula (or data) to --by"
-        )
 
 
 def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -> dict[str, int]:

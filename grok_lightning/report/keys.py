@@ -26,15 +26,6 @@ OWN = (
     "threads",
     *SEEDS,
 )
-OPERATION = (
-    "data.class_path",
-    "data.formula",
-    "data.modulus",
-    "data.degree",
-    "data.operands",
-    "data.rows",
-    "data.strings",
-)
 
 
 @dataclass(frozen=True)
@@ -144,22 +135,6 @@ def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
         )
         names += [] if block in names else [block]
     return [find_key(name, runs) for name in names]
-
-
-def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
-    """Options other than the keys, and no seeds, that differ between runs of one condition."""
-    taken = {column for key in keys for column in key.columns}
-    options = [str(column) for column in runs if str(column).startswith(PREFIX) and column not in taken]
-    found = []
-    for column in options:
-        option = column.removeprefix(PREFIX)
-        within_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
-        if _is_own(option) or within_block or _distinct(runs, Key(option, (column,))) < 2:
-            continue
-        values = countable(runs[column])
-        if (values.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
-            found.append(option)
-    return found
 
 
 def _quietly(name: str, runs: pd.DataFrame) -> Key | None:

@@ -15,10 +15,11 @@ from grok_lightning.hardware.cores import cores
 from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
-from grok_lightning.report.frames import frame, missing_runs, refuse_mixed_operations
+from grok_lightning.report.frames import frame, missing_runs
 from grok_lightning.report.gather import Gathered, gather
-from grok_lightning.report.keys import find_keys, varying_keys, varying_within
+from grok_lightning.report.keys import find_keys, varying_keys
 from grok_lightning.report.page import page
+from grok_lightning.report.pooling import pooled_options, refuse_pooled
 from grok_lightning.report.written import Picture, figure_files, written
 
 RESOLUTION = 150  # dots per inch of PNG files
@@ -91,16 +92,14 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
         by: The options that part runs into conditions; default: what varies, never the seeds.
 
     Raises:
-        UserError: If a source or an option does not exist, or a condition would mix operations.
+        UserError: If a source or an option does not exist, or a condition would pool several tasks or thresholds.
     """
     gathered = gather(sources, root)
     keys = varying_keys(gathered.runs, gathered.planned) if by is None else find_keys(by, gathered.runs)
     runs = frame(gathered, keys)
-    refuse_mixed_operations(runs)
+    refuse_pooled(runs)
     conditions = conditions_table(runs, missing_runs(gathered, runs, keys))
-    remarks = [*gathered.remarks]
-    if within := varying_within(runs, keys):
-        remarks.append(f"Runs of one condition differ in {', '.join(within[:6])} as well; add to --by what matters.")
+    remarks = [*gathered.remarks, *pooled_options(runs, gathered.runs, keys)]
     return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from grok_lightning.cli import NOT_RESULTS
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, place_of
 from grok_lightning.options.parsing import Resolver
-from grok_lightning.records.record import counted_options, flatten, hash_of
+from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.precision import sweep_precision
