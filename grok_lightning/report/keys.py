@@ -1,6 +1,6 @@
 """The keys that part runs into conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -103,27 +103,25 @@ def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
     ]
 
 
-def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
-    """The keys when none are given: what a sweep varied, else what differs between the runs; never the seeds.
+def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
+    """The keys when none are given: what a sweep varies, else what differs between the runs; never the seeds.
 
     Of several experiments each has its own keys, and the experiment is one more.
+
+    Args:
+        runs: The options of all runs, the missing ones included.
+        varied: What the sweep of each experiment varies, if it is known.
     """
-    if runs[EXPERIMENT].nunique() > 1:
-        parts = [_varying(part, planned) for _, part in runs.groupby(EXPERIMENT, sort=False)]
-        names = dict.fromkeys(key.name for keys in parts for key in keys)
-        return find_keys([EXPERIMENT, *names], runs)
-    return find_keys([key.name for key in _varying(runs, planned)], runs)
+    own = {name: [option for option in options if option not in SEEDS] for name, options in varied.items()}
+    parts = [_varying(part, own.get(str(name), [])) for name, part in runs.groupby(EXPERIMENT, sort=False)]
+    names = dict.fromkeys(key.name for keys in parts for key in keys)
+    return find_keys([*([EXPERIMENT] if len(parts) > 1 else []), *names], runs)
 
 
-def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
-    planned = planned[planned["config_hash"].isin(set(runs["config_hash"]))] if len(planned) else planned
-    if len(planned):
-        planned = planned.dropna(axis=1, how="all")  # another sweep's options
-        names = [str(name) for name in planned.columns if name not in ("config_hash", EXPERIMENT, *SEEDS)]
-        if names and planned[names].notna().all(axis=None):
-            keys = [key for name in names if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
-            if keys or len(runs) <= 1:
-                return keys
+def _varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
+    keys = [key for name in varied if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
+    if varied and (keys or len(runs) <= 1):
+        return keys
     options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
     differing = [
         option for option in options if not _is_own(option) and _distinct(runs, Key(option, (PREFIX + option,))) > 1

@@ -15,7 +15,7 @@ from grok_lightning.hardware.cores import cores
 from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
-from grok_lightning.report.frames import frame, missing_runs
+from grok_lightning.report.frames import frame
 from grok_lightning.report.gather import Gathered, gather
 from grok_lightning.report.keys import find_keys, varying_keys
 from grok_lightning.report.page import page
@@ -95,10 +95,11 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
         UserError: If a source or an option does not exist, or a condition would pool several tasks or thresholds.
     """
     gathered = gather(sources, root)
-    keys = varying_keys(gathered.runs, gathered.planned) if by is None else find_keys(by, gathered.runs)
-    runs = frame(gathered, keys)
+    options = gathered.options()
+    keys = varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
+    runs, missing = frame(gathered, keys)
     refuse_pooled(runs)
-    conditions = conditions_table(runs, missing_runs(gathered, runs, keys))
+    conditions = conditions_table(runs, missing)
     remarks = [*gathered.remarks, *pooled_options(runs, gathered.runs, keys)]
     return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])
 

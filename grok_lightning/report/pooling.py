@@ -8,8 +8,8 @@ import pandas as pd
 from grok_lightning.errors import UserError
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
+from grok_lightning.records.words import NONE, shown
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable
-from grok_lightning.report.words import NONE, shown
 
 DATA = f"{PREFIX}data."
 THRESHOLD = "evaluation.threshold"
