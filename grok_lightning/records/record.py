@@ -85,9 +85,19 @@ def _cell(value: float, key: str) -> str:
     return "" if math.isnan(value) and key == "norm/gradient" else repr(float(value))
 
 
-def reaches(accuracy: float, count: int, threshold: float) -> bool:
-    """Whether an accuracy over ``count`` equations is at the threshold, compared as whole numbers of right answers."""
-    return not math.isnan(accuracy) and round(accuracy * count) >= _exactly(threshold) * count
+def reaches(accuracy: float, count: int | None, threshold: float) -> bool:
+    """Whether an accuracy is at the threshold, compared as whole numbers of right answers.
+
+    Args:
+        accuracy: A share, from 0 to 1; NaN is below every threshold.
+        count: The number of equations; None: not recorded, then it is the least up to 2^20 that gives this accuracy.
+        threshold: The share to reach.
+    """
+    if math.isnan(accuracy) or abs(accuracy - threshold) > 1e-3:  # far more than any rounding
+        return accuracy > threshold
+    if count is None:
+        count = Fraction(accuracy).limit_denominator(2**20).denominator
+    return round(accuracy * count) >= _exactly(threshold) * count
 
 
 @cache

@@ -34,7 +34,7 @@ def _parser() -> ArgumentParser:
         help="Experiments below lightning_logs, experiment/run, directories, or a report's runs.parquet.",
     )  # fmt: skip
     parser.add_argument(
-        "--by", type=str, nargs="+", help="Options that part runs into conditions; default: what varies."
+        "--by", type=str, nargs="+", help="Options that group runs into conditions; default: what varies."
     )
     parser.add_argument("--out", type=str | None, help="The folder; default: reports/<experiment>.")
     parser.add_argument("--title", type=str | None, help="The heading; default: the experiments' names.")

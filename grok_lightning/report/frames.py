@@ -24,7 +24,7 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
 
     Args:
         gathered: The records.
-        keys: What parts them into conditions.
+        keys: The options that group them into conditions.
 
     Returns:
         ``run``, ``condition`` (in the order in which they are shown), a column for each key under its name, ``status``,

@@ -1,6 +1,6 @@
-"""The keys that part runs into conditions."""
+"""Options that group runs into conditions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -35,20 +35,17 @@ class Key:
     Attributes:
         name: The option, dotted in full.
         columns: The columns it stands for: one, or those of a whole block that vary.
+        short: Its shortest name that no other key of the report ends in.
     """
 
     name: str
     columns: tuple[str, ...]
+    short: str = ""
 
     @property
     def is_block(self) -> bool:
         """Whether it stands for a class and its options."""
         return self.columns not in ((f"{PREFIX}{self.name}",), (self.name,))
-
-    @property
-    def short(self) -> str:
-        """Its last part."""
-        return self.name.rsplit(".", 1)[-1]
 
 
 def find_key(name: str, runs: pd.DataFrame) -> Key:
@@ -95,12 +92,26 @@ def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
     """
     keys = list(dict.fromkeys(find_key(name, runs) for name in names))
     alone = {column for key in keys if not key.is_block for column in key.columns}
+    short = shortest([key.name for key in keys])
     return [
-        replace(key, columns=tuple(column for column in key.columns if column not in alone) or key.columns[:1])
-        if key.is_block
-        else key
+        replace(key, short=short[key.name], columns=_without(key.columns, alone) if key.is_block else key.columns)
         for key in keys
     ]
+
+
+def _without(columns: Sequence[str], alone: Collection[str]) -> tuple[str, ...]:
+    return tuple(column for column in columns if column not in alone) or tuple(columns[:1])
+
+
+def shortest(names: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each dotted name that is no other's: ``evaluation.every`` beside ``checkpoint.every``."""
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        others = [f".{other}" for other in names if other != name]
+        found[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
+    return found
 
 
 def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:

@@ -39,7 +39,7 @@ def missing_rows(runs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
         typed = VARIED in plan and plan[VARIED].notna().all()
         rows = missing.dropna(axis=1, how="all").filter(like=PREFIX) if typed else _typed(plan, missing, known)
         constants = {
-            name: [values[0]] * len(missing)
+            str(name): [values[0]] * len(missing)
             for name in known
             if str(name).startswith(PREFIX) and name not in rows and len(values := _distinct(known[name])) == 1
         }

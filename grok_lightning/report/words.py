@@ -16,7 +16,8 @@ def values(key: Key, runs: pd.DataFrame) -> pd.Series:
     if not key.is_block:
         column = runs[key.columns[0]]
         same = _same_everywhere(column)
-        return column.map(lambda value: _value(_without(value, same))).astype(object)
+        # a list, for of integers and None, map would make floats and NaN, which is equal to nothing
+        return pd.Series([_value(_without(value, same)) for value in column], runs.index, dtype=object)
     return pd.Series(_words(key, runs), index=runs.index, dtype=object)
 
 

@@ -64,7 +64,7 @@ def options(changes: Mapping[str, Any]) -> dict[str, Any]:
         *groups, last = option.split(".")
         place = config
         for group in groups:
-            place = place[group]
+            place = place.setdefault(group, {})
         place[last] = value
     return config
 
