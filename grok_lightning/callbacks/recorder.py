@@ -13,6 +13,7 @@ from grok_lightning.callbacks.detection import GrokDetection
 from grok_lightning.callbacks.events import Events
 from grok_lightning.data.algebra import identity_of
 from grok_lightning.files import sweep
+from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
     METRICS,
     RESULT,
@@ -162,6 +163,7 @@ class Recorder(Callback):
             "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES},
             "config": self.configs[run],
             "config_hash": self.hashes[run],
+            "config_hash_version": HASH_VERSION,
         }
 
     def _options(self, run: int) -> dict[str, Any]:

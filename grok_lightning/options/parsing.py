@@ -54,6 +54,7 @@ from grok_lightning.options.refusals import (
 )
 from grok_lightning.options.wording import in_one_line, refuse_null
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
+from grok_lightning.records.defaults import frozen_defaults
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name, fresh_number, last_checkpoint
 
@@ -307,18 +308,14 @@ class ResolvedOptions(LightningCLI):
         return whole
 
     def _defaults(self) -> Nested:
-        """The resolved config that the same classes would have had, had nobody given any other option."""
+        """The config that the same classes would have had without any other option, by the defaults of hashes."""
         classes: Nested = {}
         for option in CLASS_OPTIONS:
             place, last = place_of(classes, option)
             place[last] = {"class_path": lookup(self.resolved, option)["class_path"]}
         subcommand = self.subcommand_name
         typed = self._typed(self.parser, subcommand, complete(classes))
-        defaults = self._resolved(typed[subcommand])
-        for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
-            place, last = place_of(defaults, option)
-            place[last]["class_path"] = CLASS_OPTIONS[option].default
-        return defaults
+        return frozen_defaults(self._resolved(typed[subcommand]))
 
 
 class Resolver(ResolvedOptions):
