@@ -1,5 +1,7 @@
 """Every recorded metric of the runs of one condition over the optimizer steps, a panel for each kind."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -63,9 +65,16 @@ def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataF
 
 
 def called(metric: str) -> str:
-    """A metric such as ``norm/gradient`` in words; a panel's label is in words already."""
+    """A metric such as ``norm/gradient`` in words."""
     group, slash, name = metric.partition("/")
     return f"{group}: {name.replace('_', ' ')}" if slash else metric
+
+
+def family(metric: str) -> str:
+    """The panel of a metric of no known kind: weight norms have one, those that differ in a last number another."""
+    if metric.startswith("norm/") and metric != "norm/gradient":
+        return "weight norm"
+    return called(re.sub(r"_\d+$", "", metric))
 
 
 def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]] = ()) -> Figure:
@@ -78,7 +87,10 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
     """
     parts = dict(tuple(table.groupby("metric", sort=False)))
     known = {metric for names in PANELS.values() for metric in names}
-    every = PANELS | {metric: {metric: called(metric)} for metric in map(str, parts) if metric not in known}
+    every = {label: dict(names) for label, names in PANELS.items()}
+    for metric in map(str, parts):
+        if metric not in known:
+            every.setdefault(family(metric), {})[metric] = called(metric)
     panels = {label: [metric for metric in names if metric in parts] for label, names in every.items()}
     panels = {label: metrics for label, metrics in panels.items() if metrics}
     runs = int(table["n"].max()) if len(table) else 0
@@ -100,7 +112,7 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
             handles.append(mark("", color, line=line))
         names = [every[label][metric] for metric in metrics]
         axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
-        axes.set_ylabel(called(label), fontsize=9)
+        axes.set_ylabel(textwrap.fill(label, 20), fontsize=9)
         if "accuracy" in label:
             percent_axis(axes, label)
         elif label.startswith("loss"):
