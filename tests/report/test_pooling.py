@@ -45,7 +45,7 @@ def test_thresholds_are_not_pooled(report):
 )
 def test_algebras_are_not_pooled(report, class_path, option, values, title):
     for seed, value in enumerate(values):
-        write_run("a", changes={"seed_everything": seed} | data(class_path, **{option: value}))
+        write_run(f"{seed}", changes={"seed_everything": seed} | data(class_path, **{option: value}))
     error = refusal(report, "--by", "train_fraction")
     assert f"data.{option} {values[0]} and {values[1]} ({title}); add data.{option} to --by" in error
     assert report("e", "--by", option)[0] == 0
@@ -54,14 +54,14 @@ def test_algebras_are_not_pooled(report, class_path, option, values, title):
 
 def test_classes_of_data_modules_are_not_pooled(report):
     for seed, name in enumerate(("ModularArithmetic", "SignedRemainders")):
-        write_run("a", changes={"seed_everything": seed} | data(f"grok_lightning.data.{name}DataModule", modulus=7))
+        write_run(f"{seed}", changes={"seed_everything": seed} | data(f"grok_lightning.data.{name}DataModule", modulus=7))
     assert "x * y mod 7, x * y mod 7, signed" in refusal(report, "--by", "train_fraction")
 
 
 def test_an_algebra_of_one_name_and_another_identity_is_not_pooled(report):
     for seed in range(2):
         fields = {"algebra": "over D", "algebra_identity": f"Dihedral(order={seed})"}
-        write_run("a", changes={"seed_everything": seed} | data("my.DihedralDataModule"), **fields)
+        write_run(f"{seed}", changes={"seed_everything": seed} | data("my.DihedralDataModule"), **fields)
     assert "unlike algebras (x * y over D)" in refusal(report, "--by", "train_fraction")
 
 
@@ -78,7 +78,7 @@ def test_what_else_differs_within_a_condition_is_reported_with_its_values(report
     for seed, (precision, budget, every) in enumerate(settings):
         evaluation = {"threshold": 0.99, "every": every}
         changes = {"trainer.precision": precision, "trainer.max_steps": budget, "evaluation": evaluation}
-        write_run("a", changes={"seed_everything": seed} | changes)
+        write_run(f"{seed}", changes={"seed_everything": seed} | changes)
     assert report("e")[0] == 0
     text = Path("out/report.md").read_text()
     assert "trainer.precision (32-true in 2, 64-true in 3 of 5 runs)" in text
