@@ -54,7 +54,9 @@ def test_algebras_are_not_pooled(report, class_path, option, values, title):
 
 def test_classes_of_data_modules_are_not_pooled(report):
     for seed, name in enumerate(("ModularArithmetic", "SignedRemainders")):
-        write_run(f"{seed}", changes={"seed_everything": seed} | data(f"grok_lightning.data.{name}DataModule", modulus=7))
+        write_run(
+            f"{seed}", changes={"seed_everything": seed} | data(f"grok_lightning.data.{name}DataModule", modulus=7)
+        )
     assert "x * y mod 7, x * y mod 7, signed" in refusal(report, "--by", "train_fraction")
 
 
