@@ -38,18 +38,10 @@ from grok_lightning.options.parsing import Config, defaults_of
 from grok_lightning.options.refusals import refuse_directories, refuse_nothing_to_learn, refuse_optimizer
 from grok_lightning.options.wording import title
 from grok_lightning.records.checkpoint import DurableCheckpointIO
-from grok_lightning.records.record import config_hash, run_directories
+from grok_lightning.records.record import NOT_RESULTS, config_hash, run_directories
 from grok_lightning.run import start_from
 
 Observers = Callable[[RunStates], list[Callback]]
-NOT_RESULTS = tuple(f"trainer.{name}" for name in (
-    "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
-    "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
-    "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
-))  # fmt: skip
-NOT_RESULTS += (
-    *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
-)
 
 
 @dataclass(frozen=True)

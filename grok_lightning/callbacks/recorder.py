@@ -11,7 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import Ending, RunStates
+from grok_lightning.data.algebra import identity_of
 from grok_lightning.files import sweep
+from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
     METRICS,
     RESULT,
@@ -149,6 +151,7 @@ class Recorder(Callback):
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],
+            **_algebra(trainer),
             "stack": len(self.configs),
             "seconds": round(seconds, 3),
             "steps_per_second": round(trainer.global_step / seconds, 3) if seconds > 0 else None,
@@ -158,6 +161,7 @@ class Recorder(Callback):
             "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES},
             "config": self.configs[run],
             "config_hash": self.hashes[run],
+            "config_hash_version": HASH_VERSION,
         }
 
     def _options(self, run: int) -> dict[str, Any]:
@@ -176,6 +180,15 @@ def _metrics(row: Row) -> Row:
 
 def _final(rows: list[Row]) -> Row:
     return {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
+
+
+def _algebra(trainer: Trainer) -> dict[str, str | None]:
+    """What the algebra of the data is called, and its identity; null where data have none, as text."""
+    algebra = getattr(getattr(getattr(trainer, "datamodule", None), "operation", None), "algebra", None)
+    if algebra is None:
+        return {"algebra": None, "algebra_identity": None}
+    identity = identity_of(algebra)
+    return {"algebra": algebra.title or f"over {identity}", "algebra_identity": identity}
 
 
 def _device_name(device: torch.device) -> str:

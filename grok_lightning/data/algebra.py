@@ -18,7 +18,13 @@ Mask = NDArray[np.bool_]
 
 
 class Algebra(ABC):
-    """A finite set of elements, numbered 0..size-1, with operators."""
+    """A finite set of elements, numbered 0..size-1, with operators.
+
+    Attributes:
+        title: What follows a formula in titles and reports, such as ``mod 97``; empty: the class and its options.
+    """
+
+    title: str = ""
 
     @property
     @abstractmethod
@@ -65,6 +71,13 @@ class Algebra(ABC):
         """``%`` in a condition, on integers; no divisor is 0."""
 
 
+def identity_of(algebra: Algebra) -> str:
+    """The class of an algebra with those of its attributes that are numbers or text, ``IntegersMod(modulus=97)``."""
+    options = {name: value for name, value in vars(algebra).items() if isinstance(value, int | float | str)}
+    own = ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()) if name != "title")
+    return f"{type(algebra).__qualname__}({own})"
+
+
 def repeated_product(algebra: Algebra, base: Column, exponent: int, one: Column) -> Column:
     """``base ** exponent`` for exponent >= 0 by squaring, with the algebra's own ``*``."""
     result = one
@@ -89,6 +102,7 @@ class IntegersMod(Algebra):
         if not 2 <= modulus <= self.LARGEST:
             raise UserError(f"data.modulus is {modulus}; it must be an integer from 2 to {self.LARGEST}")
         self.modulus = modulus
+        self.title = f"mod {modulus}"
 
     @property
     def size(self) -> int:
@@ -164,6 +178,7 @@ class SymmetricGroup(Algebra):
         if not 2 <= degree <= self.LARGEST:
             raise UserError(f"data.degree is {degree}; it must be an integer from 2 to {self.LARGEST}")
         self.degree = degree
+        self.title = f"over S{degree}"
         self.images = np.array(list(permutations(range(degree))), dtype=np.int64)  # (n!, n)
         self._weights = degree ** np.arange(degree - 1, -1, -1, dtype=np.int64)
         self._codes = self.images @ self._weights  # increasing, because the order is lexicographic

@@ -33,6 +33,7 @@ class SignedRemainders(Algebra):
         if not 2 <= modulus <= self.LARGEST:
             raise UserError(f"data.modulus is {modulus}; it must be an integer from 2 to {self.LARGEST}")
         self.modulus = modulus
+        self.title = f"mod {modulus}, signed"
 
     @property
     def size(self) -> int:

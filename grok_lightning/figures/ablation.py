@@ -15,10 +15,10 @@ from grok_lightning.figures.style import (
     VAL,
     bare,
     counted,
+    goal,
     legend,
     mark,
     new_figure,
-    percent,
     points,
     step_axis,
 )
@@ -78,7 +78,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         "x",
         known.min() if len(known) else 1.0,
         top,
-        f"steps to {percent(table['threshold'].max())} validation accuracy",
+        f"steps to {goal(table['threshold'])} validation accuracy",
     )
     at = runs["condition"].map(row).to_numpy(float)
     points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)

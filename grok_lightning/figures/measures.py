@@ -1,5 +1,7 @@
-"""What goes on inside while accuracy stands still: accuracy, losses, weight norm and sparsity of one set of runs."""
+"""Every recorded metric of the runs of one condition over the optimizer steps, a panel for each kind."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -52,9 +54,9 @@ def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataF
         ``n`` runs, as far as all of them were watched.
     """
     shown = curves[(curves["step"] > 0) & (curves["step"] <= (until or float("inf")))]
-    found = [
-        metric for metrics in PANELS.values() for metric in metrics if metric in shown and shown[metric].notna().any()
-    ]
+    known = [metric for metrics in PANELS.values() for metric in metrics]
+    names = [*known, *(metric for metric in map(str, shown) if "/" in metric and metric not in known)]
+    found = [metric for metric in names if metric in shown and shown[metric].notna().any()]
     long = shown.melt(["run", "step"], found, "metric", "value").dropna(subset=["value"])
     table = long.groupby(["metric", "step"], sort=True)["value"].agg(["median", "min", "max", "count"]).reset_index()
     table = table.rename(columns={"min": "low", "max": "high", "count": "n"})
@@ -62,8 +64,21 @@ def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataF
     return table[table["n"] == most].reset_index(drop=True)  # else a median would become that of the slow ones
 
 
+def called(metric: str) -> str:
+    """A metric such as ``norm/gradient`` in words."""
+    group, slash, name = metric.partition("/")
+    return f"{group}: {name.replace('_', ' ')}" if slash else metric
+
+
+def family(metric: str) -> str:
+    """The panel of a metric of no known kind: weight norms have one, those that differ in a last number another."""
+    if metric.startswith("norm/") and metric != "norm/gradient":
+        return "weight norm"
+    return called(re.sub(r"_\d+$", "", metric))
+
+
 def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]] = ()) -> Figure:
-    """One panel for each kind of metric, one below the other, over the same logarithmic steps.
+    """Panels over the same logarithmic steps: one for each known kind of metric, one for each other metric.
 
     Args:
         table: From ``measures_table``.
@@ -71,7 +86,12 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
         marks: Steps to be marked in all panels, with what is there.
     """
     parts = dict(tuple(table.groupby("metric", sort=False)))
-    panels = {label: [metric for metric in names if metric in parts] for label, names in PANELS.items()}
+    known = {metric for names in PANELS.values() for metric in names}
+    every = {label: dict(names) for label, names in PANELS.items()}
+    for metric in map(str, parts):
+        if metric not in known:
+            every.setdefault(family(metric), {})[metric] = called(metric)
+    panels = {label: [metric for metric in names if metric in parts] for label, names in every.items()}
     panels = {label: metrics for label, metrics in panels.items() if metrics}
     runs = int(table["n"].max()) if len(table) else 0
     bands = f" Lines: medians; bands: least to most of {each([runs])}." if runs > 1 else ""
@@ -90,9 +110,9 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
                     rows["step"], scale * rows["low"], scale * rows["high"], color=color, alpha=0.13, lw=0
                 )
             handles.append(mark("", color, line=line))
-        names = [PANELS[label][metric] for metric in metrics]
+        names = [every[label][metric] for metric in metrics]
         axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
-        axes.set_ylabel(label, fontsize=9)
+        axes.set_ylabel(textwrap.fill(label, 20), fontsize=9)
         if "accuracy" in label:
             percent_axis(axes, label)
         elif label.startswith("loss"):

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from grok_lightning.figures.conditions import SEQUENCE
-from grok_lightning.figures.style import counted, legend, new_figure, percent, plain, short
+from grok_lightning.figures.style import counted, goal, legend, new_figure, plain, short
 from grok_lightning.figures.values import distinct, keys_of, ordered_type, sorted_by, value_text, value_texts
 from grok_lightning.statistics import kaplan_meier, times
 
@@ -111,7 +111,7 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     for axes in grid.ravel()[max(1, len(maps)) :]:
         axes.remove()
     if len(steps):
-        _colorbar(figure, norm, high / low, f"median steps to {percent(table['threshold'].max())}")
+        _colorbar(figure, norm, high / low, f"median steps to {goal(table['threshold']).removesuffix(' of')}")
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
     patches = [Patch(facecolor=PHASES[name][0], hatch=PHASES[name][1], edgecolor=EDGE) for name in occurring]
     if occurring:

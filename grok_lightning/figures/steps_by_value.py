@@ -19,10 +19,10 @@ from grok_lightning.figures.style import (
     bare,
     counted,
     each,
+    goal,
     legend,
     mark,
     new_figure,
-    percent,
     points,
     step_axis,
 )
@@ -70,7 +70,7 @@ def steps_by_value(table: pd.DataFrame, title: str) -> Figure:
     bare(axes)
     seen = np.r_[runs["step"].dropna(), runs["memorize_step"].dropna(), 1.0 if runs.empty else []]
     beyond = 2.0 * medians["budget"].max() if np.isinf(medians["step"]).any() else 1.0
-    step_axis(axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {percent(table['threshold'].max())} accuracy")
+    step_axis(axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {goal(table['threshold'])} accuracy")
     for look, mine, at, ours, ours_at in drawn.parts:
         color = look.color if drawn.conditions else NOTE
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,

@@ -6,6 +6,7 @@ from math import isfinite, log10
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -139,6 +140,12 @@ def each(counts: Iterable[float]) -> str:
     """How many there are in each group: ``5``, ``3 to 5``."""
     known = [int(count) for count in counts if isfinite(count)] or [0]
     return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
+
+
+def goal(thresholds: pd.Series) -> str:
+    """The accuracy that runs are to reach, ``99%``; in words where conditions have several thresholds."""
+    distinct = thresholds.dropna().unique()
+    return percent(float(distinct[0])) if len(distinct) == 1 else "the threshold of"
 
 
 def percent(share: float) -> str:

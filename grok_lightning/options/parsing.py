@@ -50,6 +50,7 @@ from grok_lightning.options.refusals import (
 )
 from grok_lightning.options.wording import in_one_line, refuse_null
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
+from grok_lightning.records.defaults import frozen_defaults
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name, fresh_number, last_checkpoint
 
@@ -161,16 +162,12 @@ def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
 
 
 def defaults_of(options: Nested) -> Nested:
-    """The options that a fit with the same classes would have, had no other option been given."""
+    """The options that a fit with the same classes would have without any other option, by the defaults of hashes."""
     classes: Nested = {}
     for option in CLASS_OPTIONS:
         place, last = place_of(classes, option)
         place[last] = {"class_path": lookup(options, option)["class_path"]}
-    defaults = _recorded(_typed("fit", complete(classes)))
-    for option in CLASS_OPTIONS:  # the class itself counts, unless it is the default one
-        place, last = place_of(defaults, option)
-        place[last]["class_path"] = CLASS_OPTIONS[option].default
-    return defaults
+    return frozen_defaults(_recorded(_typed("fit", complete(classes))))
 
 
 def _set(options: Nested, option: str, value: Any) -> None:

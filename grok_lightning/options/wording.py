@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import LIST_OPTIONS, Nested, expected, item_mistake, lookup
 from grok_lightning.records.record import flatten
+from grok_lightning.records.tasks import algebra_title
 
 
 def in_one_line(error: Exception, wanted: Nested, parser: ArgumentParser) -> UserError:
@@ -59,7 +60,5 @@ def title(resolved: Nested) -> str:
     data = resolved["data"]
     if "strings" in data:
         return f"text, seed {resolved['seed_everything']}"
-    over = f"over S{data['degree']}" if "degree" in data else f"mod {data.get('modulus')}"
-    signed = ", signed" if str(data.get("class_path")).endswith("SignedRemaindersDataModule") else ""
     share = f"α = {data.get('train_fraction')}" if data.get("train_rows") is None else f"{data['train_rows']} rows"
-    return f"{data.get('formula')} {over}{signed}, {share}, seed {resolved['seed_everything']}"
+    return f"{data.get('formula')} {algebra_title(data)}, {share}, seed {resolved['seed_everything']}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -11,18 +12,22 @@ from grok_lightning.records.columns import encode, series
 from grok_lightning.records.parquet import load, save
 
 PLANNED = Path(".sweep") / "planned.parquet"
-HASH = "config_hash"
+HASH, VARIED, CONFIG = "config_hash", "varied", "config."
 
 
-def save_planned(directory: Path, hashes: Sequence[str], options: Mapping[str, Sequence[str]]) -> None:
+def save_planned(
+    directory: Path, hashes: Sequence[str], varied: Sequence[str], options: Mapping[str, Sequence[Any]]
+) -> None:
     """Writes down the runs of an experiment.
 
     Args:
         directory: The experiment's, ``lightning_logs/<experiment>``.
         hashes: The runs' hashes.
-        options: The options that vary, dotted, with what each run's value is called.
+        varied: What the sweep's file varies: options, dotted, or blocks of them.
+        options: The options that differ between the runs, dotted, with each run's typed value.
     """
-    columns = {HASH: hashes} | {option: list(words) for option, words in options.items()}
+    columns: dict[str, Sequence[Any]] = {HASH: hashes, VARIED: [list(varied)] * len(hashes)}
+    columns |= {f"{CONFIG}{option}": list(values) for option, values in options.items()}
     table = pa.table({name: encode(list(values)) for name, values in columns.items()})
     (directory / PLANNED).parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # without leave to write, a report cannot say what is missing
@@ -30,6 +35,12 @@ def save_planned(directory: Path, hashes: Sequence[str], options: Mapping[str, S
 
 
 def read_planned(directory: Path) -> pd.DataFrame | None:
-    """The runs as written down, a row each: ``config_hash`` and what the values of the varying options are called."""
+    """The runs as written down, a row each.
+
+    Returns:
+        ``config_hash``, ``varied`` (in each row the list of what the sweep varies) and the typed values of the options
+        that differ, as in records: ``config.data.modulus``. A plan written before values were typed has, besides the
+        hash, a column of text for each option that varies, under its bare name. None: there is no plan.
+    """
     table = load(directory / PLANNED)
     return None if table is None else pd.DataFrame({name: series(table[name]) for name in table.column_names})

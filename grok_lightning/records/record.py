@@ -19,6 +19,16 @@ RESULT = "result.json"
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"  # how a run ended
 SCHEMA = 1  # the form of result.json; a record without one has the first
 
+# options that cannot change a result: they are in no hash
+NOT_RESULTS = tuple(f"trainer.{name}" for name in (
+    "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
+    "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
+    "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
+))  # fmt: skip
+NOT_RESULTS += (
+    *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
+)
+
 Row = dict[str, float]
 
 
@@ -76,9 +86,19 @@ def _cell(value: float, key: str) -> str:
     return "" if math.isnan(value) and key == "norm/gradient" else repr(float(value))
 
 
-def reaches(accuracy: float, count: int, threshold: float) -> bool:
-    """Whether an accuracy over ``count`` equations is at the threshold, compared as whole numbers of right answers."""
-    return not math.isnan(accuracy) and round(accuracy * count) >= _exactly(threshold) * count
+def reaches(accuracy: float, count: int | None, threshold: float) -> bool:
+    """Whether an accuracy is at the threshold, compared as whole numbers of right answers.
+
+    Args:
+        accuracy: A share, from 0 to 1; NaN is below every threshold.
+        count: The number of equations; None: not recorded, then it is the least up to 2^20 that gives this accuracy.
+        threshold: The share to reach.
+    """
+    if math.isnan(accuracy) or abs(accuracy - threshold) > 1e-3:  # far more than any rounding
+        return accuracy > threshold
+    if count is None:
+        count = Fraction(accuracy).limit_denominator(2**20).denominator
+    return round(accuracy * count) >= _exactly(threshold) * count
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The table of conditions: how many memorized and grokked, when, and how well."""
+"""The table of conditions: shares of runs that memorized and grokked, at which steps, and accuracies."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from grok_lightning.records.record import reaches
 from grok_lightning.report.unfinished import UNFINISHED
 from grok_lightning.statistics import KaplanMeier, holm, kaplan_meier, log_rank, times, wilson
 
@@ -94,7 +95,7 @@ def _summed(table: pd.DataFrame) -> pd.DataFrame:
     told = table[["steps", *ACCURACIES]].assign(
         diverged=table["status"] == "diverged",
         unfinished=table["status"] == UNFINISHED,
-        end_k=table["final_val_acc"] >= table["threshold"],
+        end_k=[reaches(acc, None, at) for acc, at in zip(table["final_val_acc"], table["threshold"], strict=True)],
     )
     grouped = told.groupby(table["condition"].astype(str), sort=False)
     columns = {name: grouped[name].sum() for name in COUNTS}
@@ -116,7 +117,7 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
     """Log-rank tests of the grok step between conditions: all pairs of up to six, else each against the first.
 
     Returns:
-        ``first``, ``second``, ``p`` and ``p_holm``, adjusted for their number; NaN where nobody of either grokked.
+        ``first``, ``second``, ``p`` and ``p_holm``, adjusted for their number; NaN where no run of either grokked.
     """
     step, observed, _ = _arrays(table, "grok")
     groups = [(name, (step[places], observed[places])) for name, places in _groups(table).items()]

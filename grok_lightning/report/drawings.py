@@ -1,6 +1,6 @@
-"""Which figures a report has."""
+"""The figures of a report."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -19,6 +19,7 @@ from grok_lightning.figures.phase import phase, phase_table
 from grok_lightning.figures.slots import MOST as SLOTS
 from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
 from grok_lightning.figures.survival import survival, survival_table
+from grok_lightning.report.keys import shortest
 
 BETWEEN = " / "  # several keys as one
 BOTH = "accuracy and loss"
@@ -48,7 +49,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     Args:
         runs: As ``frame`` gives them.
         curves: Their evaluations.
-        keys: What parts them into conditions, their columns in ``runs``.
+        keys: The options that group them into conditions, columns in ``runs``.
     """
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
@@ -67,8 +68,9 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
         caption = f"Grok step of each condition{which}."
         title = f"{of}: grok step by condition"
         yield Drawing("ablation", caption, _drawn(lambda: ablation_table(shown), ablation, title))
-    yield from _by_value(runs, keys, of)
-    yield from _maps(runs, keys, of)
+    names = shortest(keys)
+    yield from _by_value(runs, names, of)
+    yield from _maps(runs, names, of)
     pooled = runs.assign(condition=pd.Categorical(["all runs"] * len(runs))) if which else runs
     caption = "Steps to memorize against steps to grok."
     yield Drawing("delay", caption, _drawn(lambda: delay_table(pooled), delay, f"{of}: memorizing and grokking"))
@@ -116,7 +118,7 @@ def _over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -
         yield Drawing(f"curves{name}", caption, _drawn(single, overlaid, f"{of}: {word}, single runs", measure))
 
 
-def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
+def _by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
     """For each numeric key: grok step and best accuracy against it, colored by all other keys together."""
     for key in keys:
         if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
@@ -125,8 +127,8 @@ def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Draw
         groups = runs.groupby(others, observed=True, sort=False, dropna=False).ngroups if others else 1
         if groups > (MOST_VALUES if len(others) == 1 else SLOTS):
             continue
-        shown, by = _joined(runs, others)
-        word = _short(key)
+        shown, by = _joined(runs, others, keys)
+        word = keys[key]
         title, caption = f"{of}: grok step by {word}", f"Grok step against {word}."
         table = partial(steps_by_value_table, shown, key, by)
         yield Drawing(f"steps-by-{word}", caption, _drawn(table, steps_by_value, title))
@@ -135,7 +137,7 @@ def _by_value(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Draw
         yield Drawing(f"accuracy-by-{word}", caption, _drawn(table, accuracy_by_value, title))
 
 
-def _maps(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]:
+def _maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
     """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest."""
     varying = [key for key in keys if runs[key].nunique() > 1]
     numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
@@ -144,24 +146,22 @@ def _maps(runs: pd.DataFrame, keys: Sequence[str], of: str) -> Iterator[Drawing]
         return
     if x not in numbers and y in numbers:  # names read better from left to right
         x, y = y, x
-    shown, by = _joined(runs, [key for key in varying if key not in (x, y)])
+    shown, by = _joined(runs, [key for key in varying if key not in (x, y)], keys)
     if by and shown[by].nunique() > MOST_MAPS:
         return
-    words = " and ".join(map(_short, (x, y)))
+    words = f"{keys[x]} and {keys[y]}"
     table = partial(phase_table, shown, x, y, by)
     yield Drawing("phase", f"Grok step by {words}.", _drawn(table, phase, f"{of}: grok step by {words}"))
 
 
-def _joined(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+def _joined(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> tuple[pd.DataFrame, str | None]:
     """Several keys as one, under their short names; None without any."""
     if not keys:
         return runs, None
-    name = BETWEEN.join(map(_short, keys))
+    name = BETWEEN.join(names[key] for key in keys)
+    if name in runs and name not in keys:  # a column of another kind, status for example
+        name = BETWEEN.join(keys)
     joined, *others = (runs[key].astype(str) for key in keys)
     for other in others:
         joined = joined + BETWEEN + other
     return runs.assign(**{name: joined}), name
-
-
-def _short(key: str) -> str:
-    return key.rsplit(".", 1)[-1]

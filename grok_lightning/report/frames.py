@@ -3,31 +3,37 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from grok_lightning.errors import UserError
+from grok_lightning.records.planned import HASH
+from grok_lightning.records.words import shown
 from grok_lightning.report.gather import Gathered
-from grok_lightning.report.keys import EXPERIMENT, OPERATION, PREFIX, Key
-from grok_lightning.report.words import NONE, label, of_block, ranks, shown, values
+from grok_lightning.report.keys import PREFIX, Key
+from grok_lightning.report.pooling import tasks
+from grok_lightning.report.words import label, ranks, values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
 ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", "final.train/acc": "final_train_acc"}
 
 
-def frame(gathered: Gathered, keys: Sequence[Key]) -> pd.DataFrame:
-    """One row per run.
+def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """One row per run, and how many runs are missing of each condition.
 
     Args:
         gathered: The records.
-        keys: What parts them into conditions.
+        keys: The options that group them into conditions.
 
     Returns:
         ``run``, ``condition`` (in the order in which they are shown), a column for each key under its name, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation``; and the options themselves.
+        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its
+        title), ``task`` (its identity); and the options themselves. Then, for every condition in that order, the number
+        of its runs that a sweep asked for and that are not there.
     """
-    runs = gathered.runs
+    runs, options = gathered.runs, gathered.options()
     table = pd.DataFrame({"run": runs["path"], "status": runs["status"]})
     for name in ("steps", "budget", "threshold", *STEPS):
         table[name] = _floats(runs, name)
@@ -35,18 +41,32 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> pd.DataFrame:
         table[short] = _floats(runs, name)
     table["seed"] = _floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
-    table["operation"] = operations(runs)
-    columns = {key.name: values(key, runs) for key in keys}
-    orders = {name: ranks(column.tolist()) for name, column in columns.items()}
-    rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(runs)
+    table["operation"], table["task"] = tasks(runs)
+    columns = {key.name: values(key, options) for key in keys}
+    rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
     labels = _labels(keys, set(rows))
+    by_plan = _in_planned_order(options, gathered.planned)
+    orders = {name: ranks(column.iloc[by_plan].tolist()) for name, column in columns.items()}
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
-    named = list(dict.fromkeys(labels[row] for row in order))
-    table["condition"] = pd.Categorical([labels[row] for row in rows], named, ordered=True)
+    missing = dict.fromkeys((labels[row] for row in order), 0)
+    for row in rows[len(runs) :]:
+        missing[labels[row]] += 1
+    here = {labels[row] for row in rows[: len(runs)]}
+    named = [name for name in missing if name in here]
+    table["condition"] = pd.Categorical([labels[row] for row in rows[: len(runs)]], named, ordered=True)
     for name, column in columns.items():
-        table[name] = pd.to_numeric(column) if _is_numeric(column) else column.map(shown)
-    options = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
-    return pd.concat([table, runs[options]], axis=1)
+        own = column.iloc[: len(runs)]
+        table[name] = pd.to_numeric(own) if _is_numeric(own) else own.map(shown)
+    others = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
+    return pd.concat([table, runs[others]], axis=1), missing
+
+
+def _in_planned_order(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
+    """The places of runs in the order in which sweeps asked for them; the others after them."""
+    if not len(planned):
+        return np.arange(len(options))
+    place = options[HASH].map(pd.Series(range(len(planned)), planned[HASH]))
+    return place.astype(float).fillna(len(planned)).to_numpy().argsort(kind="stable")
 
 
 def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
@@ -59,78 +79,6 @@ def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tupl
         if len(set(labels.values())) == len(labels):
             break
     return labels
-
-
-def operations(runs: pd.DataFrame) -> pd.Series:
-    """What each run's operation is called: its formula and what it is over."""
-    parts = {name: runs[f"{PREFIX}{name}"] for name in OPERATION if f"{PREFIX}{name}" in runs}
-
-    def told(place: int) -> str:
-        given: dict[str, Any] = {name.rsplit(".", 1)[-1]: column.iat[place] for name, column in parts.items()}
-        found = {name: shown(value) for name, value in given.items() if shown(value) != NONE}
-        if "strings" in found and "formula" not in found:
-            return "text"
-        over = f"mod {found['modulus']}" if "modulus" in found else f"permutations of {found.get('degree')}"
-        signed = "signed " if "SignedRemainders" in found.get("class_path", "") else ""
-        extra = "".join(f", {name} {found[name]}" for name in ("operands", "rows") if name in found)
-        return f"{found.get('formula', '?')} {signed}{over}{extra}"
-
-    known: dict[tuple[str, ...], str] = {}
-    told_rows = []
-    for place, row in enumerate(zip(*(column.map(repr) for column in parts.values()), strict=True)):
-        if row not in known:
-            known[row] = told(place)
-        told_rows.append(known[row])
-    return pd.Series(told_rows or [""] * len(runs), index=runs.index, dtype=object)
-
-
-def refuse_mixed_operations(table: pd.DataFrame) -> None:
-    """A curve, median or share over runs of several operations means nothing.
-
-    Raises:
-        UserError: Runs of one condition have different operations.
-    """
-    counts = table.groupby("condition", observed=True)["operation"].nunique()
-    for condition in counts.index[counts > 1]:
-        mixed = sorted(table["operation"][table["condition"] == condition].unique())
-        raise UserError(
-            f"--by: the condition {condition!r} mixes {' and '.join(mixed[:3])}; add data.formula (or data) to --by"
-        )
-
-
-def missing_runs(gathered: Gathered, table: pd.DataFrame, keys: Sequence[Key]) -> dict[str, int]:
-    """How many runs that a sweep asked for are not there yet, by condition, in the order in which it asked for them.
-
-    A missing run belongs to the condition of runs whose values of the keys are called the same in the sweep's plan.
-    """
-    planned = gathered.planned
-    if not len(planned):
-        return {}
-    here = dict(zip(table["config_hash"], table.index, strict=True))
-    counts: dict[str, int] = {}
-    for _, plan in planned.groupby(EXPERIMENT, sort=False):
-        columns = plan.dropna(axis=1, how="all")
-        known = [here[hashed] for hashed in plan["config_hash"] if hashed in here]
-        words = [_words(key, columns, table, known) for key in keys]
-        of_words: dict[tuple[Any, ...], str] = {}
-        rows = list(zip(*words, strict=True)) if keys else [()] * len(plan)
-        for hashed, said in zip(plan["config_hash"], rows, strict=True):
-            if hashed in here:
-                of_words.setdefault(said, str(table["condition"].iat[here[hashed]]))
-        for hashed, said in zip(plan["config_hash"], rows, strict=True):
-            told = ", ".join(label(key, word) for key, word in zip(keys, said, strict=True) if word is not None)
-            name = of_words.get(said, told or EVERYTHING)
-            counts[name] = counts.get(name, 0) + (hashed not in here)
-    return counts
-
-
-def _words(key: Key, plan: pd.DataFrame, table: pd.DataFrame, known: Sequence[int]) -> list[Any]:
-    """What a plan calls its runs' values of a key; one that it does not vary is that of its runs that are there."""
-    if key.name in plan:  # a sweep's own name for an option is the key's
-        said = plan[key.name].astype(object)
-        return [of_block(str(word)) for word in said] if key.is_block else said.tolist()
-    there = table[key.name].iloc[list(known)].unique()
-    return [there[0] if len(there) == 1 else None] * len(plan)
 
 
 def _floats(runs: pd.DataFrame, name: str) -> pd.Series:

@@ -15,7 +15,8 @@ from grok_lightning.records.planned import HASH, read_planned
 from grok_lightning.records.record import FAILED, RESULT, SCHEMA
 from grok_lightning.records.results import read_records
 from grok_lightning.report.curves import read_curves
-from grok_lightning.report.keys import EXPERIMENT
+from grok_lightning.report.keys import EXPERIMENT, PREFIX
+from grok_lightning.report.missing import missing_rows, varied_options
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
@@ -32,7 +33,8 @@ class Gathered:
     Attributes:
         runs: Records, one row per run: the fields of ``read_records``, and ``experiment``. Failed ones are not in it.
         curves: Their evaluations: ``run`` (its ``path``), ``step`` and metrics.
-        planned: What sweeps asked for: ``config_hash`` and the options that vary in words; empty if nobody knows.
+        planned: What sweeps asked for, as ``read_planned`` gives it, and ``experiment``; empty if nobody knows.
+        missing: The runs of it that are not among ``runs``, as ``missing_rows`` gives them.
         failed: How many runs failed.
         remarks: What a reader must know about them, a sentence each.
     """
@@ -40,8 +42,23 @@ class Gathered:
     runs: pd.DataFrame
     curves: pd.DataFrame
     planned: pd.DataFrame
+    missing: pd.DataFrame
     failed: int = 0
     remarks: list[str] = field(default_factory=list)
+
+    def varied(self) -> dict[str, list[str]]:
+        """What the sweep of each experiment varies, as far as it is known."""
+        groups = self.planned.groupby(EXPERIMENT, sort=False) if len(self.planned) else ()
+        here = set(self.runs[HASH])
+        return {str(name): varied_options(plan) for name, plan in groups if plan[HASH].isin(here).any()}
+
+    def options(self) -> pd.DataFrame:
+        """``config_hash``, ``experiment`` and ``config.`` columns of all runs, then of the missing ones."""
+        own = [HASH, EXPERIMENT, *(name for name in self.runs if str(name).startswith(PREFIX))]
+        names = list(dict.fromkeys([*own, *self.missing]))
+        parts = [part.reindex(columns=names).astype(object) for part in (self.runs, self.missing)]
+        both = pd.concat(parts, ignore_index=True) if len(self.missing) else parts[0]
+        return both.where(both.notna(), None)
 
 
 def gather(sources: Sequence[str], root: Path) -> Gathered:
@@ -101,7 +118,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
     if len(plans):
         plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
-    return Gathered(runs, whole, plans, int(failed.sum()), remarks)
+    return Gathered(runs, whole, plans, missing_rows(runs, plans), int(failed.sum()), remarks)
 
 
 def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""The keys that part runs into conditions."""
+"""Options that group runs into conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -26,15 +26,6 @@ OWN = (
     "threads",
     *SEEDS,
 )
-OPERATION = (
-    "data.class_path",
-    "data.formula",
-    "data.modulus",
-    "data.degree",
-    "data.operands",
-    "data.rows",
-    "data.strings",
-)
 
 
 @dataclass(frozen=True)
@@ -44,20 +35,17 @@ class Key:
     Attributes:
         name: The option, dotted in full.
         columns: The columns it stands for: one, or those of a whole block that vary.
+        short: Its shortest name that no other key of the report ends in.
     """
 
     name: str
     columns: tuple[str, ...]
+    short: str = ""
 
     @property
     def is_block(self) -> bool:
         """Whether it stands for a class and its options."""
         return self.columns not in ((f"{PREFIX}{self.name}",), (self.name,))
-
-    @property
-    def short(self) -> str:
-        """Its last part."""
-        return self.name.rsplit(".", 1)[-1]
 
 
 def find_key(name: str, runs: pd.DataFrame) -> Key:
@@ -104,35 +92,47 @@ def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
     """
     keys = list(dict.fromkeys(find_key(name, runs) for name in names))
     alone = {column for key in keys if not key.is_block for column in key.columns}
+    short = shortest([key.name for key in keys])
     return [
-        replace(key, columns=tuple(column for column in key.columns if column not in alone) or key.columns[:1])
-        if key.is_block
-        else key
+        replace(key, short=short[key.name], columns=_without(key.columns, alone) if key.is_block else key.columns)
         for key in keys
     ]
 
 
-def varying_keys(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
-    """The keys when none are given: what a sweep varied, else what differs between the runs; never the seeds.
+def _without(columns: Sequence[str], alone: Collection[str]) -> tuple[str, ...]:
+    return tuple(column for column in columns if column not in alone) or tuple(columns[:1])
+
+
+def shortest(names: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each dotted name that is no other's: ``evaluation.every`` beside ``checkpoint.every``."""
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        others = [f".{other}" for other in names if other != name]
+        found[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
+    return found
+
+
+def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
+    """The keys when none are given: what a sweep varies, else what differs between the runs; never the seeds.
 
     Of several experiments each has its own keys, and the experiment is one more.
+
+    Args:
+        runs: The options of all runs, the missing ones included.
+        varied: What the sweep of each experiment varies, if it is known.
     """
-    if runs[EXPERIMENT].nunique() > 1:
-        parts = [_varying(part, planned) for _, part in runs.groupby(EXPERIMENT, sort=False)]
-        names = dict.fromkeys(key.name for keys in parts for key in keys)
-        return find_keys([EXPERIMENT, *names], runs)
-    return find_keys([key.name for key in _varying(runs, planned)], runs)
+    own = {name: [option for option in options if option not in SEEDS] for name, options in varied.items()}
+    parts = [_varying(part, own.get(str(name), [])) for name, part in runs.groupby(EXPERIMENT, sort=False)]
+    names = dict.fromkeys(key.name for keys in parts for key in keys)
+    return find_keys([*([EXPERIMENT] if len(parts) > 1 else []), *names], runs)
 
 
-def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
-    planned = planned[planned["config_hash"].isin(set(runs["config_hash"]))] if len(planned) else planned
-    if len(planned):
-        planned = planned.dropna(axis=1, how="all")  # another sweep's options
-        names = [str(name) for name in planned.columns if name not in ("config_hash", EXPERIMENT, *SEEDS)]
-        if names and planned[names].notna().all(axis=None):
-            keys = [key for name in names if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
-            if keys or len(runs) <= 1:
-                return keys
+def _varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
+    keys = [key for name in varied if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
+    if varied and (keys or len(runs) <= 1):
+        return keys
     options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
     differing = [
         option for option in options if not _is_own(option) and _distinct(runs, Key(option, (PREFIX + option,))) > 1
@@ -144,22 +144,6 @@ def _varying(runs: pd.DataFrame, planned: pd.DataFrame) -> list[Key]:
         )
         names += [] if block in names else [block]
     return [find_key(name, runs) for name in names]
-
-
-def varying_within(runs: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
-    """Options other than the keys, and no seeds, that differ between runs of one condition."""
-    taken = {column for key in keys for column in key.columns}
-    options = [str(column) for column in runs if str(column).startswith(PREFIX) and column not in taken]
-    found = []
-    for column in options:
-        option = column.removeprefix(PREFIX)
-        within_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
-        if _is_own(option) or within_block or _distinct(runs, Key(option, (column,))) < 2:
-            continue
-        values = countable(runs[column])
-        if (values.groupby(runs["condition"], observed=True).nunique(dropna=False) > 1).any():
-            found.append(option)
-    return found
 
 
 def _quietly(name: str, runs: pd.DataFrame) -> Key | None:

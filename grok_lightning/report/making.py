@@ -1,24 +1,21 @@
 """A report from its sources to its folder."""
 
-import os
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from grok_lightning.figures.saving import png, svg
-from grok_lightning.hardware.cores import cores
 from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import comparisons, conditions_table
 from grok_lightning.report.drawings import Drawing, drawings
-from grok_lightning.report.frames import frame, missing_runs, refuse_mixed_operations
+from grok_lightning.report.frames import frame
 from grok_lightning.report.gather import Gathered, gather
-from grok_lightning.report.keys import find_keys, varying_keys, varying_within
+from grok_lightning.report.keys import find_keys, varying_keys
 from grok_lightning.report.page import page
+from grok_lightning.report.pooling import pooled_options, refuse_pooled
 from grok_lightning.report.written import Picture, figure_files, written
 
 RESOLUTION = 150  # dots per inch of PNG files
@@ -34,7 +31,7 @@ class Report:
         conditions: One row per condition.
         tests: Log-rank tests between them.
         remarks: What a reader must know.
-        keys: The options that part runs into conditions.
+        keys: The options that group runs into conditions.
     """
 
     gathered: Gathered
@@ -58,7 +55,8 @@ class Report:
             command: What makes it again.
         """
         out.mkdir(parents=True, exist_ok=True)
-        _draw_all(self.drawings, out, partial(self._write_tables, out))
+        _draw(self.drawings, out)
+        self._write_tables(out)
         pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         markdown = out / "report.md"
@@ -88,43 +86,19 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     Args:
         sources: Experiments, runs, directories or archives, as ``gather`` takes them.
         root: Where ``lightning_logs`` lies.
-        by: The options that part runs into conditions; default: what varies, never the seeds.
+        by: The options that group runs into conditions; default: what varies, never the seeds.
 
     Raises:
-        UserError: If a source or an option does not exist, or a condition would mix operations.
+        UserError: If a source or an option does not exist, or a condition would pool several tasks or thresholds.
     """
     gathered = gather(sources, root)
-    keys = varying_keys(gathered.runs, gathered.planned) if by is None else find_keys(by, gathered.runs)
-    runs = frame(gathered, keys)
-    refuse_mixed_operations(runs)
-    conditions = conditions_table(runs, missing_runs(gathered, runs, keys))
-    remarks = [*gathered.remarks]
-    if within := varying_within(runs, keys):
-        remarks.append(f"Runs of one condition differ in {', '.join(within[:6])} as well; add to --by what matters.")
+    options = gathered.options()
+    keys = varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
+    runs, missing = frame(gathered, keys)
+    refuse_pooled(runs)
+    conditions = conditions_table(runs, missing)
+    remarks = [*gathered.remarks, *pooled_options(runs, gathered.runs, keys)]
     return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])
-
-
-def _draw_all(drawings: Sequence[Drawing], out: Path, meanwhile: Callable[[], None]) -> None:
-    """Writes figures and their data, half of them in a forked process on Linux with a second core.
-
-    The child only draws: it starts no thread and takes no lock that another thread of the parent could hold. On macOS
-    system libraries may fail in a forked child.
-    """
-    child = 0
-    if hasattr(os, "fork") and sys.platform == "linux" and cores() > 1 and len(drawings) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python 3.12 and later, of any process with threads
-            child = os.fork()
-        if not child:
-            try:
-                _draw(drawings[1::2], out)
-                os._exit(0)
-            except BaseException:
-                os._exit(1)  # the parent does it again, and tells what is wrong
-    _draw(drawings[::2] if child else drawings, out)
-    meanwhile()
-    if child and os.waitpid(child, 0)[1]:
-        _draw(drawings[1::2], out)
 
 
 def _draw(drawings: Sequence[Drawing], out: Path) -> None:

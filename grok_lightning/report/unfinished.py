@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from grok_lightning.records.record import METRICS, RESULT, flatten
+from grok_lightning.records.record import METRICS, RESULT, flatten, reaches
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
@@ -62,8 +62,8 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
     record |= {"steps": int(curve["step"].iloc[-1]), "budget": budget}
     for event, split in (("memorize", "train"), ("grok", "val")):
-        reached = np.flatnonzero(curve[f"{split}/acc"].to_numpy() >= threshold)
-        first = int(reached[0]) if len(reached) else None
+        reached = [at for at, accuracy in enumerate(curve[f"{split}/acc"]) if reaches(accuracy, None, threshold)]
+        first = reached[0] if reached else None
         record[f"{event}_step"] = None if first is None else int(curve["step"].iloc[first])
         record[f"{event}_after"] = int(curve["step"].iloc[first - 1]) if first else None
     record |= {f"final.{key}": float(curve[key].iloc[-1]) for key in curve.columns if "/" in key}

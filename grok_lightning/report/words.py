@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from grok_lightning.records.words import NONE, shown
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, Key, countable
-
-NONE = "-"
+from grok_lightning.report.missing import WORDS
 
 
 def values(key: Key, runs: pd.DataFrame) -> pd.Series:
@@ -16,7 +16,8 @@ def values(key: Key, runs: pd.DataFrame) -> pd.Series:
     if not key.is_block:
         column = runs[key.columns[0]]
         same = _same_everywhere(column)
-        return column.map(lambda value: _value(_without(value, same))).astype(object)
+        # a list, for of integers and None, map would make floats and NaN, which is equal to nothing
+        return pd.Series([_value(_without(value, same)) for value in column], runs.index, dtype=object)
     return pd.Series(_words(key, runs), index=runs.index, dtype=object)
 
 
@@ -46,28 +47,7 @@ def label(key: Key, value: Any, exactly: bool = False) -> str:
     """A value as a part of a condition's name."""
     if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
         return str(value)
-    return f"{key.short}={repr(value) if exactly and isinstance(value, float) else shown(value)}"
-
-
-def shown(value: Any) -> str:
-    """A value in words, numbers as short as they can be told."""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | float | np.number) and value == value:
-        number = float(value)
-        return f"{int(number)}" if abs(number) < 1e6 and number == int(number) else f"{number:g}"
-    if isinstance(value, dict):
-        inner = dict(value)
-        name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
-        return " ".join([*([name] if name else []), *(f"{key}={shown(item)}" for key, item in inner.items())])
-    if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
-    return NONE if value is None or value is pd.NA or value != value else str(value)
-
-
-def of_block(planned: str) -> str:
-    """What a sweep calls a block, as the report does: formulas and data modules by their bare names."""
-    return planned.replace("formula=", "").replace("DataModule", "")
+    return f"{key.short}={shown(value, exactly=exactly)}"
 
 
 def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
@@ -88,10 +68,14 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
         name: [column for column in counted if counted[column][classes == name].nunique(dropna=False) > 1]
         for name in classes.unique()
     }
-    words = []
+    words: list[str] = []
+    planned = runs[f"{WORDS}{key.name}"] if f"{WORDS}{key.name}" in runs else pd.Series(None, runs.index, dtype=object)
     several = class_column in key.columns
     same = {column: _same_everywhere(runs[column]) for column in key.columns}
     for place, name in zip(runs.index, classes, strict=True):
+        if isinstance(planned[place], str):
+            words.append(planned[place])
+            continue
         parts = [_class(name)] if several else []
         for column in columns[name]:
             value = _value(_without(runs.at[place, column], same[column]))

@@ -1,4 +1,4 @@
-"""The report in words: Markdown with tables, figures and what a reader must know about them."""
+"""The text of a report: Markdown with tables, figures and notes on how to read them."""
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -9,22 +9,22 @@ from urllib.parse import quote, unquote
 
 import pandas as pd
 
-from grok_lightning.report.conditions import step_in_words
+from grok_lightning.report.conditions import MOST_COMPARED, step_in_words
 
-AT_THE_END = "there at the end"
+AT_THE_END = "at threshold at the end"
 MOST_ROWS = 100
 MOST_WORDS = 12
 
 READING = """\
-- *k/n* with the 95 % interval of Wilson. A run has memorized (grokked) from the first evaluation on at which its
-  training (validation) accuracy is at the threshold. *There at the end*, told where it differs from *grokked*: runs
-  whose last validation accuracy is at the threshold.
-- Median steps are Kaplan-Meier estimates: a run that spent its budget is censored there, a diverged one too, an
-  unfinished one at its last evaluation. In brackets their 95 % interval (Brookmeyer and Crowley, log-log); "from" where
-  the runs are too few to bound the median from above. Accuracy is known at evaluations alone: the true step lies after
-  the evaluation told as "after".
-- Restricted mean: the mean with every run that has not grokked counted at the budget, whichever later step it may have
-  come at. Delay: the ratio of the two medians. Steps per success: all steps spent over the runs that grokked."""
+- *memorized*, *grokked*: the number of runs, with the 95 % Wilson interval of the share. A run has memorized (grokked)
+  at the first evaluation at which its training (validation) accuracy reaches the threshold. The column *at threshold at
+  the end* appears where it differs from *grokked*: runs whose last validation accuracy is at the threshold.
+- Median steps are Kaplan-Meier estimates. A run that spent its budget without grokking, or diverged, is censored at the
+  budget; an unfinished run at its last evaluation. In brackets: the 95 % interval (Brookmeyer and Crowley, log-log);
+  "from" means that the runs are too few to bound the median from above; "after" names the last evaluation below the
+  threshold, because accuracy is known at evaluations only.
+- Restricted mean: the mean grok step, with runs that have not grokked counted at the budget. Delay: the ratio of the
+  two medians. Steps per success: the steps of all runs divided by the number of runs that grokked."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,25 @@ def written(
     parts = [f"# {plain(title)}", f"    {' '.join(command.splitlines())}", _summary(runs, conditions)]
     if remarks:
         parts.append("\n".join(f"- {plain(remark)}" for remark in remarks))
-    parts += ["## When", _markdown(_when(conditions)), "## How well", _markdown(_how_well(conditions))]
+    parts += [
+        "## Steps to memorize and to grok",
+        _markdown(_steps_table(conditions)),
+        "## Accuracy",
+        _markdown(_accuracy_table(conditions)),
+    ]
     if len(comparisons):
-        alike = "all pairs" if len(conditions) <= 6 else "each condition against the first"
+        here = conditions["condition"][conditions["n"] > 0].tolist()
+        first = plain(str(here[0]))
+        pairs = (
+            "every pair of conditions" if len(here) <= MOST_COMPARED else f"each condition against the first ({first})"
+        )
+        rest = len(conditions) - len(here)
+        without = f"; the {rest:,} without runs are in no test" if rest else ""
         parts += [
-            "## Do conditions differ?",
-            f"Log-rank tests of the grok step, {alike}; p adjusted for their number after Holm. With few runs a test "
-            "finds large differences only: 3 runs against 3 cannot give a p below 0.02.",
+            "## Log-rank tests",
+            f"{len(comparisons):,} tests of the grok step: {pairs}{without}. P-values are adjusted for the number of "
+            "tests (Holm). With few runs a test detects large differences only: 3 runs against 3 cannot give a p below "
+            "0.02.",
             _markdown(_tests(comparisons)),
         ]
     parts.append("## Figures")
@@ -99,7 +111,7 @@ def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
         conditions: As ``conditions_table`` gives them.
         runs: Runs as ``frame`` gives them.
     """
-    when = _when(conditions)
+    when = _steps_table(conditions)
     left = ["condition", "n", "memorized", "memorize step, median", "grokked", "grok step, median"]
     kept = [*left, *(name for name in (AT_THE_END, "diverged", "unfinished", "missing") if name in when)]
     accuracy = [f"{_exact(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")]
@@ -121,7 +133,7 @@ def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     return f"{words}{f'; {diverged:,} diverged' if diverged else ''}."
 
 
-def _when(conditions: pd.DataFrame) -> pd.DataFrame:
+def _steps_table(conditions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     budgets = conditions["budget"].dropna().unique()
     some_left = (conditions["end_k"] != conditions["grok_k"]).any()
@@ -144,7 +156,7 @@ def _when(conditions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _how_well(conditions: pd.DataFrame) -> pd.DataFrame:
+def _accuracy_table(conditions: pd.DataFrame) -> pd.DataFrame:
     names = {
         "best_val_acc": "best validation accuracy",
         "final_val_acc": "final validation accuracy",
@@ -179,7 +191,7 @@ def _tests(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p(value: float) -> str:
-    return "nobody grokked" if isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+    return "no run grokked" if isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def _exact(share: float) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.cli import NOT_RESULTS
 from grok_lightning.errors import UserError
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
-from grok_lightning.records.record import METRICS, counted_options
+from grok_lightning.records.record import METRICS, NOT_RESULTS, counted_options
 from grok_lightning.sweep.failures import no_space, record_failure, result_of, succeeded
 from grok_lightning.sweep.stack import Stack, close_up, train
 

@@ -195,9 +195,8 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
 def _note_planned(experiment: Experiment) -> None:
     """Writes down what the file asks for."""
     plan = experiment.plan
-    said = [plan.said(run.varied) for run in plan.runs]
-    words = {option: [row[place] for row in said] for place, option in enumerate(plan.grid.options)}
-    save_planned(experiment.places.logs, [run.hash for run in plan.runs], words)
+    hashes = [run.hash for run in plan.runs]
+    save_planned(experiment.places.logs, hashes, plan.grid.options, plan.typed_options())
 
 
 def _run(experiments: list[Experiment], options: Namespace) -> int:

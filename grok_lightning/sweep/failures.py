@@ -8,6 +8,7 @@ from typing import Any
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
+from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, RESULT, write_json
 from grok_lightning.sweep.places import Places
 
@@ -39,7 +40,10 @@ def record_failure(places: Places, config: Nested, hashed: str, error: BaseExcep
     name = "" if isinstance(error, str | UserError) else f"{type(error).__name__}: "
     result = {"status": FAILED, "error": f"{name}{' '.join(str(error).split())}"[:500], "traceback": trace}
     rest = dict.fromkeys(NOTHING_RECORDED)
-    write_json(directory / RESULT, result | rest | {"config": config, "config_hash": hashed})
+    write_json(
+        directory / RESULT,
+        result | rest | {"config": config, "config_hash": hashed, "config_hash_version": HASH_VERSION},
+    )
 
 
 def bury(places: Places, configs: Sequence[Nested], hashes: Sequence[str], reason: str) -> dict[str, Any]:

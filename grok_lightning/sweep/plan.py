@@ -8,18 +8,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from grok_lightning.cli import NOT_RESULTS
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, place_of
 from grok_lightning.options.parsing import resolve_fit
-from grok_lightning.records.record import counted_options, flatten, hash_of
+from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
+from grok_lightning.records.words import words_of
 from grok_lightning.sweep.grid import Grid, given, read_grid
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.precision import sweep_precision
 from grok_lightning.sweep.stacking import DECIDING, SEED, kind, per_run_options, shape
-from grok_lightning.sweep.words import words_of
 
 SLUG = 70
 
@@ -98,6 +97,18 @@ class Plan:
             place, last = place_of(config, option)
             place[last] = copy.deepcopy(value)
         return config | {"experiment": self.name, "run": name}
+
+    def typed_options(self) -> dict[str, list[Any]]:
+        """The options that differ between the runs, dotted, with each run's typed value."""
+        flat = [flatten(block.resolved) for block in self.blocks]
+        columns: dict[str, list[Any]] = {}
+        for option in dict.fromkeys(name for block in flat for name in block):
+            if option in self.leaves:
+                place = self.leaves.index(option)
+                columns[option] = [run.leaves[place] for run in self.runs]
+            elif len({repr(block.get(option)) for block in flat}) > 1:
+                columns[option] = [flat[run.block].get(option) for run in self.runs]
+        return columns
 
     def fresh_name(self, run: PlannedRun) -> str:
         """What a run is called that has no directory yet: what is varied, and its hash."""

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.mathtext import MathTextParser
 from sets_of_runs import curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import ablation, ablation_table
@@ -41,12 +40,6 @@ KINDS = {
     "maps": Kind(lambda runs: phase_table(runs, SEED, "budget", KEY), phase),
     "delay": Kind(delay_table, delay),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matplotlib's formulas keep fonts across a fork, by which reports draw two figures at once."""
-    monkeypatch.setattr(MathTextParser, "parse", lambda *_, **__: pytest.fail("a formula"))
 
 
 def never(runs: pd.DataFrame) -> pd.DataFrame:

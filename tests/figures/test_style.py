@@ -9,6 +9,7 @@ from grok_lightning.figures.conditions import FEW, by_condition, looks, naming
 from grok_lightning.figures.style import (
     counted,
     each,
+    goal,
     legend,
     loss_axis,
     mark,
@@ -150,3 +151,8 @@ def test_a_legend_leaves_the_panels_their_room(labels: int, length: int) -> None
     figure.draw_without_rendering()
     assert axes.get_window_extent().width > 0.4 * 7.5 * figure.dpi
     assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1 + 1
+
+
+def test_an_axis_names_no_threshold_where_conditions_have_several() -> None:
+    assert goal(pd.Series([0.99, 0.99])) == "99%"
+    assert goal(pd.Series([0.99, 0.5])) == goal(pd.Series([], dtype=float)) == "the threshold of"

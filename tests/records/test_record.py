@@ -150,6 +150,7 @@ def test_thresholds_compare_numbers_of_right_answers() -> None:
             for right in (needed - 1, needed):
                 for accuracy in (right / count, struct.unpack("<f", struct.pack("<f", right / count))[0]):
                     assert reaches(accuracy, count, threshold) == (right == needed)
+                    assert reaches(right / count, None, threshold) == (right == needed)
 
 
 def test_thresholds_at_the_edge() -> None:

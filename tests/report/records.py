@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
-from grok_lightning.records.planned import save_planned
+from grok_lightning.records.columns import encode
+from grok_lightning.records.parquet import save
+from grok_lightning.records.planned import HASH, PLANNED
 from grok_lightning.records.record import RESULT, Row, hash_of, milestones, write_json, write_metrics
 from grok_lightning.report import making
 
@@ -61,7 +64,7 @@ def options(changes: Mapping[str, Any]) -> dict[str, Any]:
         *groups, last = option.split(".")
         place = config
         for group in groups:
-            place = place[group]
+            place = place.setdefault(group, {})
         place[last] = value
     return config
 
@@ -168,8 +171,11 @@ def sweep(
 
 
 def plan(hashes: Sequence[str], words: Mapping[str, Sequence[str]], experiment: str = "e") -> None:
-    """Writes down what a sweep asks for."""
-    save_planned(Path("lightning_logs", experiment), hashes, words)
+    """Writes down what a sweep asks for, as sweeps did before their values were typed."""
+    path = Path("lightning_logs", experiment, PLANNED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {HASH: hashes} | {option: list(values) for option, values in words.items()}
+    save(path, pa.table({name: encode(list(values)) for name, values in columns.items()}))
 
 
 def conditions(out: Path | str = "out") -> pd.DataFrame:

@@ -238,9 +238,9 @@ def test_missing_runs_of_several_sweeps_are_told_by_experiment(report):
     assert conditions()["missing"].to_dict() == {
         "one, train_fraction=0.25, lr=0.001": 0,
         "one, train_fraction=0.5, lr=0.001": 0,
+        "one, train_fraction=0.9, lr=0.001": 1,
         "two, train_fraction=0.5, lr=0.1": 0,
         "two, train_fraction=0.5, lr=0.2": 1,
-        "one, train_fraction=0.9, lr=0.001": 1,
     }
 
 

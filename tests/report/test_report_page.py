@@ -195,5 +195,5 @@ def test_runs_that_do_not_stay_where_they_grokked_are_told(command, monkeypatch,
     write_run("b", changes={"seed_everything": 2}, final=final)
     assert report("e")[0] == 0
     header, _, row = [line for line in Path("out/report.md").read_text().splitlines() if line.startswith("|")][:3]
-    assert ("there at the end" in header) == (last < 1)
+    assert ("at threshold at the end" in header) == (last < 1)
     assert ("| 1/2 |" in row) == (last < 1)

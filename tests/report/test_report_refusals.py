@@ -53,12 +53,12 @@ def test_mixed_operations(report):
     write_run("a", changes={"data.formula": "x + y"})
     write_run("b", changes={"data.formula": "x * y"})
     error = refused(report, "e", "--by", "train_fraction")
-    assert "mixes x * y mod 7 and x + y mod 7; add data.formula" in error
+    assert "pools runs of data.formula x + y and x * y (x + y mod 7, x * y mod 7); add data.formula to --by" in error
     for by in ([], ["--by", "formula"], ["--by", "data"]):
         assert report("e", *by)[0] == 0
         assert sorted(conditions().index) == ["x * y", "x + y"]
     write_run("c", changes={"data.formula": "x + y", "data.modulus": 11})
-    assert "mixes x + y mod 11 and x + y mod 7" in refused(report, "e", "--by", "formula", out="other")
+    assert "pools runs of data.modulus 7 and 11" in refused(report, "e", "--by", "formula", out="other")
 
 
 @pytest.mark.parametrize("version", [2, "2", 1.5, "new"])
@@ -105,7 +105,7 @@ def test_archives_that_are_none(report):
     pq.write_table(pa.table({"a": [1]}), "other.parquet")
     assert "not the runs.parquet of a report" in refused(report, "other.parquet", out="other")
     table = pq.read_table("out/runs.parquet")
-    pq.write_table(table.replace_schema_metadata({b"grok_lightning.records.runs": b"2"}), "later.parquet")
+    pq.write_table(table.replace_schema_metadata({b"grok_lightning.runs": b"2"}), "later.parquet")
     assert "schema version 2 of runs.parquet, this program reads 1" in refused(report, "later.parquet", out="other")
     pq.write_table(table.drop(["path"]), "pathless.parquet")
     assert "lacks columns" in refused(report, "pathless.parquet", out="other")

@@ -1,0 +1,85 @@
+"""Runs that a sweep asks for and that have no record yet, as rows that look like records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from grok_lightning.records.planned import HASH, VARIED
+from grok_lightning.records.words import value_of
+from grok_lightning.report.keys import EXPERIMENT, PREFIX
+
+WORDS = ".words."  # what an older plan calls a block of options of which no run is there
+
+
+def varied_options(planned: pd.DataFrame) -> list[str]:
+    """What the sweeps of some planned runs vary, in their files' order."""
+    if VARIED in planned and planned[VARIED].notna().any():
+        return list(dict.fromkeys(name for names in planned[VARIED].dropna() for name in names))
+    return [str(name) for name in planned.dropna(axis=1, how="all") if name not in (HASH, VARIED, EXPERIMENT)]
+
+
+def missing_rows(runs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+    """The planned runs that are not among the records.
+
+    Args:
+        runs: Records of runs, with ``experiment``.
+        planned: The plans of their experiments.
+
+    Returns:
+        A row each, in the plans' order: ``config_hash``, ``experiment`` and ``config.`` columns with typed values. An
+        option that the sweep does not vary has the value of those of its runs that are there, if it is one.
+    """
+    parts = []
+    for experiment, plan in planned.groupby(EXPERIMENT, sort=False) if len(planned) else ():
+        missing = plan[~plan[HASH].isin(set(runs[HASH]))]
+        if not len(missing):
+            continue
+        known = runs[runs[HASH].isin(set(plan[HASH]))].drop_duplicates(HASH).set_index(HASH, drop=False)
+        typed = VARIED in plan and plan[VARIED].notna().all()
+        rows = missing.dropna(axis=1, how="all").filter(like=PREFIX) if typed else _typed(plan, missing, known)
+        constants = {
+            str(name): [values[0]] * len(missing)
+            for name in known
+            if str(name).startswith(PREFIX) and name not in rows and len(values := _distinct(known[name])) == 1
+        }
+        own = {HASH: missing[HASH].to_numpy(), EXPERIMENT: experiment}
+        parts.append(rows.assign(**constants, **own).astype(object))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[HASH, EXPERIMENT])
+
+
+def _distinct(column: pd.Series) -> list[Any]:
+    return list({repr(value): value for value in column.astype(object)}.values())
+
+
+def _typed(plan: pd.DataFrame, missing: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The options of missing runs from a plan of text, by the records of runs that it gives the same text."""
+    options = varied_options(plan)
+    columns: dict[str, list[Any]] = {}
+    for option in sorted(options, key=lambda name: f"{PREFIX}{name}" in known):  # blocks, then what is below them
+        words = missing[option].tolist()
+        like = plan[plan[HASH].isin(known.index)].drop_duplicates(option).set_index(option)[HASH]
+        if f"{PREFIX}{option}" in known or not _below(option, known):
+            values = [
+                known.at[like[word], f"{PREFIX}{option}"]
+                if word in like and f"{PREFIX}{option}" in known
+                else value_of(str(word))
+                for word in words
+            ]
+            columns[f"{PREFIX}{option}"] = values
+            continue
+        for name in _below(option, known):
+            values = _distinct(known[name])
+            other = values[0] if len(values) == 1 else None
+            columns[name] = [known.at[like[word], name] if word in like else other for word in words]
+        columns[f"{WORDS}{option}"] = [None if word in like else _block(str(word)) for word in words]
+    return pd.DataFrame(columns, index=missing.index, dtype=object)
+
+
+def _below(option: str, known: pd.DataFrame) -> Sequence[str]:
+    return [str(name) for name in known if str(name).startswith(f"{PREFIX}{option}.")]
+
+
+def _block(word: str) -> str:
+    """What an older sweep calls a block, as reports do: formulas and data modules by their bare names."""
+    return word.replace("formula=", "").replace("DataModule", "")

@@ -1,0 +1,130 @@
+"""Conditions pool runs of one task and one threshold only; whatever else differs within them is reported."""
+
+from pathlib import Path
+
+import pytest
+from records import conditions, reporting, write_run
+
+from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
+from grok_lightning.data.algebra import IntegersMod, identity_of
+from grok_lightning.records.tasks import algebra_title, task_options, task_title
+
+
+@pytest.fixture
+def report(command, monkeypatch):
+    return reporting(command, monkeypatch)
+
+
+def refusal(report, *arguments, out="out"):
+    status, told, error = report("e", *arguments, out=out)
+    assert (status, told, error.count("\n")) == (2, "", 1)
+    assert not Path(out).exists()
+    return error
+
+
+def data(class_path, **own):
+    return {"data": {"class_path": class_path, "formula": "x * y", "train_fraction": 0.5, "batch_size": 16} | own}
+
+
+def test_thresholds_are_not_pooled(report):
+    for seed, threshold in enumerate((0.99, 0.1, 0.99)):
+        changes = {"seed_everything": seed, "evaluation.threshold": threshold}
+        write_run("a", changes=changes, threshold=threshold)
+    assert "evaluation.threshold 0.1 and 0.99; add evaluation.threshold to --by" in refusal(report)
+    assert report("e", "--by", "evaluation.threshold")[0] == 0
+    assert conditions()["n"].to_dict() == {"threshold=0.1": 1, "threshold=0.99": 2}
+
+
+@pytest.mark.parametrize(
+    ("class_path", "option", "values", "title"),
+    [
+        ("grok_lightning.data.ModularArithmeticDataModule", "modulus", (7, 11), "x * y mod 7, x * y mod 11"),
+        ("grok_lightning.data.PermutationDataModule", "degree", (3, 4), "x * y over S3, x * y over S4"),
+        ("my.DihedralDataModule", "order", (5, 7), "x * y over Dihedral order=5, x * y over Dihedral order=7"),
+    ],
+)
+def test_algebras_are_not_pooled(report, class_path, option, values, title):
+    for seed, value in enumerate(values):
+        write_run(f"{seed}", changes={"seed_everything": seed} | data(class_path, **{option: value}))
+    error = refusal(report, "--by", "train_fraction")
+    assert f"data.{option} {values[0]} and {values[1]} ({title}); add data.{option} to --by" in error
+    assert report("e", "--by", option)[0] == 0
+    assert conditions().index.tolist() == [f"{option}={value}" for value in values]
+
+
+def test_classes_of_data_modules_are_not_pooled(report):
+    for seed, name in enumerate(("ModularArithmetic", "SignedRemainders")):
+        write_run(
+            f"{seed}", changes={"seed_everything": seed} | data(f"grok_lightning.data.{name}DataModule", modulus=7)
+        )
+    assert "x * y mod 7, x * y mod 7, signed" in refusal(report, "--by", "train_fraction")
+
+
+def test_an_algebra_of_one_name_and_another_identity_is_not_pooled(report):
+    for seed in range(2):
+        fields = {"algebra": "over D", "algebra_identity": f"Dihedral(order={seed})"}
+        write_run(f"{seed}", changes={"seed_everything": seed} | data("my.DihedralDataModule"), **fields)
+    assert "unlike algebras (x * y over D)" in refusal(report, "--by", "train_fraction")
+
+
+def test_records_from_before_the_identity_are_pooled_with_those_that_have_it(report):
+    changes = data("my.DihedralDataModule", order=5)
+    write_run("a", changes={"seed_everything": 0} | changes)
+    write_run("b", changes={"seed_everything": 1} | changes, algebra="over D5", algebra_identity="Dihedral(order=5)")
+    assert report("e", "--by", "train_fraction")[0] == 0
+    assert conditions()["n"].tolist() == [2]
+
+
+def test_what_else_differs_within_a_condition_is_reported_with_its_values(report):
+    settings = [("32-true", 40, 5), ("32-true", 80, 5), ("64-true", 80, 5), ("64-true", 80, 200), ("64-true", 80, 200)]
+    for seed, (precision, budget, every) in enumerate(settings):
+        evaluation = {"threshold": 0.99, "every": every}
+        changes = {"trainer.precision": precision, "trainer.max_steps": budget, "evaluation": evaluation}
+        write_run(f"{seed}", changes={"seed_everything": seed} | changes)
+    assert report("e")[0] == 0
+    text = Path("out/report.md").read_text()
+    assert "trainer.precision (32-true in 2, 64-true in 3 of 5 runs)" in text
+    assert "trainer.max_steps (40 in 1, 80 in 4 of 5 runs)" in text
+    assert "evaluation.every (5 in 3, 200 in 2 of 5 runs)" in text
+    assert "Add to --by what should not be pooled." in text
+    assert "threads" not in text
+
+
+def test_what_cannot_change_a_result_is_not_reported(report):
+    for seed in range(2):
+        write_run("a", changes={"seed_everything": seed, "model.compile": bool(seed), "run": str(seed)})
+    assert report("e")[0] == 0
+    assert "differ in" not in Path("out/report.md").read_text()
+
+
+MODULES = [
+    (ModularArithmeticDataModule("x + y", 7), {"modulus": 7}, "x + y mod 7"),
+    (SignedRemaindersDataModule("x + y", 7), {"modulus": 7}, "x + y mod 7, signed"),
+    (PermutationDataModule("x * y", 3), {"degree": 3}, "x * y over S3"),
+]
+
+
+@pytest.mark.parametrize(("module", "options", "expected"), MODULES, ids=["mod", "signed", "S3"])
+def test_an_algebra_has_the_title_that_is_read_from_a_config(module, options, expected):
+    path = f"grok_lightning.data.{type(module).__name__}"
+    config = {"class_path": path, "formula": expected[:5], "operands": None} | options
+    assert algebra_title(config) == module.operation.algebra.title
+    assert task_title(config) == task_title(config, module.operation.algebra.title) == expected
+
+
+def test_an_identity_is_the_class_and_its_options():
+    assert identity_of(IntegersMod(7)) == "IntegersMod(modulus=7)"
+    assert identity_of(IntegersMod(7)) != identity_of(IntegersMod(11))
+
+
+def test_a_task_is_what_decides_its_table():
+    config = {
+        "class_path": "a.B",
+        "formula": "x + y",
+        "modulus": 7,
+        "train_fraction": 0.5,
+        "batch_size": 9,
+        "rows": None,
+    }
+    assert task_options(config) == {"class_path": "a.B", "formula": "x + y", "modulus": 7}
+    assert task_title({"class_path": "grok_lightning.data.TextDataModule", "strings": ["a"]}) == "text"
