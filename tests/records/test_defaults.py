@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from grok_lightning.options.classes import CLASS_OPTIONS, class_defaults, class_names, class_path
-from grok_lightning.options.parsing import Resolver
+from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.defaults import frozen_defaults, frozen_table
 from grok_lightning.records.record import NOT_RESULTS, config_hash, flatten
 
@@ -24,7 +24,7 @@ def counts(option: str) -> bool:
 
 @pytest.fixture(scope="module")
 def defaults() -> dict[str, Any]:
-    return flatten(Resolver().resolve({})[0])  # nothing is given, so these are the code's
+    return flatten(resolve_fit({})[0])  # nothing is given, so these are the code's
 
 
 def differing(current: dict[str, Any], table: dict[str, Any], prefix: str = "") -> set[str]:
