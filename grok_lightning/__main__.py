@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     _replace_unprintable()
     try:
         return _dispatch(arguments)
+    except BrokenPipeError:  # whoever read the output has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
         if debug:
             print(whole_traceback(error), file=sys.stderr)

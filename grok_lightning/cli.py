@@ -168,6 +168,8 @@ class GrokCLI(LightningCLI):
             (run,) = self.records.runs
             saved = config.saved.path if config.saved else None
             refuse_directories(saved, config.options, config.overwrite, run.logs, run.checkpoints)
+        if config.command != "fit" and options["enable_progress_bar"] is None:
+            options["enable_progress_bar"] = sys.stdout.isatty()  # no bar in a file or a pipe
         options["logger"] = self._loggers(options["logger"])
         # what a Trainer cannot be built from is one of its options: a device that is not here, a package not installed
         also = (TypeError, RuntimeError, ImportError, MisconfigurationException)

@@ -48,6 +48,7 @@ from grok_lightning.options.refusals import (
     refuse_spent_budget,
     refuse_trainer_options,
 )
+from grok_lightning.options.shipped import experiment_of
 from grok_lightning.options.wording import in_one_line, refuse_null
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.defaults import frozen_defaults
@@ -306,7 +307,7 @@ class _CommandLine:
         names = {key: str(self.given[key]) for key in ("experiment", "run") if self.given.get(key) is not None}
         for key, name in names.items():
             check_name(key, name)
-        experiment = names.get("experiment", configs[-1].stem if configs else "default")
+        experiment = names.get("experiment", experiment_of(configs[-1]) if configs else "default")
         path = self.given.get("ckpt_path")
         if path == NO_VALUE:
             raise UserError("--ckpt_path needs a value: a checkpoint file, or last")

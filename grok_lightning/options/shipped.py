@@ -64,6 +64,14 @@ def find_config(name: str) -> Path:
     raise UserError(f"--config {shown} is neither a file nor a shipped config{_suggestion(name, shipped)}")
 
 
+def experiment_of(path: Path) -> str:
+    """The experiment that a config is named after: its stem, or ``power2022-division`` for a shipped one in a folder."""
+    for name, shipped in shipped_configs().items():
+        if shipped.resolve() == path.resolve():
+            return name.replace("/", "-")
+    return path.stem
+
+
 def find_sweep(name: str) -> Path:
     """The YAML file of a sweep.
 

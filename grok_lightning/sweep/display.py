@@ -70,7 +70,7 @@ class Display:
         parts = sum((n["runs"] - n["over"]) * n["step"] / n["budget"] + n["over"] for n in notices)
         elapsed = time.monotonic() - self.began
         shown = f"{_duration(elapsed)} gone"
-        if elapsed > 5 and done + parts > 0 and done < self.total:
+        if elapsed > 5 and done + parts >= 0.02 and done < self.total:  # before, the rate is that of compiling
             shown += f", at most {_duration(elapsed * (self.total - done - parts) / (done + parts))} left"
         return shown
 

@@ -1,10 +1,11 @@
 """What ``sweep --dry-run`` prints: the runs, what differs, the stacks, and what they take."""
 
 from grok_lightning.sweep.pending import PendingStack, Standing
-from grok_lightning.sweep.plan import Plan
+from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.sizes import Choice
 
 MOST_VALUES = 8
+BUDGET = "trainer.max_steps"
 
 
 def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Choice) -> str:
@@ -37,10 +38,17 @@ def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Cho
         f"  workers    {choice.workers:,}, {threads}, about {_bytes(choice.worker_bytes)} of memory each"
         + (", models compiled" if choice.compile else "")
     )
-    lines.append(
-        f"  budget     at most {choice.size.budget:,} steps a run, {choice.size.budget * len(runs):,} run-steps in all"
-    )
+    budgets = _budgets(plan, runs)
+    lines.append(f"  budget     at most {max(budgets, default=0):,} steps a run, {sum(budgets):,} run-steps in all")
     return "\n".join([*lines, f"  disk       {_disk(plan, choice, len(runs))}"])
+
+
+def _budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
+    """The most steps that each run may take."""
+    if BUDGET in plan.leaves:
+        place = plan.leaves.index(BUDGET)
+        return [int(run.leaves[place]) for run in runs]
+    return [int(plan.blocks[run.block].resolved["trainer"]["max_steps"]) for run in runs]
 
 
 def _stacks(stacks: list[PendingStack]) -> str:

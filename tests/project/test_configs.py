@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.shipped import find_config, find_sweep, shipped_configs, shipped_sweeps, title_of
+from grok_lightning.options.shipped import (
+    experiment_of,
+    find_config,
+    find_sweep,
+    shipped_configs,
+    shipped_sweeps,
+    title_of,
+)
 
 Command = Callable[..., tuple[int, str, str]]
 SHIPPED, SWEEPS = shipped_configs(), shipped_sweeps()
@@ -29,7 +36,14 @@ def test_a_shipped_config_fits(command: Command, name: str) -> None:
     seldom = ["--evaluation.per_decade", "0", "--evaluation.every", "3"]
     status, _, err = command("fit", "--config", name, *short, *seldom)
     assert (status, err) == (0, "")
-    assert Path(f"lightning_logs/{stem(name)}/0/result.json").exists()
+    assert Path(f"lightning_logs/{name.replace('/', '-')}/0/result.json").exists()
+
+
+def test_shipped_configs_of_one_name_are_experiments_of_their_own(tmp_path: Path) -> None:
+    names = [experiment_of(path) for path in shipped_configs().values()]
+    assert len(set(names)) == len(names)
+    assert {"division", "power2022-division", "coursework-division"} <= set(names)
+    assert experiment_of(tmp_path / "division.yaml") == "division"
 
 
 def test_a_shipped_config_says_what_it_is_and_how_to_run_it() -> None:

@@ -2,6 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -20,3 +23,15 @@ def test_the_tree_names_every_room_and_no_other() -> None:
 def test_every_target_of_the_makefile_that_the_readme_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+
+
+def test_the_python_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = "{data: {modulus: 11}, model.network: {layers: 1, width: 16}, trainer: {max_steps: 20, accelerator: cpu}}"
+    Path("addition").write_text(small)  # a file of that name comes before the shipped config
+    (block,) = re.findall(r"<!-- python api -->.*?```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["run"].config["data"]["train_fraction"] == 0.4
+    assert names["run"].step == 20
+    assert names["run"].model(names["tokens"]).shape == (1, 5, 1, names["run"].data.vocabulary_size)

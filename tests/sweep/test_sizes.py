@@ -26,3 +26,10 @@ def test_cores_are_shared_out(command, monkeypatch, workers, allowed, told):
     status, out, _ = command("sweep", "shared.yaml", "--dry-run", *workers)
     assert status == 0
     assert told in out
+
+
+def test_the_budget_is_that_of_all_runs(command):
+    write("budgets", {"trainer.max_steps": [50, 80], "seed_everything": [0, 1, 2]}, **EASY)
+    status, out, _ = command("sweep", "budgets.yaml", "--dry-run")
+    assert status == 0
+    assert "budget     at most 80 steps a run, 390 run-steps in all" in out
