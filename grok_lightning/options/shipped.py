@@ -65,7 +65,7 @@ def find_config(name: str) -> Path:
 
 
 def experiment_of(path: Path) -> str:
-    """The experiment that a config is named after: its stem, or ``power2022-division`` for a shipped one in a folder."""
+    """The experiment of a config file: its stem, or ``power2022-division`` for a shipped one in a folder."""
     for name, shipped in shipped_configs().items():
         if shipped.resolve() == path.resolve():
             return name.replace("/", "-")
