@@ -97,7 +97,7 @@ class GrokCLI(LightningCLI):
 
     Attributes:
         records: As above.
-        detection, recorder, figure, departures: The callbacks of a fit that its caller asks about.
+        states, recorder, figures, lifecycle: The parts of a fit that its caller asks about.
 
     Raises:
         UserError: If what was asked for cannot be done; nothing has been written then.
