@@ -2,9 +2,7 @@
 
 import traceback
 from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 class UserError(Exception):
@@ -24,8 +22,8 @@ def user_error_in(error: BaseException) -> UserError | None:
 
 
 def refusing(
-    make: Callable[[], T], where: str = "", also: tuple[type[Exception], ...] = (), within: str | None = None
-) -> T:
+    make: Callable[[], Any], where: str = "", also: tuple[type[Exception], ...] = (), within: str | None = None
+) -> Any:
     """Calls what builds objects of classes that options name, and tells mistakes in options from bugs.
 
     A class says that it does not accept a value by a UserError or, as Python and torch do, by a ValueError. Anything
