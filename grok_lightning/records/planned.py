@@ -42,5 +42,5 @@ def read_planned(directory: Path) -> pd.DataFrame | None:
         that differ, as in records: ``config.data.modulus``. A plan written before values were typed has, besides the
         hash, a column of text for each option that varies, under its bare name. None: there is no plan.
     """
-    table = load(directory / PLANNED)
+    table = load(directory / PLANNED, first_format=True)
     return None if table is None else pd.DataFrame({name: series(table[name]) for name in table.column_names})

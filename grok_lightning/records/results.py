@@ -142,8 +142,9 @@ def _marks(table: pa.Table) -> dict[str, Mark]:
 
 def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The index with these columns at least; no rows if there is none that can be used."""
-    table = load(directory / INDEX, None if columns is None else [RUN, MTIME, SIZE, *map(stored, columns)])
-    return table_of([], []) if table is None else table
+    own = [RUN, MTIME, SIZE]
+    table = load(directory / INDEX, None if columns is None else [*own, *map(stored, columns)])
+    return table if table is not None and {*own} <= {*table.column_names} else table_of([], [])
 
 
 def _frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
