@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
@@ -19,7 +18,8 @@ from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parsed
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
-from grok_lightning.sweep.display import Display
+from grok_lightning.sweep.display import Display, Tally
+from grok_lightning.sweep.executor import Executor
 from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.outline import outline
 from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
@@ -28,7 +28,6 @@ from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.precision import keep_precision, slow_precision
 from grok_lightning.sweep.sizes import Choice, choose
 from grok_lightning.sweep.table import table
-from grok_lightning.sweep.tally import Tally
 from grok_lightning.sweep.trial import try_runs
 from grok_lightning.sweep.worker import Job
 
@@ -219,24 +218,18 @@ def _run(experiments: list[Experiment], options: Namespace) -> int:
     tally = Tally()
     if waiting:
         display = Display([each.places for each in experiments], sum(each.runs for each in experiments))
-        look = partial(_show, display)
         logs = experiments[0].places.own / "logs"
-        executor = _executor(options, experiments[0].choice.workers, logs, look)
-        tally = executor.run(waiting)
-        look(tally, last=True)
+        tally = _executor(options, experiments[0].choice.workers, logs, display.show).run(waiting)
+        display.show(tally, last=True)
     return _ended(experiments, tally)
 
 
-def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Any:
+def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Executor:
     if options.executor == "local":
         return LocalExecutor(workers, logs, look)
     from grok_lightning.sweep.cluster import RayExecutor
 
     return RayExecutor(options.workers, look)
-
-
-def _show(display: Display, tally: Tally, last: bool = False) -> None:
-    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last, (tally.compiling, tally.waiting))
 
 
 def _ended(experiments: list[Experiment], tally: Tally) -> int:

@@ -75,11 +75,11 @@ def _unreachable(error: Exception) -> UserError:
             "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
             "from its head node"
         )
-    reason = f"no cluster can be reached ({shortened(error)})"
+    reason = f"no cluster can be reached ({shorten(error)})"
     return UserError(f"--executor is ray, but {reason}; start one with `ray start --head`")
 
 
-def shortened(error: Exception) -> str:
+def shorten(error: Exception) -> str:
     """The first sentence of what Ray says.
 
     Args:

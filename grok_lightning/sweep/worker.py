@@ -21,8 +21,7 @@ from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.memory import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.record import FAILED, RESULT
-from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
-from grok_lightning.sweep.failures import no_space, record_failure, result_of
+from grok_lightning.sweep.failures import attempt, drop_useless, no_space, record_failure, result_of, without_result
 from grok_lightning.sweep.places import Locks, Notice, Places
 from grok_lightning.sweep.stack import Stack
 

@@ -16,11 +16,11 @@ import yaml
 
 from grok_lightning.cli import quiet
 from grok_lightning.sweep import command, sizes
+from grok_lightning.sweep.display import Tally
 from grok_lightning.sweep.pending import job, pending_stacks, standing
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.tally import Tally
 from grok_lightning.sweep.trial import Size
 from grok_lightning.sweep.worker import Job, run_job
 
