@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
-from grok_lightning.records.columns import encode, series
+from grok_lightning.records.columns import encode, to_series
 
 PLAN = b"grok_lightning.planned"
 MARK, VERSION = b"grok_lightning.runs", 1
@@ -28,7 +28,7 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned:
         curves: ``run`` (that path), ``step`` and metrics.
         planned: What sweeps asked for, columns of text; it goes into the file's metadata.
     """
-    columns = {str(name): _column(runs[name]) for name in runs}
+    columns = {str(name): _to_column(runs[name]) for name in runs}
     places = pd.Series(np.arange(len(runs)), index=runs["path"])
     rows = places.reindex(curves["run"]).to_numpy().astype(int)
     order = np.argsort(rows, kind="stable")
@@ -75,7 +75,7 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = [name for name in table.column_names if name.startswith(CURVE)]
     if "path" not in table.column_names or (names and f"{CURVE}step" not in names):
         raise UserError(f"{path}: runs.parquet lacks columns; give one that a report wrote")
-    runs = pd.DataFrame({name: series(table[name]) for name in table.column_names if name not in names})
+    runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
     parts = {name: table[name].combine_chunks() for name in names}
     curves: dict[str, object] = {"run": np.empty(0, object)}
     if parts:
@@ -86,12 +86,12 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, pd.DataFrame(curves)
 
 
-def _column(values: pd.Series) -> pa.Array:
+def _to_column(values: pd.Series) -> pa.Array:
     if values.dtype == object:
-        return encode([None if _missing(value) else value for value in values])
+        return encode([None if _is_missing(value) else value for value in values])
     array = pa.Array.from_pandas(values)
     return array.cast(pa.string()).dictionary_encode() if pa.types.is_large_string(array.type) else array
 
 
-def _missing(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

@@ -111,19 +111,19 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
     if list(chosen) == list(range(runs)):
         return sliced
     for key in sliced.keys() & set(_STATES):
-        sliced[key] = _of_runs(checkpoint[key], chosen, runs, key)
+        sliced[key] = _slice_state(checkpoint[key], chosen, runs, key)
     for key in _LISTS:
         if checkpoint.get(key):  # an empty one says that there are none
             sliced[key] = [checkpoint[key][run] for run in chosen]
     return sliced
 
 
-def _of_runs(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
+def _slice_state(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
     """``slice_runs`` for one tensor, or for all within nested mappings and lists."""
     if isinstance(state, dict):
-        return {key: _of_runs(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
+        return {key: _slice_state(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
     if isinstance(state, list):
-        return [_of_runs(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
+        return [_slice_state(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
     if not isinstance(state, Tensor):
         return state
     if not state.dim():

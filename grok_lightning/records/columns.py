@@ -52,17 +52,17 @@ def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
     return table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
 
 
-def joined(tables: Sequence[pa.Table], path: str) -> pa.Table:
+def join(tables: Sequence[pa.Table], path: str) -> pa.Table:
     """The rows of at least one table together, with the columns of all, sorted by a column of paths."""
     tables = [table for table in tables if len(table)] or tables[:1]
     names = dict.fromkeys(name for table in tables for name in table.column_names)
-    whole = pa.table({name: _concatenated([column_of(table, name) for table in tables]) for name in names})
+    whole = pa.table({name: _concatenate([column_of(table, name) for table in tables]) for name in names})
     parts = [text.split(os.sep) for text in decode(whole[path])]
     order = sorted(range(len(parts)), key=parts.__getitem__)
     return whole if order == list(range(len(parts))) else whole.take(pa.array(order, pa.int64()))
 
 
-def _concatenated(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
+def _concatenate(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
     kinds = {part.type for part in parts if part.null_count < len(part)}
     if len(kinds) > 1:
         return encode([value for part in parts for value in decode(part)])
@@ -75,7 +75,7 @@ def _concatenated(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
 
 
-def series(column: pa.ChunkedArray) -> pd.Series:
+def to_series(column: pa.ChunkedArray) -> pd.Series:
     """A column for users, of a type that depends on its values only; ``read_records`` tells which."""
     if column.null_count == len(column):
         return pd.Series([None] * len(column), dtype=object)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from grok_lightning.records.columns import encode, series
+from grok_lightning.records.columns import encode, to_series
 from grok_lightning.records.parquet import load, save
 
 PLANNED = Path(".sweep") / "planned.parquet"
@@ -43,4 +43,4 @@ def read_planned(directory: Path) -> pd.DataFrame | None:
         hash, a column of text for each option that varies, under its bare name. None: there is no plan.
     """
     table = load(directory / PLANNED, first_format=True)
-    return None if table is None else pd.DataFrame({name: series(table[name]) for name in table.column_names})
+    return None if table is None else pd.DataFrame({name: to_series(table[name]) for name in table.column_names})

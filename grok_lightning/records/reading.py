@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from grok_lightning.files import read_bytes
-from grok_lightning.records.columns import DECODER, encode, joined
+from grok_lightning.records.columns import DECODER, encode, join
 from grok_lightning.records.record import RESULT, flatten
 
 # Columns of the table's own: the run's directory, time and size of the file as it was read, and which fields were in
@@ -31,13 +31,13 @@ def read(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, list[str]]:
     """
     names: dict[tuple[Any, ...], list[str]] = {}
     rows: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    tables, damaged, pending = [table_of([], [])], [], 0
+    tables, damaged, pending = [make_table([], [])], [], 0
     for run, mark in marks.items():
         try:
-            content = _content(f"{prefix}{run}/{RESULT}")
+            content = _read_content(f"{prefix}{run}/{RESULT}")
             values, shape = _leaves(content)
             if shape not in names:
-                names[shape] = _names(content, len(values))
+                names[shape] = _find_names(content, len(values))
         except FileNotFoundError:
             continue  # the run has begun anew
         except (OSError, ValueError, RecursionError):
@@ -46,13 +46,13 @@ def read(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, list[str]]:
         rows.setdefault(shape, []).append((run, *mark, *values))
         pending += 1
         if pending == ROWS_AT_ONCE:
-            tables += [table_of(names[shape], group) for shape, group in rows.items()]
+            tables += [make_table(names[shape], group) for shape, group in rows.items()]
             rows, pending = {}, 0
-    tables += [table_of(names[shape], group) for shape, group in rows.items()]
-    return joined(tables, RUN), damaged
+    tables += [make_table(names[shape], group) for shape, group in rows.items()]
+    return join(tables, RUN), damaged
 
 
-def _content(path: str) -> dict[str, Any]:
+def _read_content(path: str) -> dict[str, Any]:
     content = DECODER.decode(read_bytes(path).decode())
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields")
@@ -83,7 +83,7 @@ def _leaves(content: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...]]:
     return values, tuple(shape)
 
 
-def _names(content: dict[str, Any], count: int) -> list[str]:
+def _find_names(content: dict[str, Any], count: int) -> list[str]:
     names = list(flatten(content))
     "".join(names).encode()  # half of a surrogate pair is in no column's name
     if len(names) < count:
@@ -91,14 +91,14 @@ def _names(content: dict[str, Any], count: int) -> list[str]:
     return names
 
 
-def table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def make_table(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     """The table of runs that have the same fields; each row is name, time, size and the fields' values."""
-    heads = [RUN, MTIME, SIZE, *map(stored, names)]
+    heads = [RUN, MTIME, SIZE, *map(column_name, names)]
     columns = zip(*rows, strict=True) if rows else [()] * len(heads)
     table = {name: encode(values) for name, values in zip(heads, columns, strict=True)}
     return pa.table(table | {FIELDS: encode([json.dumps(names)] * len(rows))})
 
 
-def stored(field: str) -> str:
+def column_name(field: str) -> str:
     """What a field's column is called."""
     return f".{field}" if field.startswith(".") else field

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from grok_lightning.records.columns import column_of, decode, encode, joined, series
+from grok_lightning.records.columns import column_of, decode, encode, join, to_series
 from grok_lightning.records.parquet import load, save
-from grok_lightning.records.reading import FIELDS, MTIME, RUN, SIZE, Mark, read, stored, table_of
+from grok_lightning.records.reading import FIELDS, MTIME, RUN, SIZE, Mark, column_name, make_table, read
 from grok_lightning.records.record import RESULT
 
 INDEX = Path(".sweep") / "index.parquet"
@@ -34,8 +34,8 @@ def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFra
         A table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
         ``attrs["damaged"]`` are as ``read_records`` tells, the latter by name.
     """
-    table, damaged = _refreshed(directory, _scan(directory)[0], columns)
-    return _frame(table, "run", columns, damaged)
+    table, damaged = _refresh(directory, _scan(directory)[0], columns)
+    return _to_frame(table, "run", columns, damaged)
 
 
 def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
@@ -74,11 +74,11 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     tables = [table]
     for directory, marks in experiments.items():
         prefix = str(directory / "_")[:-1]
-        table, names = _refreshed(directory, marks)
+        table, names = _refresh(directory, marks)
         runs = encode([f"{prefix}{run}" for run in decode(table[RUN])])
         tables.append(table.set_column(table.column_names.index(RUN), RUN, runs))
         damaged += [f"{prefix}{name}" for name in names]
-    return _frame(joined(tables, RUN), "path", None, damaged)
+    return _to_frame(join(tables, RUN), "path", None, damaged)
 
 
 def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
@@ -118,7 +118,7 @@ def _mark(run: str) -> Mark | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _refreshed(
+def _refresh(
     directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, list[str]]:
     """The table of these runs of an experiment, with these columns at least, and the names of damaged runs."""
@@ -129,7 +129,7 @@ def _refreshed(
     fresh, damaged = read(f"{directory}/", {run: mark for run, mark in marks.items() if known.get(run) != mark})
     kept = [marks.get(run) == mark for run, mark in known.items()]
     if fresh.num_rows or not all(kept):
-        table = joined([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
+        table = join([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
         with suppress(OSError):  # a full disk, no leave to write: the index only saves time
             save(directory / INDEX, table)
     return table, damaged
@@ -143,15 +143,15 @@ def _marks(table: pa.Table) -> dict[str, Mark]:
 def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The index with these columns at least; no rows if there is none that can be used."""
     own = [RUN, MTIME, SIZE]
-    table = load(directory / INDEX, None if columns is None else [*own, *map(stored, columns)])
-    return table if table is not None and {*own} <= {*table.column_names} else table_of([], [])
+    table = load(directory / INDEX, None if columns is None else [*own, *map(column_name, columns)])
+    return table if table is not None and {*own} <= {*table.column_names} else make_table([], [])
 
 
-def _frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
+def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
     if columns is None:
         fields = map(json.loads, table[FIELDS].unique().to_pylist())
         columns = dict.fromkeys(field for some in fields for field in some)
-    content = {field: series(column_of(table, stored(field))) for field in columns}
-    frame = pd.DataFrame(content | {name: series(table[RUN])})
+    content = {field: to_series(column_of(table, column_name(field))) for field in columns}
+    frame = pd.DataFrame(content | {name: to_series(table[RUN])})
     frame.attrs["damaged"] = sorted(damaged)
     return frame

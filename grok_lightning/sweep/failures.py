@@ -28,19 +28,21 @@ NOTHING_RECORDED = (
 
 
 class AnotherRun(UserError):
-    """A run's last checkpoint is of other options: somebody goes on with it, and it is theirs now."""
+    """The last checkpoint of a run has other options: another process has resumed the run, which is left alone."""
 
 
 def attempt(stack: Stack, tell: Callable[..., None]) -> None:
-    """Trains a stack until each of its runs is over or has failed; the error of one that failed is its record.
+    """Train a stack until each of its runs is over or has failed, and record the errors of runs that failed.
+
+    A stack that fails is halved until the failing runs are alone.
 
     Args:
         stack: The runs.
-        tell: Called once a second with how far it is.
+        tell: Called once a second with the progress.
 
     Raises:
-        StopRequested: If a signal asked for it.
-        OSError: If no more can be written.
+        StopRequested: A signal asked to stop.
+        OSError: The disk is full or read-only.
     """
     try:
         _refuse_another(stack)
@@ -49,7 +51,7 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
     except StopRequested:
         raise
     except Exception as error:
-        full = no_space(error)
+        full = find_full_disk(error)
         if full is not None:
             raise full from None
         print(traceback.format_exc(), file=sys.stderr, flush=True)
@@ -59,7 +61,7 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    for half in _halves(stack):
+    for half in _halve(stack):
         attempt(half, tell)
 
 
@@ -74,20 +76,20 @@ def _refuse_another(stack: Stack) -> None:
 
 
 def _record(stack: Stack, error: Exception) -> None:
-    """Writes down a run's failure, unless it cannot be or its record is another's."""
+    """Record the failure of a run, unless the record belongs to another process or cannot be written."""
     if isinstance(error, AnotherRun):
         return
     try:
         record_failure(stack.places, stack.configs[0], stack.hashes[0], error)
     except OSError as unwritable:
-        if no_space(unwritable) is not None:
+        if find_full_disk(unwritable) is not None:
             raise
         print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
 
 
-def _halves(stack: Stack) -> list[Stack]:
-    """A stack in two, without the runs that are over; each half has its part of the checkpoint if there is one."""
-    left = [run for run, config in enumerate(stack.configs) if not succeeded(result_of(stack.places, config))]
+def _halve(stack: Stack) -> list[Stack]:
+    """Split a stack in two, without the runs that are over; a checkpoint is split as well."""
+    left = [run for run, config in enumerate(stack.configs) if not succeeded(read_result(stack.places, config))]
     parts = [part for part in (left[: len(left) // 2], left[len(left) // 2 :]) if part]
     halves = [stack.take(part) for part in parts]
     if (stack.directory / LAST).exists():
@@ -99,11 +101,11 @@ def _halves(stack: Stack) -> list[Stack]:
     return halves
 
 
-def drop_useless(stack: Stack) -> bool:
-    """Removes a checkpoint that cannot be read, or whose records have gone: the runs begin anew.
+def drop_unusable(stack: Stack) -> bool:
+    """Remove a checkpoint that cannot be read, or whose records are missing, so that its runs restart.
 
     Returns:
-        Whether that was so.
+        Whether a checkpoint was removed.
     """
     path = stack.directory / LAST
     if not path.exists():
@@ -120,14 +122,14 @@ def drop_useless(stack: Stack) -> bool:
     return bool(reason)
 
 
-def without_result(stack: Stack) -> list[Stack]:
-    """The runs of a stack of several that had left it, and whose results have been damaged since."""
+def find_without_result(stack: Stack) -> list[Stack]:
+    """Runs without a result in a stack of several, as stacks of one: their results were damaged after they ended."""
     runs: Any = range(len(stack.configs)) if len(stack.configs) > 1 else ()
-    return [stack.take([run]) for run in runs if result_of(stack.places, stack.configs[run]) is None]
+    return [stack.take([run]) for run in runs if read_result(stack.places, stack.configs[run]) is None]
 
 
-def result_of(places: Places, config: Nested) -> Nested | None:
-    """The result of a run; None if it has none, or a damaged one."""
+def read_result(places: Places, config: Nested) -> Nested | None:
+    """Read the result of a run; None if it is missing or damaged."""
     try:
         result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -136,12 +138,12 @@ def result_of(places: Places, config: Nested) -> Nested | None:
 
 
 def succeeded(result: Nested | None) -> bool:
-    """Whether a run has a result that is not the record of a failure."""
+    """Whether a result exists and is not the record of a failure."""
     return result is not None and result["status"] != FAILED
 
 
 def record_failure(places: Places, config: Nested, hashed: str, error: BaseException | str) -> None:
-    """Writes the ``result.json`` of a run that failed: the error, and where it came from."""
+    """Write the ``result.json`` of a failed run, with its error and traceback."""
     directory = places.of_run(config["run"])[0]
     trace = error if isinstance(error, str) else "".join(traceback.format_exception(error))
     name = "" if isinstance(error, str | UserError) else f"{type(error).__name__}: "
@@ -154,25 +156,25 @@ def record_failure(places: Places, config: Nested, hashed: str, error: BaseExcep
 
 
 def mark_dead(places: Places, configs: Sequence[Nested], hashes: Sequence[str], reason: str) -> dict[str, Any]:
-    """Records as failed those runs of a stack that are not over.
+    """Record the unfinished runs of a stack as failed.
 
     Args:
-        places: The experiment's.
+        places: Directories of the experiment.
         configs: The resolved configs of the runs.
         hashes: Their hashes.
-        reason: Why no further attempt is made.
+        reason: The error to record.
 
     Returns:
-        What the stack came to by it, as of ``run_job``.
+        Numbers of runs, ``done`` and ``failed``, as ``run_job`` returns them.
     """
-    left = [run for run, config in enumerate(configs) if not succeeded(result_of(places, config))]
+    left = [run for run, config in enumerate(configs) if not succeeded(read_result(places, config))]
     for run in left:
         record_failure(places, configs[run], hashes[run], reason)
     return {"done": len(left), "failed": len(left)}
 
 
-def no_space(error: BaseException | None) -> OSError | None:
-    """What says that no more can be written, if an error came of that."""
+def find_full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full or read-only disk that caused an error; None if there is none among its causes."""
     while error is not None and not (isinstance(error, OSError) and error.errno in FULL):
         error = error.__cause__ or error.__context__
     return error

@@ -18,7 +18,7 @@ import torch
 from grok_lightning.sweep.display import Tally
 from grok_lightning.sweep.executor import GRACE, Executor, QueuedStack
 from grok_lightning.sweep.places import read_notices
-from grok_lightning.sweep.worker import PREPARE, Job, as_line
+from grok_lightning.sweep.worker import PREPARE, Job, to_line
 
 LOOK_AHEAD = 100  # stacks of the queue among which to look for one whose graph no worker compiles
 
@@ -129,7 +129,7 @@ class LocalExecutor(Executor):
             if place is not None:
                 worker.job = self._queue[place].make()
                 del self._queue[place]
-                worker.send(as_line(worker.job))
+                worker.send(to_line(worker.job))
             elif self._queue and not worker.prepared:
                 worker.prepared = True
                 worker.send(PREPARE)

@@ -16,7 +16,7 @@ from grok_lightning.sweep.display import Display, Tally
 from grok_lightning.sweep.executor import QueuedStack
 from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, Worker
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import graph
+from grok_lightning.sweep.stacking import graph_key
 from grok_lightning.sweep.worker import PREPARE, Job
 
 
@@ -133,7 +133,7 @@ def test_what_is_compiled_does_not_depend_on_the_optimizer_or_the_split() -> Non
     assert len(graphs("d", trainer__precision=["32-true", "bf16-mixed"])) == 2
     config = jobs(write("e", {"seed_everything": [0]}, **EASY), 1)[0]
     assert config.graph == ""
-    assert graph(config.configs[0], 1) != graph(config.configs[0], 2)
+    assert graph_key(config.configs[0], 1) != graph_key(config.configs[0], 2)
 
 
 @pytest.mark.parametrize(("pays", "said", "told"), [
