@@ -1,6 +1,7 @@
-"""Which runs are finished, what their results are, and the index that spares reading their files again.
+"""Results of finished runs, with an index of each experiment so that only new and changed files are read.
 
-``lightning_logs/<experiment>/.sweep/index.parquet`` holds the table of ``reading``: 160 bytes for a run of 140 fields.
+The index ``lightning_logs/<experiment>/.sweep/index.parquet`` is a cache of the table of ``reading``, about 160 bytes
+per run of 140 fields. It is rebuilt if it is missing, damaged or of another format.
 """
 
 import json
@@ -21,41 +22,41 @@ INDEX = Path(".sweep") / "index.parquet"
 
 
 def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The results of an experiment's finished runs; reads what is new or changed and brings the index up to date.
+    """Read the results of an experiment's finished runs and update its index.
 
-    The index is rewritten only if something has changed, and not where it cannot be (no leave to write, a full disk).
+    The index is rewritten only if a run has changed, and not where it cannot be written (permissions, a full disk).
 
     Args:
-        directory: The experiment's, ``lightning_logs/<experiment>``.
-        columns: The fields to return, dotted; if no run has changed, only they are read. One that no run has is all
-            None. Default: all.
+        directory: Directory of the experiment, ``lightning_logs/<experiment>``.
+        columns: Dotted fields to return; if no run has changed, only these are read. A field that no run has is
+            None everywhere. Default: all.
 
     Returns:
-        A table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
-        ``attrs["damaged"]`` are as ``read_records`` tells, the latter by name.
+        Table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
+        ``attrs["damaged"]`` are those of ``read_records``, the latter with names instead of paths.
     """
     table, damaged = _refresh(directory, _scan(directory)[0], columns)
     return _to_frame(table, "run", columns, damaged)
 
 
 def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
-    """The results of finished runs, one row each, sorted by directory.
+    """Read the results of finished runs, one row each, sorted by directory.
 
     Args:
         paths: Run directories, or directories above them (an experiment, the whole ``lightning_logs``). Directories
-            that begin with a dot are passed over.
+            whose names begin with a dot are skipped.
 
     Returns:
         A table whose columns are the fields of ``result.json``, nested ones dotted (``config.data.modulus``,
-        ``final.val/acc``), and ``path``, before which a field of that name gives way. Unfinished runs are not in it,
-        failed ones are.
+        ``final.val/acc``), and ``path``, which replaces a field of that name. Unfinished runs are left out, failed ones
+        are not.
 
-        A column in which all runs hold one type is ``int64``, ``float64``, ``bool`` or ``str``. If some have null, or
-        no such field, they read NaN, and it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers beside other
-        numbers are ``float64`` if none exceeds 2^53. All else (lists, text beside numbers, huge integers, nothing but
-        nulls) is ``object`` with None for null, and equal lists may be one and the same. Before pandas 3 so is text.
+        A column whose values all have one type is ``int64``, ``float64``, ``bool`` or ``str``. If some are null or
+        missing, it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers among floats are ``float64`` if none
+        exceeds 2^53. Other columns (lists, text among numbers, larger integers, only nulls) are ``object`` with None
+        for null; equal lists may be the same object. Before pandas 3, text is ``object`` too.
 
-        ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is not whole or cannot
+        ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is incomplete or cannot
         be read.
 
     Example:
@@ -82,7 +83,7 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
 
 
 def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
-    """Adds the directories at or below this one that have finished runs in them."""
+    """Add the directories at or below this one that contain finished runs."""
     marks, others = _scan(directory)
     if marks:
         experiments[directory] = marks
@@ -91,7 +92,7 @@ def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
 
 
 def _scan(directory: Path) -> tuple[dict[str, Mark], list[str]]:
-    """The finished runs in a directory, and the names of the other directories in it."""
+    """Find the finished runs in a directory, and the names of the other directories in it."""
     marks, others = {}, []
     try:
         entries = os.scandir(directory)
@@ -114,14 +115,14 @@ def _mark(run: str) -> Mark | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return -1, -1  # something is there; reading it will fail as well, and be told
+        return -1, -1  # it exists; reading it will fail too, and then it counts as damaged
     return found.st_mtime_ns, found.st_size
 
 
 def _refresh(
     directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, list[str]]:
-    """The table of these runs of an experiment, with these columns at least, and the names of damaged runs."""
+    """Read these runs of an experiment with at least these columns; also returns the names of damaged runs."""
     table = _load(directory, columns)
     if columns is not None and _marks(table) != marks:
         table = _load(directory)
@@ -130,7 +131,7 @@ def _refresh(
     kept = [marks.get(run) == mark for run, mark in known.items()]
     if fresh.num_rows or not all(kept):
         table = join([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
-        with suppress(OSError):  # a full disk, no leave to write: the index only saves time
+        with suppress(OSError):  # a full disk or no permission: the index only saves time
             save(directory / INDEX, table)
     return table, damaged
 
@@ -141,7 +142,7 @@ def _marks(table: pa.Table) -> dict[str, Mark]:
 
 
 def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The index with these columns at least; no rows if there is none that can be used."""
+    """Read the index with at least these columns; no rows if it is missing or unusable."""
     own = [RUN, MTIME, SIZE]
     table = load(directory / INDEX, None if columns is None else [*own, *map(column_name, columns)])
     return table if table is not None and {*own} <= {*table.column_names} else make_table([], [])
