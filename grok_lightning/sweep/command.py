@@ -191,13 +191,6 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
         )
 
 
-def _save_planned(experiment: Experiment) -> None:
-    """Save the planned runs for reports."""
-    plan = experiment.plan
-    hashes = [run.hash for run in plan.runs]
-    save_planned(experiment.places.logs, hashes, plan.grid.options, plan.typed_options())
-
-
 def _run(experiments: list[Experiment], options: Namespace) -> int:
     for each in experiments:
         if each.plan.precision is not None:
@@ -207,14 +200,13 @@ def _run(experiments: list[Experiment], options: Namespace) -> int:
             print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
         owner = {"file": str(each.plan.grid.path.resolve())}
         write_durably(each.places.own / OWNER, json.dumps(owner).encode())
-        _save_planned(each)
+        hashes = [run.hash for run in each.plan.runs]
+        save_planned(each.places.logs, hashes, each.plan.grid.options, each.plan.typed_options())
     waiting: list[Callable[[], Job]] = [
-        partial(
-            make_job, each.plan, each.places, each.found, stack, each.choice,
-        )
+        partial(make_job, each.plan, each.places, each.found, stack, each.choice)
         for each in experiments
         for stack in each.stacks
-    ]  # fmt: skip
+    ]
     tally = Tally()
     if waiting:
         display = Display([each.places for each in experiments], sum(each.runs for each in experiments))
