@@ -1,1 +1,1 @@
-"""What this machine has: CPU cores, precisions and their speed, compilers, memory."""
+"""Properties of this machine: CPU cores, speed of precisions, compilers, memory."""

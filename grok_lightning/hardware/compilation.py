@@ -1,4 +1,4 @@
-"""Whether torch.compile pays: what compiling takes on this machine against what it saves in the steps to come."""
+"""Whether torch.compile saves time: compilation time on this machine against the time saved in training steps."""
 
 import json
 import os
@@ -27,14 +27,14 @@ WORTH_COMPILING = 1000  # the fewest steps to come for which the smaller stack l
 
 @dataclass(frozen=True)
 class Graph:
-    """What the time of a compilation depends on.
+    """Properties of a model that determine its compilation time.
 
     Attributes:
-        network: The network's class.
-        layers: Its number of layers.
+        network: Class of the network.
+        layers: Number of layers.
         device: cpu, cuda or mps.
-        precision: As the Trainer names it.
-        noisy: Whether weights get noise, which makes a compilation several times as long.
+        precision: Precision of the Trainer.
+        noisy: Whether weights get noise, which makes compilation several times as slow.
     """
 
     network: str
@@ -45,13 +45,13 @@ class Graph:
 
     @property
     def key(self) -> str:
-        """A text that is the same for equal graphs of one version of torch."""
+        """Text that is the same for equal graphs and versions of torch."""
         noise = " noise" if self.noisy else ""
         return f"{self.network} {self.layers} {self.device} {self.precision}{noise} torch {torch.__version__}"
 
 
 def share_caches() -> None:
-    """Makes torch's caches of compiled graphs on disk complete, and safe to share between machines.
+    """Make torch's on-disk caches of compiled graphs complete, and safe to share between machines.
 
     Graphs with custom autograd functions are cached too; the gradients are part of the key. Torch leaves out of the key
     what kind of vectors the generated C++ code is written for, and the number of threads it splits its loops over. A
@@ -66,13 +66,13 @@ def share_caches() -> None:
 
 
 def cache_tag() -> str:
-    """What compiled code depends on besides its graph: the CPU's vector instructions and the number of threads."""
+    """Tag of what compiled code depends on besides its graph: the CPU's vector instructions and the threads."""
     own = os.environ.get("TORCH_COMPILE_CACHE_KEY_TAG", "")
     return f"{own} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}".strip()
 
 
 def prepare() -> None:
-    """Does what a process's first compilation does before it looks into the caches: imports, and tests of the CPU."""
+    """Prepare a process's first compilation: imports, and tests of the CPU."""
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     import_module("torch._inductor.compile_fx")
@@ -80,7 +80,7 @@ def prepare() -> None:
 
 
 def can_compile(device: str) -> bool:
-    """Whether torch.compile can work on a type of device: it needs dynamo, and a C++ compiler or Triton."""
+    """Whether torch.compile works on a device type: it needs dynamo, and a C++ compiler or Triton."""
     from torch._dynamo import is_dynamo_supported
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch.utils._triton import has_triton
@@ -96,25 +96,25 @@ def can_compile(device: str) -> bool:
 
 
 def is_worth(steps: int, step_seconds: float, seconds: float, fits: int = 1, warm_seconds: float = 0.0) -> bool:
-    """Whether compiling saves clearly more time than it takes.
+    """Whether compilation saves clearly more time than it takes.
 
     Args:
-        steps: Training steps to come in each fit, at most.
-        step_seconds: Of an eager step.
-        seconds: Of the first compilation.
-        fits: How many fits train the same graph one after the other.
-        warm_seconds: Of the compilation of each further one, from torch's caches.
+        steps: Largest number of training steps of each fit.
+        step_seconds: Seconds of an eager step.
+        seconds: Seconds of the first compilation.
+        fits: Number of fits that train the same graph one after another.
+        warm_seconds: Seconds of each further compilation, from torch's caches.
     """
     saved = fits * steps * SAVED * step_seconds
     return saved >= MARGIN * (seconds + (fits - 1) * warm_seconds)
 
 
 def compile_seconds(graph: Graph, kind: Kind) -> float:
-    """Seconds that compiling a graph takes here: as it was last time, else an estimate from the speed of Python.
+    """Seconds of a compilation on this machine: as measured last time, else estimated from the speed of Python.
 
     Args:
-        graph: The graph.
-        kind: cold, or warm where torch's caches hold it.
+        graph: Graph.
+        kind: cold, or warm if torch's caches hold the graph.
     """
     remembered = _remembered().get(graph.key, {}).get(kind)
     if remembered is not None:
@@ -124,7 +124,7 @@ def compile_seconds(graph: Graph, kind: Kind) -> float:
 
 
 def remember(graph: Graph, kind: Kind, seconds: float) -> None:
-    """Keeps what compiling a graph took here; a failure to write is no failure."""
+    """Record the seconds of a compilation; does nothing if the file cannot be written."""
     known = _remembered()
     known.setdefault(graph.key, {})[kind] = round(seconds, 2)
     with suppress(OSError):
@@ -143,7 +143,7 @@ def _remembered() -> dict[str, dict[str, float]]:
 
 
 def _file() -> Path:
-    """The file beside torch's own caches."""
+    """Path of the file, next to torch's caches."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     return Path(cache_dir()) / "grok_lightning.json"

@@ -1,4 +1,4 @@
-"""What a process does with the memory that it has freed."""
+"""Reuse of freed memory by a process."""
 
 import ctypes
 import sys
@@ -8,13 +8,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep memory that was freed, up to 512 MiB, instead of giving it back to the system.
+    """Make glibc keep up to 512 MiB of freed memory instead of returning it to the system.
 
-    A training step frees and takes the same megabytes again: given back, they cost some 1,500 page faults a step, a
-    fifth of the time of a small model's step on a CPU.
+    A training step frees and allocates the same megabytes again: if they are returned, that causes about 1,500 page
+    faults per step, a fifth of the time of a small model's step on a CPU.
 
     Returns:
-        Whether there is a glibc that took it.
+        Whether glibc accepted the setting.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -55,7 +55,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def device_type(accelerator: str) -> str:
-    """The type of device that a Trainer's ``accelerator`` selects here: cpu, cuda, mps, or its own name."""
+    """Device type that a Trainer's ``accelerator`` selects on this machine: cpu, cuda, mps, or its own name."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
         return next(name for name, there in available.items() if there)
@@ -101,7 +101,7 @@ def _product_seconds(product: Product, half: bool, device: torch.device, runs: i
         return time.perf_counter() - began
 
     first = step()  # it loads kernels
-    if first > PATIENCE:  # numbers that the CPU emulates: once is telling enough
+    if first > PATIENCE:  # emulated by the CPU: one measurement is enough
         return first
     end = time.perf_counter() + SECONDS
     seconds = [step(), step()]

@@ -1,4 +1,4 @@
-"""Many runs in one file: their records and their curves, as Parquet."""
+"""Archives: records and curves of many runs in one Parquet file."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
-from grok_lightning.records.columns import encode, series
+from grok_lightning.records.columns import encode, to_series
 
 PLAN = b"grok_lightning.planned"
 MARK, VERSION = b"grok_lightning.runs", 1
@@ -19,16 +19,16 @@ CURVE = "curve."
 
 
 def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned: pd.DataFrame | None = None) -> None:
-    """Writes records and curves, a row per run.
+    """Write records and curves, one row per run.
 
     Args:
-        path: The file. Fields of ``result.json`` are columns of their own, nested ones dotted; each metric of the
-            curves is a column of lists, ``curve.step`` and ``curve.val/acc`` say, in single precision.
-        runs: Records as ``read_records`` gives them; ``path`` tells runs apart.
-        curves: ``run`` (that path), ``step`` and metrics.
-        planned: What sweeps asked for, columns of text; it goes into the file's metadata.
+        path: File. Fields of ``result.json`` are columns of their own, nested ones dotted; each metric of the
+            curves is a column of lists, such as ``curve.step`` and ``curve.val/acc``, in single precision.
+        runs: Records as ``read_records`` returns them; ``path`` identifies a run.
+        curves: Columns ``run`` (that path), ``step`` and metrics.
+        planned: Runs that sweeps planned, columns of text; stored in the file's metadata.
     """
-    columns = {str(name): _column(runs[name]) for name in runs}
+    columns = {str(name): _to_column(runs[name]) for name in runs}
     places = pd.Series(np.arange(len(runs)), index=runs["path"])
     rows = places.reindex(curves["run"]).to_numpy().astype(int)
     order = np.argsort(rows, kind="stable")
@@ -39,8 +39,8 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned:
         columns[f"{CURVE}{name}"] = pa.ListArray.from_arrays(pa.array(offsets), flat)
     metadata = {MARK: str(VERSION).encode()}
     if planned is not None and len(planned):
-        told = planned.astype(object).where(planned.notna(), None).to_dict("list")
-        metadata[PLAN] = json.dumps({str(name): values for name, values in told.items()}).encode()
+        columns_of = planned.astype(object).where(planned.notna(), None).to_dict("list")
+        metadata[PLAN] = json.dumps({str(name): values for name, values in columns_of.items()}).encode()
     table = pa.table(columns).replace_schema_metadata(metadata)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=9, write_statistics=False)
@@ -48,16 +48,16 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned:
 
 
 def read_plan(path: Path) -> pd.DataFrame | None:
-    """What sweeps asked for, as ``write_archive`` was given it; None if the archive does not say."""
+    """Read the planned runs of sweeps, as given to ``write_archive``; None if the archive has none."""
     plan = (pq.read_schema(path).metadata or {}).get(PLAN)
     return None if plan is None else pd.DataFrame(json.loads(plan), dtype=object)
 
 
 def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Records and curves as ``write_archive`` was given them, metrics in single precision.
+    """Read records and curves, as given to ``write_archive``, with metrics in single precision.
 
     Raises:
-        UserError: It is no such file, is damaged, or was written by a later version.
+        UserError: The file is missing, damaged, not an archive, or was written by a later version.
     """
     try:
         table = pq.read_table(path)
@@ -75,7 +75,7 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = [name for name in table.column_names if name.startswith(CURVE)]
     if "path" not in table.column_names or (names and f"{CURVE}step" not in names):
         raise UserError(f"{path}: runs.parquet lacks columns; give one that a report wrote")
-    runs = pd.DataFrame({name: series(table[name]) for name in table.column_names if name not in names})
+    runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
     parts = {name: table[name].combine_chunks() for name in names}
     curves: dict[str, object] = {"run": np.empty(0, object)}
     if parts:
@@ -86,12 +86,12 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, pd.DataFrame(curves)
 
 
-def _column(values: pd.Series) -> pa.Array:
+def _to_column(values: pd.Series) -> pa.Array:
     if values.dtype == object:
-        return encode([None if _missing(value) else value for value in values])
+        return encode([None if _is_missing(value) else value for value in values])
     array = pa.Array.from_pandas(values)
     return array.cast(pa.string()).dictionary_encode() if pa.types.is_large_string(array.type) else array
 
 
-def _missing(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

@@ -1,4 +1,4 @@
-"""Checkpoints: written durably, read only when whole, and never as a program; cut down to some runs of a stack.
+"""Checkpoints: durable writing, verified reading without running code, and cutting down to some runs of a stack.
 
 A checkpoint is an ordinary ``torch.save`` file (a zip archive) whose archive comment carries the SHA-256 of every byte
 before it; ``torch.load`` reads it as it is. Torch alone would load a file with a flipped bit.
@@ -29,7 +29,7 @@ _COMMENT_LENGTH = len(_MARK) + 64
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint so that, whatever happens, ``path`` is the old file or the whole new one."""
+    """Write a checkpoint so that after a crash ``path`` is either the old or the complete new file."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     content = bytearray(buffer.getbuffer())
@@ -40,17 +40,17 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint.
+    """Read a checkpoint.
 
     Args:
-        path: The file.
-        map_location: Where its tensors go, as for ``torch.load``.
+        path: File.
+        map_location: Device of its tensors, as for ``torch.load``.
 
     Returns:
-        Its dictionary; the resolved config of its run is under ``CONFIG_KEY``.
+        Its dictionary, with the resolved config of its run under ``CONFIG_KEY``.
 
     Raises:
-        UserError: If the file is missing, empty, of another program, damaged, or holds anything but plain data.
+        UserError: The file is missing, empty, of another program, damaged, or holds anything but plain data.
     """
     wanted = "a checkpoint written by grok-lightning is expected"
     try:
@@ -79,31 +79,31 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint for using a model, a third of the size: weights and config, not what training would go on from."""
+    """Reduce a checkpoint to weights and config, a third of its size: it can be used but not resumed."""
     kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY)
     return {key: checkpoint[key] for key in kept if key in checkpoint}
 
 
 def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, config: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of some runs of a stack, from which they go on as they would have gone on in the stack.
+    """Cut the checkpoint of a stack down to some of its runs, which resume exactly as in the stack.
 
     Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
     Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save two
     lists with a number for each run: the norms that are kept, and the steps at which losses stopped being finite.
 
     Args:
-        checkpoint: That of the stack; it stays as it is.
-        chosen: Which of its runs, in the order that they are to have.
-        runs: R, the runs of the stack.
-        config: What the new checkpoint holds under ``CONFIG_KEY``.
+        checkpoint: Checkpoint of the stack; not modified.
+        chosen: Indices of the runs to keep, in their new order.
+        runs: R, the number of runs of the stack.
+        config: Config of the new checkpoint, under ``CONFIG_KEY``.
 
     Returns:
         A new dictionary. Where not all runs are chosen as they are, its tensors are copies of no more than the chosen
         ones' numbers; all else is the stack's own.
 
     Raises:
-        ValueError: If no run is chosen, or one that is not there.
-        UserError: If a tensor has dimensions, but not R for the first: an optimizer's whose runs are not apart.
+        ValueError: No run is chosen, or an index is out of range.
+        UserError: A tensor has dimensions, but the first is not R: an optimizer does not keep the runs apart.
     """
     if not chosen or not set(chosen) <= set(range(runs)):
         raise ValueError(f"of a stack of {runs} runs {list(chosen)} were chosen")
@@ -111,19 +111,19 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
     if list(chosen) == list(range(runs)):
         return sliced
     for key in sliced.keys() & set(_STATES):
-        sliced[key] = _of_runs(checkpoint[key], chosen, runs, key)
+        sliced[key] = _slice_state(checkpoint[key], chosen, runs, key)
     for key in _LISTS:
         if checkpoint.get(key):  # an empty one says that there are none
             sliced[key] = [checkpoint[key][run] for run in chosen]
     return sliced
 
 
-def _of_runs(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
-    """``slice_runs`` for one tensor, or for all within nested mappings and lists."""
+def _slice_state(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
+    """Apply ``slice_runs`` to a tensor, or to all tensors in nested mappings and lists."""
     if isinstance(state, dict):
-        return {key: _of_runs(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
+        return {key: _slice_state(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
     if isinstance(state, list):
-        return [_of_runs(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
+        return [_slice_state(value, chosen, runs, f"{name}.{place}") for place, value in enumerate(state)]
     if not isinstance(state, Tensor):
         return state
     if not state.dim():
@@ -137,14 +137,14 @@ def _of_runs(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to our ``save``, ``load`` and ``slice_runs``."""
+    """Lightning's checkpoint plugin that uses ``save``, ``load`` and ``slice_runs``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Saves a checkpoint, or the chosen runs of it.
+        """Save a checkpoint, or some of its runs.
 
         Args:
-            checkpoint: The Trainer's.
-            path: The file.
+            checkpoint: Checkpoint of the Trainer.
+            path: File.
             storage_options: None, or the other arguments of ``slice_runs`` by name.
         """
         save(checkpoint if storage_options is None else slice_runs(checkpoint, **storage_options), Path(path))
@@ -154,7 +154,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def move_step_count(checkpoint: dict[str, Any]) -> None:
-    """Renames the count of optimizer steps of a checkpoint of version 0.1.0, written before manual optimization."""
+    """Rename the optimizer step count in a checkpoint of version 0.1.0, which used automatic optimization."""
     fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
     automatic = fit_loop.get("epoch_loop.automatic_optimization.optim_progress")
     manual = fit_loop.get("epoch_loop.manual_optimization.optim_step_progress")

@@ -1,4 +1,4 @@
-"""Columns that keep what JSON files say: each in a type of its own if there is one, else as JSON."""
+"""Columns of values from JSON files: in a native Parquet type where all values have one, else as JSON."""
 
 import json
 import math
@@ -13,15 +13,15 @@ TEXT, JSON = (pa.dictionary(pa.int32(), kind) for kind in (pa.string(), pa.binar
 NATIVE = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: TEXT.value_type}
 NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
-# NaN is no number of JSON's; where some other writer left one, it is null.
+# JSON has no NaN; where another writer left one, it is null
 DECODER = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}.get)
 
 
 def encode(values: Sequence[Any]) -> pa.Array:
-    """A column of values as ``DECODER`` makes them.
+    """Encode values, as ``DECODER`` returns them, as a column.
 
-    Values of one type, or null, are a column of that type, text as a dictionary. Others (lists, several types, integers
-    of more than 64 bits, text that is no Unicode) are a dictionary of JSON, and that it is binary tells.
+    Values of one type and nulls are a column of that type, text is dictionary-encoded. Others (lists, several types,
+    integers of more than 64 bits, text with surrogates) are dictionary-encoded JSON, marked by its binary type.
     """
     kinds = set(map(type, values)) - {type(None)}
     if not kinds:
@@ -39,7 +39,7 @@ def encode(values: Sequence[Any]) -> pa.Array:
 
 
 def decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values that ``encode`` was given; equal lists become one."""
+    """Decode a column of ``encode``; equal lists become the same object."""
     values = column.to_pylist()
     if column.type not in (JSON, JSON.value_type):
         return values
@@ -48,21 +48,21 @@ def decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
 
 
 def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column of a table, null if it has none of this name."""
+    """Column of a table; nulls if the table does not have it."""
     return table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
 
 
-def joined(tables: Sequence[pa.Table], path: str) -> pa.Table:
-    """The rows of at least one table together, with the columns of all, sorted by a column of paths."""
+def join(tables: Sequence[pa.Table], path: str) -> pa.Table:
+    """Concatenate the rows of at least one table, with the columns of all, sorted by a column of paths."""
     tables = [table for table in tables if len(table)] or tables[:1]
     names = dict.fromkeys(name for table in tables for name in table.column_names)
-    whole = pa.table({name: _concatenated([column_of(table, name) for table in tables]) for name in names})
+    whole = pa.table({name: _concatenate([column_of(table, name) for table in tables]) for name in names})
     parts = [text.split(os.sep) for text in decode(whole[path])]
     order = sorted(range(len(parts)), key=parts.__getitem__)
     return whole if order == list(range(len(parts))) else whole.take(pa.array(order, pa.int64()))
 
 
-def _concatenated(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
+def _concatenate(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
     kinds = {part.type for part in parts if part.null_count < len(part)}
     if len(kinds) > 1:
         return encode([value for part in parts for value in decode(part)])
@@ -71,12 +71,12 @@ def _concatenated(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
     column = pa.chunked_array(chunks, kind).combine_chunks()
     if kind not in (TEXT, JSON):
         return column
-    used = column.indices.dictionary_encode()  # else the texts of rows that have gone would stay
+    used = column.indices.dictionary_encode()  # drops the texts of removed rows
     return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
 
 
-def series(column: pa.ChunkedArray) -> pd.Series:
-    """A column for users, of a type that depends on its values only; ``read_records`` tells which."""
+def to_series(column: pa.ChunkedArray) -> pd.Series:
+    """Convert a column for users; its type depends on its values only, see ``read_records``."""
     if column.null_count == len(column):
         return pd.Series([None] * len(column), dtype=object)
     array = column.combine_chunks()
@@ -93,6 +93,6 @@ def series(column: pa.ChunkedArray) -> pd.Series:
 
 
 def _as_floats(values: list[Any]) -> list[Any]:
-    """Integers among numbers as floats, if all can be; anything else as it is."""
+    """Convert integers among floats to floats if that is exact for all; return other values unchanged."""
     can = all(type(value) is float or (type(value) is int and abs(value) <= 2**53) for value in values)
     return list(map(float, values)) if can and {float} < set(map(type, values)) else values

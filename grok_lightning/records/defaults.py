@@ -1,10 +1,9 @@
-"""The defaults that hashes of runs are computed against: those of version 1, whatever the code's defaults become.
+"""Frozen defaults of hash version 1, which the hashes of runs are computed against.
 
-A run's hash counts the options that differ from their default. Were that the default in the code, changing one would
-give old runs, which have the old value, a new hash, and give new runs the hash of old ones. So the table
-``defaults.json`` keeps the defaults of hash version 1. It is never changed. An option that is new gets a row with the
-value that leaves the results of older runs as they were. A changed default gets a line under ``notes``; a test asks for
-both.
+A run's hash counts the options that differ from their default. With the defaults of the code, a changed default would
+change the hashes of old runs, and new runs would get the hashes of old ones. So ``defaults.json`` keeps the defaults of
+hash version 1, and its values never change. A new option gets a row with the value that keeps the results of older
+runs. A changed default gets a line under ``notes``. A test checks both.
 """
 
 import copy
@@ -13,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-HASH_VERSION = 1  # of ``config_hash``; a record that does not say has the first
+HASH_VERSION = 1  # version of ``config_hash``; a record without one has version 1
 TABLE = Path(__file__).parent / "defaults.json"
 
 
@@ -25,13 +24,13 @@ def frozen_table() -> dict[str, Any]:
 
 
 def frozen_defaults(defaults: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of version 1 in place of the code's; options that the table does not know are left as they are.
+    """Replace defaults of the code by those of version 1; options that are not in the table stay.
 
     Args:
-        defaults: What a config would be, nested, had only its classes been named.
+        defaults: Nested config of the same classes with all other options at their defaults.
 
     Returns:
-        The same, with the default class in place of each class, so that a class counts unless it is the default one.
+        New defaults, with the default class in place of each class, so that a class counts unless it is the default.
     """
     table, frozen = frozen_table(), copy.deepcopy(defaults)
     for option, value in table["options"].items():

@@ -1,56 +1,55 @@
-"""A table in one Parquet file that knows whether it is whole: columns keep their types and can be read one by one."""
+"""Read and write a table as a Parquet file with checksums of its pages and a mark of its schema."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grok_lightning.files import TEMPORARY, write_durably
 
-FORMAT = {b"grok_lightning.index": b"1"}
-SUM = 32  # bytes
-END = 8  # bytes: the footer's length and the mark of a Parquet file
+MARK = b"grok_lightning.index"
+FIRST_FORMAT = b"1"  # had a checksum of the whole file before its footer, where readers of Parquet see nothing
 
 
-def load(path: Path, names: Sequence[str] | None = None) -> pa.Table | None:
-    """Those of these columns that it has, or all; None if the file is missing, damaged or of another format."""
+def load(path: Path, names: Sequence[str] | None = None, first_format: bool = False) -> pa.Table | None:
+    """Read a table that ``save`` wrote.
+
+    Args:
+        path: Parquet file.
+        names: Columns to read, where the file has them; default: all.
+        first_format: Whether to accept files of format 1 too, which had no checksums of pages.
+
+    Returns:
+        The table; None if the file is missing, damaged or of another format.
+    """
     try:
-        content = path.read_bytes()
-        at = _footer(content)
-        if content[at - SUM : at] == _sum(content[: at - SUM], content[at:]):
-            with pq.ParquetFile(pa.BufferReader(content)) as file:
-                if FORMAT.items() <= (file.metadata.metadata or {}).items():
-                    return file.read(names, use_threads=False)
+        with pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True) as file:
+            mark = (file.metadata.metadata or {}).get(MARK)
+            if mark == _mark(file.schema_arrow) or (first_format and mark == FIRST_FORMAT):
+                table = file.read(names, use_threads=False)
+                table.validate(full=True)  # checksums do not cover the headers of pages
+                return table
     except (OSError, pa.ArrowException, ValueError):
         pass
     return None
 
 
 def save(path: Path, table: pa.Table) -> None:
-    """Writes a table atomically.
-
-    The sum of all bytes stands before the footer, where readers of Parquet see nothing: they find data by their place
-    from the beginning and the footer from the end. (Parquet's own sums leave out the headers of pages.)
+    """Write a table atomically.
 
     Raises:
-        OSError: It could not be written.
+        OSError: The file cannot be written.
     """
     buffer = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(FORMAT), buffer, write_statistics=False)
-    content = buffer.getvalue().to_pybytes()
-    data, footer = content[: _footer(content)], content[_footer(content) :]
-    write_durably(path, data + _sum(data, footer) + footer)
+    marked = table.replace_schema_metadata({MARK: _mark(table.schema)})
+    pq.write_table(marked, buffer, write_statistics=False, write_page_checksum=True)
+    write_durably(path, buffer.getvalue().to_pybytes())
     for leftover in path.parent.glob(f"{TEMPORARY}*-{path.name}"):
-        leftover.unlink(missing_ok=True)  # a killed process's; a living one then fails to write
+        leftover.unlink(missing_ok=True)  # of a killed process; a living one then fails to write
 
 
-def _footer(content: bytes) -> int:
-    return len(content) - END - int.from_bytes(content[-END:][:4], "little")
-
-
-def _sum(data: bytes, footer: bytes) -> bytes:
-    found = sha256(data)
-    found.update(footer)
-    return found.digest()
+def _mark(schema: pa.Schema) -> bytes:
+    """Format 2 and a checksum of names and types of columns, which checksums of pages do not cover."""
+    return f"2 {crc32(str(schema.remove_metadata()).encode())}".encode()

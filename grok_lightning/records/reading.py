@@ -1,4 +1,4 @@
-"""The runs' own ``result.json`` as one table: a row per run, a column per field, nested ones dotted."""
+"""Reads ``result.json`` files into one table: a row per run, a column per field, nested fields dotted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,52 +7,52 @@ from typing import Any
 import pyarrow as pa
 
 from grok_lightning.files import read_bytes
-from grok_lightning.records.columns import DECODER, encode, joined
+from grok_lightning.records.columns import DECODER, encode, join
 from grok_lightning.records.record import RESULT, flatten
 
-# Columns of the table's own: the run's directory, time and size of the file as it was read, and which fields were in
-# it, in order, for null is not missing. They begin with a dot; a field that does gets another one.
+# Additional columns: name of the run's directory, time and size of the file, and its fields in order (null is not
+# missing). They begin with a dot; a field whose name begins with a dot gets another one.
 RUN, MTIME, SIZE, FIELDS = ".run", ".mtime_ns", ".size", ".fields"
 
-ROWS_AT_ONCE = 2048  # a parsed row takes some twenty times the memory of its place in columns
+ROWS_AT_ONCE = 2048  # a parsed row takes about twenty times the memory of a row in columns
 
-Mark = tuple[int, int]  # time and size of a file, which tell whether it has changed
+Mark = tuple[int, int]  # modification time (ns) and size (bytes) of a file, which show whether it has changed
 
 
 def read(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, list[str]]:
-    """Reads finished runs.
+    """Read finished runs.
 
     Args:
-        prefix: What stands before a run's name in its path.
-        marks: Time and size of each run's file as they were before reading: a later change is then noticed.
+        prefix: Prefix of a run's name in its path.
+        marks: Time and size of each run's file before reading, so that later changes are noticed.
 
     Returns:
-        Their table, sorted by name, and the names of those whose file is not whole or cannot be read.
+        Table of the runs, sorted by name, and the names of runs whose file is incomplete or cannot be read.
     """
     names: dict[tuple[Any, ...], list[str]] = {}
     rows: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    tables, damaged, pending = [table_of([], [])], [], 0
+    tables, damaged, pending = [make_table([], [])], [], 0
     for run, mark in marks.items():
         try:
-            content = _content(f"{prefix}{run}/{RESULT}")
+            content = _read_content(f"{prefix}{run}/{RESULT}")
             values, shape = _leaves(content)
             if shape not in names:
-                names[shape] = _names(content, len(values))
+                names[shape] = _find_names(content, len(values))
         except FileNotFoundError:
-            continue  # the run has begun anew
+            continue  # the run was restarted
         except (OSError, ValueError, RecursionError):
             damaged.append(run)
             continue
         rows.setdefault(shape, []).append((run, *mark, *values))
         pending += 1
         if pending == ROWS_AT_ONCE:
-            tables += [table_of(names[shape], group) for shape, group in rows.items()]
+            tables += [make_table(names[shape], group) for shape, group in rows.items()]
             rows, pending = {}, 0
-    tables += [table_of(names[shape], group) for shape, group in rows.items()]
-    return joined(tables, RUN), damaged
+    tables += [make_table(names[shape], group) for shape, group in rows.items()]
+    return join(tables, RUN), damaged
 
 
-def _content(path: str) -> dict[str, Any]:
+def _read_content(path: str) -> dict[str, Any]:
     content = DECODER.decode(read_bytes(path).decode())
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields")
@@ -60,10 +60,9 @@ def _content(path: str) -> dict[str, Any]:
 
 
 def _leaves(content: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...]]:
-    """The values that ``flatten`` finds, and a key that is the same for contents with the same fields.
+    """Values as ``flatten`` orders them, and a key that is the same for contents with the same fields.
 
-    The runs of a sweep have the same 140 fields: putting their names together once, not for each run, halves the time
-    of reading.
+    The runs of a sweep have the same 140 fields: joining their names once, not for each run, halves the reading time.
     """
     values: list[Any] = []
     shape: list[tuple[Any, ...]] = []
@@ -83,22 +82,22 @@ def _leaves(content: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...]]:
     return values, tuple(shape)
 
 
-def _names(content: dict[str, Any], count: int) -> list[str]:
+def _find_names(content: dict[str, Any], count: int) -> list[str]:
     names = list(flatten(content))
-    "".join(names).encode()  # half of a surrogate pair is in no column's name
+    "".join(names).encode()  # raises for surrogates, which cannot be in a column's name
     if len(names) < count:
         raise ValueError("two fields have the same dotted name")
     return names
 
 
-def table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    """The table of runs that have the same fields; each row is name, time, size and the fields' values."""
-    heads = [RUN, MTIME, SIZE, *map(stored, names)]
+def make_table(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Make the table of runs with the same fields; each row has name, time, size and the values of the fields."""
+    heads = [RUN, MTIME, SIZE, *map(column_name, names)]
     columns = zip(*rows, strict=True) if rows else [()] * len(heads)
     table = {name: encode(values) for name, values in zip(heads, columns, strict=True)}
     return pa.table(table | {FIELDS: encode([json.dumps(names)] * len(rows))})
 
 
-def stored(field: str) -> str:
-    """What a field's column is called."""
+def column_name(field: str) -> str:
+    """Name of a field's column."""
     return f".{field}" if field.startswith(".") else field

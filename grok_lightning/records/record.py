@@ -1,4 +1,4 @@
-"""The on-disk form of a run: ``metrics.csv``, ``result.json``; write it, read it, nothing else."""
+"""Reads and writes the record of a run: ``metrics.csv`` and ``result.json``."""
 
 import csv
 import hashlib
@@ -17,9 +17,9 @@ from grok_lightning.files import write_durably
 METRICS = "metrics.csv"
 RESULT = "result.json"
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"  # how a run ended
-SCHEMA = 1  # the form of result.json; a record without one has the first
+SCHEMA = 1  # version of result.json; a record without one has version 1
 
-# options that cannot change a result: they are in no hash
+# options that cannot change a result: left out of the hash
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
     "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
@@ -33,12 +33,12 @@ Row = dict[str, float]
 
 
 def run_directories(root: Path, experiment: str, run: str) -> tuple[Path, Path]:
-    """Where a run's record and its checkpoints lie."""
+    """Directories of a run's record and of its checkpoints."""
     return root / "lightning_logs" / experiment / run, root / "checkpoints" / experiment / run
 
 
 def append_metrics(directory: Path, row: Row, durably: bool = True) -> None:
-    """Adds one evaluation to ``metrics.csv`` and forces it to disk if asked; a new key widens the whole table."""
+    """Append an evaluation to ``metrics.csv``, with fsync if ``durably``; a new key adds a column."""
     path = directory / METRICS
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     known = text.partition("\n")[0].split(",")
@@ -53,13 +53,13 @@ def append_metrics(directory: Path, row: Row, durably: bool = True) -> None:
 
 
 def flush_metrics(directory: Path) -> None:
-    """Forces ``metrics.csv`` to disk."""
+    """Call fsync on ``metrics.csv``."""
     with (directory / METRICS).open("ab") as file:
         os.fsync(file.fileno())
 
 
 def write_metrics(directory: Path, rows: list[Row]) -> None:
-    """Writes ``metrics.csv`` anew, atomically."""
+    """Replace ``metrics.csv`` atomically."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -69,7 +69,7 @@ def write_metrics(directory: Path, rows: list[Row]) -> None:
 
 
 def read_metrics(directory: Path) -> list[Row]:
-    """The evaluations of a run, oldest first; an unfinished last line (a killed process) is left out."""
+    """Read the evaluations of a run, oldest first; an incomplete last line (a killed process) is left out."""
     text = (directory / METRICS).read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     rows = list(csv.reader(lines))
@@ -107,7 +107,7 @@ def _exactly(number: float) -> Fraction:
 
 
 def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sustain: int) -> dict[str, int | None]:
-    """When a run memorized and grokked, as the record tells it.
+    """Steps at which a run memorized and grokked, from its record.
 
     Args:
         rows: Its evaluations, oldest first.
@@ -119,7 +119,7 @@ def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sus
     Returns:
         ``memorize_step``, ``grok_step``: the first evaluated step at the threshold, in training and in validation;
         ``memorize_after``, ``grok_after``: the last evaluated step before it, where accuracy was below;
-        ``sustained_grok_step``. None where it never came.
+        ``sustained_grok_step``. None where the threshold was not reached.
     """
     found: dict[str, int | None] = {}
     for name, split in (("memorize", "train"), ("grok", "val")):
@@ -133,7 +133,7 @@ def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sus
 
 
 def standing(rows: list[Row], counts: Mapping[str, int], threshold: float) -> int:
-    """How many evaluations, counted back from the newest, have had validation accuracy at the threshold."""
+    """Number of newest evaluations in a row with validation accuracy at the threshold."""
     lasting = 0
     for row in reversed(rows):
         if not reaches(row["val/acc"], counts["val"], threshold):
@@ -143,18 +143,18 @@ def standing(rows: list[Row], counts: Mapping[str, int], threshold: float) -> in
 
 
 def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored: Iterable[str]) -> str:
-    """A hash of the options that change results: those at their default, and the ignored ones, left out.
+    """Hash of the options that change results, without ignored options and options at their default.
 
     Args:
-        config: The resolved config, nested.
-        defaults: What the same options would be had nobody given them, nested alike.
+        config: Resolved config, nested.
+        defaults: Defaults of the same options, nested.
         ignored: Dotted options, or whole groups of them, that cannot change a result.
     """
     return hash_of(counted_options(config, defaults, ignored))
 
 
 def counted_options(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored: Iterable[str]) -> dict[str, Any]:
-    """The options, dotted, that ``config_hash`` counts."""
+    """Dotted options that ``config_hash`` counts."""
     ignored = tuple(ignored)
     base = flatten(defaults)
     return {
@@ -165,7 +165,7 @@ def counted_options(config: Mapping[str, Any], defaults: Mapping[str, Any], igno
 
 
 def hash_of(counted: Mapping[str, Any]) -> str:
-    """The hash of options that were found to count."""
+    """Hash of the options of ``counted_options``."""
     return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -184,7 +184,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file atomically; numbers that are not finite become null."""
+    """Write a JSON file atomically; numbers that are not finite become null."""
     write_durably(path, (json.dumps(_finite(content), indent=2, default=str) + "\n").encode())
 
 

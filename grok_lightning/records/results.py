@@ -1,6 +1,7 @@
-"""Which runs are finished, what their results are, and the index that spares reading their files again.
+"""Results of finished runs, with an index of each experiment so that only new and changed files are read.
 
-``lightning_logs/<experiment>/.sweep/index.parquet`` holds the table of ``reading``: 160 bytes for a run of 140 fields.
+The index ``lightning_logs/<experiment>/.sweep/index.parquet`` is a cache of the table of ``reading``, about 160 bytes
+per run of 140 fields. It is rebuilt if it is missing, damaged or of another format.
 """
 
 import json
@@ -12,50 +13,50 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from grok_lightning.records.columns import column_of, decode, encode, joined, series
+from grok_lightning.records.columns import column_of, decode, encode, join, to_series
 from grok_lightning.records.parquet import load, save
-from grok_lightning.records.reading import FIELDS, MTIME, RUN, SIZE, Mark, read, stored, table_of
+from grok_lightning.records.reading import FIELDS, MTIME, RUN, SIZE, Mark, column_name, make_table, read
 from grok_lightning.records.record import RESULT
 
 INDEX = Path(".sweep") / "index.parquet"
 
 
 def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The results of an experiment's finished runs; reads what is new or changed and brings the index up to date.
+    """Read the results of an experiment's finished runs and update its index.
 
-    The index is rewritten only if something has changed, and not where it cannot be (no leave to write, a full disk).
+    The index is rewritten only if a run has changed, and not where it cannot be written (permissions, a full disk).
 
     Args:
-        directory: The experiment's, ``lightning_logs/<experiment>``.
-        columns: The fields to return, dotted; if no run has changed, only they are read. One that no run has is all
-            None. Default: all.
+        directory: Directory of the experiment, ``lightning_logs/<experiment>``.
+        columns: Dotted fields to return; if no run has changed, only these are read. A field that no run has is
+            None everywhere. Default: all.
 
     Returns:
-        A table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
-        ``attrs["damaged"]`` are as ``read_records`` tells, the latter by name.
+        Table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
+        ``attrs["damaged"]`` are those of ``read_records``, the latter with names instead of paths.
     """
-    table, damaged = _refreshed(directory, _scan(directory)[0], columns)
-    return _frame(table, "run", columns, damaged)
+    table, damaged = _refresh(directory, _scan(directory)[0], columns)
+    return _to_frame(table, "run", columns, damaged)
 
 
 def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
-    """The results of finished runs, one row each, sorted by directory.
+    """Read the results of finished runs, one row each, sorted by directory.
 
     Args:
         paths: Run directories, or directories above them (an experiment, the whole ``lightning_logs``). Directories
-            that begin with a dot are passed over.
+            whose names begin with a dot are skipped.
 
     Returns:
         A table whose columns are the fields of ``result.json``, nested ones dotted (``config.data.modulus``,
-        ``final.val/acc``), and ``path``, before which a field of that name gives way. Unfinished runs are not in it,
-        failed ones are.
+        ``final.val/acc``), and ``path``, which replaces a field of that name. Unfinished runs are left out, failed ones
+        are not.
 
-        A column in which all runs hold one type is ``int64``, ``float64``, ``bool`` or ``str``. If some have null, or
-        no such field, they read NaN, and it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers beside other
-        numbers are ``float64`` if none exceeds 2^53. All else (lists, text beside numbers, huge integers, nothing but
-        nulls) is ``object`` with None for null, and equal lists may be one and the same. Before pandas 3 so is text.
+        A column whose values all have one type is ``int64``, ``float64``, ``bool`` or ``str``. If some are null or
+        missing, it is ``Int64``, ``float64``, ``boolean`` or ``str``. Integers among floats are ``float64`` if none
+        exceeds 2^53. Other columns (lists, text among numbers, larger integers, only nulls) are ``object`` with None
+        for null; equal lists may be the same object. Before pandas 3, text is ``object`` too.
 
-        ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is not whole or cannot
+        ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is incomplete or cannot
         be read.
 
     Example:
@@ -74,15 +75,15 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     tables = [table]
     for directory, marks in experiments.items():
         prefix = str(directory / "_")[:-1]
-        table, names = _refreshed(directory, marks)
+        table, names = _refresh(directory, marks)
         runs = encode([f"{prefix}{run}" for run in decode(table[RUN])])
         tables.append(table.set_column(table.column_names.index(RUN), RUN, runs))
         damaged += [f"{prefix}{name}" for name in names]
-    return _frame(joined(tables, RUN), "path", None, damaged)
+    return _to_frame(join(tables, RUN), "path", None, damaged)
 
 
 def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
-    """Adds the directories at or below this one that have finished runs in them."""
+    """Add the directories at or below this one that contain finished runs."""
     marks, others = _scan(directory)
     if marks:
         experiments[directory] = marks
@@ -91,7 +92,7 @@ def _walk(directory: Path, experiments: dict[Path, dict[str, Mark]]) -> None:
 
 
 def _scan(directory: Path) -> tuple[dict[str, Mark], list[str]]:
-    """The finished runs in a directory, and the names of the other directories in it."""
+    """Find the finished runs in a directory, and the names of the other directories in it."""
     marks, others = {}, []
     try:
         entries = os.scandir(directory)
@@ -114,14 +115,14 @@ def _mark(run: str) -> Mark | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return -1, -1  # something is there; reading it will fail as well, and be told
+        return -1, -1  # it exists; reading it will fail too, and then it counts as damaged
     return found.st_mtime_ns, found.st_size
 
 
-def _refreshed(
+def _refresh(
     directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, list[str]]:
-    """The table of these runs of an experiment, with these columns at least, and the names of damaged runs."""
+    """Read these runs of an experiment with at least these columns; also returns the names of damaged runs."""
     table = _load(directory, columns)
     if columns is not None and _marks(table) != marks:
         table = _load(directory)
@@ -129,8 +130,8 @@ def _refreshed(
     fresh, damaged = read(f"{directory}/", {run: mark for run, mark in marks.items() if known.get(run) != mark})
     kept = [marks.get(run) == mark for run, mark in known.items()]
     if fresh.num_rows or not all(kept):
-        table = joined([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
-        with suppress(OSError):  # a full disk, no leave to write: the index only saves time
+        table = join([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
+        with suppress(OSError):  # a full disk or no permission: the index only saves time
             save(directory / INDEX, table)
     return table, damaged
 
@@ -141,16 +142,17 @@ def _marks(table: pa.Table) -> dict[str, Mark]:
 
 
 def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The index with these columns at least; no rows if there is none that can be used."""
-    table = load(directory / INDEX, None if columns is None else [RUN, MTIME, SIZE, *map(stored, columns)])
-    return table_of([], []) if table is None else table
+    """Read the index with at least these columns; no rows if it is missing or unusable."""
+    own = [RUN, MTIME, SIZE]
+    table = load(directory / INDEX, None if columns is None else [*own, *map(column_name, columns)])
+    return table if table is not None and {*own} <= {*table.column_names} else make_table([], [])
 
 
-def _frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
+def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
     if columns is None:
         fields = map(json.loads, table[FIELDS].unique().to_pylist())
         columns = dict.fromkeys(field for some in fields for field in some)
-    content = {field: series(column_of(table, stored(field))) for field in columns}
-    frame = pd.DataFrame(content | {name: series(table[RUN])})
+    content = {field: to_series(column_of(table, column_name(field))) for field in columns}
+    frame = pd.DataFrame(content | {name: to_series(table[RUN])})
     frame.attrs["damaged"] = sorted(damaged)
     return frame

@@ -1,4 +1,4 @@
-"""Where runs are: names, fresh numbers, the checkpoint to resume."""
+"""Names of runs, new run numbers, and the checkpoint to resume."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 
 
 def check_name(option: str, name: str) -> str:
-    """Refuses names that could leave their directory.
+    """Refuse names that could lead out of their directory.
 
     Raises:
-        UserError: If the name has anything but letters, digits and ``. _ = + -``, begins with none of the first two,
-            or is longer than 100 characters.
+        UserError: The name has characters other than letters, digits and ``. _ = + -``, does not begin with a letter
+            or digit, or is longer than 100 characters.
     """
     if not _NAME.fullmatch(name):
         shown = name if len(name) <= 100 else f"{name[:20]}... ({len(name)} characters)"
@@ -26,7 +26,7 @@ def check_name(option: str, name: str) -> str:
 
 
 def fresh_number(root: Path, experiment: str) -> str:
-    """The smallest number above those of all runs of an experiment."""
+    """Smallest number above those of all runs of an experiment."""
     taken = [
         int(entry.name)
         for directory in run_directories(root, experiment, "0")
@@ -37,10 +37,10 @@ def fresh_number(root: Path, experiment: str) -> str:
 
 
 def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
-    """``last.ckpt`` of the given run, else of the newest unfinished run of the experiment.
+    """Path of ``last.ckpt`` of the given run, else of the newest unfinished run of the experiment.
 
     Raises:
-        UserError: If there is none.
+        UserError: The run has no checkpoint, or the experiment has no unfinished run.
     """
     if run is not None:
         path = run_directories(root, experiment, run)[1] / LAST

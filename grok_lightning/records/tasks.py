@@ -1,11 +1,11 @@
-"""The task of a run, read from its config: what it is called, and what tells two tasks apart."""
+"""Task of a run, from its config: its title, and the options that define it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 SHIPPED = "grok_lightning.data."
 TEXT = "TextDataModule"
-# how a table is split, tokenized and fed: other values of these are other runs of the same task
+# options of the split, tokens and batches: runs that differ in these have the same task
 NO_TASK = frozenset({
     "rows_seed", "train_fraction", "train_rows", "val_fraction", "split_seed", "pairing", "commutative_fraction",
     "answer_noise", "answer_noise_kind", "batch_size", "tokenizer", "operator_token", "equals_token", "seeds",
@@ -14,21 +14,21 @@ SHOWN = ("operands", "rows")
 
 
 def task_options(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a DataModule that decide its task, sorted by name, those that are null left out.
+    """Options of a DataModule that define its task, sorted by name, without those that are null.
 
-    All options of a user's own DataModule count that ``TableDataModule`` does not have.
+    They include all options of a user's DataModule that ``TableDataModule`` does not have.
 
     Args:
-        data: The group ``data`` of a resolved config, flat or nested.
+        data: Group ``data`` of a resolved config, flat or nested.
     """
     return {name: data[name] for name in sorted(data) if name not in NO_TASK and data[name] is not None}
 
 
 def algebra_title(data: Mapping[str, Any]) -> str:
-    """What the algebra of a shipped DataModule is called; that of another is the class with its own options.
+    """Title of the algebra of a DataModule; for a user's DataModule, its class and options.
 
     Args:
-        data: The group ``data`` of a resolved config.
+        data: Group ``data`` of a resolved config.
     """
     name = class_name(data)
     if is_shipped(data) and "degree" in data:
@@ -40,11 +40,11 @@ def algebra_title(data: Mapping[str, Any]) -> str:
 
 
 def task_title(data: Mapping[str, Any], algebra: str | None = None) -> str:
-    """What a task is called, ``x + y mod 97`` for example; ``text`` if it is strings to be memorized.
+    """Title of a task, such as ``x + y mod 97``; ``text`` for strings to memorize.
 
     Args:
-        data: The group ``data`` of a resolved config.
-        algebra: The title that its record has of the algebra; None: the record is older than these titles.
+        data: Group ``data`` of a resolved config.
+        algebra: Title of the algebra in the record; None: the record is older than these titles.
     """
     if data.get("formula") is None and (data.get("strings") is not None or class_name(data) == TEXT):
         return "text"
@@ -53,10 +53,10 @@ def task_title(data: Mapping[str, Any], algebra: str | None = None) -> str:
 
 
 def is_shipped(data: Mapping[str, Any]) -> bool:
-    """Whether a DataModule is one of this package, so that its options say everything about its algebra."""
+    """Whether a DataModule belongs to this package, so that its options define its algebra."""
     return str(data.get("class_path", SHIPPED)).startswith(SHIPPED)
 
 
 def class_name(data: Mapping[str, Any]) -> str:
-    """The bare name of a DataModule's class."""
+    """Name of a DataModule's class, without its module."""
     return str(data.get("class_path", "")).rsplit(".", 1)[-1]

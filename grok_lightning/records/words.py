@@ -1,4 +1,4 @@
-"""The words for values of options, made last: everything else compares the values themselves."""
+"""Labels of option values, for display only: everything else compares the values."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ NONE = "-"
 
 
 def shown(value: Any, common: tuple[str, ...] = (), exactly: bool = False) -> str:
-    """A value in words: numbers as short as they can be told, a class by its bare name and its options.
+    """Label of a value: numbers in short form, a class by its name and options, ``-`` for null.
 
     Args:
-        value: As typed; ``-`` stands for null.
+        value: Typed value.
         common: Options of a class to leave out.
-        exactly: Whether a number has all its digits.
+        exactly: Whether to show all digits of numbers.
     """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -34,7 +34,7 @@ def shown(value: Any, common: tuple[str, ...] = (), exactly: bool = False) -> st
 
 
 def words_of(values: list[Any]) -> dict[str, str]:
-    """What each of an option's values is called, by its repr: blocks by what tells them apart.
+    """Labels of an option's values, by their repr; blocks are labeled by the options in which they differ.
 
     Args:
         values: Distinct values.
@@ -50,7 +50,7 @@ def words_of(values: list[Any]) -> dict[str, str]:
 
 
 def value_of(word: str) -> Any:
-    """The value that an older sweep's plan holds as text, as Python prints it or as YAML spells it."""
+    """Parse a value that an older sweep's plan holds as text, in the spelling of Python or YAML."""
     plain = {"none": None, "null": None, NONE: None, "true": True, "yes": True, "false": False, "no": False}
     if word.lower() in plain:
         return plain[word.lower()]

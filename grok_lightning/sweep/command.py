@@ -1,4 +1,4 @@
-"""The command ``sweep``: plans, runs, shows, and ends with a table."""
+"""The command ``sweep``: plans the runs, trains them with a progress display, and prints a table."""
 
 import json
 import re
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
@@ -19,16 +18,16 @@ from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parsed
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
-from grok_lightning.sweep.display import Display
+from grok_lightning.sweep.display import Display, Tally
+from grok_lightning.sweep.executor import Executor
 from grok_lightning.sweep.local import LocalExecutor
-from grok_lightning.sweep.outline import outline
-from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, job, pending_stacks, standing
+from grok_lightning.sweep.outline import format_outline
+from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, find_standing, make_job, pending_stacks
 from grok_lightning.sweep.places import Places, read_notices, refuse_without_posix
 from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.precision import keep_precision, slow_precision
 from grok_lightning.sweep.sizes import Choice, choose
-from grok_lightning.sweep.table import table
-from grok_lightning.sweep.tally import Tally
+from grok_lightning.sweep.table import format_table
 from grok_lightning.sweep.trial import try_runs
 from grok_lightning.sweep.worker import Job
 
@@ -40,15 +39,15 @@ OVER = ("finished", "stopped", "diverged")
 
 @dataclass
 class Experiment:
-    """One file of the command line, on its way.
+    """One sweep file of the command line.
 
     Attributes:
         plan: Its runs.
         places: Its directories.
-        found: What is over.
-        choice: How it is run.
-        stacks: What is to be done.
-        known: Results of runs done elsewhere.
+        found: Its progress.
+        choice: Its settings.
+        stacks: Its unfinished runs.
+        known: Results of runs trained elsewhere.
     """
 
     plan: Plan
@@ -60,7 +59,7 @@ class Experiment:
 
     @property
     def runs(self) -> int:
-        """How many runs are to be done."""
+        """Number of runs to train."""
         return sum(not self.found.is_over(run, self.choice.retry_failed) for stack in self.stacks for run in stack.runs)
 
 
@@ -91,16 +90,16 @@ def _parser() -> ArgumentParser:
 
 
 def sweep_command(arguments: list[str]) -> int:
-    """Runs ``sweep``.
+    """Run the command ``sweep``.
 
     Args:
-        arguments: What follows ``sweep`` on the command line.
+        arguments: Arguments after ``sweep``.
 
     Returns:
-        The exit status: 0 done, 1 if runs failed or no more could be written, 130 or 143 if a signal ended it.
+        Exit status: 0, or 1 if runs failed or the disk is full, or 130 or 143 if a signal ended the sweep.
 
     Raises:
-        UserError: If what was asked for cannot be done; nothing has been written then.
+        UserError: A file or an option is invalid; nothing has been written then.
     """
     quiet()
     status = arguments[:1] == ["status"]
@@ -114,18 +113,18 @@ def sweep_command(arguments: list[str]) -> int:
             raise UserError(
                 f"{plan.grid.path}: {names.count(plan.name)} files are named {plan.name}; rename one of them"
             )
-    known = _known(options)
+    known = _read_known(options)
     if status:
-        print("\n\n".join(_status(plan, Places(root, plan.name), known) for plan in plans))
+        print("\n\n".join(_format_status(plan, Places(root, plan.name), known) for plan in plans))
         return 0
     refuse_unwritable("root", root)
     if options.executor == "ray" and not options.dry_run:
         from grok_lightning.sweep.connection import connect
 
         connect()
-    experiments = [_experiment(plan, Places(root, plan.name), options, known) for plan in plans]
+    experiments = [_plan_experiment(plan, Places(root, plan.name), options, known) for plan in plans]
     if options.dry_run:
-        print("\n\n".join(outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
+        print("\n\n".join(format_outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
         return 0
     return _run([_with_kept_precision(each, options) for each in experiments], options)
 
@@ -146,8 +145,8 @@ def _options(arguments: list[str]) -> Namespace:
     return options
 
 
-def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFrame | None) -> Experiment:
-    found = standing(plan, places, known)
+def _plan_experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFrame | None) -> Experiment:
+    found = find_standing(plan, places, known)
     _refuse_other_sweep(plan, places, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
     sizes = try_runs(plan, missing or plan.runs[:1])
@@ -160,15 +159,15 @@ def _experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFr
 
 
 def _with_kept_precision(experiment: Experiment, options: Namespace) -> Experiment:
-    """An experiment whose precision is written down; planned anew where another process has just begun it otherwise."""
+    """Record the precision of an experiment; plan it again if another process has just begun it with another one."""
     plan, places = experiment.plan, experiment.places
     if plan.precision is None or keep_precision(places, plan.precision):
         return experiment
-    return _experiment(read_plan(plan.grid.path, places.root), places, options, experiment.known)
+    return _plan_experiment(read_plan(plan.grid.path, places.root), places, options, experiment.known)
 
 
-def _known(options: Namespace) -> pd.DataFrame | None:
-    """The runs of archives that are over."""
+def _read_known(options: Namespace) -> pd.DataFrame | None:
+    """Finished runs of the archives of ``--known``."""
     if not options.known:
         return None
     tables = [read_archive(Path(name))[0] for name in options.known]
@@ -177,26 +176,19 @@ def _known(options: Namespace) -> pd.DataFrame | None:
 
 
 def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
-    """Refuses a directory that a sweep of the same name from elsewhere has filled."""
+    """Refuse a directory that holds the runs of another sweep file of the same name."""
     path = places.own / OWNER
     if not path.exists():
         return
     try:
         owner = str(json.loads(path.read_text(encoding="utf-8"))["file"])
-    except (OSError, ValueError, KeyError, TypeError):  # damaged; it is written anew
+    except (OSError, ValueError, KeyError, TypeError):  # damaged; it is replaced
         return
     mine = {run.hash for run in plan.runs}
     if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
         raise UserError(
             f"{plan.grid.path}: {str(places.logs)!r} holds the runs of another sweep, {owner}; rename one of the two"
         )
-
-
-def _note_planned(experiment: Experiment) -> None:
-    """Writes down what the file asks for."""
-    plan = experiment.plan
-    hashes = [run.hash for run in plan.runs]
-    save_planned(experiment.places.logs, hashes, plan.grid.options, plan.typed_options())
 
 
 def _run(experiments: list[Experiment], options: Namespace) -> int:
@@ -208,26 +200,23 @@ def _run(experiments: list[Experiment], options: Namespace) -> int:
             print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
         owner = {"file": str(each.plan.grid.path.resolve())}
         write_durably(each.places.own / OWNER, json.dumps(owner).encode())
-        _note_planned(each)
+        hashes = [run.hash for run in each.plan.runs]
+        save_planned(each.places.logs, hashes, each.plan.grid.options, each.plan.typed_options())
     waiting: list[Callable[[], Job]] = [
-        partial(
-            job, each.plan, each.places, each.found, stack, each.choice,
-        )
+        partial(make_job, each.plan, each.places, each.found, stack, each.choice)
         for each in experiments
         for stack in each.stacks
-    ]  # fmt: skip
+    ]
     tally = Tally()
     if waiting:
         display = Display([each.places for each in experiments], sum(each.runs for each in experiments))
-        look = partial(_show, display)
         logs = experiments[0].places.own / "logs"
-        executor = _executor(options, experiments[0].choice.workers, logs, look)
-        tally = executor.run(waiting)
-        look(tally, last=True)
-    return _ended(experiments, tally)
+        tally = _executor(options, experiments[0].choice.workers, logs, display.show).run(waiting)
+        display.show(tally, last=True)
+    return _summarize(experiments, tally)
 
 
-def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Any:
+def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Executor:
     if options.executor == "local":
         return LocalExecutor(workers, logs, look)
     from grok_lightning.sweep.cluster import RayExecutor
@@ -235,18 +224,14 @@ def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tall
     return RayExecutor(options.workers, look)
 
 
-def _show(display: Display, tally: Tally, last: bool = False) -> None:
-    display.show(tally.done, tally.grokked, tally.diverged, tally.failed, last, (tally.compiling, tally.waiting))
-
-
-def _ended(experiments: list[Experiment], tally: Tally) -> int:
+def _summarize(experiments: list[Experiment], tally: Tally) -> int:
     failed = 0
     for each in experiments:
-        found = standing(each.plan, each.places, each.known)
+        found = find_standing(each.plan, each.places, each.known)
         missing = [run for run in each.plan.runs if not found.is_over(run)]
         failures = [run for run in each.plan.runs if found.status.get(run.hash) == "failed"]
         failed += len(failures)
-        print(f"{each.plan.name}\n{table(each.plan, found)}")
+        print(f"{each.plan.name}\n{format_table(each.plan, found)}")
         if not missing and each.places.stacks.is_dir():
             shutil.rmtree(each.places.stacks)
         if failures:
@@ -267,9 +252,9 @@ def _ended(experiments: list[Experiment], tally: Tally) -> int:
     return 1 if failed or tally.failed else 0
 
 
-def _status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
-    """Where a sweep stands."""
-    found = standing(plan, places, known)
+def _format_status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
+    """Format the progress of a sweep."""
+    found = find_standing(plan, places, known)
     notices = read_notices(places.own / "workers").values()
     counts: dict[str, int] = {}
     for run in plan.runs:
@@ -283,4 +268,4 @@ def _status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
             f"  {n['name']}: step {n['step']:,} of {n['budget']:,}{', compiling' * n.get('compiling', False)}"
             for n in notices
         ]
-    return "\n".join([*lines, table(plan, found)])
+    return "\n".join([*lines, format_table(plan, found)])

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster that runs."""
+"""Connection to a running Ray cluster."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ REACHABLE = 5.0  # seconds
 
 
 def connect() -> None:
-    """Connects to the Ray cluster that runs here, or that ``RAY_ADDRESS`` names; starts none.
+    """Connect to the Ray cluster that runs here or that ``RAY_ADDRESS`` names; does not start one.
 
     Raises:
-        UserError: If Ray is not installed, or no cluster can be reached.
+        UserError: Ray is not installed, the address is invalid, or no cluster can be reached.
     """
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # how often a refused token is tried again, a second apart
     try:
@@ -44,7 +44,7 @@ def connect() -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps what libraries write past Python from standard error."""
+    """Suppress what native code writes to standard error."""
     kept = os.dup(2)
     with Path(os.devnull).open("w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 2)
@@ -56,11 +56,11 @@ def _silent() -> Iterator[None]:
 
 
 def _refuse_address(ray: Any) -> None:
-    """Refuses an address that is none, or where nobody listens: Ray itself would try for minutes."""
+    """Refuse an invalid address, or one where nothing listens: Ray itself would try for minutes."""
     given = os.environ.get("RAY_ADDRESS", "")
     if given not in ("", "auto") and not re.fullmatch(r"[^/]+:\d+", given):
         raise UserError(f"RAY_ADDRESS is {given!r}; HOST:PORT of a cluster that runs is expected, or nothing")
-    with suppress(AttributeError, TypeError):  # Ray's own business, which may change
+    with suppress(AttributeError, TypeError):  # private to Ray, may change
         try:
             host, port = ray._private.services.get_ray_address_from_environment("auto", None).rsplit(":", 1)
             socket.create_connection((host.strip("[]"), int(port)), REACHABLE).close()
@@ -75,14 +75,10 @@ def _unreachable(error: Exception) -> UserError:
             "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
             "from its head node"
         )
-    reason = f"no cluster can be reached ({shortened(error)})"
+    reason = f"no cluster can be reached ({shorten(error)})"
     return UserError(f"--executor is ray, but {reason}; start one with `ray start --head`")
 
 
-def shortened(error: Exception) -> str:
-    """The first sentence of what Ray says.
-
-    Args:
-        error: Ray's.
-    """
+def shorten(error: Exception) -> str:
+    """Shorten an error of Ray to its first sentence."""
     return " ".join(str(error).split("\n")[0].split(". ")[0].split())[:150].rstrip(".")

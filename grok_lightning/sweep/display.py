@@ -1,8 +1,9 @@
-"""How a sweep is shown while it runs: a line for each worker and one for the whole."""
+"""Counts of a sweep's runs and their display: a line for each worker and one for the whole sweep."""
 
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -13,13 +14,44 @@ QUIET_SECONDS = 60.0
 
 
 @dataclass
+class Tally:
+    """Counts of a sweep's runs so far.
+
+    Attributes:
+        done: Runs that are over.
+        grokked, diverged, failed: Numbers of these.
+        busy: Runs that another process trains.
+        stopped: Signal that ended the sweep, or 0.
+        full: The system's message when nothing more could be written, else an empty text.
+        compiling: Workers that compile a graph for which others wait.
+        waiting: Workers that wait for it.
+    """
+
+    done: int = 0
+    grokked: int = 0
+    diverged: int = 0
+    failed: int = 0
+    busy: int = 0
+    stopped: int = 0
+    full: str = ""
+    compiling: int = 0
+    waiting: int = 0
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Add the outcome of one stack."""
+        for name in ("done", "grokked", "diverged", "failed", "busy"):
+            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
+        self.full = self.full or outcome.get("full", "")
+
+
+@dataclass
 class Display:
-    """Lines that are redrawn in place in a terminal; elsewhere one line a minute.
+    """Shows the progress of a sweep: redrawn in place in a terminal, elsewhere one line a minute.
 
     Args:
-        places: The experiments'.
-        total: Runs that are to be done now.
-        stream: Where lines go.
+        places: Directories of the experiments.
+        total: Number of runs to train now.
+        stream: Output.
     """
 
     places: list[Places]
@@ -30,48 +62,35 @@ class Display:
     _shown: float = 0.0
     _compiling: tuple[int, int] = (0, 0)
 
-    def show(
-        self,
-        done: int,
-        grokked: int,
-        diverged: int,
-        failed: int,
-        last: bool = False,
-        compiling: tuple[int, int] = (0, 0),
-    ) -> None:
-        """Shows how far the sweep is.
+    def show(self, tally: Tally, last: bool = False) -> None:
+        """Show the progress of the sweep; a change in who waits for a compilation is shown at once.
 
         Args:
-            done: Runs that are over.
-            grokked, diverged, failed: How many of these.
-            last: Whether it ends now.
-            compiling: How many workers compile what others wait for, and how many wait; a change is shown at once.
+            tally: Counts of runs so far.
+            last: Whether the sweep ends now.
         """
         notices = [notice for places in self.places for notice in read_notices(places.own / "workers").values()]
         terminal = self.stream.isatty()
-        now = time.monotonic()
-        changed = compiling != self._compiling
-        if not terminal and not last and not changed and now - self._shown < QUIET_SECONDS:
+        now, compiling = time.monotonic(), (tally.compiling, tally.waiting)
+        if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
             return
         self._shown, self._compiling = now, compiling
-        counts = f"{done:,}/{self.total:,} runs  {grokked:,} grokked"
-        counts += "".join(
-            f"  {count:,} {name}" for name, count in (("diverged", diverged), ("failed", failed)) if count
-        )
-        lines = [f"{counts}{_compiling(*compiling)}  {self._left(done, notices)}"]
+        counts = f"{tally.done:,}/{self.total:,} runs  {tally.grokked:,} grokked"
+        endings = (("diverged", tally.diverged), ("failed", tally.failed))
+        counts += "".join(f"  {count:,} {name}" for name, count in endings if count)
+        whole = f"{counts}{_describe_compiling(*compiling)}  {self._describe_time(tally.done, notices)}"
         if terminal:
-            lines = [] if last else [_line(notice) for notice in notices] + lines
-            self._redraw(lines)
+            self._redraw([] if last else [*map(_describe_worker, notices), whole])
         else:
-            print(lines[0], file=self.stream, flush=True)
+            print(whole, file=self.stream, flush=True)
 
-    def _left(self, done: int, notices: list[dict[str, Any]]) -> str:
-        """How long it took so far and will take at this rate, parts of runs counted."""
+    def _describe_time(self, done: int, notices: list[dict[str, Any]]) -> str:
+        """Elapsed time and an estimate of the time left, at the rate so far; parts of runs count."""
         parts = sum((n["runs"] - n["over"]) * n["step"] / n["budget"] + n["over"] for n in notices)
         elapsed = time.monotonic() - self.began
-        shown = f"{_duration(elapsed)} gone"
+        shown = f"{_format_duration(elapsed)} gone"
         if elapsed > 5 and done + parts >= 0.02 and done < self.total:  # before, the rate is that of compiling
-            shown += f", at most {_duration(elapsed * (self.total - done - parts) / (done + parts))} left"
+            shown += f", at most {_format_duration(elapsed * (self.total - done - parts) / (done + parts))} left"
         return shown
 
     def _redraw(self, lines: list[str]) -> None:
@@ -82,30 +101,30 @@ class Display:
         self._lines = len(lines)
 
 
-def _line(notice: dict[str, Any]) -> str:
+def _describe_worker(notice: dict[str, Any]) -> str:
     share = notice["step"] / notice["budget"]
     bar = "█" * int(share * BAR) + " " * (BAR - int(share * BAR))
     rate = f"  {notice['rate'] * notice['runs']:,.0f} run-steps/s" if notice.get("rate") else ""
     several = notice["runs"] > 1 and not notice.get("compiling")
-    phases = f"{notice['grokked']} grokked" if several else _phase(notice)
+    phases = f"{notice['grokked']} grokked" if several else _describe_phase(notice)
     what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
     return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phases:<10}{rate}"
 
 
-def _compiling(first: int, waiting: int) -> str:
+def _describe_compiling(first: int, waiting: int) -> str:
     if not first:
         return ""
     others = f"; {waiting:,} wait for its cache" if waiting else ""
     return f"  compiling ({first:,} worker{'s' * (first > 1)}{others})"
 
 
-def _phase(notice: dict[str, Any]) -> str:
+def _describe_phase(notice: dict[str, Any]) -> str:
     if notice.get("compiling"):
         return "compiling"
     return "grokked" if notice["grokked"] else "memorized" if notice["memorized"] else "memorizing"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

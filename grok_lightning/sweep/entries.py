@@ -1,4 +1,4 @@
-"""A sweep's YAML file as written: its keys, its options and their lists of values."""
+"""Reads the keys of a sweep's YAML file, its options and their lists of values."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ _OF_ALL = {"checkpoint.keep": "it is one for all runs; write it under `set`"}
 
 
 class Entry(NamedTuple):
-    """One option with all its values in the short form, and the key of the file that it stands under."""
+    """An option, its values in the short form, and the key of the file that it stands under."""
 
     place: str
     option: str
@@ -44,10 +44,10 @@ Axis = list[Entry]  # options whose values go together: one option of `grid`, or
 
 
 def read(path: Path) -> Nested:
-    """The file's mapping.
+    """Read the file.
 
     Raises:
-        UserError: If it cannot be read, has a key twice, or has one that is no key of a sweep.
+        UserError: The file cannot be read, has a key twice or an unknown key.
     """
     try:
         content = read_yaml(path)
@@ -59,27 +59,29 @@ def read(path: Path) -> Nested:
         raise UserError("it is no mapping, such as `grid: {data.train_fraction: [0.3, 0.4]}`")
     for key in content:
         if key not in KEYS:
-            raise UserError(f"{shown(key)} is no key of a sweep{suggestion(str(key), KEYS)}")
+            raise UserError(f"{quote(key)} is no key of a sweep{suggestion(str(key), KEYS)}")
     return content
 
 
-def constants(content: Nested) -> list[Entry]:
-    """The options of ``set``, each with its one value."""
+def read_constants(content: Nested) -> list[Entry]:
+    """Options of ``set``, each with its value."""
     written = {} if content.get("set") is None else content["set"]
-    return [Entry("set", option, [short("set", option, value)]) for option, value in named("set", written)]
+    return [
+        Entry("set", option, [to_short_form("set", option, value)]) for option, value in iterate_options("set", written)
+    ]
 
 
-def grid_axes(content: Nested) -> list[Axis]:
-    """The options of ``grid``, each by itself."""
-    return [[entry] for entry in _entries("grid", content["grid"])] if "grid" in content else []
+def read_grid_axes(content: Nested) -> list[Axis]:
+    """Options of ``grid``, one per axis."""
+    return [[entry] for entry in _read_entries("grid", content["grid"])] if "grid" in content else []
 
 
-def zip_axes(content: Nested) -> list[Axis]:
-    """The groups of ``zip``; within each all lists are of one length."""
+def read_zip_axes(content: Nested) -> list[Axis]:
+    """Groups of ``zip``, one per axis; all lists of a group have the same length."""
     if "zip" not in content:
         return []
     written = content["zip"]
-    axes = [_entries("zip", group) for group in (written if isinstance(written, list) and written else [written])]
+    axes = [_read_entries("zip", group) for group in (written if isinstance(written, list) and written else [written])]
     for axis in axes:
         if len({len(entry.values) for entry in axis}) > 1:
             lengths = ", ".join(f"{entry.option} has {len(entry.values)}" for entry in axis)
@@ -87,52 +89,52 @@ def zip_axes(content: Nested) -> list[Axis]:
     return axes
 
 
-def _entries(place: str, written: Any) -> list[Entry]:
+def _read_entries(place: str, written: Any) -> list[Entry]:
     if written in (None, {}, []):
         raise UserError(f"{place} is empty; write `OPTION: [VALUE, ...]` under it, or leave it out")
-    return [_entry(place, option, values) for option, values in named(place, written)]
+    return [_read_entry(place, option, values) for option, values in iterate_options(place, written)]
 
 
-def named(place: str, written: Any) -> Iterator[tuple[str, Any]]:
-    """The options of a mapping by their dotted names, with what was written for each."""
+def iterate_options(place: str, written: Any) -> Iterator[tuple[str, Any]]:
+    """Iterate over the options of a mapping: dotted names and values."""
     if not isinstance(written, dict):
-        raise UserError(f"{place} is {shown(written)}; a mapping of options is expected")
+        raise UserError(f"{place} is {quote(written)}; a mapping of options is expected")
     for key, value in written.items():
         if not isinstance(key, str):
-            raise UserError(f"{place} has {shown(key)} where the name of an option is expected")
+            raise UserError(f"{place} has {quote(key)} where the name of an option is expected")
         yield option_name(key), value
 
 
-def integers(written: Any) -> range | None:
-    """The integers of the text ``FIRST..LAST``, both included; None for anything else."""
+def parse_range(written: Any) -> range | None:
+    """Parse the range ``FIRST..LAST``, both included; None for anything else."""
     found = _RANGE.fullmatch(written) if isinstance(written, str) else None
     return range(int(found[1]), int(found[2]) + 1) if found else None
 
 
-def _entry(place: str, option: str, written: Any) -> Entry:
-    """An option and its values, which must be a list or a range."""
+def _read_entry(place: str, option: str, written: Any) -> Entry:
+    """Read an option and its values, which must be a list or a range."""
     name = f"{place}: {option}"
     if isinstance(written, dict):
         inner = next(iter(written), "OPTION")
         raise UserError(f"{name} is a mapping; write the option in one, `{option}.{inner}: [VALUE, ...]`")
-    values: Sequence[Any] | None = integers(written)
+    values: Sequence[Any] | None = parse_range(written)
     if values is not None and values:
-        short(place, option, values[0])
+        to_short_form(place, option, values[0])
         return Entry(place, option, values)
     if isinstance(written, str) and ".." in written:
         raise UserError(f"{name} is {written!r}; a range is two integers from 0 on, the smaller first, as in 0..99")
     if not isinstance(written, list):
-        raise UserError(f"{name} is {shown(written)}; a list of values is expected, `[VALUE, ...]`")
+        raise UserError(f"{name} is {quote(written)}; a list of values is expected, `[VALUE, ...]`")
     if not written:
         raise UserError(f"{name} is an empty list; at least one value is expected")
-    return Entry(place, option, [short(place, option, value) for value in written])
+    return Entry(place, option, [to_short_form(place, option, value) for value in written])
 
 
-def short(place: str, option: str, value: Any) -> Any:
-    """A value in the short form of options.
+def to_short_form(place: str, option: str, value: Any) -> Any:
+    """Convert a value to the short form of options.
 
     Raises:
-        UserError: If it names a class that does not exist, or is or holds an option that is not the sweep's to set.
+        UserError: The value names an unknown class, or sets an option that a sweep's file must not set.
     """
     nested = undotted(nest(option, value), f"{place}: {option}")
     refuse_reserved(place, nested)
@@ -143,10 +145,10 @@ def short(place: str, option: str, value: Any) -> Any:
 
 
 def refuse_reserved(place: str, nested: Nested) -> None:
-    """Refuses options that are not for a sweep's file to give.
+    """Refuse options that a sweep's file must not set.
 
     Raises:
-        UserError: For the first of them, with the reason.
+        UserError: A reserved option is set.
     """
     reserved = _RESERVED | _OF_ALL if place in ("grid", "zip") else _RESERVED
     for leaf in flatten(nested):
@@ -155,16 +157,16 @@ def refuse_reserved(place: str, nested: Nested) -> None:
                 raise UserError(f"{place} has {leaf}, which it may not: {reason}")
 
 
-def same(value: Any) -> tuple[str, Any]:
-    """Equal for values that mean the same: the text ``1e-3``, as YAML reads it, and the number; not 1 and true."""
+def identify(value: Any) -> tuple[str, Any]:
+    """Key that is equal for equivalent values: the text ``1e-3``, as YAML reads it, and the number; not 1 and true."""
     if isinstance(value, dict):
-        return "mapping", frozenset((key, same(inner)) for key, inner in value.items())
+        return "mapping", frozenset((key, identify(inner)) for key, inner in value.items())
     if isinstance(value, list | set):
-        return "list", tuple(map(same, value))
+        return "list", tuple(map(identify, value))
     if isinstance(value, str):
         for number in (int, float):
             try:
-                return same(number(value))
+                return identify(number(value))
             except ValueError:
                 continue
     if isinstance(value, float) and value.is_integer():
@@ -173,7 +175,7 @@ def same(value: Any) -> tuple[str, Any]:
     return "number" if kind in ("int", "float") else kind, value
 
 
-def shown(value: Any) -> str:
-    """A value in an error: on one line and not too long."""
+def quote(value: Any) -> str:
+    """Quote a value in an error message, on one line and shortened."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:76]} ..."

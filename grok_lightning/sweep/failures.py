@@ -1,16 +1,24 @@
-"""The results of runs as a sweep meets them: whole, missing, damaged, or the record of a failure."""
+"""Training of stacks that may fail, and the results of runs: complete, missing, damaged or the record of a failure."""
 
 import errno
+import gc
 import json
+import shutil
+import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
+from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
+from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
-from grok_lightning.records.record import FAILED, RESULT, write_json
+from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
 from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.stack import Stack, close_up, train
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOTHING_RECORDED = (
@@ -19,8 +27,109 @@ NOTHING_RECORDED = (
 )  # fmt: skip
 
 
-def result_of(places: Places, config: Nested) -> Nested | None:
-    """The result of a run; None if it has none, or a damaged one."""
+class AnotherRun(UserError):
+    """The last checkpoint of a run has other options: another process has resumed the run, which is left alone."""
+
+
+def attempt(stack: Stack, tell: Callable[..., None]) -> None:
+    """Train a stack until each of its runs is over or has failed, and record the errors of runs that failed.
+
+    A stack that fails is halved until the failing runs are alone.
+
+    Args:
+        stack: The runs.
+        tell: Called once a second with the progress.
+
+    Raises:
+        StopRequested: A signal asked to stop.
+        OSError: The disk is full or read-only.
+    """
+    try:
+        _refuse_another(stack)
+        train(stack, tell)
+        return
+    except StopRequested:
+        raise
+    except Exception as error:
+        full = find_full_disk(error)
+        if full is not None:
+            raise full from None
+        print(traceback.format_exc(), file=sys.stderr, flush=True)
+        if len(stack.configs) == 1:
+            _record(stack, error)
+            return
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for half in _halve(stack):
+        attempt(half, tell)
+
+
+def _refuse_another(stack: Stack) -> None:
+    path = stack.directory / LAST
+    if len(stack.configs) > 1 or not path.exists():
+        return
+    found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
+    other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
+    if other is not None:
+        raise AnotherRun(f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}")
+
+
+def _record(stack: Stack, error: Exception) -> None:
+    """Record the failure of a run, unless the record belongs to another process or cannot be written."""
+    if isinstance(error, AnotherRun):
+        return
+    try:
+        record_failure(stack.places, stack.configs[0], stack.hashes[0], error)
+    except OSError as unwritable:
+        if find_full_disk(unwritable) is not None:
+            raise
+        print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
+
+
+def _halve(stack: Stack) -> list[Stack]:
+    """Split a stack in two, without the runs that are over; a checkpoint is split as well."""
+    left = [run for run, config in enumerate(stack.configs) if not succeeded(read_result(stack.places, config))]
+    parts = [part for part in (left[: len(left) // 2], left[len(left) // 2 :]) if part]
+    halves = [stack.take(part) for part in parts]
+    if (stack.directory / LAST).exists():
+        try:
+            halves = [close_up(stack, part, keep=True) for part in parts]
+        except UserError as error:
+            print(f"{error}; its runs begin anew", file=sys.stderr, flush=True)
+    shutil.rmtree(stack.directory, ignore_errors=True)
+    return halves
+
+
+def drop_unusable(stack: Stack) -> bool:
+    """Remove a checkpoint that cannot be read, or whose records are missing, so that its runs restart.
+
+    Returns:
+        Whether a checkpoint was removed.
+    """
+    path = stack.directory / LAST
+    if not path.exists():
+        return False
+    try:
+        load(path)
+        records = [stack.places.of_run(config["run"])[0] / METRICS for config in stack.configs]
+        reason = "".join(f"{record} is gone; " for record in records if not record.is_file())
+    except UserError as error:
+        reason = f"{error}; "
+    if reason:
+        print(f"{reason}{path.parent} begins anew", file=sys.stderr, flush=True)
+        path.unlink()
+    return bool(reason)
+
+
+def find_without_result(stack: Stack) -> list[Stack]:
+    """Runs without a result in a stack of several, as stacks of one: their results were damaged after they ended."""
+    runs: Any = range(len(stack.configs)) if len(stack.configs) > 1 else ()
+    return [stack.take([run]) for run in runs if read_result(stack.places, stack.configs[run]) is None]
+
+
+def read_result(places: Places, config: Nested) -> Nested | None:
+    """Read the result of a run; None if it is missing or damaged."""
     try:
         result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -29,12 +138,12 @@ def result_of(places: Places, config: Nested) -> Nested | None:
 
 
 def succeeded(result: Nested | None) -> bool:
-    """Whether a run has a result that is not the record of a failure."""
+    """Whether a result exists and is not the record of a failure."""
     return result is not None and result["status"] != FAILED
 
 
 def record_failure(places: Places, config: Nested, hashed: str, error: BaseException | str) -> None:
-    """Writes the ``result.json`` of a run that failed: the error, and where it came from."""
+    """Write the ``result.json`` of a failed run, with its error and traceback."""
     directory = places.of_run(config["run"])[0]
     trace = error if isinstance(error, str) else "".join(traceback.format_exception(error))
     name = "" if isinstance(error, str | UserError) else f"{type(error).__name__}: "
@@ -46,26 +155,26 @@ def record_failure(places: Places, config: Nested, hashed: str, error: BaseExcep
     )
 
 
-def bury(places: Places, configs: Sequence[Nested], hashes: Sequence[str], reason: str) -> dict[str, Any]:
-    """Records as failed those runs of a stack that are not over.
+def mark_dead(places: Places, configs: Sequence[Nested], hashes: Sequence[str], reason: str) -> dict[str, Any]:
+    """Record the unfinished runs of a stack as failed.
 
     Args:
-        places: The experiment's.
+        places: Directories of the experiment.
         configs: The resolved configs of the runs.
         hashes: Their hashes.
-        reason: Why no further attempt is made.
+        reason: The error to record.
 
     Returns:
-        What the stack came to by it, as of ``run_job``.
+        Numbers of runs, ``done`` and ``failed``, as ``run_job`` returns them.
     """
-    left = [run for run, config in enumerate(configs) if not succeeded(result_of(places, config))]
+    left = [run for run, config in enumerate(configs) if not succeeded(read_result(places, config))]
     for run in left:
         record_failure(places, configs[run], hashes[run], reason)
     return {"done": len(left), "failed": len(left)}
 
 
-def no_space(error: BaseException | None) -> OSError | None:
-    """What says that no more can be written, if an error came of that."""
+def find_full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full or read-only disk that caused an error; None if there is none among its causes."""
     while error is not None and not (isinstance(error, OSError) and error.errno in FULL):
         error = error.__cause__ or error.__context__
     return error

@@ -1,4 +1,4 @@
-"""What ``sweep --dry-run`` prints: the runs, what differs, the stacks, and what they take."""
+"""Output of ``sweep --dry-run``: runs, options that vary, stacks, and resources."""
 
 from grok_lightning.sweep.pending import PendingStack, Standing
 from grok_lightning.sweep.plan import Plan, PlannedRun
@@ -8,14 +8,14 @@ MOST_VALUES = 8
 BUDGET = "trainer.max_steps"
 
 
-def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Choice) -> str:
-    """A plan in a few lines.
+def format_outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Choice) -> str:
+    """Summarize a plan in a few lines.
 
     Args:
-        plan: All runs.
-        found: Which are over.
-        stacks: What is to be done.
-        choice: How it is to be run.
+        plan: Plan of the sweep.
+        found: Progress of the sweep.
+        stacks: Unfinished runs.
+        choice: Settings of the sweep.
     """
     runs = [run for stack in stacks for run in stack.runs]
     over = sum(found.is_over(run, choice.retry_failed) for run in plan.runs)
@@ -29,46 +29,46 @@ def outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Cho
         lines.append(f"  varies     {option:<{width}}  {some}{more}")
     if plan.precision is not None:
         lines.append(f"  precision  {plan.precision}")
-    lines.append(f"  stacks     {_stacks(stacks)}")
+    lines.append(f"  stacks     {_format_stacks(stacks)}")
     begun = sum(stack.begun for stack in stacks)
     if begun:
         lines.append(f"             {begun:,} of them go on from a checkpoint")
     threads = f"{choice.threads} thread{'s' * (choice.threads > 1)} each" if choice.threads else "torch's threads"
     lines.append(
-        f"  workers    {choice.workers:,}, {threads}, about {_bytes(choice.worker_bytes)} of memory each"
+        f"  workers    {choice.workers:,}, {threads}, about {_format_bytes(choice.worker_bytes)} of memory each"
         + (", models compiled" if choice.compile else "")
     )
     budgets = _budgets(plan, runs)
     lines.append(f"  budget     at most {max(budgets, default=0):,} steps a run, {sum(budgets):,} run-steps in all")
-    return "\n".join([*lines, f"  disk       {_disk(plan, choice, len(runs))}"])
+    return "\n".join([*lines, f"  disk       {_format_disk(plan, choice, len(runs))}"])
 
 
 def _budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
-    """The most steps that each run may take."""
+    """Largest number of steps of each run."""
     if BUDGET in plan.leaves:
         place = plan.leaves.index(BUDGET)
         return [int(run.leaves[place]) for run in runs]
     return [int(plan.blocks[run.block].resolved["trainer"]["max_steps"]) for run in runs]
 
 
-def _stacks(stacks: list[PendingStack]) -> str:
+def _format_stacks(stacks: list[PendingStack]) -> str:
     sizes: dict[int, int] = {}
     for stack in stacks:
         sizes[len(stack.runs)] = sizes.get(len(stack.runs), 0) + 1
     return ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sorted(sizes.items())) or "none"
 
 
-def _disk(plan: Plan, choice: Choice, runs: int) -> str:
+def _format_disk(plan: Plan, choice: Choice, runs: int) -> str:
     keep = choice.keep or str(plan.blocks[0].resolved["checkpoint"]["keep"])
     kept = {"last": 2, "grok": 1, "none": 0}[keep] * choice.size.checkpoint_bytes
     record = 60_000 + (160_000 if choice.events else 0)
     working = choice.workers * choice.stack_size * choice.size.checkpoint_bytes
     events = "with" if choice.events else "without"
-    most = _bytes(runs * (kept + record) + working)
-    return f"at most {most}: keep {keep}, {_bytes(kept)} of checkpoints a run; {events} events and figures"
+    most = _format_bytes(runs * (kept + record) + working)
+    return f"at most {most}: keep {keep}, {_format_bytes(kept)} of checkpoints a run; {events} events and figures"
 
 
-def _bytes(count: float) -> str:
+def _format_bytes(count: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What of a sweep is still to be done, as stacks in the order they are handed out."""
+"""Unfinished runs of a sweep, as stacks in the order in which they are handed out."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from grok_lightning.records.results import refresh
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, PlannedRun
 from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.stacking import graph, has_transformer
+from grok_lightning.sweep.stacking import graph_key, has_transformer
 from grok_lightning.sweep.worker import Job
 
 
@@ -22,7 +22,7 @@ class PendingStack:
 
     Attributes:
         runs: The runs.
-        begun: Whether a checkpoint of theirs is there.
+        begun: Whether they have a checkpoint.
     """
 
     runs: list[PlannedRun]
@@ -31,13 +31,13 @@ class PendingStack:
 
 @dataclass
 class Standing:
-    """Where a sweep stands.
+    """Progress of a sweep.
 
     Attributes:
-        status: The status of each planned run that is over, by hash.
-        names: What runs that have a directory are called, by hash.
-        rows: The results of all runs of the experiment, one row each.
-        taken: Directories of runs that a ``fit`` has gone on with: they are other runs now.
+        status: Status of each planned run that is over, by hash.
+        names: Names of runs that have a directory, by hash.
+        rows: Results of the planned runs that are over, one row each.
+        taken: Directories of runs that a ``fit`` has resumed with other options: they are other runs now.
     """
 
     status: dict[str, str]
@@ -46,12 +46,12 @@ class Standing:
     taken: set[str] = field(default_factory=set)
 
     def is_over(self, run: PlannedRun, retry_failed: bool = False) -> bool:
-        """Whether nothing is left to do for a run."""
+        """Whether a run needs no more training."""
         status = self.status.get(run.hash)
         return status is not None and not (retry_failed and status == FAILED)
 
     def name(self, plan: Plan, run: PlannedRun) -> str:
-        """What a run is called, or will be."""
+        """Name of a run, or the name that it will have."""
         name = self.names.get(run.hash) or plan.fresh_name(run)
         while name in self.taken:
             name = f"{name[:-17]}+again{name[-17:]}"
@@ -61,15 +61,15 @@ class Standing:
 COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
 
 
-def standing(plan: Plan, places: Places, known: pd.DataFrame | None = None) -> Standing:
-    """Looks up which runs are over, in the experiment's own files.
+def find_standing(plan: Plan, places: Places, known: pd.DataFrame | None = None) -> Standing:
+    """Find which runs are over, from the files of the experiment.
 
     Args:
-        plan: The sweep's.
-        places: The experiment's directories.
-        known: Results of runs done elsewhere, with the ``COLUMNS``; those of the plan that are not here count as over.
+        plan: Plan of the sweep.
+        places: Directories of the experiment.
+        known: Results of runs trained elsewhere, with the ``COLUMNS``; planned runs among them count as over.
     """
-    found = _own(plan, places)
+    found = _find_own(plan, places)
     if known is None:
         return found
     planned = {run.hash for run in plan.runs} - found.status.keys()
@@ -81,7 +81,7 @@ def standing(plan: Plan, places: Places, known: pd.DataFrame | None = None) -> S
     return found
 
 
-def _own(plan: Plan, places: Places) -> Standing:
+def _find_own(plan: Plan, places: Places) -> Standing:
     rows = refresh(places.logs, COLUMNS) if places.logs.is_dir() else None
     if rows is None or not len(rows):
         return Standing({}, places.existing(), None)
@@ -102,17 +102,17 @@ def pending_stacks(
     shard: tuple[int, int] = (1, 1),
     retry_failed: bool = False,
 ) -> list[PendingStack]:
-    """What is still to be done: stacks that were interrupted first, then runs of their own, then the rest by shape.
+    """Unfinished runs as stacks: interrupted stacks first, then interrupted single runs, then the rest by shape.
 
     Args:
-        plan: All runs.
-        places: The experiment's directories.
-        found: Which are over.
-        stack_size: At most that many runs a stack.
-        shard: (i, n) for the i-th of n parts, from 1.
-        retry_failed: Whether runs that failed are to be done again.
+        plan: Plan of the sweep.
+        places: Directories of the experiment.
+        found: Progress of the sweep.
+        stack_size: Largest number of runs per stack.
+        shard: (i, n): only the i-th of n parts, counted from 1.
+        retry_failed: Whether to run failed runs again.
     """
-    mine = _shard(plan.runs, *shard)
+    mine = _take_shard(plan.runs, *shard)
     missing = {run.hash: run for run in mine if not found.is_over(run, retry_failed)}
     of_hash = {run.hash: run for run in plan.runs}
     stacks = []
@@ -123,7 +123,7 @@ def pending_stacks(
                 missing.pop(hashed, None)
     begun = [run for run in missing.values() if _has_checkpoint(places, found, run)]
     stacks += [PendingStack([missing.pop(run.hash)], begun=True) for run in begun]
-    return stacks + [PendingStack(runs) for runs in _in_stacks(missing.values(), stack_size)]
+    return stacks + [PendingStack(runs) for runs in _split_into_stacks(missing.values(), stack_size)]
 
 
 def _has_checkpoint(places: Places, found: Standing, run: PlannedRun) -> bool:
@@ -131,15 +131,15 @@ def _has_checkpoint(places: Places, found: Standing, run: PlannedRun) -> bool:
     return name is not None and (places.of_run(name)[1] / LAST).exists()
 
 
-def _shard(runs: list[PlannedRun], number: int, of: int) -> list[PlannedRun]:
-    """The runs of one of several parts: dealt out one by one, shape after shape.
+def _take_shard(runs: list[PlannedRun], number: int, of: int) -> list[PlannedRun]:
+    """Runs of one of several parts, dealt out one by one after sorting by shape.
 
-    A pure function of the file: machines with more memory, whose stacks are larger, have the same parts.
+    The parts depend on the file only: machines with more memory, and larger stacks, get the same parts.
     """
     return sorted(runs, key=lambda run: run.shape)[number - 1 :: of]
 
 
-def _in_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[list[PlannedRun]]:
+def _split_into_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[list[PlannedRun]]:
     groups: dict[int, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(run.shape, []).append(run)
@@ -148,15 +148,15 @@ def _in_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[list[Planned
     ]
 
 
-def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice: Choice) -> Job:
-    """A stack as a worker takes it.
+def make_job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice: Choice) -> Job:
+    """Make the job of a stack.
 
     Args:
-        plan: The sweep.
-        places: The experiment's directories.
-        found: What its runs are called, so far as they have a name.
+        plan: Plan of the sweep.
+        places: Directories of the experiment.
+        found: Progress of the sweep, with the names of its runs.
         stack: The stack.
-        choice: How it is run.
+        choice: Settings of the sweep.
     """
     configs = []
     for run in stack.runs:
@@ -168,7 +168,7 @@ def job(plan: Plan, places: Places, found: Standing, stack: PendingStack, choice
     hashes = [run.hash for run in stack.runs]
     root = str(places.root)
     over = [run.hash for run in stack.runs if found.is_over(run, choice.retry_failed)]
-    compiled = graph(configs[0], len(configs)) if configs[0]["model"]["compile"] else ""
+    compiled = graph_key(configs[0], len(configs)) if configs[0]["model"]["compile"] else ""
     return Job(
         root, places.experiment, configs, hashes, choice.retry_failed, choice.events, choice.threads, over, compiled
     )

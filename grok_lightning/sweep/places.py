@@ -1,4 +1,4 @@
-"""Where a sweep keeps what it needs to go on: locks, stacks in training, what its workers say of themselves."""
+"""Directories and files of a sweep: locks on runs, members of stacks, progress notices of workers."""
 
 import json
 import os
@@ -21,10 +21,10 @@ FRESH = 30.0
 
 
 def refuse_without_posix() -> None:
-    """Refuses to sweep without POSIX file locks, that is on Windows.
+    """Refuse to sweep on a system without POSIX file locks, such as Windows.
 
     Raises:
-        UserError: If the system has no such locks.
+        UserError: The system has no POSIX file locks.
     """
     if find_spec("fcntl") is None:
         raise UserError(
@@ -35,11 +35,11 @@ def refuse_without_posix() -> None:
 
 @dataclass(frozen=True)
 class Places:
-    """The directories of one experiment.
+    """Directories of an experiment.
 
     Args:
-        root: Where ``lightning_logs`` and ``checkpoints`` lie.
-        experiment: Its name.
+        root: Directory of ``lightning_logs`` and ``checkpoints``.
+        experiment: Name of the experiment.
     """
 
     root: Path
@@ -47,25 +47,25 @@ class Places:
 
     @property
     def logs(self) -> Path:
-        """Where the runs' records are."""
+        """Directory of the runs' records."""
         return run_directories(self.root, self.experiment, "0")[0].parent
 
     @property
     def own(self) -> Path:
-        """What belongs to the sweep and to no run."""
+        """Directory of the sweep's own files."""
         return self.logs / ".sweep"
 
     @property
     def stacks(self) -> Path:
-        """Checkpoints of stacks of several runs that are in training."""
+        """Directory of checkpoints of stacks of several runs."""
         return run_directories(self.root, self.experiment, "0")[1].parent / ".stacks"
 
     def of_run(self, name: str) -> tuple[Path, Path]:
-        """Where a run's record and its checkpoints lie."""
+        """Directories of a run's record and of its checkpoints."""
         return run_directories(self.root, self.experiment, name)
 
     def existing(self, without: Collection[str] = ()) -> dict[str, str]:
-        """The names of all runs that have a directory, by their hash."""
+        """Names of all runs that have a directory, by hash; those in ``without`` are left out."""
         if not self.logs.is_dir():
             return {}
         with os.scandir(self.logs) as entries:
@@ -73,7 +73,7 @@ class Places:
         return {name[-16:]: name for name in names if name not in without}
 
     def members(self) -> dict[str, list[str]]:
-        """The hashes of the runs of each stack that can be gone on with, by its name."""
+        """Hashes of the runs of each stack that has a checkpoint, by the name of the stack."""
         found = {}
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
             with suppress(OSError, ValueError, TypeError):  # cut short, or just removed
@@ -82,17 +82,17 @@ class Places:
         return found
 
     def note_members(self, stack: str, hashes: list[str]) -> None:
-        """Writes down which runs a stack is made of, before its first checkpoint."""
+        """Write the hashes of a stack's runs, before its first checkpoint."""
         write_durably(self.stacks / stack / MEMBERS, json.dumps(hashes).encode())
 
 
 class Locks:
-    """Locks on runs that go when their process goes, however it goes: byte ranges of one file.
+    """Locks on runs that the system releases when their process ends: byte ranges of one file.
 
-    A process must have one of these for a file: to close another would release its locks.
+    A process must use only one object per file: closing a second one would release the locks of the first.
 
     Args:
-        path: The file.
+        path: File.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,7 +100,7 @@ class Locks:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def take(self, hashed: str) -> bool:
-        """Takes the lock of a run; False if another process has it."""
+        """Take the lock of a run; False if another process holds it."""
         import fcntl  # not at the top, for Windows has none
 
         try:
@@ -110,13 +110,13 @@ class Locks:
         return True
 
     def release(self, hashed: str) -> None:
-        """Gives the lock of a run back."""
+        """Release the lock of a run."""
         import fcntl
 
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(hashed))
 
     def close(self) -> None:
-        """Gives all locks back."""
+        """Release all locks."""
         os.close(self._file)
 
 
@@ -126,10 +126,10 @@ def _place(hashed: str) -> int:
 
 @dataclass
 class Notice:
-    """What a worker says of itself, in a file that ``status`` reads.
+    """Progress notice of a worker, in a file that ``status`` reads.
 
     Args:
-        folder: Where such files are.
+        folder: Directory of notices.
     """
 
     folder: Path
@@ -138,11 +138,11 @@ class Notice:
 
     @property
     def path(self) -> Path:
-        """This process's file."""
+        """File of this process."""
         return self.folder / f"{socket.gethostname()}-{os.getpid()}.json"
 
     def write(self, every: float = 0.0, **content: Any) -> None:
-        """Replaces what it says, unless it said something less than ``every`` seconds ago."""
+        """Replace the notice, unless it was replaced less than ``every`` seconds ago."""
         now = time.time()
         if now - self.written < every:
             return
@@ -153,12 +153,12 @@ class Notice:
         temporary.replace(self.path)
 
     def remove(self) -> None:
-        """Takes it back."""
+        """Remove the notice."""
         self.path.unlink(missing_ok=True)
 
 
 def read_notices(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the workers at work say of themselves, by file name; those of processes that are gone are left out."""
+    """Notices of running workers, by file name; those of processes that have ended are left out."""
     found = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:

@@ -1,4 +1,4 @@
-"""From a sweep's file to its runs: typed, named by a hash of their options, and grouped into stacks."""
+"""Runs of a sweep's file: typed options, a hash of them, and which runs can be stacked."""
 
 import copy
 import re
@@ -15,26 +15,26 @@ from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, 
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.records.words import words_of
-from grok_lightning.sweep.grid import Grid, given, read_grid
+from grok_lightning.sweep.grid import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.precision import sweep_precision
-from grok_lightning.sweep.stacking import DECIDING, SEED, kind, per_run_options, shape
+from grok_lightning.sweep.stacking import DECIDING, SEED, per_run_options, shape_key, value_key
 
 SLUG = 70
 
 
 @dataclass
 class Block:
-    """What the runs of one choice of structural options (classes, whole blocks) share.
+    """What runs with the same structural options (classes, whole blocks) share.
 
     Attributes:
-        resolved: The resolved config of its first run.
-        shape: What must agree within a stack, options that vary one by one left out.
-        counted: The options that count in the hash, those that vary one by one left out.
-        counting: Those of them that would count.
-        defaults: The defaults of the others.
-        free: The options in which runs of a stack may differ.
-        typed: Values as typed, by option and the repr of what was given.
+        resolved: Resolved config of its first run.
+        shape: Key of what must agree within a stack, without the options that vary one by one.
+        counted: Options that count in the hash, without those that vary one by one.
+        counting: Options that vary one by one and count in the hash.
+        defaults: Defaults of all options.
+        free: Options in which runs of a stack may differ.
+        typed: Typed values, by option and repr of the given value.
     """
 
     resolved: Nested
@@ -51,11 +51,11 @@ class PlannedRun:
     """One run of a sweep.
 
     Attributes:
-        hash: Of its options that change results.
-        varied: Its values of the options that vary, as given.
-        leaves: Its typed values of the options that vary one by one.
-        block: What it shares with others.
-        shape: The same for all runs that can be stacked.
+        hash: Hash of the options that change results.
+        varied: Values of the options that vary, as given.
+        leaves: Typed values of the options that vary one by one.
+        block: Index of its block.
+        shape: Number that is the same for all runs that can be stacked.
     """
 
     hash: str
@@ -70,12 +70,12 @@ class Plan:
     """All runs of a sweep.
 
     Attributes:
-        grid: The file.
-        runs: Its runs, in the file's order.
-        leaves: The options that vary one by one.
-        blocks: What runs share.
-        words: What the values of each option that varies are called, by their repr.
-        precision: What ``auto`` came to; None where the file says the precision of every run.
+        grid: Content of the file.
+        runs: Runs, in the order of the file.
+        leaves: Options that vary one by one.
+        blocks: Blocks of runs with the same structural options.
+        words: For each option that varies, labels of its values by their repr.
+        precision: Precision chosen for ``auto``; None if the file sets the precision of every run.
     """
 
     grid: Grid
@@ -91,7 +91,7 @@ class Plan:
         return self.grid.name
 
     def config(self, run: PlannedRun, name: str) -> Nested:
-        """The resolved config of a run that is called ``name``."""
+        """Resolved config of a run, which is named ``name``."""
         config = copy.deepcopy(self.blocks[run.block].resolved)
         for option, value in zip(self.leaves, run.leaves, strict=True):
             place, last = place_of(config, option)
@@ -111,36 +111,36 @@ class Plan:
         return columns
 
     def fresh_name(self, run: PlannedRun) -> str:
-        """What a run is called that has no directory yet: what is varied, and its hash."""
+        """Name of a run without a directory: its varied options and its hash."""
         options = ["seed" if option == SEED else option.rsplit(".", 1)[-1] for option in self.grid.options]
-        slug = "+".join(f"{option}={word}" for option, word in zip(options, self.said(run.varied), strict=True))
+        slug = "+".join(f"{option}={word}" for option, word in zip(options, self.label(run.varied), strict=True))
         slug = re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug.replace(" ", ""))[:SLUG].rstrip("+")
         return f"{slug}-{run.hash}"
 
     def describe(self, run: PlannedRun) -> str:
-        """A run in words: the options that vary."""
-        return self.told(run.varied)
+        """Describe a run by the options that vary."""
+        return self.describe_point(run.varied)
 
-    def said(self, point: Sequence[Any]) -> list[str]:
-        """A point's values in words."""
+    def label(self, point: Sequence[Any]) -> list[str]:
+        """Labels of a point's values."""
         return [words[repr(value)] for words, value in zip(self.words, point, strict=True)]
 
-    def told(self, point: Sequence[Any]) -> str:
-        """A point in words: options and values."""
-        pairs = zip(self.grid.options, self.said(point), strict=True)
+    def describe_point(self, point: Sequence[Any]) -> str:
+        """Describe a point by its options and values."""
+        pairs = zip(self.grid.options, self.label(point), strict=True)
         return ", ".join(f"{option} {word}" for option, word in pairs)
 
 
 def read_plan(path: str | Path, root: Path | None = None) -> Plan:
-    """Reads a sweep's file and types every option of every run.
+    """Read a sweep's file and validate every option of every run.
 
     Args:
-        path: The file, or the name of a shipped one.
-        root: Where the experiment's directories lie, for the precision that it began with; None: it has not begun.
+        path: File, or the name of a shipped sweep.
+        root: Directory of ``lightning_logs``, for the precision that the sweep began with; None: it has not begun.
 
     Raises:
-        UserError: If the file cannot be read, an option does not exist or has the wrong type in some run, or two
-            combinations are the same run; nothing is built or written.
+        UserError: The file cannot be read, an option does not exist or has a wrong type in a run, or two combinations
+            are the same run; nothing is built or written.
     """
     grid = read_grid(path)
     structural = [place for place, option in enumerate(grid.options) if _is_structural(grid, place, option)]
@@ -157,16 +157,16 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
         key = repr([point[place] for place in structural])
         try:
             if key not in blocks:
-                plan.blocks.append(_block(name, grid, point, leaves))
+                plan.blocks.append(_build_block(name, grid, point, leaves))
                 blocks[key] = len(plan.blocks) - 1
             block = plan.blocks[blocks[key]]
-            values = tuple(_typed(name, grid, block, point, place) for place in places)
+            values = tuple(_type_value(name, grid, block, point, place) for place in places)
             together = [
-                kind(option, value) if option in block.free else value
+                value_key(option, value) if option in block.free else value
                 for option, value in zip(leaves, values, strict=True)
             ]
         except UserError as error:
-            raise UserError(f"{grid.path}: the run with {plan.told(point)}: {error}") from None
+            raise UserError(f"{grid.path}: the run with {plan.describe_point(point)}: {error}") from None
         counted = block.counted | {
             option: value
             for option, value in zip(leaves, values, strict=True)
@@ -189,7 +189,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _is_structural(grid: Grid, place: int, option: str) -> bool:
-    """Whether an option decides which others there are, or which may differ in a stack; or is no single value."""
+    """Whether an option decides which other options exist or may differ in a stack, or is not a single value."""
     if option in (*CLASS_OPTIONS, *LIST_OPTIONS, *DECIDING) or any(
         name.startswith(f"{option}.") for name in CLASS_OPTIONS
     ):
@@ -199,17 +199,17 @@ def _is_structural(grid: Grid, place: int, option: str) -> bool:
     return any(isinstance(point[place], dict | list) for point in grid.points)
 
 
-def _block(precision: str, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
+def _build_block(precision: str, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
     resolved, defaults = _resolve(precision, grid, point)
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     base = flatten(defaults)
     counting = counted_options(dict.fromkeys(leaves, _UNCLEAR), {}, NOT_RESULTS).keys()
     kept = {option: value for option, value in counted.items() if option not in leaves}
-    return Block(resolved, shape(resolved, leaves), kept, set(counting), base, per_run_options(resolved))
+    return Block(resolved, shape_key(resolved, leaves), kept, set(counting), base, per_run_options(resolved))
 
 
 def _resolve(precision: str, grid: Grid, point: Sequence[Any]) -> tuple[Nested, Nested]:
-    resolved, defaults = resolve_fit(given(grid, point), precision)
+    resolved, defaults = resolve_fit(build_options(grid, point), precision)
     for option, name in (("devices", "device"), ("num_nodes", "node")):
         if resolved["trainer"][option] not in (1, "1"):
             raise UserError(
@@ -219,12 +219,12 @@ def _resolve(precision: str, grid: Grid, point: Sequence[Any]) -> tuple[Nested, 
     return resolved, defaults
 
 
-def _typed(precision: str, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
-    """The value of an option that varies one by one, as it is typed in the runs of a block."""
+def _type_value(precision: str, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
+    """Typed value of an option that varies one by one, in the runs of a block."""
     option, value = grid.options[place], point[place]
     key = (option, repr(value))
     if key not in block.typed:
-        typed = _as_hinted(_hint(block.resolved, option), value)
+        typed = _convert(_find_hint(block.resolved, option), value)
         block.typed[key] = lookup(_resolve(precision, grid, point)[0], option) if typed is _UNCLEAR else typed
     return block.typed[key]
 
@@ -232,8 +232,8 @@ def _typed(precision: str, grid: Grid, block: Block, point: Sequence[Any], place
 _UNCLEAR = object()
 
 
-def _hint(resolved: Nested, option: str) -> Any:
-    """The type of an option of a class, so far as it can be had without a parser."""
+def _find_hint(resolved: Nested, option: str) -> Any:
+    """Type of an option of a class, if it is known without a parser."""
     if option == SEED:
         return int
     for owner in CLASS_OPTIONS:
@@ -242,8 +242,8 @@ def _hint(resolved: Nested, option: str) -> Any:
     return None
 
 
-def _as_hinted(hint: Any, value: Any) -> Any:
-    """A value of plainly the right type; ``_UNCLEAR`` for all others, which a parser has to judge."""
+def _convert(hint: Any, value: Any) -> Any:
+    """Convert a value that clearly has the right type; ``_UNCLEAR`` for others, which need a parser."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if type(value) in kinds and type(value) in (int, float, str, bool):
         return value

@@ -11,7 +11,7 @@ from grok_lightning.hardware.products import FULL, HALF
 from grok_lightning.options.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import complete
-from grok_lightning.sweep.grid import Grid, given
+from grok_lightning.sweep.grid import Grid, build_options
 from grok_lightning.sweep.places import Places
 
 KEPT = "precision.json"
@@ -22,37 +22,37 @@ MOST_RUNS = 64  # that a GPU is taken to train at once
 
 
 def sweep_precision(grid: Grid, places: Places | None) -> Precision | None:
-    """The precision of all runs for which nobody says one, or says ``auto``.
+    """Precision of all runs whose precision is not set or ``auto``.
 
-    It is one for the whole sweep, chosen by its largest matrix product: conditions that differed in precision could not
-    be compared.
+    It is the same for the whole sweep, chosen by the largest matrix product: conditions of different precision could
+    not be compared.
 
     Args:
-        grid: The sweep's file.
-        places: The experiment's directories; what it began with stays. None: it has not begun.
+        grid: Parameter grid of the sweep.
+        places: Directories of the experiment, which keeps the precision it began with; None: it has not begun.
 
     Returns:
-        None where the file says the precision of every run.
+        The precision; None if the file sets it for every run.
     """
-    if not _said(grid) & {None, AUTO}:
+    if not _requested_precisions(grid) & {None, AUTO}:
         return None
-    return (places and _kept(places)) or choose_precision(_largest(grid), min(MOST_RUNS, len(grid.points)))
+    return (places and _read_kept(places)) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
 
 
 def slow_precision(grid: Grid) -> str | None:
-    """What to tell of a sweep that asks for bf16-mixed on a CPU that is slower with it; None where there is nothing."""
-    return slowness_of_half(_largest(grid)) if HALF in _said(grid) else None
+    """Warning if a sweep sets bf16-mixed on a CPU that is slower with it, else None."""
+    return slowness_of_half(_find_largest(grid)) if HALF in _requested_precisions(grid) else None
 
 
 def keep_precision(places: Places, precision: Precision) -> bool:
-    """Writes down the precision that a sweep begins with, unless it has begun.
+    """Record the precision that a sweep begins with, unless it has begun.
 
     Args:
-        places: The experiment's directories.
-        precision: What its runs were planned with.
+        places: Directories of the experiment.
+        precision: Precision that its runs were planned with.
 
     Returns:
-        False if another process has begun it with another precision meanwhile, so that it must be planned anew.
+        False if another process has begun the sweep with another precision, so that it must be planned again.
     """
     path = places.own / KEPT
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,13 +62,13 @@ def keep_precision(places: Places, precision: Precision) -> bool:
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError:
-        kept = _kept(places)
+        kept = _read_kept(places)
         return kept is None or kept.name == precision.name
     return True
 
 
-def _kept(places: Places) -> Precision | None:
-    """The precision that an experiment began with."""
+def _read_kept(places: Places) -> Precision | None:
+    """Read the precision that an experiment began with."""
     path = places.own / KEPT
     for _ in range(20):
         try:
@@ -84,20 +84,20 @@ def _kept(places: Places) -> Precision | None:
     raise UserError(f"{str(path)!r} is damaged; remove it, and write {PRECISION} into the sweep's file")
 
 
-def _said(grid: Grid) -> set[Any]:
-    """The precisions that runs are given; None for those that are given none."""
-    return {lookup(given(grid, point), PRECISION) for point in _distinct(grid, ("trainer", PRECISION))}
+def _requested_precisions(grid: Grid) -> set[Any]:
+    """Precisions that the file sets; None stands for runs without one."""
+    return {lookup(build_options(grid, point), PRECISION) for point in _distinct_points(grid, ("trainer", PRECISION))}
 
 
-def _largest(grid: Grid) -> Nested:
-    """The config with the largest matrix product."""
+def _find_largest(grid: Grid) -> Nested:
+    """Config with the largest matrix product."""
     sizes = [option for option in grid.options if option in SIZES or option.startswith("model.network.")]
-    configs = [complete(given(grid, point)) for point in _distinct(grid, sizes)]
+    configs = [complete(build_options(grid, point)) for point in _distinct_points(grid, sizes)]
     return max(configs, key=lambda config: work_of(config).product.multiplications)
 
 
-def _distinct(grid: Grid, options: Iterable[str]) -> list[Sequence[Any]]:
-    """Points that have between them all combinations of values of some options; at most 1,000."""
+def _distinct_points(grid: Grid, options: Iterable[str]) -> list[Sequence[Any]]:
+    """Points that cover all combinations of values of some options; at most 1,000."""
     places = [place for place, option in enumerate(grid.options) if option in set(options)]
     found: dict[str, Sequence[Any]] = {}
     for point in grid.points if places else grid.points[:1]:

@@ -1,4 +1,4 @@
-"""How a sweep is run where its user does not say: processes, stacks, checkpoints, compilation."""
+"""Default settings of a sweep: processes, stack size, checkpoints, compilation."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from grok_lightning.hardware.cores import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
 from grok_lightning.sweep.plan import Plan
-from grok_lightning.sweep.stacking import graph, has_transformer
+from grok_lightning.sweep.stacking import graph_key, has_transformer
 from grok_lightning.sweep.trial import Size
 
 LARGEST_STACK = 256
@@ -23,17 +23,17 @@ ROW_BYTES = 150_000  # activations of a row of four tokens at width 128 and two 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a sweep is run.
+    """Settings of a sweep.
 
     Attributes:
-        workers: Processes.
-        threads: CPU threads of each; 0 for torch's own choice.
-        stack_size: Most runs trained as one model.
-        keep: What is left of a run's checkpoints; None for what its config says.
-        events: Whether runs get TensorBoard events and a figure.
-        compile: Whether transformers are compiled although no file says so: where it pays, see ``choose_compile``.
-        retry_failed: Whether failed runs are done again.
-        size: Of its largest runs.
+        workers: Number of processes.
+        threads: CPU threads of each; 0: torch's default.
+        stack_size: Largest number of runs trained as one model.
+        keep: Checkpoints that are kept of a run; None: as its config says.
+        events: Whether to write TensorBoard events and a figure of each run.
+        compile: Whether to compile transformers where the file does not decide, see ``choose_compile``.
+        retry_failed: Whether to run failed runs again.
+        size: Size of its largest runs.
     """
 
     workers: int
@@ -47,18 +47,18 @@ class Choice:
 
     @property
     def worker_bytes(self) -> int:
-        """Memory of a process."""
+        """Estimated memory of a process, in bytes."""
         return PROCESS_BYTES + STATE_BYTES * self.size.weights * self.stack_size
 
 
 def _most_threads() -> int:
-    """How many threads a process may have: what OMP_NUM_THREADS says, so that one can leave cores to others."""
+    """Largest number of threads of a process: OMP_NUM_THREADS, else the number of cores."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdigit() and int(given) else cores()
 
 
 def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Choice:
-    """What the user asked for, and sensible values for the rest.
+    """Choose the settings that the user did not give.
 
     On a CPU, a process for each core, one thread each, and stacks of one: two single-thread processes do more than one
     stack of two on two threads. Fewer processes than cores share these out as threads, as far as OMP_NUM_THREADS lets
@@ -66,16 +66,16 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     as the config says unless those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
 
     Args:
-        plan: The sweep.
-        missing: How many of its runs are to be done.
-        sizes: Of its blocks.
-        options: Those of the command.
+        plan: Plan of the sweep.
+        missing: Number of its unfinished runs.
+        sizes: Sizes of the runs of each block.
+        options: Options of the command.
     """
     size = max(sizes.values(), key=lambda own: own.weights)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     stack_size, workers = options.stack_size, options.workers
     if stack_size is None:
-        stack_size = _fitting_stack(size) if gpus else 1
+        stack_size = _fit_stack_size(size) if gpus else 1
     if workers is None:
         workers = gpus or cores()
     keep = options.keep
@@ -85,23 +85,23 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     stacks = max(1, -(-missing // stack_size))
     workers = min(workers, stacks)
     threads = 0 if gpus else max(1, min(cores() // workers, _most_threads())) if options.workers else 1
-    compiled = _compiled(plan, sizes, -(-stacks // workers))
+    compiled = _choose_compile(plan, sizes, -(-stacks // workers))
     return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
 
 
-def _fitting_stack(size: Size) -> int:
+def _fit_stack_size(size: Size) -> int:
     free, _ = torch.cuda.mem_get_info()
     each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
     return max(1, min(LARGEST_STACK, int(0.6 * free) // each))
 
 
-def _compiled(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:
-    """Whether compiling pays for the largest transformers, where nobody decided.
+def _choose_compile(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:
+    """Whether compiling the largest transformers saves time, where the file does not decide.
 
     Args:
-        plan: The sweep.
-        sizes: Of its blocks.
-        fits: How many stacks a worker trains one after the other.
+        plan: Plan of the sweep.
+        sizes: Sizes of the runs of each block.
+        fits: Number of stacks that a worker trains one after another.
     """
     said = lookup(plan.grid.fixed, COMPILE)
     if said not in (None, AUTO) or COMPILE in plan.grid.options:
@@ -110,5 +110,5 @@ def _compiled(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:
     if not configs:
         return False
     largest = max(configs, key=lambda block: sizes[block].weights)
-    graphs = len({graph(config, 1) for config in configs.values()})
+    graphs = len({graph_key(config, 1) for config in configs.values()})
     return choose_compile(configs[largest], sizes[largest].budget, -(-fits // graphs))

@@ -1,4 +1,4 @@
-"""The fit of one stack of a sweep's runs, and its closing up when half of them have left."""
+"""Training of a stack of runs, which is made smaller when half of its runs are over."""
 
 import hashlib
 import shutil
@@ -20,7 +20,7 @@ from grok_lightning.options.merging import plain
 from grok_lightning.options.parsing import Config, SavedRun
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import stacked
+from grok_lightning.sweep.stacking import merge_configs
 
 STACK_KEY = "stack"  # in a stack's config: the hashes of its runs
 
@@ -30,11 +30,11 @@ class Stack:
     """Runs that train together.
 
     Attributes:
-        places: The experiment's.
-        configs: Their resolved configs.
-        hashes: What they are identified by.
-        events: Whether they get TensorBoard events and a figure.
-        close_up: Whether the stack is made smaller when half of its runs have left.
+        places: Directories of the experiment.
+        configs: Resolved configs of the runs.
+        hashes: Hashes of the runs.
+        events: Whether to write TensorBoard events and a figure of each run.
+        close_up: Whether to make the stack smaller when half of its runs are over.
     """
 
     places: Places
@@ -45,32 +45,32 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """Of the directory of its own, if it has several runs."""
+        """Name of its own directory, if it has several runs."""
         return hashlib.sha256(" ".join(self.hashes).encode()).hexdigest()[:16]
 
     @property
     def directory(self) -> Path:
-        """Where its checkpoint is."""
+        """Directory of its checkpoint."""
         if len(self.configs) == 1:
             return self.places.of_run(self.configs[0]["run"])[1]
         return self.places.stacks / self.name
 
     @property
     def config(self) -> Nested:
-        """What its checkpoint holds."""
-        return stacked(self.configs) | ({STACK_KEY: self.hashes} if len(self.configs) > 1 else {})
+        """Config that its checkpoint holds."""
+        return merge_configs(self.configs) | ({STACK_KEY: self.hashes} if len(self.configs) > 1 else {})
 
     def take(self, chosen: list[int]) -> "Stack":
-        """Some of its runs."""
+        """Select some of its runs."""
         return replace(self, configs=[self.configs[run] for run in chosen], hashes=[self.hashes[run] for run in chosen])
 
 
 def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
-    """The fit of a stack, which continues from its checkpoint if it has one.
+    """Fit of a stack, which resumes from its checkpoint if it has one.
 
     Args:
         stack: The runs.
-        tell: Called once a second with how far it is.
+        tell: Called once a second with the progress.
     """
     path = stack.directory / LAST
     single = len(stack.configs) == 1
@@ -89,14 +89,14 @@ def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
 
 
 def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
-    """Trains a stack until all of its runs are over, from its checkpoint if it has one.
+    """Train a stack until all of its runs are over, from its checkpoint if it has one.
 
     Args:
         stack: The runs.
-        tell: Called once a second with how far it is.
+        tell: Called once a second with the progress.
 
     Raises:
-        StopRequested: If a signal asked for it; the stack can be gone on with, unless that was at its very end.
+        StopRequested: A signal asked to stop; the stack can be resumed, unless it had just ended.
     """
     gone = 0
     everything = len(stack.configs)
@@ -110,13 +110,13 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
                 tell(**content | {"runs": everything, "over": content["over"] + gone})
 
         fit = fit_of(stack, tell_all)
-        with suppress(Diverged):  # its record says so
+        with suppress(Diverged):  # which is recorded
             fit.run()
         lifecycle = fit.cli.lifecycle
         is_over = not lifecycle.closing_up
         if is_over and len(stack.configs) > 1:
             shutil.rmtree(stack.directory, ignore_errors=True)
-        late = lifecycle.checkpoints.signals.received  # at the last step, where nothing is asked for it any more
+        late = lifecycle.checkpoints.signals.received  # after the last step, where training does not check for signals
         if late:
             raise StopRequested(late, fit.cli.trainer.global_step)
         if is_over:
@@ -127,12 +127,15 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
 
 
 def close_up(stack: Stack, left: list[int], keep: bool = False) -> Stack:
-    """Cuts a stack's checkpoint down to some of its runs, and names the smaller stack.
+    """Cut a stack's checkpoint down to some of its runs.
 
     Args:
         stack: The stack.
-        left: Which of its runs.
-        keep: Whether the whole checkpoint stays too.
+        left: Indices of the runs to keep.
+        keep: Whether to keep the whole checkpoint too.
+
+    Returns:
+        The smaller stack.
     """
     smaller = stack.take(left)
     whole = load(stack.directory / LAST)

@@ -1,4 +1,4 @@
-"""Which runs can train as one stack, and the one config of a stack."""
+"""Which runs can train as one stack, and the config of a stack."""
 
 import json
 from collections.abc import Sequence
@@ -41,27 +41,27 @@ def takes_one_each(hint: Any) -> bool:
 
 
 @cache
-def _own(option: str, name: str) -> frozenset[str]:
+def _per_run_arguments(option: str, name: str) -> frozenset[str]:
     return frozenset(key for key, hint in class_hints(option, name).items() if takes_one_each(hint))
 
 
 @cache
-def _of_module() -> frozenset[str]:
+def _per_run_module_options() -> frozenset[str]:
     hints = get_type_hints(GrokModule.__init__)
     return frozenset(f"model.{name}" for name, hint in hints.items() if takes_one_each(hint) and name != "seeds")
 
 
 def per_run_options(resolved: Nested) -> set[str]:
-    """The dotted options in which the runs of a stack may differ, lists of classes aside.
+    """Dotted options in which the runs of a stack may differ, without those in lists of classes.
 
     Args:
-        resolved: The resolved config of one of the runs.
+        resolved: Resolved config of one of the runs.
     """
     if _mixes_runs(resolved):
         return set()
-    found = {SEED, *_of_module()}
+    found = {SEED, *_per_run_module_options()}
     for option in CLASS_OPTIONS:
-        found |= {f"{option}.{key}" for key in _own(option, lookup(resolved, option)["class_path"])}
+        found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
     data = resolved["data"]
     if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
         found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
@@ -71,9 +71,9 @@ def per_run_options(resolved: Nested) -> set[str]:
 
 
 def _mixes_runs(resolved: Nested) -> bool:
-    """Whether something looks at a stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
+    """Whether a component acts on the stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
 
-    So do the weights of another run that ``init_from`` names: they are those of one run.
+    So does ``init_from``, which loads the weights of a single run.
     """
     trainer = resolved["trainer"]
     return (
@@ -91,34 +91,37 @@ def _is_elementwise(optimizer: str) -> bool:
     return optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer)
 
 
-def shape(resolved: Nested, without: Sequence[str] = ()) -> str:
-    """What the runs of a stack have in common: a text that is the same for two configs only if they can be stacked.
+def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
+    """Text that is the same for two configs only if their runs can be stacked.
 
     Args:
-        resolved: A resolved config.
-        without: Options that are left out, for the caller to add.
+        resolved: Resolved config.
+        without: Options to leave out, which the caller compares.
     """
     free = per_run_options(resolved)
     flat = flatten(resolved)
     for option in (*NAMES, *without):
         flat.pop(option, None)
     for option in flat.keys() & free:
-        flat[option] = kind(option, flat[option])
+        flat[option] = value_key(option, flat[option])
     for option in LIST_OPTIONS:
         items = lookup(resolved, option) or []
         flat[option] = [
-            {key: kind(key, value) if key in _own(option, item["class_path"]) else value for key, value in item.items()}
+            {
+                key: value_key(key, value) if key in _per_run_arguments(option, item["class_path"]) else value
+                for key, value in item.items()
+            }
             for item in items
         ]
     return json.dumps(flat, sort_keys=True, default=str)
 
 
-def graph(resolved: Nested, runs: int) -> str:
-    """What the compiled graph of a stack's training step depends on: a text that is the same for equal graphs.
+def graph_key(resolved: Nested, runs: int) -> str:
+    """Text that is the same for stacks with the same compiled graph of the training step.
 
     Args:
-        resolved: The resolved config of one of its runs.
-        runs: How many there are.
+        resolved: Resolved config of one of the stack's runs.
+        runs: Number of its runs.
     """
     flat = flatten({"model": resolved["model"], "data": resolved["data"], "trainer": {
         name: resolved["trainer"][name] for name in ("precision", "accelerator")
@@ -126,7 +129,7 @@ def graph(resolved: Nested, runs: int) -> str:
     sized = not isinstance(resolved["data"].get("batch_size"), int)  # by the training rows
     outside = [name for name in OUTSIDE_GRAPH if not (sized and name.startswith("data."))]
     kept = {
-        option: kind(option, value) if option == FORMULA and not sized else value
+        option: value_key(option, value) if option == FORMULA and not sized else value
         for option, value in flat.items()
         if not any(f"{option}.".startswith(f"{name}.") for name in outside)
     }
@@ -138,39 +141,39 @@ def has_transformer(resolved: Nested) -> bool:
     return str(resolved["model"]["network"]["class_path"]).endswith(".Transformer")
 
 
-def kind(option: str, value: Any) -> Any:
-    """What of a per-run option's value must agree within a stack: that it is a number, or the value itself."""
+def value_key(option: str, value: Any) -> Any:
+    """Stack-compatibility key of a per-run value: that it is a number, or the value itself."""
     if option == FORMULA:
-        return f"a formula of {_operands(value)} operands"
+        return f"a formula of {_count_operands(value)} operands"
     return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 @cache
-def _operands(formula: str) -> int:
+def _count_operands(formula: str) -> int:
     return len(Formula(formula).operand_names)
 
 
-def stacked(configs: Sequence[Nested]) -> Nested:
-    """The config of a stack: where its runs differ, an option lists the value of each.
+def merge_configs(configs: Sequence[Nested]) -> Nested:
+    """Merge the configs of runs into that of their stack: an option in which they differ lists the value of each.
 
     Args:
-        configs: The resolved configs of runs of one shape.
+        configs: Resolved configs of runs that can be stacked.
 
     Returns:
-        A config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
+        Config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
     """
     if len(configs) == 1:
         return configs[0]
-    merged: Nested = _merged([config | {"run": configs[0]["run"]} for config in configs])
+    merged: Nested = _merge([config | {"run": configs[0]["run"]} for config in configs])
     return merged | {SEED: [config[SEED] for config in configs]}
 
 
-def _merged(values: list[Any]) -> Any:
+def _merge(values: list[Any]) -> Any:
     first = values[0]
     if all(value == first for value in values):
         return first
     if all(isinstance(value, dict) for value in values):
-        return {key: _merged([value[key] for value in values]) for key in first}
+        return {key: _merge([value[key] for value in values]) for key in first}
     if all(isinstance(value, list) and len(value) == len(first) for value in values):
-        return [_merged(list(items)) for items in zip(*values, strict=True)]
+        return [_merge(list(items)) for items in zip(*values, strict=True)]
     return values

@@ -1,4 +1,4 @@
-"""Builds some runs of a sweep before any is trained: what they are made of must fit, and how large they are."""
+"""Builds some runs of a sweep before training: their options must be compatible, and their sizes are needed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ NOWHERE = Path("/nonexistent")
 
 @dataclass(frozen=True)
 class Size:
-    """What a run takes.
+    """Size of a run.
 
     Attributes:
-        weights: Numbers in its network.
-        batch_rows: Rows that pass through it at once.
-        budget: The most steps it may take.
+        weights: Number of weights of its network.
+        batch_rows: Rows per batch.
+        budget: Largest number of steps.
     """
 
     weights: int
@@ -33,17 +33,17 @@ class Size:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Of one checkpoint: the weights and two moments in 32 bits, and what stands around them."""
+        """Estimated bytes of a checkpoint: weights and two moments in 32 bits, and the rest."""
         return 12 * self.weights + 60_000
 
 
-def trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
-    """Runs that between them have every value of every option that varies, seeds aside; at most 100."""
+def choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Choose runs that cover every value of every option that varies, except seeds; at most 100."""
     seeds = [place for place, option in enumerate(plan.grid.options) if option == SEED]
     covered: set[tuple[int, int, str]] = set()
     chosen: list[PlannedRun] = []
     texts: dict[int, str] = {}
-    for run in _scattered(runs):
+    for run in _scatter(runs):
         values = {(run.block, -1, "")}
         for place, value in enumerate(run.varied):
             if place not in seeds:
@@ -57,8 +57,8 @@ def trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
     return chosen
 
 
-def _scattered(runs: list[PlannedRun]) -> Iterator[PlannedRun]:
-    """All runs; far ones follow each other, so that few of them have all values between them."""
+def _scatter(runs: list[PlannedRun]) -> Iterator[PlannedRun]:
+    """Reorder runs with a large stride, so that few of them cover all values."""
     stride = max(1, round(0.618 * len(runs)))
     while gcd(stride, len(runs)) > 1:
         stride += 1
@@ -66,21 +66,21 @@ def _scattered(runs: list[PlannedRun]) -> Iterator[PlannedRun]:
 
 
 def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
-    """Builds some of the runs, and writes nothing.
+    """Build some of the runs, without writing anything.
 
     Args:
-        plan: The sweep.
-        runs: Those that are to be done.
+        plan: Plan of the sweep.
+        runs: Unfinished runs.
 
     Returns:
-        The size of the runs of each block, as its first one has it.
+        Size of the first run of each block.
 
     Raises:
-        UserError: If one cannot be built; it names the run.
+        UserError: A run cannot be built; the message names it.
     """
     sizes: dict[int, Size] = {}
     outside = [option for option in plan.leaves if not option.startswith(("data.", "model.")) and option != SEED]
-    for run in trials(plan, runs):
+    for run in choose_trials(plan, runs):
         config = plan.config(run, "trial")
         try:
             whole = bool(outside) or run.block not in sizes

@@ -1,4 +1,4 @@
-"""Trains the stacks it is handed: what a local process or a Ray task does."""
+"""Training of stacks in a local worker process or a Ray task."""
 
 import json
 import os
@@ -21,31 +21,35 @@ from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.memory import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.record import FAILED, RESULT
-from grok_lightning.sweep.attempts import attempt, drop_useless, without_result
-from grok_lightning.sweep.failures import no_space, record_failure, result_of
+from grok_lightning.sweep.failures import (
+    attempt,
+    drop_unusable,
+    find_full_disk,
+    find_without_result,
+    read_result,
+)
 from grok_lightning.sweep.places import Locks, Notice, Places
 from grok_lightning.sweep.stack import Stack
 
-__all__ = ["PREPARE", "Job", "as_line", "main", "record_failure", "run_job"]
-PREPARE = "null\n"  # in place of a job: a compiled one will come
+PREPARE = "null\n"  # sent instead of a job: prepare for compilation
 NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 _locks: dict[Path, Locks] = {}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stack as it is handed to a worker, in what JSON can hold.
+    """A stack as it is sent to a worker; all fields can be stored as JSON.
 
     Attributes:
-        root: Where ``lightning_logs`` and ``checkpoints`` lie.
-        experiment: Its name.
-        configs: The resolved configs of its runs.
-        hashes: Their hashes.
-        retry: Whether runs that have failed are tried again.
-        events: Whether the runs get TensorBoard events and a figure.
-        threads: Of the CPU; 0 for torch's own choice.
-        over: The hashes of those that were over when the sweep began.
-        graph: What is compiled, the same for equal graphs; empty where nothing is.
+        root: Directory of ``lightning_logs`` and ``checkpoints``.
+        experiment: Name of the experiment.
+        configs: Resolved configs of its runs.
+        hashes: Hashes of its runs.
+        retry: Whether to run failed runs again.
+        events: Whether to write TensorBoard events and a figure of each run.
+        threads: CPU threads; 0: torch's default.
+        over: Hashes of the runs that were over when the sweep began.
+        graph: Key of the compiled graph, the same for equal graphs; empty without compilation.
     """
 
     root: str
@@ -60,20 +64,20 @@ class Job:
 
     @property
     def places(self) -> Places:
-        """The experiment's directories."""
+        """Directories of the experiment."""
         return Places(Path(self.root), self.experiment)
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Trains a stack, or as much of it as no other process has.
+    """Train the runs of a stack that no other process trains.
 
     Args:
         job: The stack.
 
     Returns:
-        ``done``: how many of its runs are over by now, and were not when the sweep began; ``grokked``, ``diverged``,
-        ``failed``: how many of these did; ``busy``: how many another process has; ``stopped``: the signal that stopped
-        it, else 0; ``full``: what the system said when no more could be written, else an empty text.
+        ``done``: number of its runs that are over now and were not when the sweep began; ``grokked``, ``diverged``,
+        ``failed``: numbers of these; ``busy``: number that another process trains; ``stopped``: the signal that stopped
+        it, else 0; ``full``: the system's message when nothing more could be written, else an empty text.
     """
     outcome: dict[str, Any] = NOTHING_DONE | {}
     places = job.places
@@ -89,55 +93,55 @@ def run_job(job: Job) -> dict[str, Any]:
     todo = [run for run in taken if not _is_over(job, run)]
     notice = Notice(places.own / "workers")
     try:
-        for stack in _stacks(job, taken, todo):
+        for stack in _find_stacks(job, taken, todo):
             tell = partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"])
             attempt(stack, tell)
-            for single in without_result(stack):
-                drop_useless(single)
+            for single in find_without_result(stack):
+                drop_unusable(single)
                 attempt(single, tell)
     except StopRequested as stop:
         outcome["stopped"] = int(stop.signum)
     except OSError as error:
-        if no_space(error) is None:
+        if find_full_disk(error) is None:
             raise
         outcome["full"] = f"{error.strerror} (below {str(places.root.absolute())!r})"
     finally:
         notice.remove()
         for hashed in job.hashes:
             locks.release(hashed)
-    _count(outcome, [result_of(places, job.configs[run]) for run in taken if job.hashes[run] not in job.over])
+    _count_results(outcome, [read_result(places, job.configs[run]) for run in taken if job.hashes[run] not in job.over])
     return outcome
 
 
 def _is_over(job: Job, run: int) -> bool:
-    """Whether a run has its result by now, as another process may have seen to; a damaged one is removed."""
-    result = result_of(job.places, job.configs[run])
+    """Whether a run has a result, which another process may have written; removes a damaged one."""
+    result = read_result(job.places, job.configs[run])
     if result is None:
         with suppress(OSError):
             (job.places.of_run(job.configs[run]["run"])[0] / RESULT).unlink()
     return result is not None and not (result["status"] == FAILED and job.retry)
 
 
-def _stacks(job: Job, taken: list[int], todo: list[int]) -> list[Stack]:
-    """What is to be trained: the stacks whose checkpoints are there, and one of all runs that are in none."""
+def _find_stacks(job: Job, taken: list[int], todo: list[int]) -> list[Stack]:
+    """Stacks to train: those that have checkpoints, and one of all runs that are in no checkpoint."""
     whole = Stack(job.places, job.configs, job.hashes, job.events)
     stacks, rest = [], todo
     own = {job.hashes[run]: run for run in taken}
     for members in sorted(job.places.members().values(), key=len):  # the smaller is the later one of two
         runs = [own[hashed] for hashed in members if hashed in own]
         if len(runs) == len(members) and set(runs) & set(rest):
-            stack = whole.take(runs)  # with those that are over: it goes on exactly as it would have
-            if not drop_useless(stack):
+            stack = whole.take(runs)  # with those that are over, for a bit-identical resume
+            if not drop_unusable(stack):
                 stacks.append(stack)
                 rest = [run for run in rest if run not in runs]
     if rest:
-        drop_useless(whole.take(rest))
+        drop_unusable(whole.take(rest))
         stacks.append(whole.take(rest))
     return stacks
 
 
-def _count(outcome: dict[str, Any], results: list[Nested | None]) -> None:
-    """Adds the results of runs to what a stack came to; one that could not be written is a failure."""
+def _count_results(outcome: dict[str, Any], results: list[Nested | None]) -> None:
+    """Add the results of runs to the outcome of a stack; a result that could not be written is a failure."""
     ended_early = outcome["stopped"] or outcome["full"]
     for result in results:
         if result is None and ended_early:
@@ -150,15 +154,15 @@ def _count(outcome: dict[str, Any], results: list[Nested | None]) -> None:
 
 
 def main() -> int:
-    """Reads jobs from stdin, one JSON object a line, and answers each with its outcome in one line on stdout.
+    """Read jobs from stdin, one JSON object per line, and write the outcome of each to stdout, one per line.
 
-    A line ``PREPARE`` has no answer: the process gets ready to compile while another one compiles the same.
-    When stdin ends, because whoever hands out the jobs is gone, the fit that is under way is saved and left.
+    The line ``PREPARE`` has no answer: the process prepares to compile while another one compiles the same graph.
+    When stdin ends, because the sweep has ended, the current fit saves a checkpoint and ends.
     """
     keep_freed_memory()
     quiet()
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # whatever else is printed goes with the errors
+    os.dup2(2, 1)  # other output goes to the log
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs.put,), daemon=True).start()
     while line := jobs.get():
@@ -166,8 +170,8 @@ def main() -> int:
             prepare()
             continue
         outcome = run_job(Job(**json.loads(line)))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning puts back the handler that a fit had taken over
-        with suppress(BrokenPipeError):  # whoever handed it out is gone
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
+        with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
         if outcome["stopped"]:
             return 128 + int(outcome["stopped"])
@@ -181,8 +185,8 @@ def _listen(take: Callable[[str], None]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def as_line(job: Job) -> str:
-    """A job as a worker reads it."""
+def to_line(job: Job) -> str:
+    """Encode a job as a worker reads it."""
     return json.dumps(asdict(job)) + "\n"
 
 

@@ -14,6 +14,7 @@ import pytest
 from results_of_every_kind import INDEX, any_result, assert_same_table, assert_says, experiment, from_nothing, write
 
 from grok_lightning.records import parquet
+from grok_lightning.records.planned import PLANNED, read_planned, save_planned
 from grok_lightning.records.record import RESULT, write_json
 from grok_lightning.records.results import read_records, refresh
 
@@ -82,10 +83,25 @@ def test_an_index_of_another_format_is_made_anew(tmp_path: Path) -> None:
     expected = [experiment(tmp_path), refresh(tmp_path)][1]
     table = pq.read_table(tmp_path / INDEX)
     wrong = table.set_column(table.column_names.index("steps"), "steps", pa.array([-1] * 6))
-    for metadata in ({b"grok_lightning.records": b"0"}, {}):
+    for metadata in ({b"grok_lightning.records": b"0"}, {parquet.MARK: parquet.FIRST_FORMAT}, {}):
         pq.write_table(wrong.replace_schema_metadata(metadata), tmp_path / INDEX)
         assert_same_table(refresh(tmp_path), expected)
         assert pq.read_table(tmp_path / INDEX)["steps"].to_pylist() == list(range(6))
+    save_planned(tmp_path, ["0"], ["steps"], {"steps": [5]})
+    (tmp_path / PLANNED).replace(tmp_path / INDEX)
+    assert_same_table(refresh(tmp_path), expected)
+
+
+def test_a_plan_of_the_first_format_is_read(tmp_path: Path) -> None:
+    save_planned(tmp_path, ["a", "b"], ["seed_everything"], {"seed_everything": [3, 4]})
+    expected = read_planned(tmp_path)
+    assert expected is not None
+    table = pq.read_table(tmp_path / PLANNED).replace_schema_metadata({parquet.MARK: parquet.FIRST_FORMAT})
+    pq.write_table(table, tmp_path / PLANNED)
+    content = (tmp_path / PLANNED).read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    (tmp_path / PLANNED).write_bytes(content[:footer] + bytes(32) + content[footer:])  # where its checksum was
+    assert_same_table(read_planned(tmp_path), expected)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=["full", "read-only", "not ours"])

@@ -16,11 +16,11 @@ import yaml
 
 from grok_lightning.cli import quiet
 from grok_lightning.sweep import command, sizes
-from grok_lightning.sweep.pending import job, pending_stacks, standing
+from grok_lightning.sweep.display import Tally
+from grok_lightning.sweep.pending import find_standing, make_job, pending_stacks
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import Plan, read_plan
 from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.tally import Tally
 from grok_lightning.sweep.trial import Size
 from grok_lightning.sweep.worker import Job, run_job
 
@@ -143,7 +143,7 @@ def jobs(path: Path, stack_size: int, **options: Any) -> list[Job]:
     """What a worker would be handed for the runs of a file that are not over."""
     plan = _plan(path, path.read_text())
     places = Places(Path.cwd(), plan.name)
-    found = standing(plan, places)
+    found = find_standing(plan, places)
     choice = Choice(1, 1, stack_size, None, False, False, False, Size(1, 1, 1))
     pending = pending_stacks(plan, places, found, stack_size)
-    return [replace(job(plan, places, found, stack, choice), **options) for stack in pending]
+    return [replace(make_job(plan, places, found, stack, choice), **options) for stack in pending]

@@ -12,10 +12,11 @@ from small_sweeps import EASY, NETWORKS, jobs, write
 from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.sweep import sizes
-from grok_lightning.sweep.display import Display
-from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, _Work, _Worker
+from grok_lightning.sweep.display import Display, Tally
+from grok_lightning.sweep.executor import QueuedStack
+from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, Worker
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import graph
+from grok_lightning.sweep.stacking import graph_key
 from grok_lightning.sweep.worker import PREPARE, Job
 
 
@@ -28,13 +29,13 @@ class Staff(LocalExecutor):
 
     def __init__(self, workers: int, jobs: list[Job]) -> None:
         super().__init__(workers, Path("logs"), lambda tally: None)
-        self._begin([lambda own=own: own for own in jobs])
-        self._staff = [_Worker(Mock(stdin=io.StringIO(), pid=number), Path()) for number in range(workers)]
+        self._queue.extend(QueuedStack(lambda own=own: own) for own in jobs)
+        self._workers = [Worker(Mock(stdin=io.StringIO(), pid=number)) for number in range(workers)]
         self._hand_out()
 
-    def said(self, number: int) -> list[str]:
+    def received(self, number: int) -> list[str]:
         """What a worker was sent: names of jobs, or that it is to prepare."""
-        lines = self._staff[number].process.stdin.getvalue().splitlines(keepends=True)
+        lines = self._workers[number].process.stdin.getvalue().splitlines(keepends=True)
         return ["prepare" if line == PREPARE else json.loads(line)["hashes"][0] for line in lines]
 
     def tell(self, number: int, compiling: bool) -> None:
@@ -47,8 +48,8 @@ class Staff(LocalExecutor):
 
     def answer(self, number: int, **outcome: Any) -> None:
         """What a worker's job came to."""
-        self._staff[number].process.stdout = io.StringIO(json.dumps({"stopped": 0} | outcome) + "\n")
-        self._answered(self._staff[number])
+        self._workers[number].process.stdout = io.StringIO(json.dumps({"stopped": 0} | outcome) + "\n")
+        self._read_answer(self._workers[number])
         self._hand_out()
 
 
@@ -59,37 +60,37 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_graph_waits_for_the_first_step_of_the_first_worker() -> None:
     staff = Staff(3, [job(name, "g") for name in "abcd"])
-    assert [staff.said(number) for number in range(3)] == [["a"], ["prepare"], ["prepare"]]
+    assert [staff.received(number) for number in range(3)] == [["a"], ["prepare"], ["prepare"]]
     assert (staff.tally.compiling, staff.tally.waiting) == (1, 2)
     staff.tell(0, compiling=True)
-    assert staff.said(1) == ["prepare"]
+    assert staff.received(1) == ["prepare"]
     staff.tell(0, compiling=False)
-    assert [staff.said(number) for number in range(3)] == [["a"], ["prepare", "b"], ["prepare", "c"]]
+    assert [staff.received(number) for number in range(3)] == [["a"], ["prepare", "b"], ["prepare", "c"]]
     assert (staff.tally.compiling, staff.tally.waiting) == (0, 0)
     staff.answer(0)
-    assert staff.said(0) == ["a", "d"]
+    assert staff.received(0) == ["a", "d"]
 
 
 def test_other_graphs_and_eager_stacks_start_meanwhile() -> None:
     staff = Staff(4, [job("a", "g"), job("b", "g"), job("c", "h"), job("d", ""), job("e", "")])
-    assert [staff.said(number) for number in range(4)] == [["a"], ["c"], ["d"], ["e"]]
+    assert [staff.received(number) for number in range(4)] == [["a"], ["c"], ["d"], ["e"]]
     staff.answer(2)
-    assert staff.said(2) == ["d", "prepare"]
+    assert staff.received(2) == ["d", "prepare"]
     staff.tell(1, compiling=False)
-    assert staff.said(2) == ["d", "prepare"]
+    assert staff.received(2) == ["d", "prepare"]
     staff.tell(0, compiling=False)
-    assert staff.said(2) == ["d", "prepare", "b"]
+    assert staff.received(2) == ["d", "prepare", "b"]
 
 
 def test_a_first_worker_that_is_done_or_fails_sets_the_others_free() -> None:
     staff = Staff(2, [job(name, "g") for name in "abc"])
     staff.answer(0, failed=1)
-    assert [staff.said(number) for number in range(2)] == [["a", "b"], ["prepare", "c"]]
+    assert [staff.received(number) for number in range(2)] == [["a", "b"], ["prepare", "c"]]
 
 
 def test_eager_stacks_never_wait() -> None:
     staff = Staff(3, [job(name, "") for name in "abc"])
-    assert [staff.said(number) for number in range(3)] == [["a"], ["b"], ["c"]]
+    assert [staff.received(number) for number in range(3)] == [["a"], ["b"], ["c"]]
     assert staff.tally.compiling == 0
 
 
@@ -101,7 +102,7 @@ def test_few_jobs_are_made_to_look_for_another_graph() -> None:
         return job(str(number), "g")
 
     staff = Staff(2, [])
-    staff._queue.extend(_Work(lambda number=number: make(number)) for number in range(10 * LOOK_AHEAD))
+    staff._queue.extend(QueuedStack(lambda number=number: make(number)) for number in range(10 * LOOK_AHEAD))
     for _ in range(3):
         staff._hand_out()
     assert len(made) <= LOOK_AHEAD + 5
@@ -132,7 +133,7 @@ def test_what_is_compiled_does_not_depend_on_the_optimizer_or_the_split() -> Non
     assert len(graphs("d", trainer__precision=["32-true", "bf16-mixed"])) == 2
     config = jobs(write("e", {"seed_everything": [0]}, **EASY), 1)[0]
     assert config.graph == ""
-    assert graph(config.configs[0], 1) != graph(config.configs[0], 2)
+    assert graph_key(config.configs[0], 1) != graph_key(config.configs[0], 2)
 
 
 @pytest.mark.parametrize(("pays", "said", "told"), [
@@ -162,10 +163,10 @@ def test_networks_other_than_transformers_are_not_compiled_by_themselves(command
 def test_who_waits_is_shown_at_once() -> None:
     stream = io.StringIO()
     display = Display([Places(Path(), "e")], 4, stream)
-    display.show(0, 0, 0, 0)
-    display.show(0, 0, 0, 0, compiling=(1, 3))
-    display.show(0, 0, 0, 0, compiling=(1, 3))
-    display.show(0, 0, 0, 0)
+    display.show(Tally())
+    display.show(Tally(compiling=1, waiting=3))
+    display.show(Tally(compiling=1, waiting=3))
+    display.show(Tally())
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
     assert "compiling (1 worker; 3 wait for its cache)" in lines[1]

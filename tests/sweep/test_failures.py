@@ -15,8 +15,9 @@ from grok_lightning.callbacks import recorder
 from grok_lightning.optim import AdamW
 from grok_lightning.records.record import read_metrics
 from grok_lightning.records.results import read_records
+from grok_lightning.sweep.executor import MOST_DEATHS
 from grok_lightning.sweep.failures import NOTHING_RECORDED
-from grok_lightning.sweep.local import MOST_DEATHS, LocalExecutor
+from grok_lightning.sweep.local import LocalExecutor
 from grok_lightning.sweep.worker import Job, run_job
 
 pytestmark = pytest.mark.slow
@@ -149,8 +150,8 @@ def test_a_run_whose_checkpoint_is_of_other_options_is_left_alone(command: Comma
 ANSWER = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 
 
-def hire(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Has workers be a shell script, which notes each of its starts in a file."""
+def replace_worker(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Make workers run a shell script, which notes each of its starts in a file."""
     worker = Path("worker").absolute()
     worker.write_text(f"#!/bin/sh\necho started >> '{worker.parent}/starts'\nread job\n{script}\n")
     worker.chmod(0o755)
@@ -176,7 +177,7 @@ def test_a_run_whose_process_dies_again_and_again_has_failed(
     with as_the_program():
         run_job(replace(stack, configs=stack.configs[:1], hashes=stack.hashes[:1]))
     before = results("e")
-    hire(monkeypatch, death)
+    replace_worker(monkeypatch, death)
     tally = run_all([stack]).tally
     assert starts() == MOST_DEATHS
     assert (tally.done, tally.failed) == (2, 2)
@@ -191,7 +192,7 @@ def test_the_stack_of_a_worker_that_somebody_stopped_is_handed_out_again(
 ) -> None:
     stopped, done = (json.dumps(ANSWER | more) for more in ({"stopped": int(signal.SIGTERM), "done": 1}, {"done": 2}))
     script = f"if [ $(wc -l < starts) = 1 ]; then echo '{stopped}'; exit 143; fi; echo '{done}'; read end"
-    hire(monkeypatch, script)
+    replace_worker(monkeypatch, script)
     tally = run_all(jobs(write("e", GRID), 4)).tally
     assert starts() == 2
     assert (tally.done, tally.failed, tally.stopped) == (2, 0, 0)
@@ -199,6 +200,6 @@ def test_the_stack_of_a_worker_that_somebody_stopped_is_handed_out_again(
 
 def test_nothing_more_is_handed_out_when_the_disk_is_full(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     full = json.dumps(ANSWER | {"full": "no room"})
-    hire(monkeypatch, f"echo '{full}'; read end")
+    replace_worker(monkeypatch, f"echo '{full}'; read end")
     tally = run_all(jobs(write("e", GRID), 1)).tally
     assert (tally.full, tally.done, starts()) == ("no room", 0, 1)

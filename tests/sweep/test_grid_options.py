@@ -11,7 +11,7 @@ from grok_lightning.options.arguments import read_config
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import normalize
 from grok_lightning.options.shipped import shipped_configs
-from grok_lightning.sweep.grid import given, read_grid
+from grok_lightning.sweep.grid import build_options, read_grid
 
 Write = Callable[..., Path]
 
@@ -21,7 +21,7 @@ def test_every_shipped_config_is_a_base(write_yaml: Write) -> None:
         grid = read_grid(write_yaml({"base": f"configs/{name}.yaml", "grid": {"seed_everything": [1]}}))
         assert grid.base == path
         assert grid.fixed == read_config(path)
-        assert given(grid, grid.points[0]) == grid.fixed | {"seed_everything": 1}
+        assert build_options(grid, grid.points[0]) == grid.fixed | {"seed_everything": 1}
 
 
 def test_a_base_is_looked_for_here_then_beside_the_file_then_among_the_shipped(write_yaml: Write) -> None:
@@ -67,7 +67,7 @@ def test_naming_a_class_starts_from_its_own_defaults(write_yaml: Write) -> None:
     base = write_yaml({"model": {"optimizer": {"decay": "l2", "lr": 1}}}, "base.yaml")
     values = ["AdamW", {"class_path": "AdamW", "lr": 2}, {"lr": 3}, "Muon", {"class_path": "Muon", "lr": 4}]
     grid = read_grid(write_yaml({"base": str(base), "grid": {"model.optimizer": values}}))
-    assert [lookup(given(grid, point), "model.optimizer") for point in grid.points] == [
+    assert [lookup(build_options(grid, point), "model.optimizer") for point in grid.points] == [
         {"class_path": ADAMW, "decay": "l2", "lr": 1},
         {"class_path": ADAMW, "decay": "l2", "lr": 2},
         {"decay": "l2", "lr": 3},
@@ -85,7 +85,7 @@ def test_a_block_comes_before_the_options_below_it(write_yaml: Write, reverse: b
     }
     grid = read_grid(write_yaml({"grid": dict(reversed(options.items())) if reverse else options}))
     for mapping, point in zip(as_mappings(grid), grid.points, strict=True):
-        assert given(grid, point) == {
+        assert build_options(grid, point) == {
             "model": {
                 "warmup": mapping["model"]["warmup"],
                 "optimizer": mapping["model.optimizer"] | {"lr": mapping["model.optimizer.lr"]},
@@ -107,7 +107,7 @@ def test_what_is_given_is_in_the_short_form_and_the_caller_s_to_change(write_yam
             }
         )
     )
-    options = [given(grid, point) for point in grid.points]
+    options = [build_options(grid, point) for point in grid.points]
     assert len({repr(nested) for nested in options}) == len(grid.points) == 12
     assert all(nested == normalize(nested) for nested in options)
     assert all(nested["evaluation"] == {"every": 3, "threshold": 0.95} for nested in options)
@@ -115,20 +115,20 @@ def test_what_is_given_is_in_the_short_form_and_the_caller_s_to_change(write_yam
         nested["model"]["optimizer"]["betas"].clear()
         nested["model"]["filters"].append("changed")
         nested["data"]["formula"] = nested["model"]["network"]["class_path"] = "changed"
-    assert "changed" not in repr([given(grid, point) for point in grid.points])
-    assert all(len(lookup(given(grid, point), "model.optimizer.betas")) == 2 for point in grid.points)
+    assert "changed" not in repr([build_options(grid, point) for point in grid.points])
+    assert all(len(lookup(build_options(grid, point), "model.optimizer.betas")) == 2 for point in grid.points)
 
 
 def test_an_option_below_any_named_class_is_one_of_its_own(write_yaml: Write) -> None:
     grid = read_grid(write_yaml({"set": {"trainer.logger": "A"}, "grid": {"trainer.logger.init-args.x": [1]}}))
     expected = {"trainer": {"logger": {"class_path": "A", "init_args": {"x": 1}}}}
-    assert given(grid, grid.points[0]) == expected
+    assert build_options(grid, grid.points[0]) == expected
 
 
 def test_an_empty_block_takes_what_is_fixed(write_yaml: Write) -> None:
     blocks = {"model.optimizer": [{}, "Muon"], "model.optimizer.lr": [1]}
     grid = read_grid(write_yaml({"set": {"trainer.max_steps": 3}, "grid": blocks}))
-    optimizers = [lookup(given(grid, point), "model.optimizer") for point in grid.points]
+    optimizers = [lookup(build_options(grid, point), "model.optimizer") for point in grid.points]
     assert optimizers == [{"lr": 1}, {"class_path": MUON, "lr": 1}]
 
 
@@ -138,5 +138,5 @@ def test_what_a_block_leaves_alone_may_be_set(write_yaml: Write) -> None:
     with pytest.raises(UserError, match="data is given in set and in grid"):
         read_grid(write_yaml({"set": fixed | {"data": {"formula": "x + y"}}, "grid": blocks}))
     grid = read_grid(write_yaml({"set": fixed | {"data.formula": "x + y"}, "grid": blocks}))
-    assert all(lookup(given(grid, point), "model.optimizer.lr") == 3 for point in grid.points)
-    assert all(lookup(given(grid, point), "data.formula") == "x + y" for point in grid.points)
+    assert all(lookup(build_options(grid, point), "model.optimizer.lr") == 3 for point in grid.points)
+    assert all(lookup(build_options(grid, point), "data.formula") == "x + y" for point in grid.points)

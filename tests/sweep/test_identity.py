@@ -14,7 +14,7 @@ from grok_lightning.cli import recorded_run
 from grok_lightning.options.parsing import resolve
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep.grid import given
+from grok_lightning.sweep.grid import build_options
 from grok_lightning.sweep.plan import read_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -146,7 +146,7 @@ def test_a_run_has_the_hash_that_its_fit_would_have(tmp_path: Path, monkeypatch:
     plan = read_plan("s.yaml")
     assert len({run.hash for run in plan.runs}) == len(plan.runs) >= 2000
     for place in range(1, 2000, 700):
-        Path("run.yaml").write_text(yaml.safe_dump(given(plan.grid, plan.grid.points[place])))
+        Path("run.yaml").write_text(yaml.safe_dump(build_options(plan.grid, plan.grid.points[place])))
         with as_the_program():
             recorded = recorded_run(resolve(["fit", "--config", "run.yaml"]))
         assert recorded.hash == plan.runs[place].hash

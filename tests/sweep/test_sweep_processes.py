@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.sweep import attempts, sizes
+from grok_lightning.sweep import failures, sizes
 from grok_lightning.sweep.places import Places, read_notices
 from grok_lightning.sweep.stack import Stack, train
 
@@ -171,7 +171,7 @@ def test_two_sweeps_of_one_file_do_nothing_twice(command: Command, monkeypatch: 
         train(stack, tell)
 
     train_here(monkeypatch)
-    monkeypatch.setattr(attempts, "train", train_fresh)
+    monkeypatch.setattr(failures, "train", train_fresh)
     status, _, err = command("sweep", path)
     _, printed = other.communicate(timeout=PATIENCE)
     assert (status, other.returncode) == (0, 0)

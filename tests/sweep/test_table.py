@@ -12,7 +12,7 @@ from small_sweeps import write
 from grok_lightning.statistics import kaplan_meier
 from grok_lightning.sweep.pending import Standing
 from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.table import MOST_LINES, table
+from grok_lightning.sweep.table import MOST_LINES, format_table
 
 BUDGET = 400
 RATES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
@@ -44,7 +44,7 @@ def standing(rows: pd.DataFrame) -> Standing:
 @pytest.mark.parametrize("seed", range(8))
 def test_counts_and_medians_are_those_of_the_runs(plan: Plan, seed: int) -> None:
     rows = outcomes(plan, seed)
-    head, *lines = (re.split(r"\s{2,}", line.strip()) for line in table(plan, standing(rows)).split("\n"))
+    head, *lines = (re.split(r"\s{2,}", line.strip()) for line in format_table(plan, standing(rows)).split("\n"))
     assert head[:5] == ["lr", "runs", "grokked", "memorized at", "grokked at"]
     assert len(lines) == len(RATES)
     for place, line in enumerate(lines):
@@ -70,6 +70,6 @@ def said(steps: "pd.Series[float]") -> str:
 def test_of_many_combinations_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plan = read_plan(write("many", {"model.optimizer.lr": [0.001 * place for place in range(1, MOST_LINES + 4)]}))
-    lines = table(plan, Standing({}, {})).split("\n")
+    lines = format_table(plan, Standing({}, {})).split("\n")
     assert len(lines) == 1 + MOST_LINES + 1
     assert lines[-1] == "... and 3 more combinations"
