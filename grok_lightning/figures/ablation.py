@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import by_condition, naming
+from grok_lightning.figures.conditions import by_condition, naming, stack
 from grok_lightning.figures.medians import median_row
 from grok_lightning.figures.style import (
     DOTTED,
@@ -22,7 +22,7 @@ from grok_lightning.figures.style import (
     points,
     step_axis,
 )
-from grok_lightning.figures.values import spread
+from grok_lightning.figures.values import keys_of, spread
 from grok_lightning.statistics import times
 
 MOST = 40  # rows that fit a page
@@ -30,24 +30,25 @@ ROW = 0.27  # inches
 
 
 def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What ``ablation`` draws.
+    """The table that ``ablation`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
+        runs: One row per run, as in a report.
 
     Returns:
-        ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step`` (where it
-        grokked, or was censored) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier (infinity: not
-        reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and ``threshold``.
+        The keys and ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step``
+        (grok step, or the step of censoring) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier
+        (infinity: not reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and
+        ``threshold``.
     """
-    known = runs[["condition", "run", "status", "budget", "threshold"]].assign(kind="run")
-    rows: list[dict[object, object]] = []
-    for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1)):
-        rows += group.assign(condition=condition).to_dict("records")
-        rows.append({"condition": condition} | median_row(group))
-    columns = ["condition", "kind", "run", "status", "step", "observed", "low", "high", "n", "grokked"]
-    table = pd.DataFrame(rows, columns=[*columns, "budget", "threshold"])
-    return table.astype(dict.fromkeys(("step", "low", "high"), float))
+    keys = keys_of(runs, "condition")
+    known = runs[[*keys, "condition", "run", "status", "budget", "threshold"]].assign(kind="run")
+    parts = [
+        (condition, pd.DataFrame([*group.to_dict("records"), median_row(group)]))
+        for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1))
+    ]
+    columns = ["kind", "run", "status", "step", "observed", "low", "high", "n", "grokked", "budget", "threshold"]
+    return stack(parts, keys, columns).astype(dict.fromkeys(("step", "low", "high"), float))
 
 
 def ablation(table: pd.DataFrame, title: str) -> Figure:
@@ -59,11 +60,11 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         table: From ``ablation_table``.
         title: The figure's title.
     """
-    conditions = list(pd.unique(table["condition"]))
-    shown = table[table["condition"].isin(conditions[:MOST])]
+    conditions = [condition for condition, _ in by_condition(table)]
+    shown = table[table["condition"].isin([condition.label for condition in conditions[:MOST]])]
     runs, medians = shown[shown["kind"] == "run"], shown[shown["kind"] == "median"]
     row = {name: place for place, name in enumerate(medians["condition"])}
-    names = naming(row, 52)
+    names = naming(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
     figure = new_figure(title, _note(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))

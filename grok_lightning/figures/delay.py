@@ -4,25 +4,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, by_condition, colorbar, looks, naming
+from grok_lightning.figures.conditions import FEW, PLAIN, by_condition, colorbar, looks, naming, stack
 from grok_lightning.figures.style import NOTE, bare, counted, legend, mark, new_figure, percent, points, step_axis
+from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import times
 
 
 def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What ``delay`` draws.
+    """The table that ``delay`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
+        runs: One row per run, as in a report.
 
     Returns:
-        One row for each run, conditions in order: ``condition``, ``run``, ``status``, ``memorize_step`` (NaN: never,
-        and such a run is not drawn), ``step`` (where it grokked, or was censored), ``observed`` and ``threshold``.
+        One row for each run, conditions in order: the keys, ``condition``, ``run``, ``status``, ``memorize_step`` (NaN:
+        never, and such a run is not drawn), ``step`` (grok step, or the step of censoring), ``observed`` and
+        ``threshold``.
     """
-    columns = ["condition", "run", "status", "memorize_step"]
-    table = pd.concat([runs[columns], times(runs, "grok")[["step", "observed"]], runs[["threshold"]]], axis=1)
-    parts = [rows.assign(condition=condition) for condition, rows in by_condition(table)]
-    return pd.concat(parts, ignore_index=True) if parts else table
+    known = times(runs, "grok")
+    table = runs.assign(step=known["step"], observed=known["observed"])
+    columns = ["run", "status", "memorize_step", "step", "observed", "threshold"]
+    return stack(by_condition(table), keys_of(runs, "condition"), columns)
 
 
 def delay(table: pd.DataFrame, title: str) -> Figure:
@@ -33,10 +35,10 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
         title: The figure's title.
     """
     shown = table[table["memorize_step"].notna()]
-    parts = dict(by_condition(shown))
-    names = naming(parts)
+    parts = by_condition(shown)
+    names = naming([condition for condition, _ in parts])
     alike = len(parts) > FEW and names.values is None  # no legend could tell them apart
-    kinds = looks([""]) * len(parts) if alike else looks(parts)
+    kinds = [PLAIN] * len(parts) if alike else looks(names)
     figure = new_figure(title, _note(table, shown), 7.5, 5)
     axes = figure.subplots()
     bare(axes)
@@ -53,7 +55,7 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
         f"steps to {threshold} validation accuracy",
     )
     _diagonals(axes)
-    for rows, look in zip(parts.values(), kinds, strict=True):
+    for (_, rows), look in zip(parts, kinds, strict=True):
         points(
             axes,
             rows["memorize_step"].clip(lower=1),
@@ -66,7 +68,7 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     marks = [mark("^", open=True, size=5)] * int(censored)
     words = ["not grokked (so far)"] * int(censored)
     if alike:
-        legend(figure, [mark("o", looks([""])[0].color), *marks], ["a run", *words])
+        legend(figure, [mark("o", PLAIN.color), *marks], ["a run", *words])
     elif len(parts) > FEW:
         colorbar(figure, names)
         legend(figure, marks, words)

@@ -43,7 +43,7 @@ LINES = {"progress/restricted_loss": (0, (5, 1.5)), "progress/excluded_loss": (0
 
 
 def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataFrame:
-    """What ``measures`` draws.
+    """The table that ``measures`` draws.
 
     Args:
         curves: Evaluations of runs of one condition.

@@ -28,12 +28,12 @@ CHARACTER, LINE = 0.075, 0.16  # inches
 
 
 def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
-    """What ``phase`` draws.
+    """The table that ``phase`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
-        x: The column to stand on the x axis.
-        y: The one on the y axis.
+        runs: One row per run, as in a report.
+        x: The column of the x axis.
+        y: The column of the y axis.
         by: A third one, with a map for each of its values.
 
     Returns:

@@ -132,6 +132,6 @@ def sorted_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table.loc[ranks.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
-def keys_of(table: pd.DataFrame) -> list[str]:
-    """The keys that a table is about: its columns before ``kind``."""
-    return list(map(str, table.columns[: list(table.columns).index("kind")]))
+def keys_of(table: pd.DataFrame, end: str = "kind") -> list[str]:
+    """The keys of a table: its columns before the one named."""
+    return list(map(str, table.columns[: list(table.columns).index(end)]))

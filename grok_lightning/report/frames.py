@@ -1,6 +1,7 @@
 """Records as the figures take them: one row per run, with its condition."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
         keys: The options that group them into conditions.
 
     Returns:
-        ``run``, ``condition`` (in the order in which they are shown), a column for each key under its name, ``status``,
+        A column for each key under its name, ``condition`` (in the order in which they are shown), ``run``, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
         ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its
         title), ``task`` (its identity); and the options themselves. Then, for every condition in that order, the number
@@ -44,8 +45,8 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
     table["operation"], table["task"] = tasks(runs)
     columns = {key.name: values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
-    labels = _labels(keys, set(rows))
-    by_plan = _in_planned_order(options, gathered.planned)
+    labels, exactly = _label_conditions(keys, set(rows))
+    by_plan = _sort_by_plan(options, gathered.planned)
     orders = {name: ranks(column.iloc[by_plan].tolist()) for name, column in columns.items()}
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
     missing = dict.fromkeys((labels[row] for row in order), 0)
@@ -53,15 +54,14 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
         missing[labels[row]] += 1
     here = {labels[row] for row in rows[: len(runs)]}
     named = [name for name in missing if name in here]
-    table["condition"] = pd.Categorical([labels[row] for row in rows[: len(runs)]], named, ordered=True)
-    for name, column in columns.items():
-        own = column.iloc[: len(runs)]
-        table[name] = pd.to_numeric(own) if _is_numeric(own) else own.map(shown)
+    conditions = pd.Categorical([labels[row] for row in rows[: len(runs)]], named, ordered=True)
+    typed = {name: _type(column.iloc[: len(runs)], exactly) for name, column in columns.items()}
+    keyed = pd.DataFrame(typed | {"condition": conditions}, runs.index)
     others = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
-    return pd.concat([table, runs[others]], axis=1), missing
+    return pd.concat([keyed, table, runs[others]], axis=1), missing
 
 
-def _in_planned_order(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
+def _sort_by_plan(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
     """The places of runs in the order in which sweeps asked for them; the others after them."""
     if not len(planned):
         return np.arange(len(options))
@@ -69,8 +69,10 @@ def _in_planned_order(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[n
     return place.astype(float).fillna(len(planned)).to_numpy().argsort(kind="stable")
 
 
-def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
-    """What conditions are called: numbers short if that tells them apart, else in full."""
+def _label_conditions(
+    keys: Sequence[Key], rows: Collection[tuple[Any, ...]]
+) -> tuple[dict[tuple[Any, ...], str], bool]:
+    """Labels of conditions, and whether their numbers have all digits: only where six would not tell them apart."""
     for exactly in (False, True):
         labels = {
             row: ", ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
@@ -78,7 +80,7 @@ def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tupl
         }
         if len(set(labels.values())) == len(labels):
             break
-    return labels
+    return labels, exactly
 
 
 def _floats(runs: pd.DataFrame, name: str) -> pd.Series:
@@ -87,5 +89,8 @@ def _floats(runs: pd.DataFrame, name: str) -> pd.Series:
     return pd.to_numeric(runs[name], errors="coerce").astype(float)
 
 
-def _is_numeric(column: pd.Series) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
+def _type(column: pd.Series, exactly: bool) -> pd.Series:
+    """A key's values as numbers if they all are, else in words."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+        return pd.to_numeric(column)
+    return column.map(partial(shown, exactly=exactly))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from grok_lightning.errors import UserError
+from grok_lightning.figures.conditions import shortest
 from grok_lightning.options.classes import suggestion
 
 PREFIX = "config."
@@ -101,17 +102,6 @@ def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
 
 def _without(columns: Sequence[str], alone: Collection[str]) -> tuple[str, ...]:
     return tuple(column for column in columns if column not in alone) or tuple(columns[:1])
-
-
-def shortest(names: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each dotted name that is no other's: ``evaluation.every`` beside ``checkpoint.every``."""
-    found = {}
-    for name in names:
-        parts = name.split(".")
-        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        others = [f".{other}" for other in names if other != name]
-        found[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
-    return found
 
 
 def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
