@@ -1,4 +1,4 @@
-"""Conditions under one another, each with its median grok step: what a change to the setup does."""
+"""Median grok step of conditions, a row for each."""
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     names = naming(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
-    figure = new_figure(title, _note(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
+    figure = new_figure(title, _describe(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
     bare(axes)
     axes.grid(visible=False, axis="y")
@@ -83,7 +83,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     )
     at = runs["condition"].map(row).to_numpy(float)
     points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)
-    _medians(axes, medians)
+    _draw_medians(axes, medians)
     axes.set(yticks=range(len(row)), yticklabels=labels, ylim=(max(len(row), 1) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     for name, grokked, n in zip(row, medians["grokked"], medians["n"], strict=True):
@@ -97,11 +97,11 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         )
     axes.text(1.015, 1.01, "grokked", transform=axes.transAxes, va="bottom", fontsize=8, color=NOTE)
     axes.text(-0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=NOTE)
-    _legend(figure, runs, medians)
+    _draw_legend(figure, runs, medians)
     return figure
 
 
-def _medians(axes: Axes, medians: pd.DataFrame) -> None:
+def _draw_medians(axes: Axes, medians: pd.DataFrame) -> None:
     """Medians and intervals, dotted where they have no upper end, with an arrow where no median was reached."""
     edge = axes.get_xlim()[1]
     at = np.arange(len(medians), dtype=float)
@@ -118,7 +118,7 @@ def _medians(axes: Axes, medians: pd.DataFrame) -> None:
                       arrowprops={"arrowstyle": "-|>", "color": VAL, "linewidth": 1.6})  # fmt: skip
 
 
-def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
+def _draw_legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
     shown = [
         (np.isfinite(medians["step"]).any(), mark("o", VAL, line="-"), "median, 95% interval"),
         (np.isinf(medians["step"]).any(), mark(RIGHT, VAL), "median not reached"),
@@ -128,7 +128,7 @@ def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
     legend(figure, [handle for occurs, handle, _ in shown if occurs], [label for occurs, _, label in shown if occurs])
 
 
-def _note(runs: pd.DataFrame, medians: pd.DataFrame, conditions: int) -> str:
+def _describe(runs: pd.DataFrame, medians: pd.DataFrame, conditions: int) -> str:
     grokked, diverged = int(medians["grokked"].sum()), int((runs["status"] == "diverged").sum())
     lost = f", {diverged:,} diverged" if diverged else ""
     note = (

@@ -1,4 +1,4 @@
-"""Steps to memorize against steps to grok: how long generalization comes after."""
+"""Steps to grok against steps to memorize."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def delay(table: pd.DataFrame, title: str) -> Figure:
-    """Each run by its two steps, on logarithmic axes, with lines where grokking comes 1, 10, 100 times as late.
+    """Each run by its two steps, on logarithmic axes, with lines of ratio 1, 10 and 100.
 
     Args:
         table: From ``delay_table``.
@@ -39,7 +39,7 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     names = naming([condition for condition, _ in parts])
     alike = len(parts) > FEW and names.values is None  # no legend could tell them apart
     kinds = [PLAIN] * len(parts) if alike else looks(names)
-    figure = new_figure(title, _note(table, shown), 7.5, 5)
+    figure = new_figure(title, _describe(table, shown), 7.5, 5)
     axes = figure.subplots()
     bare(axes)
     threshold = percent(table["threshold"].max()) if len(table) else "threshold"
@@ -54,7 +54,7 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
         max(y.max(initial=1), x.max(initial=1)),
         f"steps to {threshold} validation accuracy",
     )
-    _diagonals(axes)
+    _draw_diagonals(axes)
     for (_, rows), look in zip(parts, kinds, strict=True):
         points(
             axes,
@@ -78,8 +78,8 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _diagonals(axes: Axes) -> None:
-    """Lines of equal ratio, each named where it leaves the frame."""
+def _draw_diagonals(axes: Axes) -> None:
+    """Draws lines of equal ratio, labeled at the edge of the frame."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for factor, line in ((1, "-"), (10, "--"), (100, ":")):
         if factor * right <= bottom or factor * left >= top:
@@ -95,7 +95,7 @@ def _diagonals(axes: Axes) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _note(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+def _describe(table: pd.DataFrame, shown: pd.DataFrame) -> str:
     grokked, diverged = int(table["observed"].eq(True).sum()), int((table["status"] == "diverged").sum())
     never = len(table) - len(shown)
     lost = f", {diverged:,} diverged" if diverged else ""

@@ -1,4 +1,4 @@
-"""A panel for each condition, where there are too many for one panel."""
+"""Figures with a panel for each condition, for more conditions than one panel can show."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,17 +23,17 @@ class Panels(NamedTuple):
 
 
 def panels(title: str, note: str, names: Naming, sizes: Sequence[int], label: str) -> Panels:
-    """Panels that share both axes: what is set for the first holds for all.
+    """Empty panels that share both axes.
 
     Only the first 30 conditions get a panel, and the note then says so. Only panels at the edge have ticks, and places
     are computed here, since 30 panels with their own ticks and matplotlib's layout take ten times as long.
 
     Args:
         title: The figure's title.
-        note: What is drawn, for below the figure.
-        names: What the conditions are called.
-        sizes: The number of runs of each.
-        label: What the y axes are called.
+        note: The note below the figure.
+        names: Names of the conditions.
+        sizes: Number of runs of each.
+        label: Label of the y axes.
     """
     shown = min(len(sizes), MOST)
     columns = next(columns for columns in (3, 4, 5, 6) if shown <= columns**2 or columns == 6)
@@ -84,12 +84,12 @@ def panel_each(
 
     Args:
         title: The figure's title.
-        note: What is drawn, for below the figure.
-        names: What the conditions are called.
+        note: The note below the figure.
+        names: Names of the conditions.
         parts: The rows of each condition, with ``step`` and ``runs``, their number.
         measure: ``acc`` or ``loss``.
-        losses: What the loss axis must hold.
-        draw: Draws into a panel, of a condition's rows, a column such as ``val/acc`` in a color.
+        losses: Losses that the loss axis must include.
+        draw: Draws into a panel, one condition's rows of a column such as ``val/acc`` in a color.
     """
     grid = panels(title, note, names, [int(rows["runs"].iloc[0]) for _, rows in parts], LABELS[measure])
     for (_, rows), axes in zip(parts, grid.cells, strict=False):
@@ -102,7 +102,7 @@ def panel_each(
 
 
 def finish(grid: Panels) -> None:
-    """Labels what stands at the edges, and nothing else."""
+    """Labels the x axes of the lowest panels only."""
     for axes in grid.cells:
         axes.set(xlabel="optimizer steps" if axes.xaxis.get_visible() else "", ylabel="")
         axes.xaxis.label.set_fontsize(8)

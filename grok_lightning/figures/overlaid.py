@@ -41,7 +41,7 @@ def overlaid_table(runs: pd.DataFrame, curves: pd.DataFrame, most: int = MOST) -
 
 
 def _share(sizes: list[int], most: int) -> list[int]:
-    """How many of each group to keep: the same of all, more of the large ones only where small ones leave room."""
+    """Number to keep of each group: equal for all, more of large groups only where small ones leave room."""
     left, quotas = most, [0] * len(sizes)
     for rank, place in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         quotas[place] = min(sizes[place], -(-left // (len(sizes) - rank)))
@@ -50,7 +50,7 @@ def _share(sizes: list[int], most: int) -> list[int]:
 
 
 def _thin(rows: pd.DataFrame, points: int) -> np.ndarray:
-    """Which rows to keep so that a run has about that many: its first, its last, and one of each bin of log steps."""
+    """Mask of about that many rows of each run: the first, the last, and one of each bin of log steps."""
     run, step = pd.factorize(rows["run"])[0], rows["step"].to_numpy(float)
     if not len(rows) or np.bincount(run).max() <= points:
         return np.ones(len(rows), bool)

@@ -1,4 +1,4 @@
-"""Runs and medians against a key, the values of a second one side by side."""
+"""Places of runs and medians on the axis of a key, those of a second key side by side."""
 
 from math import isfinite
 from typing import NamedTuple
@@ -19,11 +19,11 @@ from grok_lightning.figures.values import (
     value_text,
 )
 
-MOST = 6  # groups that can be told apart side by side
+MOST = 6  # groups that are drawn side by side
 
 
 class Slot(NamedTuple):
-    """What one value of the second key draws, and where on the x axis."""
+    """Runs and medians of one value of the second key, with their places on the x axis."""
 
     look: Look
     runs: pd.DataFrame
@@ -33,10 +33,10 @@ class Slot(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """A table of runs and medians, ready to be drawn.
+    """Runs and medians with their places and looks.
 
     Attributes:
-        key: What the x axis is about.
+        key: The key of the x axis.
         where: Its values and their places.
         runs: Rows of single runs.
         medians: Rows of medians.
@@ -58,7 +58,7 @@ class Slots(NamedTuple):
 
 
 def slots(table: pd.DataFrame) -> Slots:
-    """Parts a table by its second key, if it has one.
+    """Splits a table by its second key, if it has one.
 
     Args:
         table: Its one or two keys, then ``kind``: ``run`` or ``median``.

@@ -1,4 +1,4 @@
-"""The share of runs that have not grokked yet, against steps."""
+"""Kaplan-Meier curves: the share of runs that have not grokked yet, against steps."""
 
 import numpy as np
 import pandas as pd
@@ -59,19 +59,19 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
     sizes = [int(rows["n"].iloc[0]) for _, rows in parts]
     names = naming([condition for condition, _ in parts])
     if len(parts) > FEW and names.values is None:
-        grid = panels(title, _note(table, sizes), names, sizes, LABEL)
-        _axes(grid.cells[0], table, narrow=True)
+        grid = panels(title, _describe(table, sizes), names, sizes, LABEL)
+        _set_axes(grid.cells[0], table, narrow=True)
         for (_, rows), axes in zip(parts, grid.cells, strict=False):
-            _curve(axes, rows, PLAIN)
+            _draw_curve(axes, rows, PLAIN)
         finish(grid)
         return grid.figure
     few = len(parts) <= FEW
-    figure = new_figure(title, _note(table, sizes, "" if few else " (in the table only)"), 7.5, 4.4)
+    figure = new_figure(title, _describe(table, sizes, "" if few else " (in the table only)"), 7.5, 4.4)
     axes = figure.subplots()
     kinds = looks(names)
     for (_, rows), look in zip(parts, kinds, strict=True):
-        _curve(axes, rows, look, band=few)
-    _axes(axes, table)
+        _draw_curve(axes, rows, look, band=few)
+    _set_axes(axes, table)
     if few:
         labels = [f"{label} (n = {n:,})" for label, n in zip(names.labels, sizes, strict=True)]
         censored = ["censored"] if (table["kind"] == "censored").any() else []
@@ -81,7 +81,7 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> None:
+def _draw_curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> None:
     curve, gone = rows[rows["kind"] == "curve"], rows[rows["kind"] == "censored"]
     steps = curve["step"].clip(lower=0.5)  # a logarithmic axis has no 0; this lies left of its frame
     axes.step(steps, 100 * curve["share"], where="post", color=look.color, linestyle=look.line, linewidth=1.5)
@@ -92,7 +92,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> Non
               rasterized=len(gone) > CROWD)  # fmt: skip
 
 
-def _axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
+def _set_axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
     bare(axes)
     percent_axis(axes, LABEL)
     steps = table["step"][table["step"] > 0]
@@ -100,7 +100,7 @@ def _axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
     step_axis(axes, "x", low / 1.5, high, narrow=narrow)
 
 
-def _note(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
+def _describe(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
     runs, gone = sum(sizes), int(table.loc[table["kind"] == "censored", "count"].sum())
     return (
         f"{counted(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% intervals{bands}; "

@@ -30,12 +30,12 @@ MANY, SHOWN = 60, 12  # from so many conditions on, figures that have a part for
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure, made when it is wanted.
+    """A figure of a report, drawn on demand.
 
     Attributes:
-        name: The stem of its files.
-        caption: What it shows, a sentence.
-        make: Gives the table of what is drawn, and the figure.
+        name: Stem of its files.
+        caption: One sentence.
+        make: Returns the table and the figure drawn from it.
     """
 
     name: str
@@ -44,17 +44,17 @@ class Drawing:
 
 
 def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
-    """The figures that these runs allow.
+    """Yields the figures that the keys of these runs allow.
 
     Args:
-        runs: As ``frame`` gives them.
+        runs: Runs from ``frame``.
         curves: Their evaluations.
         keys: The options that group them into conditions, columns in ``runs``.
     """
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
     if runs["condition"].nunique() == 1 and len(curves):
-        caption = "Accuracy, loss, weight norm and whatever else was measured."
+        caption = "Accuracy, loss, weight norm and all other measures."
         yield Drawing("measures", caption, _prepare(lambda: measures_table(curves), measures, of))
     if len(runs) == 1:
         yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
@@ -87,7 +87,7 @@ def _prepare(
 
 
 def _select(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The runs of conditions that are shown one by one, and words for a caption if those are not all."""
+    """Runs of the conditions that figures show one by one, and a remark for captions if those are not all."""
     conditions = runs["condition"].cat.remove_unused_categories().cat.categories
     if len(conditions) < MANY:
         return runs, ""
@@ -123,7 +123,7 @@ def _draw_over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: s
 
 
 def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
-    """For each numeric key: grok step and best accuracy against it, colored by all other keys together."""
+    """Grok step and best accuracy against each numeric key, colored by all other keys together."""
     for key in keys:
         if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
             continue
@@ -157,7 +157,7 @@ def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator
 
 
 def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> tuple[pd.DataFrame, str | None]:
-    """Several keys as one, under their short names; None without any."""
+    """Joins several keys in one column named after their short names; None without keys."""
     if not keys:
         return runs, None
     name = BETWEEN.join(names[key] for key in keys)

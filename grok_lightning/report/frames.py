@@ -1,4 +1,4 @@
-"""Records as the figures take them: one row per run, with its condition."""
+"""Table of runs for figures: one row per run, with its keys and its condition."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -21,26 +21,25 @@ ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", 
 
 
 def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One row per run, and how many runs are missing of each condition.
+    """One row per run, and the number of missing runs of each condition.
 
     Args:
         gathered: The records.
         keys: The options that group them into conditions.
 
     Returns:
-        A column for each key under its name, ``condition`` (in the order in which they are shown), ``run``, ``status``,
+        A column for each key under its name, ``condition`` (categories in order of display), ``run``, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its
-        title), ``task`` (its identity); and the options themselves. Then, for every condition in that order, the number
-        of its runs that a sweep asked for and that are not there.
+        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its title), ``task`` (its
+        identity), and the options. Then the number of missing planned runs of every condition, in the same order.
     """
     runs, options = gathered.runs, gathered.options()
     table = pd.DataFrame({"run": runs["path"], "status": runs["status"]})
     for name in ("steps", "budget", "threshold", *STEPS):
-        table[name] = _floats(runs, name)
+        table[name] = _to_floats(runs, name)
     for name, short in ACCURACIES.items():
-        table[short] = _floats(runs, name)
-    table["seed"] = _floats(runs, f"{PREFIX}seed_everything")
+        table[short] = _to_floats(runs, name)
+    table["seed"] = _to_floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
     table["operation"], table["task"] = tasks(runs)
     columns = {key.name: values(key, options) for key in keys}
@@ -62,7 +61,7 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
 
 
 def _sort_by_plan(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
-    """The places of runs in the order in which sweeps asked for them; the others after them."""
+    """Places of runs in the order of the sweeps' plans; unplanned runs last."""
     if not len(planned):
         return np.arange(len(options))
     place = options[HASH].map(pd.Series(range(len(planned)), planned[HASH]))
@@ -83,7 +82,7 @@ def _label_conditions(
     return labels, exactly
 
 
-def _floats(runs: pd.DataFrame, name: str) -> pd.Series:
+def _to_floats(runs: pd.DataFrame, name: str) -> pd.Series:
     if name not in runs:
         return pd.Series(float("nan"), index=runs.index)
     return pd.to_numeric(runs[name], errors="coerce").astype(float)
