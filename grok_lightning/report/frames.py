@@ -4,13 +4,11 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from grok_lightning.records.planned import HASH
 from grok_lightning.records.words import shown
-from grok_lightning.report.gather import Gathered
+from grok_lightning.report.gather import Gathered, plan_order
 from grok_lightning.report.keys import PREFIX, Key
 from grok_lightning.report.pooling import tasks
 from grok_lightning.report.words import label, ranks, values
@@ -45,7 +43,7 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
     columns = {key.name: values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
     labels, exactly = _label_conditions(keys, set(rows))
-    by_plan = _sort_by_plan(options, gathered.planned)
+    by_plan = plan_order(options[HASH], gathered.planned)
     orders = {name: ranks(column.iloc[by_plan].tolist()) for name, column in columns.items()}
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
     missing = dict.fromkeys((labels[row] for row in order), 0)
@@ -58,14 +56,6 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
     keyed = pd.DataFrame(typed | {"condition": conditions}, runs.index)
     others = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
     return pd.concat([keyed, table, runs[others]], axis=1), missing
-
-
-def _sort_by_plan(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
-    """Places of runs in the order of the sweeps' plans; unplanned runs last."""
-    if not len(planned):
-        return np.arange(len(options))
-    place = options[HASH].map(pd.Series(range(len(planned)), planned[HASH]))
-    return place.astype(float).fillna(len(planned)).to_numpy().argsort(kind="stable")
 
 
 def _label_conditions(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from grok_lightning.errors import UserError
 from grok_lightning.records.archive import read_archive, read_plan
@@ -110,7 +111,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     if failed.any():
         remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
     plans = _merge_plans(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
-    runs = _sort_by_plan(runs, plans)
+    runs = runs.iloc[plan_order(runs[HASH], plans)].reset_index(drop=True)
     names = _name_runs(runs)
     whole = _select_curves(runs, names, curves)
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
@@ -137,12 +138,12 @@ def _merge_plans(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _sort_by_plan(runs: pd.DataFrame, plans: pd.DataFrame) -> pd.DataFrame:
-    """Sorts runs by the sweeps' plans; unplanned runs last."""
+def plan_order(hashes: pd.Series, plans: pd.DataFrame) -> NDArray[np.intp]:
+    """Places of runs, by their hashes, in the order of the sweeps' plans; unplanned runs last."""
     if not len(plans):
-        return runs
-    place = runs[HASH].map(pd.Series(range(len(plans)), plans[HASH]))
-    return runs.iloc[place.fillna(len(plans)).argsort(kind="stable")].reset_index(drop=True)
+        return np.arange(len(hashes))
+    place = hashes.map(pd.Series(range(len(plans)), plans[HASH]))
+    return place.astype(float).fillna(len(plans)).to_numpy().argsort(kind="stable")
 
 
 def _find_directory(source: str, root: Path) -> Path:

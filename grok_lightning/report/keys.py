@@ -127,7 +127,7 @@ def _find_varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
     differing = [
         option
         for option in options
-        if not _is_own(option) and _count_distinct(runs, Key(option, (PREFIX + option,))) > 1
+        if not is_within(option, OWN) and _count_distinct(runs, Key(option, (PREFIX + option,))) > 1
     ]
     names = []
     for option in differing:
@@ -156,8 +156,9 @@ def _count_distinct(runs: pd.DataFrame, key: Key) -> int:
     return max((countable(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
 
 
-def _is_own(option: str) -> bool:
-    return any(option == name or option.startswith(f"{name}.") for name in OWN)
+def is_within(option: str, names: Collection[str]) -> bool:
+    """Whether an option is one of those named, or part of one."""
+    return any(option == name or option.startswith(f"{name}.") for name in names)
 
 
 def countable(column: pd.Series) -> pd.Series:

@@ -16,7 +16,7 @@ from grok_lightning.report.gather import Gathered, gather
 from grok_lightning.report.keys import find_keys, varying_keys
 from grok_lightning.report.page import page
 from grok_lightning.report.pooling import pooled_options, refuse_pooled
-from grok_lightning.report.written import Picture, figure_files, written
+from grok_lightning.report.written import figure_files, written
 
 RESOLUTION = 150  # dots per inch of PNG files
 
@@ -57,7 +57,7 @@ class Report:
         out.mkdir(parents=True, exist_ok=True)
         _draw(self.drawings, out)
         self._write_tables(out)
-        pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
+        pictures = {drawing.name: drawing.caption for drawing in self.drawings}
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         markdown = out / "report.md"
         earlier = figure_files(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.exists() else set()

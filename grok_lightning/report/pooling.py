@@ -9,7 +9,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
 from grok_lightning.records.words import NONE, shown
-from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable, is_within
 
 DATA = f"{PREFIX}data."
 THRESHOLD = "evaluation.threshold"
@@ -106,8 +106,8 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
     found: dict[str, str] = {}
     for column in map(str, records):
         option = column.removeprefix(PREFIX)
-        in_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
-        if not column.startswith(PREFIX) or column in taken or in_block or _is_unrelated(option):
+        in_block = is_within(option, [key.name for key in keys if key.is_block])
+        if not column.startswith(PREFIX) or column in taken or in_block or is_within(option, UNRELATED):
             continue
         values = countable(records[column])
         if values.nunique(dropna=False) < 2:
@@ -128,7 +128,3 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
         f"Runs of one condition differ in {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
         "Add to --by what should not be pooled."
     ]
-
-
-def _is_unrelated(option: str) -> bool:
-    return any(option == name or option.startswith(f"{name}.") for name in UNRELATED)

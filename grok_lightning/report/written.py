@@ -1,8 +1,7 @@
 """The text of a report: Markdown with tables, figures and notes on how to read them."""
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,19 +26,6 @@ READING = """\
   two medians. Steps per success: the steps of all runs divided by the number of runs that grokked."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a report.
-
-    Attributes:
-        name: The stem of its files.
-        caption: One sentence.
-    """
-
-    name: str
-    caption: str
-
-
 def written(
     title: str,
     command: str,
@@ -47,7 +33,7 @@ def written(
     conditions: pd.DataFrame,
     comparisons: pd.DataFrame,
     remarks: Sequence[str],
-    pictures: Iterable[Picture],
+    pictures: Mapping[str, str],
 ) -> str:
     """The Markdown of a report.
 
@@ -58,7 +44,7 @@ def written(
         conditions: From ``conditions_table``.
         comparisons: From ``comparisons``.
         remarks: Remarks for the reader.
-        pictures: Its figures, in order.
+        pictures: Captions of its figures by the stems of their files, in order.
     """
     parts = [f"# {plain(title)}", f"    {' '.join(command.splitlines())}", _summarize(runs, conditions)]
     if remarks:
@@ -85,8 +71,8 @@ def written(
             _format_table(_format_tests(comparisons)),
         ]
     parts.append("## Figures")
-    for picture in pictures:
-        caption, name = plain(picture.caption), quote(picture.name)
+    for stem, words in pictures.items():
+        caption, name = plain(words), quote(stem)
         parts.append(f"![{caption}]({name}.png)\n\n*{caption}* [SVG]({name}.svg), [data]({name}.csv)")
     parts += [
         "## How to read this",
