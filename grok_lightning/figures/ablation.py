@@ -75,11 +75,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     reached = np.isfinite(medians["step"])
     top = max(known.max() if len(known) else 1.0, 1.6 * medians["budget"].max() if not reached.all() else 1.0)
     step_axis(
-        axes,
-        "x",
-        known.min() if len(known) else 1.0,
-        top,
-        f"steps to {goal(table['threshold'])} validation accuracy",
+        axes, "x", known.min() if len(known) else 1.0, top, f"steps to {goal(table['threshold'])} validation accuracy"
     )
     at = runs["condition"].map(row).to_numpy(float)
     points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)

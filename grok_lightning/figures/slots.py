@@ -8,16 +8,7 @@ import pandas as pd
 
 from grok_lightning.figures.conditions import PLAIN, Look, Naming, looks
 from grok_lightning.figures.style import plain
-from grok_lightning.figures.values import (
-    Places,
-    distinct,
-    jitter,
-    keys_of,
-    ordered_type,
-    places,
-    spread,
-    value_text,
-)
+from grok_lightning.figures.values import Places, distinct, jitter, keys_of, ordered_type, places, spread, value_text
 
 MOST = 6  # groups that are drawn side by side
 

@@ -11,15 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import (
-    NothingToShow,
-    are_long,
-    entitle,
-    name_ticks,
-    placed,
-    room_for,
-    title_lines,
-)
+from grok_lightning.figures.elements import NothingToShow, are_long, entitle, name_ticks, placed, room_for, title_lines
 from grok_lightning.figures.style import NOTE, TRAIN
 
 MOST_ELEMENTS = 1024  # of an operand; with more, a cell of a map is smaller than a dot of the picture
