@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from grok_lightning.figures.by_value import by_value, by_value_table
 from grok_lightning.figures.measures import measures, measures_table
-from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
 from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
 
@@ -41,8 +41,8 @@ def main() -> int:
         table = measures_table(curves[curves["run"].isin(set(chosen))])
         figure = measures(table, f"{operation} mod 97 from 40 % of the table")
         figure.savefig(FIGURES / f"{name}-inside.png", dpi=110)
-    table = steps_by_value_table(clocked()[0], PRODUCT, "lr")
-    figure = steps_by_value(table, "x + y mod 97: grok step by learning rate times weight decay")
+    table = by_value_table(clocked()[0], PRODUCT, "lr")
+    figure = by_value(table, "x + y mod 97: grok step by learning rate times weight decay")
     figure.savefig(FIGURES / "clock.png", dpi=110)
     runs, curves = read_archive(RECORDS / "progress-measures.parquet")
     for _, run in runs.iterrows():

@@ -1,11 +1,11 @@
-"""Conditions under one another, each with its median grok step: what a change to the setup does."""
+"""Median grok step of conditions, a row for each."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import by_condition, naming
+from grok_lightning.figures.conditions import by_condition, naming, stack
 from grok_lightning.figures.medians import median_row
 from grok_lightning.figures.style import (
     DOTTED,
@@ -22,7 +22,7 @@ from grok_lightning.figures.style import (
     points,
     step_axis,
 )
-from grok_lightning.figures.values import spread
+from grok_lightning.figures.values import keys_of, spread
 from grok_lightning.statistics import times
 
 MOST = 40  # rows that fit a page
@@ -30,24 +30,25 @@ ROW = 0.27  # inches
 
 
 def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What ``ablation`` draws.
+    """The table that ``ablation`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
+        runs: One row per run, as in a report.
 
     Returns:
-        ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step`` (where it
-        grokked, or was censored) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier (infinity: not
-        reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and ``threshold``.
+        The keys and ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step``
+        (grok step, or the step of censoring) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier
+        (infinity: not reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and
+        ``threshold``.
     """
-    known = runs[["condition", "run", "status", "budget", "threshold"]].assign(kind="run")
-    rows: list[dict[object, object]] = []
-    for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1)):
-        rows += group.assign(condition=condition).to_dict("records")
-        rows.append({"condition": condition} | median_row(group))
-    columns = ["condition", "kind", "run", "status", "step", "observed", "low", "high", "n", "grokked"]
-    table = pd.DataFrame(rows, columns=[*columns, "budget", "threshold"])
-    return table.astype(dict.fromkeys(("step", "low", "high"), float))
+    keys = keys_of(runs, "condition")
+    known = runs[[*keys, "condition", "run", "status", "budget", "threshold"]].assign(kind="run")
+    parts = [
+        (condition, pd.DataFrame([*group.to_dict("records"), median_row(group)]))
+        for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1))
+    ]
+    columns = ["kind", "run", "status", "step", "observed", "low", "high", "n", "grokked", "budget", "threshold"]
+    return stack(parts, keys, columns).astype(dict.fromkeys(("step", "low", "high"), float))
 
 
 def ablation(table: pd.DataFrame, title: str) -> Figure:
@@ -59,14 +60,14 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         table: From ``ablation_table``.
         title: The figure's title.
     """
-    conditions = list(pd.unique(table["condition"]))
-    shown = table[table["condition"].isin(conditions[:MOST])]
+    conditions = [condition for condition, _ in by_condition(table)]
+    shown = table[table["condition"].isin([condition.label for condition in conditions[:MOST]])]
     runs, medians = shown[shown["kind"] == "run"], shown[shown["kind"] == "median"]
     row = {name: place for place, name in enumerate(medians["condition"])}
-    names = naming(row, 52)
+    names = naming(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
-    figure = new_figure(title, _note(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
+    figure = new_figure(title, _describe(runs, medians, len(conditions)), 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
     bare(axes)
     axes.grid(visible=False, axis="y")
@@ -74,15 +75,11 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     reached = np.isfinite(medians["step"])
     top = max(known.max() if len(known) else 1.0, 1.6 * medians["budget"].max() if not reached.all() else 1.0)
     step_axis(
-        axes,
-        "x",
-        known.min() if len(known) else 1.0,
-        top,
-        f"steps to {goal(table['threshold'])} validation accuracy",
+        axes, "x", known.min() if len(known) else 1.0, top, f"steps to {goal(table['threshold'])} validation accuracy"
     )
     at = runs["condition"].map(row).to_numpy(float)
     points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)
-    _medians(axes, medians)
+    _draw_medians(axes, medians)
     axes.set(yticks=range(len(row)), yticklabels=labels, ylim=(max(len(row), 1) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     for name, grokked, n in zip(row, medians["grokked"], medians["n"], strict=True):
@@ -96,11 +93,11 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         )
     axes.text(1.015, 1.01, "grokked", transform=axes.transAxes, va="bottom", fontsize=8, color=NOTE)
     axes.text(-0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=NOTE)
-    _legend(figure, runs, medians)
+    _draw_legend(figure, runs, medians)
     return figure
 
 
-def _medians(axes: Axes, medians: pd.DataFrame) -> None:
+def _draw_medians(axes: Axes, medians: pd.DataFrame) -> None:
     """Medians and intervals, dotted where they have no upper end, with an arrow where no median was reached."""
     edge = axes.get_xlim()[1]
     at = np.arange(len(medians), dtype=float)
@@ -117,7 +114,7 @@ def _medians(axes: Axes, medians: pd.DataFrame) -> None:
                       arrowprops={"arrowstyle": "-|>", "color": VAL, "linewidth": 1.6})  # fmt: skip
 
 
-def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
+def _draw_legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
     shown = [
         (np.isfinite(medians["step"]).any(), mark("o", VAL, line="-"), "median, 95% interval"),
         (np.isinf(medians["step"]).any(), mark(RIGHT, VAL), "median not reached"),
@@ -127,7 +124,7 @@ def _legend(figure: Figure, runs: pd.DataFrame, medians: pd.DataFrame) -> None:
     legend(figure, [handle for occurs, handle, _ in shown if occurs], [label for occurs, _, label in shown if occurs])
 
 
-def _note(runs: pd.DataFrame, medians: pd.DataFrame, conditions: int) -> str:
+def _describe(runs: pd.DataFrame, medians: pd.DataFrame, conditions: int) -> str:
     grokked, diverged = int(medians["grokked"].sum()), int((runs["status"] == "diverged").sum())
     lost = f", {diverged:,} diverged" if diverged else ""
     note = (

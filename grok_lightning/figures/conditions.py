@@ -1,9 +1,8 @@
-"""How conditions are told apart, named and kept in order."""
+"""Conditions of a figure: their order, names, colors, markers and lines."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,60 +14,81 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from grok_lightning.figures.style import DASHED, HUES, SOLID, Line, mark, plain
+from grok_lightning.figures.values import keys_of, ordered_type
+from grok_lightning.records.words import shown
 
 MARKERS = ("o", "s", "D", "v", "P", "X", "p", "h", "*")
 LINES: tuple[Line, ...] = (SOLID, DASHED, (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2, 1, 2, 1, 2)))
 SEQUENCE: Colormap = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256)), "sequence")
-BETWEEN_KEYS = re.compile(r", (?=[\w.]+=(?!=))")
 FEW = 8  # conditions that a legend can tell apart
 
 
+class Condition(NamedTuple):
+    """A condition: its value of each key, by the key's name, and its label."""
+
+    values: dict[str, Any]
+    label: str
+
+
 class Look(NamedTuple):
-    """How one condition is drawn."""
+    """Color, marker and line style of one condition."""
 
     color: str
     marker: str
     line: Line
 
 
+PLAIN = Look(HUES[0], MARKERS[0], LINES[0])
+
+
 class Naming(NamedTuple):
-    """How conditions are called in a legend: what they have in common, then the rest of each."""
+    """Legend title and labels of conditions; their numbers, if there is one key and all its values are numbers."""
 
     title: str
     labels: list[str]
-    values: list[float] | None  # the numbers behind the labels, if there is one key and all its values are numbers
+    values: list[float] | None
 
 
-def naming(conditions: Iterable[object], width: int = 32) -> Naming:
-    """What a legend calls conditions such as ``train_fraction=0.5, layers=2``: the keys once, above their values.
+def naming(conditions: Sequence[Condition], width: int = 32) -> Naming:
+    """Legend entries of conditions: where labels are ``key=value, ...``, the keys are the title, the values the labels.
 
     Args:
-        conditions: Their names.
-        width: In characters, of a legend's lines.
+        conditions: Conditions with the same keys.
+        width: Most characters in a line of the legend.
     """
-    names = [str(name) for name in conditions]
-    parts = [[part.partition("=") for part in BETWEEN_KEYS.split(name)] for name in names]
-    keys = {tuple(key for key, _, _ in row) for row in parts}
-    if len(keys) != 1 or not all(equals for row in parts for _, equals, _ in row):
-        return Naming("", [plain(name, width) for name in names], None)
-    labels = [", ".join(value for _, _, value in row) for row in parts]
-    try:
-        values = [float(label) for label in labels]
-    except ValueError:
-        values = []
-    numbers = values if values and all(map(isfinite, values)) else None
-    return Naming(plain(", ".join(keys.pop())), [plain(label, width) for label in labels], numbers)
+    names = shortest(list(conditions[0].values) if conditions else [])
+    for exactly in (False, True) if names else ():
+        words = [{key: shown(value, exactly=exactly) for key, value in each.values.items()} for each in conditions]
+        if all(
+            each.label == ", ".join(f"{names[key]}={word}" for key, word in row.items())
+            for each, row in zip(conditions, words, strict=True)
+        ):
+            labels = [plain(", ".join(row.values()), width) for row in words]
+            column = ordered_type(pd.Series([next(iter(each.values.values())) for each in conditions], dtype=object))
+            numeric = len(names) == 1 and column.dtype.kind == "f" and all(map(isfinite, column))
+            return Naming(plain(", ".join(names.values())), labels, column.tolist() if numeric else None)
+    return Naming("", [plain(each.label, width) for each in conditions], None)
 
 
-def looks(conditions: Iterable[object]) -> list[Look]:
-    """A look for each condition; numbers of one key go from dark to bright, others have unlike hues."""
-    _, labels, values = naming(conditions)
-    if values is not None and len(values) > FEW:
-        return [Look(hue, MARKERS[0], LINES[0]) for hue in shades(gradient(values)(values))]
-    hues = [HUES[place % len(HUES)] for place in range(len(labels))]
-    if values is not None and len(values) > 2:  # by rank, so that neighbors can be told apart
-        ranks = np.argsort(np.argsort(values)) / (len(values) - 1)
-        hues = shades(ranks)
+def shortest(names: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each dotted name that no other name ends in: ``evaluation.every``, ``checkpoint.every``."""
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        others = [f".{other}" for other in names if other != name]
+        found[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
+    return found
+
+
+def looks(names: Naming) -> list[Look]:
+    """Looks of conditions: numbers of one key go from dark to bright, others have distinct hues."""
+    values, count = names.values, len(names.labels)
+    if values is not None and count > FEW:
+        return [PLAIN._replace(color=hue) for hue in shades(gradient(values)(values))]
+    hues = [HUES[place % len(HUES)] for place in range(count)]
+    if values is not None and count > 2:  # by rank, so that neighbors can be told apart
+        hues = shades(np.argsort(np.argsort(values)) / (count - 1))
     return [Look(hue, MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]) for place, hue in enumerate(hues)]
 
 
@@ -83,21 +103,35 @@ def gradient(values: Sequence[float]) -> Normalize:
     return LogNorm(low, high) if 0 < 20 * low < high else Normalize(low, high if high > low else low + 1)
 
 
-def by_condition(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each condition's rows, in the order of display: that of the categories if it has them, else as they come."""
-    ordered = isinstance(frame["condition"].dtype, pd.CategoricalDtype)
-    for condition, rows in frame.groupby("condition", observed=True, sort=ordered):
-        yield str(condition), rows
+def by_condition(table: pd.DataFrame) -> list[tuple[Condition, pd.DataFrame]]:
+    """The rows of each condition, in the order of the categories if ``condition`` is categorical, else of the rows.
+
+    Args:
+        table: One column for each key, then ``condition``, the label, then others.
+    """
+    ordered = isinstance(table["condition"].dtype, pd.CategoricalDtype)
+    keys = keys_of(table, "condition")
+    firsts = table[[*keys, "condition"]].drop_duplicates("condition").astype(object).to_dict("records")
+    values = {str(row.pop("condition")): {str(key): value for key, value in row.items()} for row in firsts}
+    groups = table.groupby("condition", observed=True, sort=ordered)
+    return [(Condition(values[str(label)], str(label)), rows) for label, rows in groups]
+
+
+def stack(parts: Sequence[tuple[Condition, pd.DataFrame]], keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """One table of the rows of all conditions: the keys, ``condition`` and the columns named."""
+    columns = [*keys, "condition", *columns]
+    found = [rows.assign(**each.values, condition=each.label) for each, rows in parts]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def heads(looks: Sequence[Look], markers: bool = True) -> list[Line2D]:
-    """What stands for each condition in a legend."""
+    """Legend handles of conditions."""
     return [mark(look.marker if markers else "", look.color, line=look.line) for look in looks]
 
 
 def colorbar(figure: Figure, names: Naming) -> None:
-    """Which color of ``looks`` means which value, where there are too many for a legend."""
-    shown = ScalarMappable(gradient(names.values or [0.0]), SEQUENCE)
-    bar = figure.colorbar(shown, ax=figure.axes, label=names.title, aspect=30)
+    """Draws the color scale of conditions that are too many for a legend."""
+    scale = ScalarMappable(gradient(names.values or [0.0]), SEQUENCE)
+    bar = figure.colorbar(scale, ax=figure.axes, label=names.title, aspect=30)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=9)

@@ -14,7 +14,7 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
 
     Args:
         rows: The run's evaluations, oldest first; step 0 is left out of the logarithmic axis.
-        milestones: ``memorize_step`` and ``grok_step``, marked where they came.
+        milestones: ``memorize_step`` and ``grok_step``, marked if they are known.
         title: The figure's title.
 
     Returns:
@@ -35,17 +35,17 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
     step_axis(loss, "x", min(steps, default=1), max(steps, default=1))
     if any(row[f"{split}/loss"] > 0 for row in shown for split in ("train", "val")):
         loss_axis(loss)
-    _mark(accuracy, loss, milestones)
+    _mark_steps(accuracy, loss, milestones)
     accuracy.legend(frameon=False, loc="center left")
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _mark(accuracy: Axes, loss: Axes, milestones: Mapping[str, int | None]) -> None:
+def _mark_steps(accuracy: Axes, loss: Axes, milestones: Mapping[str, int | None]) -> None:
     """Dotted lines through both panels, named above the upper one, a row each so that the names never meet."""
     for row, (name, word) in enumerate((("memorize_step", "memorized"), ("grok_step", "grokked"))):
         step = milestones.get(name)
-        if not step:  # never came, or at step 0, which a logarithmic axis does not have
+        if not step:  # not reached, or at step 0, which a logarithmic axis does not have
             continue
         for axes in (accuracy, loss):
             axes.axvline(step, color=NOTE, linewidth=1, linestyle=":")

@@ -1,43 +1,45 @@
-"""Steps to memorize against steps to grok: how long generalization comes after."""
+"""Steps to grok against steps to memorize."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, by_condition, colorbar, looks, naming
+from grok_lightning.figures.conditions import FEW, PLAIN, by_condition, colorbar, looks, naming, stack
 from grok_lightning.figures.style import NOTE, bare, counted, legend, mark, new_figure, percent, points, step_axis
+from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import times
 
 
 def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What ``delay`` draws.
+    """The table that ``delay`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
+        runs: One row per run, as in a report.
 
     Returns:
-        One row for each run, conditions in order: ``condition``, ``run``, ``status``, ``memorize_step`` (NaN: never,
-        and such a run is not drawn), ``step`` (where it grokked, or was censored), ``observed`` and ``threshold``.
+        One row for each run, conditions in order: the keys, ``condition``, ``run``, ``status``, ``memorize_step`` (NaN:
+        never, and such a run is not drawn), ``step`` (grok step, or the step of censoring), ``observed`` and
+        ``threshold``.
     """
-    columns = ["condition", "run", "status", "memorize_step"]
-    table = pd.concat([runs[columns], times(runs, "grok")[["step", "observed"]], runs[["threshold"]]], axis=1)
-    parts = [rows.assign(condition=condition) for condition, rows in by_condition(table)]
-    return pd.concat(parts, ignore_index=True) if parts else table
+    known = times(runs, "grok")
+    table = runs.assign(step=known["step"], observed=known["observed"])
+    columns = ["run", "status", "memorize_step", "step", "observed", "threshold"]
+    return stack(by_condition(table), keys_of(runs, "condition"), columns)
 
 
 def delay(table: pd.DataFrame, title: str) -> Figure:
-    """Each run by its two steps, on logarithmic axes, with lines where grokking comes 1, 10, 100 times as late.
+    """Each run by its two steps, on logarithmic axes, with lines of ratio 1, 10 and 100.
 
     Args:
         table: From ``delay_table``.
         title: The figure's title.
     """
     shown = table[table["memorize_step"].notna()]
-    parts = dict(by_condition(shown))
-    names = naming(parts)
+    parts = by_condition(shown)
+    names = naming([condition for condition, _ in parts])
     alike = len(parts) > FEW and names.values is None  # no legend could tell them apart
-    kinds = looks([""]) * len(parts) if alike else looks(parts)
-    figure = new_figure(title, _note(table, shown), 7.5, 5)
+    kinds = [PLAIN] * len(parts) if alike else looks(names)
+    figure = new_figure(title, _describe(table, shown), 7.5, 5)
     axes = figure.subplots()
     bare(axes)
     threshold = percent(table["threshold"].max()) if len(table) else "threshold"
@@ -52,8 +54,8 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
         max(y.max(initial=1), x.max(initial=1)),
         f"steps to {threshold} validation accuracy",
     )
-    _diagonals(axes)
-    for rows, look in zip(parts.values(), kinds, strict=True):
+    _draw_diagonals(axes)
+    for (_, rows), look in zip(parts, kinds, strict=True):
         points(
             axes,
             rows["memorize_step"].clip(lower=1),
@@ -66,7 +68,7 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     marks = [mark("^", open=True, size=5)] * int(censored)
     words = ["not grokked (so far)"] * int(censored)
     if alike:
-        legend(figure, [mark("o", looks([""])[0].color), *marks], ["a run", *words])
+        legend(figure, [mark("o", PLAIN.color), *marks], ["a run", *words])
     elif len(parts) > FEW:
         colorbar(figure, names)
         legend(figure, marks, words)
@@ -76,8 +78,8 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _diagonals(axes: Axes) -> None:
-    """Lines of equal ratio, each named where it leaves the frame."""
+def _draw_diagonals(axes: Axes) -> None:
+    """Draws lines of equal ratio, labeled at the edge of the frame."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for factor, line in ((1, "-"), (10, "--"), (100, ":")):
         if factor * right <= bottom or factor * left >= top:
@@ -93,7 +95,7 @@ def _diagonals(axes: Axes) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _note(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+def _describe(table: pd.DataFrame, shown: pd.DataFrame) -> str:
     grokked, diverged = int(table["observed"].eq(True).sum()), int((table["status"] == "diverged").sum())
     never = len(table) - len(shown)
     lost = f", {diverged:,} diverged" if diverged else ""

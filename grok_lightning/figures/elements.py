@@ -1,4 +1,4 @@
-"""Axes whose numbers are elements: how they are written, how much room that takes, and where such axes stand."""
+"""Axes of elements: tick labels, the room they take, and placement in inches."""
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
@@ -11,13 +11,13 @@ TITLE_LETTERS = 66
 
 
 class NothingToShow(ValueError):
-    """Says why there is no such picture of a task or a model."""
+    """Raised, with the reason, where a task or a model has no such figure."""
 
 
 def placed(figure: Figure, place: tuple[float, float, float, float], size: tuple[float, float]) -> Axes:
-    """New axes at a place (left, bottom, width, height) of a figure of a size, in inches.
+    """Adds axes at (left, bottom, width, height) to a figure of the given size, all in inches.
 
-    Every picture of a kind then has the same geometry, and costs half of what it does under a layout engine.
+    Figures of one kind then have the same geometry, and take half the time that they do with a layout engine.
     """
     figure.set_size_inches(size)
     width, height = size
@@ -25,18 +25,18 @@ def placed(figure: Figure, place: tuple[float, float, float, float], size: tuple
 
 
 def entitle(figure: Figure, title: str, above: float) -> None:
-    """Gives a figure a title, whose lines stay lines, centered at so many inches from the left."""
+    """Sets a title of several lines, centered at a distance from the left in inches."""
     width, height = figure.get_size_inches()
     figure.suptitle("\n".join(title_lines(title)), fontsize=11, x=above / width, y=1 - 0.08 / height, va="top")
 
 
 def title_lines(title: str) -> list[str]:
-    """A title's lines as they are set."""
+    """Wraps a title into lines."""
     return [part for line in title.split("\n") for part in plain(line, TITLE_LETTERS).split("\n")]
 
 
 def name_ticks(axis: Axis, elements: list[str]) -> None:
-    """Writes elements as they are written, at as many places as there is room for."""
+    """Labels ticks with elements, as many as there is room for."""
     long = are_long(elements)
     axis.set_major_locator(MaxNLocator(6 if long else 10, integer=True, min_n_ticks=1))
     axis.set_major_formatter(
@@ -47,10 +47,10 @@ def name_ticks(axis: Axis, elements: list[str]) -> None:
 
 
 def are_long(elements: list[str]) -> bool:
-    """Whether some element is too long to stand beside others of its kind, as permutations are."""
+    """Whether the longest element takes more than 5 characters, as permutations do."""
     return max(map(len, elements)) > 5
 
 
 def room_for(elements: list[str]) -> float:
-    """How wide the elements are beside an axis, in inches, without its label."""
+    """Width of the tick labels of elements in inches."""
     return 0.05 * max(map(len, elements)) + 0.2 if are_long(elements) else 0.4

@@ -1,4 +1,4 @@
-"""What stands for each element at a model's entrance, in its first principal components."""
+"""First principal components of the token embeddings."""
 
 import math
 
@@ -21,19 +21,19 @@ MARGIN = 0.06  # of the data's range, left free on each side
 def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> pd.DataFrame:
     """The first four principal components of the vectors of V elements.
 
-    A component's sign, which is arbitrary, is such that the largest score is positive. Where there are fewer
-    components than four, scores are 0.
+    The sign of a component, which is arbitrary, makes its largest score positive. Scores of components that do not
+    exist, for D or V below four, are 0.
 
     Args:
-        vectors_VD: A vector a row.
-        elements: How each is written.
+        vectors_VD: A vector in each row, shape (V, D).
+        elements: Labels of the elements.
 
     Returns:
         A row for each component and element: ``component`` 1 to 4, ``explained`` (its share of the variance, 0 to 1),
         ``element`` (an ordered categorical) and ``score``.
 
     Raises:
-        NothingToShow: If a number is not finite.
+        NothingToShow: A number is not finite.
     """
     if not np.isfinite(vectors_VD).all():
         raise NothingToShow("the embedding has numbers that are not finite")
@@ -60,7 +60,7 @@ def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> p
 
 
 def components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
-    """The elements in their first and second principal components, and in their third and fourth.
+    """Scatter plots of the elements in the first two principal components, and in the third and fourth.
 
     Args:
         table: From ``components_table``.
@@ -96,7 +96,7 @@ def _label(component: int, explained: float) -> str:
 
 
 def _name_points(axes: Axes, places_V2: NDArray[np.float64], names: list[str]) -> None:
-    """Writes elements beside their points, outward if possible, where a name covers nothing drawn before it."""
+    """Labels points, outward if possible, leaving out labels that would overlap something drawn before."""
     span = max(np.ptp(places_V2, axis=0).max(), 1e-12)
     side = 72 * PANEL_INCHES  # all in points of the page, from the middle of the panel
     middle = (places_V2.max(axis=0) + places_V2.min(axis=0)) / 2

@@ -22,7 +22,7 @@ from grok_lightning.figures.style import (
     step_axis,
 )
 
-# panel: its axis and the metrics in it, with what they are called
+# panels by their y labels: metrics and their names
 PANELS: dict[str, dict[str, str]] = {
     "accuracy (%)": {"train/acc": "training accuracy", "val/acc": "validation accuracy"},
     "loss (nats)": {
@@ -43,15 +43,15 @@ LINES = {"progress/restricted_loss": (0, (5, 1.5)), "progress/excluded_loss": (0
 
 
 def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataFrame:
-    """What ``measures`` draws.
+    """The table that ``measures`` draws.
 
     Args:
         curves: Evaluations of runs of one condition.
-        until: The last step to be shown; default: the last one.
+        until: The last step to show; default: the last one.
 
     Returns:
         For each step from 1 on and each metric that is there: ``median``, ``low`` and ``high`` (least and most) over
-        ``n`` runs, as far as all of them were watched.
+        ``n`` runs, as far as all of them were evaluated.
     """
     shown = curves[(curves["step"] > 0) & (curves["step"] <= (until or float("inf")))]
     known = [metric for metrics in PANELS.values() for metric in metrics]
@@ -61,20 +61,20 @@ def measures_table(curves: pd.DataFrame, until: float | None = None) -> pd.DataF
     table = long.groupby(["metric", "step"], sort=True)["value"].agg(["median", "min", "max", "count"]).reset_index()
     table = table.rename(columns={"min": "low", "max": "high", "count": "n"})
     most = table.groupby("metric")["n"].transform("max")
-    return table[table["n"] == most].reset_index(drop=True)  # else a median would become that of the slow ones
+    return table[table["n"] == most].reset_index(drop=True)  # else the median would become that of the slow runs
 
 
-def called(metric: str) -> str:
-    """A metric such as ``norm/gradient`` in words."""
+def name_metric(metric: str) -> str:
+    """Name of a metric in a legend: ``norm: gradient`` for ``norm/gradient``."""
     group, slash, name = metric.partition("/")
     return f"{group}: {name.replace('_', ' ')}" if slash else metric
 
 
-def family(metric: str) -> str:
-    """The panel of a metric of no known kind: weight norms have one, those that differ in a last number another."""
+def name_panel(metric: str) -> str:
+    """Panel of other metrics: weight norms share one, and so do metrics that differ only in a last number."""
     if metric.startswith("norm/") and metric != "norm/gradient":
         return "weight norm"
-    return called(re.sub(r"_\d+$", "", metric))
+    return name_metric(re.sub(r"_\d+$", "", metric))
 
 
 def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]] = ()) -> Figure:
@@ -83,14 +83,14 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
     Args:
         table: From ``measures_table``.
         title: The figure's title.
-        marks: Steps to be marked in all panels, with what is there.
+        marks: Steps to mark in all panels, with their labels.
     """
     parts = dict(tuple(table.groupby("metric", sort=False)))
     known = {metric for names in PANELS.values() for metric in names}
     every = {label: dict(names) for label, names in PANELS.items()}
     for metric in map(str, parts):
         if metric not in known:
-            every.setdefault(family(metric), {})[metric] = called(metric)
+            every.setdefault(name_panel(metric), {})[metric] = name_metric(metric)
     panels = {label: [metric for metric in names if metric in parts] for label, names in every.items()}
     panels = {label: metrics for label, metrics in panels.items() if metrics}
     runs = int(table["n"].max()) if len(table) else 0

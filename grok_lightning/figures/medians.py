@@ -1,4 +1,4 @@
-"""The median grok step of a set of runs, as a row of a figure's table."""
+"""Median grok step of runs, as a row of a figure's table."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from grok_lightning.statistics import kaplan_meier
 
 
 def median_row(runs: pd.DataFrame) -> dict[object, object]:
-    """The median by Kaplan-Meier with its interval.
+    """Kaplan-Meier median of the grok step with its interval.
 
     Args:
         runs: ``step`` and ``observed`` of each, ``budget`` and ``threshold``.

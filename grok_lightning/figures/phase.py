@@ -1,4 +1,4 @@
-"""Phase map: which of two keys' values grok, and when."""
+"""Phase map: median grok step over the values of two keys."""
 
 from collections.abc import Sequence
 
@@ -18,22 +18,22 @@ from grok_lightning.figures.style import counted, goal, legend, new_figure, plai
 from grok_lightning.figures.values import distinct, keys_of, ordered_type, sorted_by, value_text, value_texts
 from grok_lightning.statistics import kaplan_meier, times
 
-# what a cell is called in which fewer than half grokked: its face and hatching
+# outcomes of cells in which fewer than half grokked: face color and hatching
 PHASES = {"memorized only": ("#D9D9D9", ""), "neither": ("#8C8C8C", ""), "diverged": ("#FFFFFF", "xxxx")}
 EDGE = "#777777"
-BRIGHT_FIRST = SEQUENCE.reversed()  # the sooner the brighter
-MOST = 400  # cells in which a count can be read
+BRIGHT_FIRST = SEQUENCE.reversed()  # earlier is brighter
+MOST = 400  # cells with legible counts
 NAMES = 34  # characters in a line of a name
 CHARACTER, LINE = 0.075, 0.16  # inches
 
 
 def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
-    """What ``phase`` draws.
+    """The table that ``phase`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
-        x: The column to stand on the x axis.
-        y: The one on the y axis.
+        runs: One row per run, as in a report.
+        x: The column of the x axis.
+        y: The column of the y axis.
         by: A third one, with a map for each of its values.
 
     Returns:
@@ -65,7 +65,7 @@ def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd
 
 
 def _median(steps: NDArray[np.float64], observed: NDArray[np.bool_]) -> float:
-    """By Kaplan-Meier: an order statistic, a hundred times faster, unless a run was censored before others grokked."""
+    """Kaplan-Meier median: unless a run was censored before others grokked an order statistic, 100 times faster."""
     grokked = np.sort(steps[observed])
     if not observed.all() and len(grokked) and steps[~observed].min() < grokked[-1]:
         return kaplan_meier(steps, observed).median
@@ -83,13 +83,13 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     x, y, *rest = keys_of(table)
     columns, rows = distinct(table[x]), distinct(table[y])
     maps = {value: table[ordered_type(table[rest[0]]) == value] for value in distinct(table[rest[0]])} if rest else {}
-    cells = table.assign(x=_place(table[x], columns), y=_place(table[y], rows))
+    cells = table.assign(x=_locate(table[x], columns), y=_locate(table[y], rows))
     readable = len(columns) * len(rows) * max(1, len(maps)) <= MOST
     across = next(number for number in (1, 2, 3, 4, 5, 6) if len(maps) <= number**2 or number == 6)
     down = max(1, -(-len(maps) // across))
-    wide, tall = _size(columns, rows)
+    wide, tall = _measure_map(columns, rows)
     figure = new_figure(
-        title, _note(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
+        title, _describe(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
     )
     steps = cells["median"].to_numpy(float)
     steps = steps[np.isfinite(steps)].clip(1)
@@ -98,20 +98,20 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for place, (axes, (value, part)) in enumerate(zip(grid.ravel(), maps.items() or [("", cells)], strict=False)):
         size = 9 if max(len(columns), len(rows)) <= 12 else 7
-        _map(axes, cells.loc[part.index], norm, size if readable else 0)
+        _draw_map(axes, cells.loc[part.index], norm, size if readable else 0)
         axes.set_title(plain(value, 40) if isinstance(value, str) else value_text(value), fontsize=9)
-        _ticks(axes, "x", columns, x, 14)
-        _ticks(axes, "y", rows, y, 20)
+        _set_ticks(axes, "x", columns, x, 14)
+        _set_ticks(axes, "y", rows, y, 20)
         if place % across:
             axes.set_ylabel("")
-        if place + across >= len(maps):  # nothing is below it
+        if place + across >= len(maps):  # no panel below
             axes.tick_params(labelbottom=True)
         else:
             axes.set_xlabel("")
     for axes in grid.ravel()[max(1, len(maps)) :]:
         axes.remove()
     if len(steps):
-        _colorbar(figure, norm, high / low, f"median steps to {goal(table['threshold']).removesuffix(' of')}")
+        _draw_colorbar(figure, norm, high / low, f"median steps to {goal(table['threshold']).removesuffix(' of')}")
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
     patches = [Patch(facecolor=PHASES[name][0], hatch=PHASES[name][1], edgecolor=EDGE) for name in occurring]
     if occurring:
@@ -119,39 +119,41 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _map(axes: Axes, cells: pd.DataFrame, norm: LogNorm, size: float) -> None:
-    """One map, with counts of a size in its cells if they can be read."""
+def _draw_map(axes: Axes, cells: pd.DataFrame, norm: LogNorm, size: float) -> None:
+    """Draws one map, with counts in its cells unless the font size is 0."""
     median = cells["median"].to_numpy(float)
     reached = np.isfinite(median)
     styles = [PHASES.get(name, ("", "")) for name in cells["kind"]]
     colors = iter(BRIGHT_FIRST(norm(median[reached].clip(1))))
     faces = [to_hex(tuple(next(colors))) if has else face for has, (face, _) in zip(reached, styles, strict=True)]
     hatched = np.array([bool(hatch) for _, hatch in styles], bool)
-    _squares(axes, cells, np.array(faces, object), hatched)
+    _draw_squares(axes, cells, np.array(faces, object), hatched)
     if size:
-        _counts(axes, cells, faces, hatched, size)
+        _write_counts(axes, cells, faces, hatched, size)
 
 
-def _place(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.intp]:
+def _locate(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.intp]:
     return pd.Index(values).get_indexer(pd.Index(ordered_type(column)))
 
 
-def _size(columns: list[float] | list[str], rows: list[float] | list[str]) -> tuple[float, float]:
-    """Inches of a map and what stands around it, names of values included."""
+def _measure_map(columns: list[float] | list[str], rows: list[float] | list[str]) -> tuple[float, float]:
+    """Width and height of a map with its labels, in inches."""
     cell = max(0.24, min(0.62, 7 / max(len(columns), len(rows), 1)))
     lines = max((text.count("\n") + 1 for text in value_texts(rows, NAMES)), default=1)
     wide, tall = max(2.9, cell * len(columns)), max(1.9, max(0.75 * cell, LINE * lines) * len(rows))
-    return 3.6 + wide + CHARACTER * max(0, _longest(rows) - 10), 1.3 + tall + CHARACTER * max(0, _longest(columns) - 10)
+    return 3.6 + wide + CHARACTER * max(0, _count_longest(rows) - 10), 1.3 + tall + CHARACTER * max(
+        0, _count_longest(columns) - 10
+    )
 
 
-def _longest(values: list[float] | list[str]) -> int:
-    """Characters in the longest line of names; of numbers none, for which there is room anyway."""
+def _count_longest(values: list[float] | list[str]) -> int:
+    """Characters in the longest line of names; 0 for numbers, which always fit."""
     if not values or not isinstance(values[0], str):
         return 0
     return max(len(line) for text in value_texts(values, NAMES) for line in text.split("\n"))
 
 
-def _squares(axes: Axes, cells: pd.DataFrame, faces: NDArray[np.object_], hatched: NDArray[np.bool_]) -> None:
+def _draw_squares(axes: Axes, cells: pd.DataFrame, faces: NDArray[np.object_], hatched: NDArray[np.bool_]) -> None:
     for which, edge, hatch in ((~hatched, "white", None), (hatched, EDGE, "xxxx")):
         corners = cells.loc[which, ["x", "y"]].to_numpy(float) - 0.5
         squares = [Rectangle((left, bottom), 1, 1) for left, bottom in corners]
@@ -159,8 +161,8 @@ def _squares(axes: Axes, cells: pd.DataFrame, faces: NDArray[np.object_], hatche
         axes.add_collection(drawn)
 
 
-def _counts(axes: Axes, cells: pd.DataFrame, faces: list[str], hatched: NDArray[np.bool_], size: float) -> None:
-    """How many grokked of how many, in black or white, whichever reads better."""
+def _write_counts(axes: Axes, cells: pd.DataFrame, faces: list[str], hatched: NDArray[np.bool_], size: float) -> None:
+    """Writes grokked/runs into each cell, in black or white, whichever has more contrast."""
     numbers = cells[["x", "y", "grokked", "n"]].to_numpy(int)
     for (x, y, grokked, n), face, on_hatching in zip(numbers, faces, hatched, strict=True):
         light = np.dot(to_rgb(face), (0.299, 0.587, 0.114)) > 0.55
@@ -170,7 +172,7 @@ def _counts(axes: Axes, cells: pd.DataFrame, faces: list[str], hatched: NDArray[
         )  # fmt: skip
 
 
-def _ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, most: int) -> None:
+def _set_ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, most: int) -> None:
     named = bool(values) and isinstance(values[0], str)
     every = 1 if named else max(1, -(-len(values) // most))
     texts = value_texts(values, NAMES)[::every]
@@ -178,12 +180,12 @@ def _ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, mo
     ends = (-0.5, max(len(values), 1) - 0.5)
     axes.set(**{f"{which}lim": ends[::-1] if named and which == "y" else ends, f"{which}label": plain(key, 60)})
     axes.tick_params(length=0, labelsize=9)
-    if which == "x" and (_longest(values) > 8 or (len(texts) > 6 and max(map(len, texts)) > 5)):
+    if which == "x" and (_count_longest(values) > 8 or (len(texts) > 6 and max(map(len, texts)) > 5)):
         axes.tick_params(axis="x", labelrotation=90)
     axes.spines[:].set_visible(False)
 
 
-def _colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
+def _draw_colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
     bar = figure.colorbar(
         ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=9 * figure.get_figheight()
     )
@@ -199,7 +201,7 @@ def _colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
     bar.ax.tick_params(labelsize=9)
 
 
-def _note(cells: pd.DataFrame, numbers: bool) -> str:
+def _describe(cells: pd.DataFrame, numbers: bool) -> str:
     runs, grokked, diverged = (int(cells[name].sum()) for name in ("n", "grokked", "diverged"))
     lost = f", {diverged:,} diverged" if diverged else ""
     counts = "In each cell: grokked/runs." if numbers else "How many grokked of how many is in the table."

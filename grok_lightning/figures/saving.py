@@ -1,4 +1,4 @@
-"""A figure as a PNG or an SVG file. ``savefig`` gives the same pictures, but lays each out twice."""
+"""Figures as PNG or SVG files, without the second layout pass of ``savefig``."""
 
 import io
 

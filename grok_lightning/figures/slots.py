@@ -1,27 +1,20 @@
-"""Runs and medians against a key, the values of a second one side by side."""
+"""Places of runs and medians on the axis of a key, those of a second key side by side."""
 
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from grok_lightning.figures.conditions import Look, looks
-from grok_lightning.figures.values import (
-    Places,
-    distinct,
-    jitter,
-    keys_of,
-    ordered_type,
-    places,
-    spread,
-    value_text,
-)
+from grok_lightning.figures.conditions import PLAIN, Look, Naming, looks
+from grok_lightning.figures.style import plain
+from grok_lightning.figures.values import Places, distinct, jitter, keys_of, ordered_type, places, spread, value_text
 
-MOST = 6  # groups that can be told apart side by side
+MOST = 6  # groups that are drawn side by side
 
 
 class Slot(NamedTuple):
-    """What one value of the second key draws, and where on the x axis."""
+    """Runs and medians of one value of the second key, with their places on the x axis."""
 
     look: Look
     runs: pd.DataFrame
@@ -31,14 +24,14 @@ class Slot(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """A table of runs and medians, ready to be drawn.
+    """Runs and medians with their places and looks.
 
     Attributes:
-        key: What the x axis is about.
+        key: The key of the x axis.
         where: Its values and their places.
         runs: Rows of single runs.
         medians: Rows of medians.
-        conditions: The second key's values by name, empty without one.
+        names: The second key and its values, empty without one.
         parts: One for each of them, or the only one.
     """
 
@@ -46,17 +39,17 @@ class Slots(NamedTuple):
     where: Places
     runs: pd.DataFrame
     medians: pd.DataFrame
-    conditions: list[str]
+    names: Naming
     parts: list[Slot]
 
     @property
     def kinds(self) -> list[Look]:
-        """How each part looks."""
+        """The look of each part."""
         return [part.look for part in self.parts]
 
 
 def slots(table: pd.DataFrame) -> Slots:
-    """Parts a table by its second key, if it has one.
+    """Splits a table by its second key, if it has one.
 
     Args:
         table: Its one or two keys, then ``kind``: ``run`` or ``median``.
@@ -65,13 +58,15 @@ def slots(table: pd.DataFrame) -> Slots:
     by = rest[0] if rest else ""
     runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
     groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
-    conditions = [f"{by}={group if isinstance(group, str) else value_text(group)}" for group in groups]
+    numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
+    labels = [plain(group if isinstance(group, str) else value_text(group)) for group in groups]
+    names = Naming(plain(by), labels, numbers if len(numbers) == len(groups) else None) if by else Naming("", [], None)
     where = places(table[key])
     width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
     parts = []
-    for place, (group, look) in enumerate(zip(groups, looks(conditions), strict=True)):
+    for place, (group, look) in enumerate(zip(groups, looks(names) or [PLAIN], strict=True)):
         shift = width * (place - (len(groups) - 1) / 2)
         mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
         at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, width))
         parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
-    return Slots(key, where, runs, medians, conditions if by else [], parts)
+    return Slots(key, where, runs, medians, names, parts)

@@ -22,9 +22,9 @@ def accuracy_and_loss(figure: Figure, steps: Iterable[float], losses: pd.DataFra
     """Four panels by split and measure: accuracy above loss, training left of validation.
 
     Args:
-        figure: Where.
-        steps: All steps to be seen.
-        losses: All losses to be seen, by columns.
+        figure: An empty figure.
+        steps: All steps to include.
+        losses: All losses to include, in columns with names in ``/loss``.
     """
     grid = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, measure in enumerate(LABELS):
@@ -40,7 +40,7 @@ def accuracy_and_loss(figure: Figure, steps: Iterable[float], losses: pd.DataFra
 
 
 def frame(axes: Axes, measure: str, steps: Iterable[float], losses: pd.DataFrame, narrow: bool = False) -> None:
-    """Sets both axes of a panel to what will be seen there."""
+    """Sets scales, limits and labels of both axes of a panel."""
     known = np.asarray(list(steps), float)
     step_axis(axes, "x", known.min() if len(known) else 1, known.max(initial=1), narrow=narrow)
     if measure == "acc":
@@ -57,6 +57,6 @@ def frame(axes: Axes, measure: str, steps: Iterable[float], losses: pd.DataFrame
 
 
 def legend_of_splits(figure: Figure) -> None:
-    """Which color is training, which validation, in the upper right corner of a figure of panels."""
+    """Draws a legend of the splits' colors in the upper right corner."""
     figure.legend([mark("", color, line=SOLID) for color in COLORS.values()], list(SPLITS.values()), loc="upper right",
                   frameon=False, fontsize=8, ncols=2)  # fmt: skip

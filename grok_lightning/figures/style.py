@@ -1,4 +1,4 @@
-"""What all figures share: colors, titles, notes, axes, marks and legends."""
+"""Shared style of figures: colors, titles, notes, axes, marks and legends."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 # colors that the common forms of color blindness tell apart (Okabe and Ito); their yellow is lost on white paper
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 TRAIN, VAL, NOTE, FAINT = "#0072B2", "#D55E00", "#555555", "#A8A8A8"
-CROWD = 500  # points from which on they are drawn faintly and as pixels
+CROWD = 500  # more points are drawn faintly and rasterized
 
 Line = Literal["-", ""] | tuple[float, tuple[float, ...]]
 SOLID: Line = "-"
@@ -31,7 +31,7 @@ UP, RIGHT = Path(_ARROW, _STROKES), Path(_ARROW[:, ::-1], _STROKES)
 
 
 def plain(text: object, width: int = 32, most: int = 4) -> str:
-    """Text as it stands, in lines of a width: a dollar begins no formula, an underscore hides no legend's entry."""
+    """Literal text in lines of a width: no dollar starts a formula, no underscore hides a legend entry."""
     lines = textwrap.wrap(str(text), width) or [""]
     shown = "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
@@ -46,14 +46,14 @@ def short(step: float) -> str:
 
 
 def new_figure(title: str, note: str, width: float, height: float, arranged: bool = True) -> Figure:
-    """An empty figure with its title above and a note below, which states counts and intervals.
+    """An empty figure with a title above and a note on counts and intervals below.
 
     Args:
-        title: What it shows.
+        title: The title.
         note: One paragraph.
         width: In inches.
         height: In inches; the note's lines are added to it.
-        arranged: Whether matplotlib finds the room for everything; else it is the caller's task.
+        arranged: Whether to use matplotlib's constrained layout; else the caller places the axes.
     """
     per_line = int(width * 15)  # characters of 8 points
     lines = len(textwrap.wrap(note, per_line))
@@ -67,7 +67,7 @@ def new_figure(title: str, note: str, width: float, height: float, arranged: boo
 
 
 def bare(axes: Axes) -> None:
-    """Takes away what carries nothing, and draws a faint grid."""
+    """Hides the upper and right spine and draws a faint grid."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -77,15 +77,15 @@ def bare(axes: Axes) -> None:
 def step_axis(
     axes: Axes, which: str, low: float, high: float, label: str = "optimizer steps", narrow: bool = False
 ) -> None:
-    """Makes an axis logarithmic and ticks it in round numbers.
+    """Makes an axis logarithmic with ticks at round numbers.
 
     Args:
-        axes: Whose.
+        axes: The axes.
         which: ``x`` or ``y``.
-        low: The smallest step to be seen; less than 1 counts as 1, for a logarithmic axis has no 0.
-        high: The largest.
-        label: What it is called.
-        narrow: Whether there is room for a few ticks only.
+        low: The smallest step to include; values below 1 count as 1.
+        high: The largest step to include.
+        label: Its label.
+        narrow: Whether there is room for few ticks only.
     """
     low = max(low, 1.0)
     high = max(high, low)
@@ -102,25 +102,25 @@ def step_axis(
     axis.set_minor_formatter(NullFormatter())
 
 
-class _Plainly(LogFormatter):
+class _PlainFormatter(LogFormatter):
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def loss_axis(axes: Axes) -> None:
-    """Makes the y axis logarithmic, its ticks plain numbers: a formula keeps fonts, which do not survive a fork."""
+    """Makes the y axis logarithmic with plain numbers as tick labels."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_Plainly())
-    axes.yaxis.set_minor_formatter(_Plainly(minor_thresholds=(1, 0.4)))
+    axes.yaxis.set_major_formatter(_PlainFormatter())
+    axes.yaxis.set_minor_formatter(_PlainFormatter(minor_thresholds=(1, 0.4)))
 
 
 def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
-    """Makes the y axis one of percent, with room at both ends for what lies there."""
+    """Makes the y axis a percent axis, with room at both ends."""
     axes.set(ylabel=label, ylim=(-3, 104), yticks=range(0, 101, 20))
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
-    """A legend right of the panels, in as many columns as it needs; the figure grows where it would take their room."""
+    """Draws a legend right of the panels, in as many columns as needed, and widens the figure for it."""
     lines = [line for label in labels for line in label.split("\n")]
     columns = -(-len(lines) // max(1, int(figure.get_figheight() / 0.21) - 4))
     wide = columns * (0.75 + 0.078 * max(map(len, lines), default=0))  # inches, of 9 points a character
@@ -137,13 +137,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def each(counts: Iterable[float]) -> str:
-    """How many there are in each group: ``5``, ``3 to 5``."""
+    """Range of counts: ``5``, ``3 to 5``."""
     known = [int(count) for count in counts if isfinite(count)] or [0]
     return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
 
 
 def goal(thresholds: pd.Series) -> str:
-    """The accuracy that runs are to reach, ``99%``; in words where conditions have several thresholds."""
+    """The threshold, ``99%``; in words where conditions have several."""
     distinct = thresholds.dropna().unique()
     return percent(float(distinct[0])) if len(distinct) == 1 else "the threshold of"
 
@@ -154,7 +154,7 @@ def percent(share: float) -> str:
 
 
 def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: str, marker: str = "o") -> None:
-    """Single runs: filled marks where they got there, open triangles pointing up where they were censored."""
+    """Draws runs: filled markers for observed events, open triangles for censored runs."""
     x, y, observed = np.asarray(x, float), np.asarray(y, float), np.asarray(observed, bool)
     crowd = len(x) > CROWD
     axes.scatter(
@@ -168,6 +168,6 @@ def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: s
 
 
 def mark(marker: str | Path, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
-    """A mark for a legend."""
+    """Legend handle of a marker or a line."""
     face = "none" if open else color
     return Line2D([], [], color=color, marker=marker, markerfacecolor=face, linestyle=line, markersize=size)

@@ -1,31 +1,33 @@
-"""The share of runs that have not grokked yet, against steps."""
+"""Kaplan-Meier curves: the share of runs that have not grokked yet, against steps."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, Look, by_condition, colorbar, heads, looks, naming
+from grok_lightning.figures.conditions import FEW, PLAIN, Look, by_condition, colorbar, heads, looks, naming, stack
 from grok_lightning.figures.multiples import finish, panels
 from grok_lightning.figures.style import CROWD, bare, counted, legend, mark, new_figure, percent_axis, step_axis
+from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import kaplan_meier, times
 
 LABEL = "not yet grokked (% of runs)"
 
 
 def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What ``survival`` draws.
+    """The table that ``survival`` draws.
 
     Args:
-        runs: One row per run, as reports make them.
+        runs: One row per run, as in a report.
 
     Returns:
-        ``condition``, in order, and ``kind``. Rows of kind ``curve`` have the ``share`` of runs that have not grokked
-        from ``step`` on, its pointwise 95 % interval ``low``, ``high`` and ``count``, how many are at risk; rows of
-        kind ``censored`` have a ``step`` at which runs were censored, the share there, and ``count``, how many. Both
-        have ``n``, the runs of the condition.
+        The keys and ``condition``, in order, and ``kind``. Rows of kind ``curve`` have the ``share`` of runs that have
+        not grokked from ``step`` on, its pointwise 95 % interval ``low``, ``high`` and ``count``, the runs at risk;
+        rows of kind ``censored`` have a ``step`` at which runs were censored, the share there, and ``count``, the
+        number of them. Both have ``n``, the number of runs of the condition.
     """
-    at = times(runs, "grok").assign(condition=runs["condition"])
+    keys = keys_of(runs, "condition")
+    at = pd.concat([runs[[*keys, "condition"]], times(runs, "grok")], axis=1)
     parts = []
     for condition, group in by_condition(at):
         estimate = kaplan_meier(group["step"], group["observed"])
@@ -39,9 +41,8 @@ def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
         ticks = pd.DataFrame({"step": gone, "share": share, "count": counts}).assign(kind="censored")
         part = pd.concat([start.assign(kind="curve"), steps.assign(kind="curve"), ticks] if len(gone) else
                          [start.assign(kind="curve"), steps.assign(kind="curve")])  # fmt: skip
-        parts.append(part.assign(condition=condition, n=len(group)))
-    columns = ["condition", "kind", "step", "share", "low", "high", "count", "n"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        parts.append((condition, part.assign(n=len(group))))
+    return stack(parts, keys, ["kind", "step", "share", "low", "high", "count", "n"])
 
 
 def survival(table: pd.DataFrame, title: str) -> Figure:
@@ -54,25 +55,25 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
         table: From ``survival_table``.
         title: The figure's title.
     """
-    parts = dict(by_condition(table))
-    names, kinds = naming(parts), looks(parts)
+    parts = by_condition(table)
+    sizes = [int(rows["n"].iloc[0]) for _, rows in parts]
+    names = naming([condition for condition, _ in parts])
     if len(parts) > FEW and names.values is None:
-        grid = panels(title, _note(parts), {name: rows["n"].iloc[0] for name, rows in parts.items()}, LABEL)
-        _axes(grid.cells[0][1], table, narrow=True)
-        for condition, axes in grid.cells:
-            _curve(axes, parts[condition], looks([condition])[0])
+        grid = panels(title, _describe(table, sizes), names, sizes, LABEL)
+        _set_axes(grid.cells[0], table, narrow=True)
+        for (_, rows), axes in zip(parts, grid.cells, strict=False):
+            _draw_curve(axes, rows, PLAIN)
         finish(grid)
         return grid.figure
     few = len(parts) <= FEW
-    figure = new_figure(title, _note(parts, "" if few else " (in the table only)"), 7.5, 4.4)
+    figure = new_figure(title, _describe(table, sizes, "" if few else " (in the table only)"), 7.5, 4.4)
     axes = figure.subplots()
-    for rows, look in zip(parts.values(), kinds, strict=True):
-        _curve(axes, rows, look, band=few)
-    _axes(axes, table)
+    kinds = looks(names)
+    for (_, rows), look in zip(parts, kinds, strict=True):
+        _draw_curve(axes, rows, look, band=few)
+    _set_axes(axes, table)
     if few:
-        labels = [
-            f"{label} (n = {rows['n'].iloc[0]:,})" for label, rows in zip(names.labels, parts.values(), strict=True)
-        ]
+        labels = [f"{label} (n = {n:,})" for label, n in zip(names.labels, sizes, strict=True)]
         censored = ["censored"] if (table["kind"] == "censored").any() else []
         legend(figure, [*heads(kinds, markers=False), *[mark("|")] * len(censored)], [*labels, *censored], names.title)
     else:
@@ -80,7 +81,7 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> None:
+def _draw_curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> None:
     curve, gone = rows[rows["kind"] == "curve"], rows[rows["kind"] == "censored"]
     steps = curve["step"].clip(lower=0.5)  # a logarithmic axis has no 0; this lies left of its frame
     axes.step(steps, 100 * curve["share"], where="post", color=look.color, linestyle=look.line, linewidth=1.5)
@@ -91,7 +92,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -> Non
               rasterized=len(gone) > CROWD)  # fmt: skip
 
 
-def _axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
+def _set_axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
     bare(axes)
     percent_axis(axes, LABEL)
     steps = table["step"][table["step"] > 0]
@@ -99,9 +100,8 @@ def _axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
     step_axis(axes, "x", low / 1.5, high, narrow=narrow)
 
 
-def _note(parts: dict[str, pd.DataFrame], bands: str = "") -> str:
-    runs = sum(int(rows["n"].iloc[0]) for rows in parts.values())
-    gone = sum(int(rows.loc[rows["kind"] == "censored", "count"].sum()) for rows in parts.values())
+def _describe(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
+    runs, gone = sum(sizes), int(table.loc[table["kind"] == "censored", "count"].sum())
     return (
         f"{counted(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% intervals{bands}; "
         "ticks: runs censored."

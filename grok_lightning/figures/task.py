@@ -1,4 +1,4 @@
-"""A task as pictures: its table, its split, what a model answers rightly, and how often each answer occurs."""
+"""Figures of a task: its table, its split, a model's predictions, and the counts of answers."""
 
 import math
 from typing import Any
@@ -11,15 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import (
-    NothingToShow,
-    are_long,
-    entitle,
-    name_ticks,
-    placed,
-    room_for,
-    title_lines,
-)
+from grok_lightning.figures.elements import NothingToShow, are_long, entitle, name_ticks, placed, room_for, title_lines
 from grok_lightning.figures.style import NOTE, TRAIN
 
 MOST_ELEMENTS = 1024  # of an operand; with more, a cell of a map is smaller than a dot of the picture
@@ -34,7 +26,7 @@ NO_EQUATION: dict[str, Any] = {"facecolor": "white", "edgecolor": "#777777", "ha
 
 
 def answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
-    """The answers of a table as a map of all pairs of operands.
+    """Map of the answer of each pair of operands.
 
     Args:
         table: An equation a row: two operands, then ``answer``; categoricals, whose categories are the elements as
@@ -43,12 +35,12 @@ def answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
         cyclic: Whether the first element follows the last, as in the integers mod p.
 
     Raises:
-        NothingToShow: If there are not two operands, or too many elements.
+        NothingToShow: The table does not have two operands, or has more than 1,024 elements.
     """
-    x, y = _operands(table)
+    x, y = _find_operands(table)
     elements = list(table["answer"].cat.categories)
-    image = _cells(table, table["answer"].cat.codes.to_numpy(dtype=np.float64))
-    figure, axes = _map(table, title, _missing(image), right=0.7 + room_for(elements))
+    image = _arrange(table, table["answer"].cat.codes.to_numpy(dtype=np.float64))
+    figure, axes = _draw_map(table, title, _list_missing(image), right=0.7 + room_for(elements))
     bounds = (0, len(elements)) if cyclic else (np.nanmin(image), np.nanmax(image))
     drawn = axes.imshow(
         image, origin="lower", interpolation="nearest", cmap="twilight" if cyclic else "viridis",
@@ -57,52 +49,52 @@ def answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
     colors = figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0.1, 0.045, 0.8)), label="answer")
     name_ticks(colors.ax.yaxis, elements)
     agreeing, pairs = symmetry(table)
-    share = f" ({_percent(agreeing, pairs)})" if pairs else ""
-    _note(axes, f"({x}, {y}) and ({y}, {x}) have the same answer in {agreeing:,} of {pairs:,} pairs{share}")
+    share = f" ({_format_percent(agreeing, pairs)})" if pairs else ""
+    _annotate(axes, f"({x}, {y}) and ({y}, {x}) have the same answer in {agreeing:,} of {pairs:,} pairs{share}")
     return figure
 
 
 def symmetry(table: pd.DataFrame) -> tuple[int, int]:
-    """How many mirrored pairs (x, y), (y, x) have the same answer, and how many there are with both in the table.
+    """Number of mirrored pairs (x, y), (y, x) with the same answer, and of those with both in the table.
 
     Raises:
-        NothingToShow: If there are not two operands, or too many elements.
+        NothingToShow: The table does not have two operands, or has more than 1,024 elements.
     """
-    image = _cells(table, table["answer"].cat.codes.to_numpy(dtype=np.float64))
+    image = _arrange(table, table["answer"].cat.codes.to_numpy(dtype=np.float64))
     above, below = image[np.triu_indices(len(image), 1)], image.T[np.triu_indices(len(image), 1)]
     both = ~np.isnan(above) & ~np.isnan(below)
     return int((above[both] == below[both]).sum()), int(both.sum())
 
 
 def membership(table: pd.DataFrame, title: str) -> Figure:
-    """Which equations train, validate and test, as a map of all pairs of operands.
+    """Map of the split of each pair of operands.
 
     Args:
         table: As in ``answers``, with ``split``: train, val, test, or unused where a row is in none.
         title: The figure's title.
 
     Raises:
-        NothingToShow: If there are not two operands, or too many elements.
+        NothingToShow: The table does not have two operands, or has more than 1,024 elements.
     """
     counts = table["split"].value_counts()
     kinds = {split: color for split, color in MEMBERS.items() if counts.get(split)}
     labels = {color: f"{SPLITS[split]} ({counts[split]:,})" for split, color in kinds.items()}
     number = {split: place for place, split in enumerate(kinds)}
     kind = table["split"].astype(object).map(number).to_numpy(dtype=np.float64)
-    figure, axes = _painted(table, title, kind, labels)
-    _note(axes, f"{len(table):,} equations")
+    figure, axes = _draw_kinds(table, title, kind, labels)
+    _annotate(axes, f"{len(table):,} equations")
     return figure
 
 
 def predictions(table: pd.DataFrame, title: str) -> Figure:
-    """Which equations a model answers rightly, by split, as a map of all pairs of operands.
+    """Map of the pairs of operands that a model answers correctly, by split.
 
     Args:
         table: As in ``membership``, with ``correct``.
         title: The figure's title; below it stand the accuracies.
 
     Raises:
-        NothingToShow: If there are not two operands, or too many elements.
+        NothingToShow: The table does not have two operands, or has more than 1,024 elements.
     """
     kind = np.full(len(table), np.nan)
     labels: dict[str, str] = {}
@@ -111,18 +103,18 @@ def predictions(table: pd.DataFrame, title: str) -> Figure:
         inside = (table["split"] == split).to_numpy()
         right = inside & table["correct"].to_numpy()
         if inside.any():
-            shares.append(f"{SPLITS[split]} {_percent(right.sum(), inside.sum())}")
+            shares.append(f"{SPLITS[split]} {_format_percent(right.sum(), inside.sum())}")
         for rows, word, colors in ((right, "right", RIGHT), (inside & ~right, "wrong", WRONG)):
             if rows.any():
                 kind[rows] = len(labels)
                 labels[colors[split]] = f"{SPLITS[split]}, {word} ({rows.sum():,})"
-    figure, axes = _painted(table, title, kind, labels)
-    _note(axes, "right: " + ", ".join(shares))
+    figure, axes = _draw_kinds(table, title, kind, labels)
+    _annotate(axes, "right: " + ", ".join(shares))
     return figure
 
 
 def value_counts_table(table: pd.DataFrame) -> pd.DataFrame:
-    """How often each answer occurs in a table of any number of operands.
+    """Counts of each answer in a table of any number of operands.
 
     Returns:
         One row per element in its order, also those that are never an answer: ``answer``, ``count`` and ``even``, the
@@ -134,14 +126,14 @@ def value_counts_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def value_counts(counts: pd.DataFrame, title: str) -> Figure:
-    """How often each answer occurs, with the even count as a line.
+    """Counts of each answer, with the even count as a line.
 
     Args:
         counts: From ``value_counts_table``.
         title: The figure's title.
 
     Raises:
-        NothingToShow: If there are too many elements.
+        NothingToShow: There are more than 1,024 elements.
     """
     if len(counts) > MOST_ELEMENTS:
         raise NothingToShow(f"counts of {len(counts):,} elements cannot be seen; at most {MOST_ELEMENTS:,} are drawn")
@@ -156,12 +148,12 @@ def value_counts(counts: pd.DataFrame, title: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     name_ticks(axes.xaxis, elements)
     entitle(figure, title, 3.7)
-    _note(axes, f"{count.sum():,} equations; {(count > 0).sum():,} of {len(count):,} elements are answers")
+    _annotate(axes, f"{count.sum():,} equations; {(count > 0).sum():,} of {len(count):,} elements are answers")
     figure.legend(loc="lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def _operands(table: pd.DataFrame) -> list[str]:
+def _find_operands(table: pd.DataFrame) -> list[str]:
     """The names of the two operands."""
     names = [str(name) for name in table.columns[: table.columns.get_loc("answer")]]
     if len(names) != 2:
@@ -172,19 +164,19 @@ def _operands(table: pd.DataFrame) -> list[str]:
     return names
 
 
-def _cells(table: pd.DataFrame, values_N: NDArray[Any]) -> NDArray[np.float64]:
+def _arrange(table: pd.DataFrame, values_N: NDArray[Any]) -> NDArray[np.float64]:
     """A value for each pair of operands, the second operand's elements a row each; NaN without an equation."""
-    x, y = _operands(table)
+    x, y = _find_operands(table)
     image = np.full((len(table[y].cat.categories), len(table[x].cat.categories)), np.nan)
     image[table[y].cat.codes, table[x].cat.codes] = values_N
     return image
 
 
-def _painted(table: pd.DataFrame, title: str, kind_N: NDArray[Any], labels: dict[str, str]) -> tuple[Figure, Axes]:
+def _draw_kinds(table: pd.DataFrame, title: str, kind_N: NDArray[Any], labels: dict[str, str]) -> tuple[Figure, Axes]:
     """A map of kinds, each the place of its color among the labels."""
-    image = _cells(table, kind_N)
+    image = _arrange(table, kind_N)
     legend = [Patch(facecolor=color, edgecolor=NOTE, linewidth=0.5, label=label) for color, label in labels.items()]
-    figure, axes = _map(table, title, legend + _missing(image))
+    figure, axes = _draw_map(table, title, legend + _list_missing(image))
     axes.imshow(
         image, origin="lower", interpolation="nearest", cmap=ListedColormap(list(labels)),
         vmin=-0.5, vmax=len(labels) - 0.5,
@@ -192,9 +184,9 @@ def _painted(table: pd.DataFrame, title: str, kind_N: NDArray[Any], labels: dict
     return figure, axes
 
 
-def _map(table: pd.DataFrame, title: str, legend: list[Patch], right: float = 0.3) -> tuple[Figure, Axes]:
+def _draw_map(table: pd.DataFrame, title: str, legend: list[Patch], right: float = 0.3) -> tuple[Figure, Axes]:
     """An empty map of all pairs of operands with its legend below and room to the right, in inches."""
-    x, y = _operands(table)
+    x, y = _find_operands(table)
     names = list(table[x].cat.categories)
     left, below = 0.35 + room_for(names), 0.55 + 0.4 * are_long(names)
     legend_rows = -(-len(legend) // 2)
@@ -213,16 +205,16 @@ def _map(table: pd.DataFrame, title: str, legend: list[Patch], right: float = 0.
     return figure, axes
 
 
-def _missing(image: NDArray[np.float64]) -> list[Patch]:
+def _list_missing(image: NDArray[np.float64]) -> list[Patch]:
     """The legend's entry of pairs without an equation, if there are any."""
     count = np.isnan(image).sum()
     return [Patch(**NO_EQUATION, linewidth=0.5, label=f"no equation ({count:,})")] if count else []
 
 
-def _percent(part: int, whole: int) -> str:
+def _format_percent(part: int, whole: int) -> str:
     """A share in percent, rounded down: 100.0 is all."""
     return f"{math.floor(1000 * part / whole) / 10:.1f} %"
 
 
-def _note(axes: Axes, text: str) -> None:
+def _annotate(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=9, color=NOTE)

@@ -1,4 +1,4 @@
-"""Where the values of a key stand on an axis: numbers in proportion, or by their logarithms; names side by side."""
+"""Places of a key's values on an axis: numbers linear or logarithmic, names evenly spaced."""
 
 from collections.abc import Iterable, Sequence
 from math import log10
@@ -11,11 +11,11 @@ from matplotlib.ticker import AutoLocator
 
 from grok_lightning.figures.style import plain
 
-MANY = 12  # values from which on round numbers make better ticks
+MANY = 12  # more values get ticks at round numbers
 
 
 class Places(NamedTuple):
-    """The distinct values of a key in order, and where each stands."""
+    """The distinct values of a key in order, and the place of each."""
 
     values: list[float] | list[str]
     at: np.ndarray
@@ -26,12 +26,12 @@ class Places(NamedTuple):
 
     @property
     def proportional(self) -> bool:
-        """Whether a place is the value itself."""
+        """Whether places are linear in the values."""
         return self.at.tolist() == self.values
 
     @property
     def gap(self) -> float:
-        """The smallest distance of two neighbors."""
+        """The smallest distance between neighbors."""
         return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
 
 
@@ -42,14 +42,14 @@ def ordered_type(column: "pd.Series[float]") -> pd.Series:
 
 
 def distinct(column: "pd.Series[float]") -> list[float] | list[str]:
-    """The values of a key: numbers ascending, names in the order they come in."""
+    """Distinct values of a key: numbers ascending, names in order of appearance."""
     typed = ordered_type(column)
     found = list(pd.unique(typed))
     return sorted(found) if typed.dtype.kind == "f" else found
 
 
 def places(column: "pd.Series[float]") -> Places:
-    """In proportion; by logarithms where values span more than a factor of 20, a 0 then left of them; names evenly."""
+    """Linear; logarithmic where values span more than a factor of 20, with a 0 left of them; names evenly spaced."""
     values = distinct(column)
     if not values or isinstance(values[0], str):
         return Places(values, np.arange(len(values), dtype=float))
@@ -63,18 +63,18 @@ def places(column: "pd.Series[float]") -> Places:
 
 
 def jitter(where: Places, slot: float) -> float:
-    """How far apart the runs at one value may be drawn: within its slot, or enough to see that there are several."""
+    """Width over which to spread runs at one value: within its slot, at least 2 % of the axis."""
     return max(0.6 * (slot or 0.5 * where.gap), 0.02 * float(np.ptp(where.at)) if len(where.at) else 0.0)
 
 
 def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None:
-    """Ticks an x axis at a key's values, as many as can be read.
+    """Sets ticks of an x axis at a key's values, as many as are legible.
 
     Args:
-        axes: Whose.
+        axes: The axes.
         where: The values and their places.
-        label: What the key is called.
-        width: How many characters fit along it.
+        label: Label of the axis.
+        width: Number of characters that fit along it.
     """
     axes.set_xlabel(plain(label, 60))
     if not len(where.at):
@@ -101,7 +101,7 @@ def value_text(value: object, width: int = 16) -> str:
 
 
 def value_texts(values: Sequence[object], width: int = 16) -> list[str]:
-    """Values as ticks' labels, numbers with as few digits as tell them apart."""
+    """Tick labels of values, numbers with as few digits as distinguish them."""
     for digits in (3, 4, 5):
         texts = [f"{value:.{digits}g}" if isinstance(value, float) else value_text(value, width) for value in values]
         if len(set(texts)) == len(values):
@@ -110,10 +110,10 @@ def value_texts(values: Sequence[object], width: int = 16) -> list[str]:
 
 
 def spread(groups: Iterable[object], width: float) -> np.ndarray:
-    """Small distances that keep the members of each group from lying on one another, the same at each drawing.
+    """Deterministic offsets that keep the members of each group from overlapping.
 
     Args:
-        groups: Which group each point belongs to.
+        groups: The group of each point.
         width: The distance from the first to the last of a group with many.
     """
     frame = pd.DataFrame({"group": pd.factorize(np.asarray(list(map(str, groups))))[0]})
@@ -132,6 +132,6 @@ def sorted_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table.loc[ranks.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
-def keys_of(table: pd.DataFrame) -> list[str]:
-    """The keys that a table is about: its columns before ``kind``."""
-    return list(map(str, table.columns[: list(table.columns).index("kind")]))
+def keys_of(table: pd.DataFrame, end: str = "kind") -> list[str]:
+    """The keys of a table: its columns before the one named."""
+    return list(map(str, table.columns[: list(table.columns).index(end)]))

@@ -15,11 +15,11 @@ from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
 
 CAPTIONS = {
-    "value_counts": "How often each answer occurs in the table.",
-    "answers": "The table: the answer of each pair of operands.",
-    "split": "Which pairs train, validate and test.",
-    "predictions": "Which pairs the model answers right.",
-    "embedding": "The embedding of the elements in its first principal components.",
+    "value_counts": "Number of equations with each answer.",
+    "answers": "Answer of each pair of operands.",
+    "split": "Split of each pair of operands.",
+    "predictions": "Pairs that the model answers correctly.",
+    "embedding": "First principal components of the token embeddings.",
 }
 
 
@@ -47,13 +47,14 @@ def report_command(arguments: list[str]) -> int:
     """Runs ``report``.
 
     Args:
-        arguments: What follows ``report`` on the command line.
+        arguments: The command line after ``report``.
 
     Returns:
         The exit status, 0.
 
     Raises:
-        UserError: If what was asked for does not exist or makes no sense; nothing has been written then.
+        UserError: A source or an option does not exist, a condition would pool several tasks or thresholds, or the
+            folder cannot be written. Nothing has been written then.
     """
     options = parsed(_parser(), arguments, "report")
     names = [Path(source).stem if source.endswith(".parquet") else source.strip("/") for source in options.experiments]
@@ -62,18 +63,18 @@ def report_command(arguments: list[str]) -> int:
     refuse_unwritable("out", out)
     report = make_report(options.experiments, Path(options.root), options.by)
     if options.ckpt_path is not None:
-        report.drawings.extend(_pictures(options.ckpt_path))
+        report.drawings.extend(_draw_checkpoint(options.ckpt_path))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {str(out)!r} cannot be made ({error.strerror}); name another place") from None
     report.write(out, options.title or ", ".join(names), shlex.join(["grok-lightning", "report", *arguments]))
-    print(_said(report.conditions, out))
+    print(_summarize(report.conditions, out))
     return 0
 
 
-def _pictures(checkpoint: str) -> list[Drawing]:
-    """The pictures of a model and its task."""
+def _draw_checkpoint(checkpoint: str) -> list[Drawing]:
+    """Figures of a model and its task."""
     from grok_lightning.callbacks.pictures import pictures
     from grok_lightning.run import load_run  # Lightning alone takes seconds
 
@@ -82,7 +83,7 @@ def _pictures(checkpoint: str) -> list[Drawing]:
     return [Drawing(name, CAPTIONS[name], partial(found.__getitem__, name)) for name in found]
 
 
-def _said(conditions: pd.DataFrame, out: Path) -> str:
+def _summarize(conditions: pd.DataFrame, out: Path) -> str:
     runs, grokked = int(conditions["n"].sum()), int(conditions["grok_k"].sum())
     counts = {name: int(conditions[name].sum()) for name in ("unfinished", "missing")}
     rest = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)

@@ -23,8 +23,8 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
     """One row per condition, with intervals of 95 %.
 
     Args:
-        table: Runs as ``frame`` gives them.
-        missing: Runs not there yet, by condition. One of which no run is there gets a row too, after the one before it.
+        table: Runs from ``frame``.
+        missing: Number of missing runs of each condition. One without any run gets a row too, in the plan's order.
 
     Returns:
         ``condition``, ``n`` and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
@@ -35,24 +35,26 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
         accuracies: median, least and most over the runs; ``steps_per_success``, all steps taken over runs that grokked
         (infinity: none).
     """
-    found = {event: _arrays(table, event) for event in EVENTS}
-    budgets, groups = table["budget"].to_numpy(float), _groups(table)
+    found = {event: _extract_times(table, event) for event in EVENTS}
+    budgets, groups = table["budget"].to_numpy(float), _group(table)
     rows = []
-    for name in _with_missing(list(groups), list(missing)):
+    for name in _insert_missing(list(groups), list(missing)):
         places = groups.get(name, np.empty(0, int))
         memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
         curve = kaplan_meier(*grokked[:2])
         row = {"condition": name, "n": len(places)}
-        row |= _event("memorize", kaplan_meier(*memorized[:2]), *memorized) | _event("grok", curve, *grokked)
-        rows.append(row | _mean(curve, budgets[places]))
+        row |= _describe_event("memorize", kaplan_meier(*memorized[:2]), *memorized) | _describe_event(
+            "grok", curve, *grokked
+        )
+        rows.append(row | _restrict_mean(curve, budgets[places]))
     conditions = pd.DataFrame(rows)
     begun = conditions["memorize_median"].where(conditions["memorize_median"].between(0, inf, inclusive="neither"))
     conditions["delay"] = conditions["grok_median"] / begun
-    return conditions.join(_summed(table), on="condition").pipe(_finished, missing)
+    return conditions.join(_aggregate(table), on="condition").pipe(_add_counts, missing)
 
 
-def _with_missing(here: list[str], planned: list[str]) -> list[str]:
-    """Conditions as they are shown, those without runs after the one that goes before them in the plan."""
+def _insert_missing(here: list[str], planned: list[str]) -> list[str]:
+    """Conditions in order of display, those without runs after the one that precedes them in the plan."""
     after: dict[str | None, list[str]] = {name: [] for name in (None, *here)}
     last = None
     for name in planned:
@@ -63,17 +65,17 @@ def _with_missing(here: list[str], planned: list[str]) -> list[str]:
     return [*after[None], *(name for condition in here for name in (condition, *after[condition]))]
 
 
-def _arrays(table: pd.DataFrame, event: Literal["memorize", "grok"]) -> list[NDArray[Any]]:
+def _extract_times(table: pd.DataFrame, event: Literal["memorize", "grok"]) -> list[NDArray[Any]]:
     found = times(table, event)
     return [found[name].to_numpy() for name in ("step", "observed", "after")]
 
 
-def _groups(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
+def _group(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """The rows of each condition, in the conditions' order."""
     return {str(name): np.asarray(rows) for name, rows in table.groupby("condition", observed=True).indices.items()}
 
 
-def _event(
+def _describe_event(
     event: str, curve: KaplanMeier, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]
 ) -> dict[str, Any]:
     k, n = int(observed.sum()), len(observed)
@@ -84,20 +86,20 @@ def _event(
     return {f"{event}_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def _mean(curve: KaplanMeier, budgets: NDArray[np.float64]) -> dict[str, float]:
+def _restrict_mean(curve: KaplanMeier, budgets: NDArray[np.float64]) -> dict[str, float]:
     budget = float(budgets.min()) if len(budgets) else nan
     mean, low, high = curve.restricted_mean(budget) if len(budgets) else (nan, nan, nan)
     return {"budget": budget, "grok_mean": mean, "grok_mean_low": low, "grok_mean_high": high}
 
 
-def _summed(table: pd.DataFrame) -> pd.DataFrame:
+def _aggregate(table: pd.DataFrame) -> pd.DataFrame:
     """Counts, accuracies and steps by condition."""
-    told = table[["steps", *ACCURACIES]].assign(
+    known = table[["steps", *ACCURACIES]].assign(
         diverged=table["status"] == "diverged",
         unfinished=table["status"] == UNFINISHED,
         end_k=[reaches(acc, None, at) for acc, at in zip(table["final_val_acc"], table["threshold"], strict=True)],
     )
-    grouped = told.groupby(table["condition"].astype(str), sort=False)
+    grouped = known.groupby(table["condition"].astype(str), sort=False)
     columns = {name: grouped[name].sum() for name in COUNTS}
     for short in ACCURACIES:
         column = grouped[short]
@@ -105,7 +107,7 @@ def _summed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {"steps": grouped["steps"].sum()})
 
 
-def _finished(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
+def _add_counts(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
     counted = {name: conditions[name].fillna(0).astype(int) for name in COUNTS}
     steps = conditions["steps"].fillna(0.0)
     per_success = (steps / conditions["grok_k"]).where(conditions["grok_k"] > 0, inf)
@@ -119,8 +121,8 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``first``, ``second``, ``p`` and ``p_holm``, adjusted for their number; NaN where no run of either grokked.
     """
-    step, observed, _ = _arrays(table, "grok")
-    groups = [(name, (step[places], observed[places])) for name, places in _groups(table).items()]
+    step, observed, _ = _extract_times(table, "grok")
+    groups = [(name, (step[places], observed[places])) for name, places in _group(table).items()]
     alike = len(groups) <= MOST_COMPARED
     pairs = combinations(groups, 2) if alike else ((groups[0], other) for other in groups[1:])
     rows = [{"first": a, "second": b, "p": log_rank(*one, *other)} for (a, one), (b, other) in pairs]
@@ -135,5 +137,5 @@ def step_in_words(median: float, low: float, high: float, after: float) -> str:
         least = f", later than {low:,.0f}" if isfinite(low) else ""
         return f"not reached{least}"
     bound = f"{low:,.0f} to {high:,.0f}" if isfinite(high) else f"from {low:,.0f}" if isfinite(low) else ""
-    told = "; ".join(part for part in (bound, f"after {after:,.0f}" if isfinite(after) else "") if part)
-    return f"{median:,.0f} ({told})" if told else f"{median:,.0f}"
+    details = "; ".join(part for part in (bound, f"after {after:,.0f}" if isfinite(after) else "") if part)
+    return f"{median:,.0f} ({details})" if details else f"{median:,.0f}"

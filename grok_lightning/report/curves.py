@@ -1,4 +1,4 @@
-"""The evaluations of many runs as one table, quickly."""
+"""Evaluations of many runs as one table."""
 
 import io
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from grok_lightning.records.record import METRICS, read_metrics
 def read_curves(directories: Sequence[str]) -> pd.DataFrame:
     """The evaluations of runs, in their order.
 
-    Files with the same columns are put together as text and parsed at once: that takes a tenth of the time of parsing
-    thousands of small files.
+    Files with the same columns are concatenated as text and parsed at once: parsing thousands of small files takes ten
+    times as long.
 
     Args:
-        directories: The runs'. One without ``metrics.csv``, or with a damaged line in it, has no rows.
+        directories: Directories of runs. One without ``metrics.csv``, or with a damaged line in it, has no rows.
 
     Returns:
-        ``run`` (the directory), ``step`` and every metric that one of them has; NaN where another has it not.
+        ``run`` (the directory), ``step`` and every metric of any run; NaN where a run does not have it.
     """
     bodies: dict[bytes, list[tuple[int, bytes]]] = {}
     for place, directory in enumerate(directories):
-        head, _, rest = _content(f"{directory}/{METRICS}").partition(b"\n")
+        head, _, rest = _read(f"{directory}/{METRICS}").partition(b"\n")
         body = rest[: rest.rfind(b"\n") + 1]  # an unfinished last line is a killed process's
         if body:
             bodies.setdefault(head, []).append((place, body))
-    parts = [part for head, group in bodies.items() for part in _parsed(head, group, directories)]
+    parts = [part for head, group in bodies.items() for part in _parse(head, group, directories)]
     if not parts:
         return pd.DataFrame({"run": pd.Series(dtype=object), "step": pd.Series(dtype=int)})
     table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
@@ -42,14 +42,14 @@ def read_curves(directories: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _content(path: str) -> bytes:
+def _read(path: str) -> bytes:
     try:
         return read_bytes(path)
     except OSError:
         return b""
 
 
-def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[str]) -> list[pd.DataFrame]:
+def _parse(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[str]) -> list[pd.DataFrame]:
     names = head.decode(errors="replace").split(",")
     if "step" not in names or len(set(names)) < len(names):
         return []
@@ -61,13 +61,13 @@ def _parsed(head: bytes, group: list[tuple[int, bytes]], directories: Sequence[s
         if len(table) != sum(counts):
             raise pa.ArrowInvalid("empty lines")
     except pa.ArrowInvalid:  # a damaged line somewhere: one by one then
-        return [part for place, body in group if (part := _one(place, directories[place], body)) is not None]
+        return [part for place, body in group if (part := _parse_one(place, directories[place], body)) is not None]
     frame = table.to_pandas()
     frame[".place"] = np.repeat([place for place, _ in group], counts)
     return [frame]
 
 
-def _one(place: int, directory: str, body: bytes) -> pd.DataFrame | None:
+def _parse_one(place: int, directory: str, body: bytes) -> pd.DataFrame | None:
     """A curve by itself, None if it is damaged."""
     try:
         rows = read_metrics(Path(directory))

@@ -1,15 +1,14 @@
-"""Records as the figures take them: one row per run, with its condition."""
+"""Table of runs for figures: one row per run, with its keys and its condition."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from grok_lightning.records.planned import HASH
 from grok_lightning.records.words import shown
-from grok_lightning.report.gather import Gathered
+from grok_lightning.report.gather import Gathered, plan_order
 from grok_lightning.report.keys import PREFIX, Key
 from grok_lightning.report.pooling import tasks
 from grok_lightning.report.words import label, ranks, values
@@ -20,32 +19,31 @@ ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", 
 
 
 def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One row per run, and how many runs are missing of each condition.
+    """One row per run, and the number of missing runs of each condition.
 
     Args:
         gathered: The records.
         keys: The options that group them into conditions.
 
     Returns:
-        ``run``, ``condition`` (in the order in which they are shown), a column for each key under its name, ``status``,
+        A column for each key under its name, ``condition`` (categories in order of display), ``run``, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its
-        title), ``task`` (its identity); and the options themselves. Then, for every condition in that order, the number
-        of its runs that a sweep asked for and that are not there.
+        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its title), ``task`` (its
+        identity), and the options. Then the number of missing planned runs of every condition, in the same order.
     """
     runs, options = gathered.runs, gathered.options()
     table = pd.DataFrame({"run": runs["path"], "status": runs["status"]})
     for name in ("steps", "budget", "threshold", *STEPS):
-        table[name] = _floats(runs, name)
+        table[name] = _to_floats(runs, name)
     for name, short in ACCURACIES.items():
-        table[short] = _floats(runs, name)
-    table["seed"] = _floats(runs, f"{PREFIX}seed_everything")
+        table[short] = _to_floats(runs, name)
+    table["seed"] = _to_floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
     table["operation"], table["task"] = tasks(runs)
     columns = {key.name: values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
-    labels = _labels(keys, set(rows))
-    by_plan = _in_planned_order(options, gathered.planned)
+    labels, exactly = _label_conditions(keys, set(rows))
+    by_plan = plan_order(options[HASH], gathered.planned)
     orders = {name: ranks(column.iloc[by_plan].tolist()) for name, column in columns.items()}
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
     missing = dict.fromkeys((labels[row] for row in order), 0)
@@ -53,24 +51,17 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
         missing[labels[row]] += 1
     here = {labels[row] for row in rows[: len(runs)]}
     named = [name for name in missing if name in here]
-    table["condition"] = pd.Categorical([labels[row] for row in rows[: len(runs)]], named, ordered=True)
-    for name, column in columns.items():
-        own = column.iloc[: len(runs)]
-        table[name] = pd.to_numeric(own) if _is_numeric(own) else own.map(shown)
+    conditions = pd.Categorical([labels[row] for row in rows[: len(runs)]], named, ordered=True)
+    typed = {name: _type(column.iloc[: len(runs)], exactly) for name, column in columns.items()}
+    keyed = pd.DataFrame(typed | {"condition": conditions}, runs.index)
     others = [column for column in runs if str(column).startswith(PREFIX) and column not in columns]
-    return pd.concat([table, runs[others]], axis=1), missing
+    return pd.concat([keyed, table, runs[others]], axis=1), missing
 
 
-def _in_planned_order(options: pd.DataFrame, planned: pd.DataFrame) -> NDArray[np.intp]:
-    """The places of runs in the order in which sweeps asked for them; the others after them."""
-    if not len(planned):
-        return np.arange(len(options))
-    place = options[HASH].map(pd.Series(range(len(planned)), planned[HASH]))
-    return place.astype(float).fillna(len(planned)).to_numpy().argsort(kind="stable")
-
-
-def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
-    """What conditions are called: numbers short if that tells them apart, else in full."""
+def _label_conditions(
+    keys: Sequence[Key], rows: Collection[tuple[Any, ...]]
+) -> tuple[dict[tuple[Any, ...], str], bool]:
+    """Labels of conditions, and whether their numbers have all digits: only where six would not tell them apart."""
     for exactly in (False, True):
         labels = {
             row: ", ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
@@ -78,14 +69,17 @@ def _labels(keys: Sequence[Key], rows: Collection[tuple[Any, ...]]) -> dict[tupl
         }
         if len(set(labels.values())) == len(labels):
             break
-    return labels
+    return labels, exactly
 
 
-def _floats(runs: pd.DataFrame, name: str) -> pd.Series:
+def _to_floats(runs: pd.DataFrame, name: str) -> pd.Series:
     if name not in runs:
         return pd.Series(float("nan"), index=runs.index)
     return pd.to_numeric(runs[name], errors="coerce").astype(float)
 
 
-def _is_numeric(column: pd.Series) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
+def _type(column: pd.Series, exactly: bool) -> pd.Series:
+    """A key's values as numbers if they all are, else in words."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+        return pd.to_numeric(column)
+    return column.map(partial(shown, exactly=exactly))

@@ -1,4 +1,4 @@
-"""All that a report is made from: the runs of experiments, single runs and archives, each counted once."""
+"""Collects the runs of experiments, directories and archives for a report, each run once."""
 
 import os
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from grok_lightning.errors import UserError
 from grok_lightning.records.archive import read_archive, read_plan
@@ -28,15 +29,15 @@ SOURCE = ".source"
 
 @dataclass
 class Gathered:
-    """What was found.
+    """Records, curves and plans of a report.
 
     Attributes:
-        runs: Records, one row per run: the fields of ``read_records``, and ``experiment``. Failed ones are not in it.
+        runs: Records, one row per run: the fields of ``read_records``, and ``experiment``. Failed runs are left out.
         curves: Their evaluations: ``run`` (its ``path``), ``step`` and metrics.
-        planned: What sweeps asked for, as ``read_planned`` gives it, and ``experiment``; empty if nobody knows.
-        missing: The runs of it that are not among ``runs``, as ``missing_rows`` gives them.
-        failed: How many runs failed.
-        remarks: What a reader must know about them, a sentence each.
+        planned: Planned runs of sweeps, from ``read_planned``, and ``experiment``; empty without a plan.
+        missing: Planned runs that are not among ``runs``, from ``missing_rows``.
+        failed: Number of failed runs.
+        remarks: Remarks for the reader, a sentence each.
     """
 
     runs: pd.DataFrame
@@ -47,7 +48,7 @@ class Gathered:
     remarks: list[str] = field(default_factory=list)
 
     def varied(self) -> dict[str, list[str]]:
-        """What the sweep of each experiment varies, as far as it is known."""
+        """Options that the sweep of each experiment varies, if known."""
         groups = self.planned.groupby(EXPERIMENT, sort=False) if len(self.planned) else ()
         here = set(self.runs[HASH])
         return {str(name): varied_options(plan) for name, plan in groups if plan[HASH].isin(here).any()}
@@ -83,20 +84,20 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
             if (plan := read_plan(Path(source))) is not None and {HASH, EXPERIMENT} <= set(plan):
                 planned.append(plan)
         else:
-            directory = _directory(source, root)
-            runs, curve, told = _read(directory)
-            remarks += told
+            directory = _find_directory(source, root)
+            runs, curve, more = _read(directory)
+            remarks += more
             if (plan := read_planned(directory)) is not None and HASH in plan:
                 planned.append(plan.assign(experiment=directory.resolve().name))
-            if not len(runs):  # a sweep that has only begun, beside the records of what is done
+            if not len(runs):  # a sweep without records yet, beside others
                 empty.append(f"{source}: no runs with a record are below {str(directory)!r}")
                 continue
         tables.append(runs)
         curves.append(curve)
     if not tables:
         raise UserError(empty[0])
-    remarks += [f"{told}." for told in empty]
-    runs = _together(
+    remarks += [f"{message}." for message in empty]
+    runs = _concatenate(
         [pd.concat([table, pd.Series(place, table.index, name=SOURCE)], axis=1) for place, table in enumerate(tables)]
     )
     _refuse_other_schema(runs)
@@ -104,15 +105,15 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     if failed.all():
         raise UserError(f"{', '.join(sources)}: all {len(runs):,} runs failed with an error; see their result.json")
     hashes_of_failed = set(runs[HASH][failed]) - set(runs[HASH][~failed])
-    runs, twice = _once(runs[~failed].reset_index(drop=True))
+    runs, twice = _drop_duplicates(runs[~failed].reset_index(drop=True))
     if twice:
         remarks.append(f"{twice:,} runs were given more than once, or have the options of another: counted once.")
     if failed.any():
         remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
-    plans = _newest(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
-    runs = _as_planned(runs, plans)
-    names = _unlike(runs)
-    whole = _curves_of(runs, names, curves)
+    plans = _merge_plans(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
+    runs = runs.iloc[plan_order(runs[HASH], plans)].reset_index(drop=True)
+    names = _name_runs(runs)
+    whole = _select_curves(runs, names, curves)
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
     named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
     runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
@@ -121,15 +122,15 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     return Gathered(runs, whole, plans, missing_rows(runs, plans), int(failed.sum()), remarks)
 
 
-def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables one below the other, with all columns of theirs, and those that every report needs."""
-    parts = [table.dropna(axis=1, how="all") for table in tables]  # what is all null would decide on types
+def _concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenates tables, with all their columns and those that every report needs."""
+    parts = [table.dropna(axis=1, how="all") for table in tables]  # a column of nulls would decide the type
     names = dict.fromkeys([*(name for table in tables for name in table), *NEEDED])
     return pd.concat(parts, ignore_index=True).reindex(columns=list(names))
 
 
-def _newest(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The plans of all experiments, each from the first source that has one: a directory goes before its archive."""
+def _merge_plans(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Plans of all experiments, each from the first source that has one."""
     parts, known = [], set[str]()
     for plan in planned:
         parts.append(plan[~plan[EXPERIMENT].isin(known)])
@@ -137,15 +138,15 @@ def _newest(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _as_planned(runs: pd.DataFrame, plans: pd.DataFrame) -> pd.DataFrame:
-    """Runs in the order in which sweeps asked for them, which is their author's; then the others."""
+def plan_order(hashes: pd.Series, plans: pd.DataFrame) -> NDArray[np.intp]:
+    """Places of runs, by their hashes, in the order of the sweeps' plans; unplanned runs last."""
     if not len(plans):
-        return runs
-    place = runs[HASH].map(pd.Series(range(len(plans)), plans[HASH]))
-    return runs.iloc[place.fillna(len(plans)).argsort(kind="stable")].reset_index(drop=True)
+        return np.arange(len(hashes))
+    place = hashes.map(pd.Series(range(len(plans)), plans[HASH]))
+    return place.astype(float).fillna(len(plans)).to_numpy().argsort(kind="stable")
 
 
-def _directory(source: str, root: Path) -> Path:
+def _find_directory(source: str, root: Path) -> Path:
     logs = root / "lightning_logs"
     for place in (logs / source, Path(source)):
         if os.path.isdir(place):  # of a name that is too long, Path.is_dir raises
@@ -166,35 +167,39 @@ def _read(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         whole = _is_whole(runs)
         damaged += runs["path"][~whole].tolist()
         runs = runs[whole].reset_index(drop=True)
-    told = "The record of {} is damaged; it was left out."
-    remarks = _named(told, "records are damaged; they were left out", damaged)
+    message = "The record of {} is damaged; it was left out."
+    remarks = _format_remarks(message, "records are damaged; they were left out", damaged)
     open_ones = [] if (directory / RESULT).exists() else unfinished_runs(directory)
     curves = read_curves([*runs["path"].tolist(), *open_ones])
     if len(runs):
         known = set(curves["run"].unique())
         without = [path for path in runs["path"][runs["status"] != FAILED] if path not in known]
-        told = "The curve of {} is damaged or missing; its record counts, its curve is in no figure."
-        remarks += _named(told, "curves are damaged or missing; their records count, they are in no figure", without)
+        message = "The curve of {} is damaged or missing; its record counts, its curve is in no figure."
+        remarks += _format_remarks(
+            message, "curves are damaged or missing; their records count, they are in no figure", without
+        )
     if open_ones:
         groups = dict(tuple(curves[curves["run"].isin(set(open_ones))].groupby("run", sort=False)))
         found = {name: unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in open_ones}
         rows = [row for row in found.values() if row is not None]
         without = [name for name in open_ones if found[name] is None]
-        told = "The run {} has no whole config or no evaluation yet; it was left out."
-        remarks += _named(told, "runs have no whole config or no evaluation yet; they were left out", without)
+        message = "The run {} has no whole config or no evaluation yet; it was left out."
+        remarks += _format_remarks(
+            message, "runs have no whole config or no evaluation yet; they were left out", without
+        )
         if rows:
-            runs = _together([part for part in (runs, pd.DataFrame(rows)) if len(part)])
+            runs = _concatenate([part for part in (runs, pd.DataFrame(rows)) if len(part)])
     return runs, curves, remarks
 
 
-def _named(one: str, many: str, names: Sequence[str]) -> list[str]:
+def _format_remarks(one: str, many: str, names: Sequence[str]) -> list[str]:
     if len(names) <= MOST_NAMED:
         return [one.format(name) for name in names]
     return [f"{len(names):,} {many}, {names[0]} among them."]
 
 
 def _is_whole(runs: pd.DataFrame) -> pd.Series:
-    """Which records say how a run ended, after how many steps of how many; one that failed need not."""
+    """Which records have a status, steps and a budget; failed runs need the status only."""
     fields = runs.reindex(columns=["status", *NUMBERS, *EVENTS])
     numbers = fields[[*NUMBERS, *EVENTS]].apply(pd.to_numeric, errors="coerce").astype(float)
     known = np.isfinite(numbers[list(NUMBERS)]).all(axis=1) & ~((numbers < 0) | np.isinf(numbers)).any(axis=1)
@@ -202,7 +207,7 @@ def _is_whole(runs: pd.DataFrame) -> pd.Series:
 
 
 def _refuse_other_schema(runs: pd.DataFrame) -> None:
-    """Records say which form they have; those written before they did have the first."""
+    """Refuses records of another schema version; records without a version have the first."""
     if "schema" not in runs:
         return
     versions = runs["schema"].astype(object).where(runs["schema"].notna(), 1)
@@ -216,8 +221,8 @@ def _refuse_other_schema(runs: pd.DataFrame) -> None:
         )
 
 
-def _once(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Each run once: the same options give the same run. One that is over goes before one that is not."""
+def _drop_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Drops runs with the same hash, keeping finished ones; returns the rest and the number dropped."""
     named = zip(runs[HASH], runs["path"], strict=True)
     same = pd.Series([os.path.realpath(path) if pd.isna(hashed) else hashed for hashed, path in named])
     rank = (runs["status"] == UNFINISHED).to_numpy()
@@ -225,8 +230,8 @@ def _once(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return runs[~twice].reset_index(drop=True), int(twice.sum())
 
 
-def _unlike(runs: pd.DataFrame) -> list[str]:
-    """What runs are called: their paths; of runs called alike, of two machines say, the hash as well."""
+def _name_runs(runs: pd.DataFrame) -> list[str]:
+    """Unique names of runs: their paths, with the hash where two runs have the same path."""
     alike = runs["path"].duplicated(keep=False)
     return [
         f"{path} ({hashed})" if is_alike else path
@@ -234,8 +239,8 @@ def _unlike(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _curves_of(runs: pd.DataFrame, names: Sequence[str], curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The evaluations of these runs, each from the source its record is from, under these names."""
+def _select_curves(runs: pd.DataFrame, names: Sequence[str], curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Evaluations of runs, each from the source of its record, under unique names."""
     parts = []
     for place, curve in enumerate(curves):
         mine = (runs[SOURCE] == place).to_numpy()

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from grok_lightning.errors import UserError
+from grok_lightning.figures.conditions import shortest
 from grok_lightning.options.classes import suggestion
 
 PREFIX = "config."
 EXPERIMENT, RUN = "experiment", "run"
 SEEDS = ("seed_everything", "data.split_seed")
 BLOCKS = ("data", "model.network", "model.optimizer")
-# what a run's config says that is no condition of an experiment
+# options that are no condition of an experiment
 OWN = (
     EXPERIMENT,
     RUN,
@@ -30,12 +31,12 @@ OWN = (
 
 @dataclass(frozen=True)
 class Key:
-    """One key.
+    """An option, or a block of options, that groups runs into conditions.
 
     Attributes:
         name: The option, dotted in full.
-        columns: The columns it stands for: one, or those of a whole block that vary.
-        short: Its shortest name that no other key of the report ends in.
+        columns: Its column, or the columns of a block that vary.
+        short: Its shortest ending that no other key of the report has.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Key:
 
     @property
     def is_block(self) -> bool:
-        """Whether it stands for a class and its options."""
+        """Whether it is a class with its options."""
         return self.columns not in ((f"{PREFIX}{self.name}",), (self.name,))
 
 
@@ -57,7 +58,7 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
         runs: Records.
 
     Raises:
-        UserError: No run has it, or several options end so.
+        UserError: No run has the option, or several options end in the name.
     """
     if name == EXPERIMENT:
         return Key(name, (EXPERIMENT,))
@@ -67,7 +68,7 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
     if name in options:
         return Key(name, (f"{PREFIX}{name}",))
     if any(option.startswith(f"{name}.") for option in options):
-        return _block(name, runs, options)
+        return _find_block(name, runs, options)
     endings = [option for option in options if option.endswith(f".{name}")]
     blocks = {option[: option.rindex(f".{name}.")] + f".{name}" for option in options if f".{name}." in option}
     if len(endings) + len(blocks) > 1:
@@ -77,7 +78,7 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
     if endings:
         return Key(endings[0], (f"{PREFIX}{endings[0]}",))
     if blocks:
-        return _block(blocks.pop(), runs, options)
+        return _find_block(blocks.pop(), runs, options)
     parts = [part for option in options for part in option.split(".")]  # endings and blocks are named so
     raise UserError(
         f"--by {name}: no run has such an option{suggestion(name, [*dict.fromkeys([*parts, *options, EXPERIMENT])])}"
@@ -85,7 +86,7 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
 
 
 def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
-    """The options that several keys name, each once: what is a key of its own is no part of a block beside it.
+    """Finds the options that several keys name, each once; a block leaves out options that are keys themselves.
 
     Raises:
         UserError: As ``find_key``.
@@ -103,39 +104,30 @@ def _without(columns: Sequence[str], alone: Collection[str]) -> tuple[str, ...]:
     return tuple(column for column in columns if column not in alone) or tuple(columns[:1])
 
 
-def shortest(names: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each dotted name that is no other's: ``evaluation.every`` beside ``checkpoint.every``."""
-    found = {}
-    for name in names:
-        parts = name.split(".")
-        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        others = [f".{other}" for other in names if other != name]
-        found[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
-    return found
-
-
 def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
-    """The keys when none are given: what a sweep varies, else what differs between the runs; never the seeds.
+    """Default keys: the options that a sweep varies, else those that differ between runs; never the seeds.
 
-    Of several experiments each has its own keys, and the experiment is one more.
+    Several experiments are each searched for keys, and the experiment is a key as well.
 
     Args:
         runs: The options of all runs, the missing ones included.
-        varied: What the sweep of each experiment varies, if it is known.
+        varied: Options that the sweep of each experiment varies, if known.
     """
     own = {name: [option for option in options if option not in SEEDS] for name, options in varied.items()}
-    parts = [_varying(part, own.get(str(name), [])) for name, part in runs.groupby(EXPERIMENT, sort=False)]
+    parts = [_find_varying(part, own.get(str(name), [])) for name, part in runs.groupby(EXPERIMENT, sort=False)]
     names = dict.fromkeys(key.name for keys in parts for key in keys)
     return find_keys([*([EXPERIMENT] if len(parts) > 1 else []), *names], runs)
 
 
-def _varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
-    keys = [key for name in varied if (key := _quietly(name, runs)) and _distinct(runs, key) > 1]
+def _find_varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
+    keys = [key for name in varied if (key := _try_find(name, runs)) and _count_distinct(runs, key) > 1]
     if varied and (keys or len(runs) <= 1):
         return keys
     options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
     differing = [
-        option for option in options if not _is_own(option) and _distinct(runs, Key(option, (PREFIX + option,))) > 1
+        option
+        for option in options
+        if not is_within(option, OWN) and _count_distinct(runs, Key(option, (PREFIX + option,))) > 1
     ]
     names = []
     for option in differing:
@@ -146,30 +138,31 @@ def _varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
     return [find_key(name, runs) for name in names]
 
 
-def _quietly(name: str, runs: pd.DataFrame) -> Key | None:
+def _try_find(name: str, runs: pd.DataFrame) -> Key | None:
     try:
         return find_key(name, runs)
     except UserError:
         return None
 
 
-def _block(name: str, runs: pd.DataFrame, options: Sequence[str]) -> Key:
+def _find_block(name: str, runs: pd.DataFrame, options: Sequence[str]) -> Key:
     inner = [option for option in options if option.startswith(f"{name}.") and option not in SEEDS]
     columns = [f"{PREFIX}{option}" for option in inner]
-    varied = [column for column in columns if _distinct(runs, Key(column, (column,))) > 1]
+    varied = [column for column in columns if _count_distinct(runs, Key(column, (column,))) > 1]
     return Key(name, tuple(varied or columns[:1]))
 
 
-def _distinct(runs: pd.DataFrame, key: Key) -> int:
+def _count_distinct(runs: pd.DataFrame, key: Key) -> int:
     return max((countable(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
 
 
-def _is_own(option: str) -> bool:
-    return any(option == name or option.startswith(f"{name}.") for name in OWN)
+def is_within(option: str, names: Collection[str]) -> bool:
+    """Whether an option is one of those named, or part of one."""
+    return any(option == name or option.startswith(f"{name}.") for name in names)
 
 
 def countable(column: pd.Series) -> pd.Series:
-    """Values that can be counted: lists cannot."""
+    """A column of hashable values: lists and dictionaries as their ``repr``."""
     if column.dtype != object:
         return column
     return pd.Series([repr(value) if isinstance(value, list | dict) else value for value in column], column.index)

@@ -16,21 +16,21 @@ from grok_lightning.report.gather import Gathered, gather
 from grok_lightning.report.keys import find_keys, varying_keys
 from grok_lightning.report.page import page
 from grok_lightning.report.pooling import pooled_options, refuse_pooled
-from grok_lightning.report.written import Picture, figure_files, written
+from grok_lightning.report.written import figure_files, written
 
 RESOLUTION = 150  # dots per inch of PNG files
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says.
+    """A report: tables, remarks and figures.
 
     Attributes:
-        gathered: The records it is made from.
+        gathered: The records.
         runs: One row per run, with its condition.
         conditions: One row per condition.
         tests: Log-rank tests between them.
-        remarks: What a reader must know.
+        remarks: Remarks for the reader.
         keys: The options that group runs into conditions.
     """
 
@@ -52,12 +52,12 @@ class Report:
         Args:
             out: Where; files of an earlier report there are replaced, figures that this one does not have are removed.
             title: The heading.
-            command: What makes it again.
+            command: The command that makes it.
         """
         out.mkdir(parents=True, exist_ok=True)
         _draw(self.drawings, out)
         self._write_tables(out)
-        pictures = [Picture(drawing.name, drawing.caption) for drawing in self.drawings]
+        pictures = {drawing.name: drawing.caption for drawing in self.drawings}
         text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
         markdown = out / "report.md"
         earlier = figure_files(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.exists() else set()
@@ -69,10 +69,10 @@ class Report:
     def _write_tables(self, out: Path) -> None:
         self.conditions.to_csv(out / "conditions.csv", index=False, lineterminator="\n")
         self.tests.to_csv(out / "comparisons.csv", index=False, lineterminator="\n")
-        write_archive(out / "runs.parquet", *self._archived(), self.gathered.planned)
+        write_archive(out / "runs.parquet", *self._shorten_paths(), self.gathered.planned)
 
-    def _archived(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Records and curves, runs called ``experiment/run`` where that is enough: other machines read them too."""
+    def _shorten_paths(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Records and curves for the archive, with runs named ``experiment/run`` if those names are unique."""
         runs, curves = self.gathered.runs.drop(columns="experiment"), self.gathered.curves
         names = {path: "/".join(Path(path).parts[-2:]) for path in runs["path"]}
         if len(set(names.values())) < len(names):
@@ -81,15 +81,15 @@ class Report:
 
 
 def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = None) -> Report:
-    """Reads records and works out what they say.
+    """Reads records and computes the tables of a report.
 
     Args:
         sources: Experiments, runs, directories or archives, as ``gather`` takes them.
         root: Where ``lightning_logs`` lies.
-        by: The options that group runs into conditions; default: what varies, never the seeds.
+        by: The options that group runs into conditions; default: those that vary, never the seeds.
 
     Raises:
-        UserError: If a source or an option does not exist, or a condition would pool several tasks or thresholds.
+        UserError: A source or an option does not exist, or a condition would pool several tasks or thresholds.
     """
     gathered = gather(sources, root)
     options = gathered.options()

@@ -1,4 +1,4 @@
-"""Runs that a sweep asks for and that have no record yet, as rows that look like records."""
+"""Planned runs without a record, as rows like those of records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from grok_lightning.records.planned import HASH, VARIED
 from grok_lightning.records.words import value_of
 from grok_lightning.report.keys import EXPERIMENT, PREFIX
 
-WORDS = ".words."  # what an older plan calls a block of options of which no run is there
+WORDS = ".words."  # an older plan's label of a block of options without any run
 
 
 def varied_options(planned: pd.DataFrame) -> list[str]:
-    """What the sweeps of some planned runs vary, in their files' order."""
+    """Options that the sweeps of planned runs vary, in the order of their files."""
     if VARIED in planned and planned[VARIED].notna().any():
         return list(dict.fromkeys(name for names in planned[VARIED].dropna() for name in names))
     return [str(name) for name in planned.dropna(axis=1, how="all") if name not in (HASH, VARIED, EXPERIMENT)]
@@ -37,7 +37,7 @@ def missing_rows(runs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
             continue
         known = runs[runs[HASH].isin(set(plan[HASH]))].drop_duplicates(HASH).set_index(HASH, drop=False)
         typed = VARIED in plan and plan[VARIED].notna().all()
-        rows = missing.dropna(axis=1, how="all").filter(like=PREFIX) if typed else _typed(plan, missing, known)
+        rows = missing.dropna(axis=1, how="all").filter(like=PREFIX) if typed else _infer_types(plan, missing, known)
         constants = {
             str(name): [values[0]] * len(missing)
             for name in known
@@ -52,7 +52,7 @@ def _distinct(column: pd.Series) -> list[Any]:
     return list({repr(value): value for value in column.astype(object)}.values())
 
 
-def _typed(plan: pd.DataFrame, missing: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _infer_types(plan: pd.DataFrame, missing: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """The options of missing runs from a plan of text, by the records of runs that it gives the same text."""
     options = varied_options(plan)
     columns: dict[str, list[Any]] = {}
@@ -81,5 +81,5 @@ def _below(option: str, known: pd.DataFrame) -> Sequence[str]:
 
 
 def _block(word: str) -> str:
-    """What an older sweep calls a block, as reports do: formulas and data modules by their bare names."""
+    """An older sweep's label of a block as reports spell it: formulas and data modules by their bare names."""
     return word.replace("formula=", "").replace("DataModule", "")

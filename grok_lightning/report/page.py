@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other."""
+"""The report as one self-contained HTML file."""
 
 import base64
 import re
@@ -25,14 +25,14 @@ def page(text: str, folder: Path, title: str) -> str:
     Args:
         text: The Markdown.
         folder: Where its images lie.
-        title: What the browser's tab shows.
+        title: The document's title.
     """
     body = markdown.markdown(text, extensions=["tables", "sane_lists"])
-    body = re.sub(r'src="([^":]+\.png)"', lambda found: f'src="{_data(folder / unquote(found[1]))}"', body)
+    body = re.sub(r'src="([^":]+\.png)"', lambda found: f'src="{_embed(folder / unquote(found[1]))}"', body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
 
 
-def _data(path: Path) -> str:
+def _embed(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -9,7 +9,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
 from grok_lightning.records.words import NONE, shown
-from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable, is_within
 
 DATA = f"{PREFIX}data."
 THRESHOLD = "evaluation.threshold"
@@ -33,7 +33,7 @@ def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     for row in zip(*options.values(), strict=True) if options else [()] * len(runs):
         key = repr(row)
         if key not in known:
-            data = {name: _whole(value) for name, value in zip(options, row, strict=True) if shown(value) != NONE}
+            data = {name: _to_integer(value) for name, value in zip(options, row, strict=True) if shown(value) != NONE}
             known[key] = data, repr(task_options(data))
         found.append(known[key])
     titles, identities = [], []
@@ -46,7 +46,7 @@ def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return pd.Series(titles, runs.index, dtype=object), pd.Series(identities, runs.index, dtype=object)
 
 
-def _whole(value: Any) -> Any:
+def _to_integer(value: Any) -> Any:
     """A number as an integer if it is one: a column with nulls in it has made floats of them."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -55,7 +55,7 @@ def refuse_pooled(table: pd.DataFrame) -> None:
     """Refuses conditions whose runs have no common task or threshold: their medians and shares would mean nothing.
 
     Args:
-        table: Runs as ``frame`` gives them.
+        table: Runs from ``frame``.
 
     Raises:
         UserError: A condition has runs of several tasks, or of several thresholds.
@@ -63,22 +63,22 @@ def refuse_pooled(table: pd.DataFrame) -> None:
     for condition, group in table.groupby("condition", observed=True):
         if group["task"].nunique() > 1:
             options = _differing_options(group)
-            told = " and ".join(f"{name} {_listed(values)}" for name, values in options.items())
+            differing = " and ".join(f"{name} {_join_values(values)}" for name, values in options.items())
             titles = ", ".join(group["operation"].unique()[:3])
             name = next(iter(options)) if len(options) == 1 else "data"
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {told or 'unlike algebras'} ({titles}); "
+                f"--by: the condition {str(condition)!r} pools runs of {differing or 'different algebras'} ({titles}); "
                 f"add {name} to --by, or report them apart"
             )
         if group["threshold"].nunique() > 1:
             raise UserError(
                 f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} "
-                f"{_listed(sorted(group['threshold'].unique()))}; add {THRESHOLD} to --by, or report them apart"
+                f"{_join_values(sorted(group['threshold'].unique()))}; add {THRESHOLD} to --by, or report them apart"
             )
 
 
 def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
-    """The options that tell the tasks of some runs apart, with their values."""
+    """Options of the task that differ between runs, with their values."""
     rows = [
         task_options({str(name).removeprefix(DATA): value for name, value in row.items() if shown(value) != NONE})
         for row in group.filter(like=DATA).drop_duplicates(ignore_index=True).to_dict("records")
@@ -88,17 +88,17 @@ def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
     return {f"data.{name}": found for name, found in values.items() if len(found) > 1}
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _join_values(values: Sequence[Any]) -> str:
     words = [shown(value) for value in values]
     more = f", ... ({len(words):,} values)" if len(words) > MOST_VALUES else ""
     return ", ".join(words[:MOST_VALUES]) + more if more or len(words) > 2 else " and ".join(words)
 
 
 def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
-    """What differs between the runs of one condition besides their seeds, a sentence for each option.
+    """Remarks on options, other than seeds, that differ between the runs of one condition.
 
     Args:
-        table: Runs as ``frame`` gives them.
+        table: Runs from ``frame``.
         records: Their records, in the same order.
         keys: The options that group them into conditions.
     """
@@ -106,8 +106,8 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
     found: dict[str, str] = {}
     for column in map(str, records):
         option = column.removeprefix(PREFIX)
-        in_block = any(key.is_block and option.startswith(f"{key.name}.") for key in keys)
-        if not column.startswith(PREFIX) or column in taken or in_block or _is_unrelated(option):
+        in_block = is_within(option, [key.name for key in keys if key.is_block])
+        if not column.startswith(PREFIX) or column in taken or in_block or is_within(option, UNRELATED):
             continue
         values = countable(records[column])
         if values.nunique(dropna=False) < 2:
@@ -128,7 +128,3 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
         f"Runs of one condition differ in {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
         "Add to --by what should not be pooled."
     ]
-
-
-def _is_unrelated(option: str) -> bool:
-    return any(option == name or option.startswith(f"{name}.") for name in UNRELATED)

@@ -1,4 +1,4 @@
-"""Runs that are not over: what their config and their evaluations so far tell."""
+"""Records of unfinished runs, from their config and their evaluations so far."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from grok_lightning.records.record import METRICS, RESULT, flatten, reaches
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
-HASHED = re.compile(r".*-([0-9a-f]{16})")  # how a sweep names its runs
+HASHED = re.compile(r".*-([0-9a-f]{16})")  # names of a sweep's runs
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -40,10 +40,10 @@ def _walk(directory: str) -> Iterator[str]:
 
 
 def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | None:
-    """What ``result.json`` would say by now, as far as it is known, nested fields dotted.
+    """Fields that ``result.json`` would have by now, as far as known, nested fields dotted.
 
     Args:
-        directory: The run's.
+        directory: Directory of the run.
         curve: Its evaluations.
 
     Returns:

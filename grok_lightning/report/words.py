@@ -1,4 +1,4 @@
-"""What conditions and values are called in a report."""
+"""Values of keys in records, and their words in labels of conditions."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from grok_lightning.report.missing import WORDS
 
 
 def values(key: Key, runs: pd.DataFrame) -> pd.Series:
-    """What each run's value of a key is: a number, or words."""
+    """Each run's value of a key: typed, or in words for lists and blocks."""
     if not key.is_block:
         column = runs[key.columns[0]]
-        same = _same_everywhere(column)
+        same = _find_constants(column)
         # a list, for of integers and None, map would make floats and NaN, which is equal to nothing
-        return pd.Series([_value(_without(value, same)) for value in column], runs.index, dtype=object)
-    return pd.Series(_words(key, runs), index=runs.index, dtype=object)
+        return pd.Series([_normalize(_drop_constants(value, same)) for value in column], runs.index, dtype=object)
+    return pd.Series(_describe_blocks(key, runs), index=runs.index, dtype=object)
 
 
-def _same_everywhere(column: pd.Series) -> set[tuple[str, str]]:
+def _find_constants(column: pd.Series) -> set[tuple[str, str]]:
     """Options of the classes in a column of lists that have one value wherever the class occurs."""
     seen: dict[tuple[str, str], set[str]] = {}
     for value in column:
@@ -32,7 +32,7 @@ def _same_everywhere(column: pd.Series) -> set[tuple[str, str]]:
     return {place for place, found in seen.items() if len(found) == 1 and place[1] != "class_path"}
 
 
-def _without(value: Any, same: Collection[tuple[str, str]]) -> Any:
+def _drop_constants(value: Any, same: Collection[tuple[str, str]]) -> Any:
     if not isinstance(value, list):
         return value
     return [
@@ -59,8 +59,8 @@ def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
     }
 
 
-def _words(key: Key, runs: pd.DataFrame) -> list[str]:
-    """Blocks by what tells them apart: the class, and those options that vary within it."""
+def _describe_blocks(key: Key, runs: pd.DataFrame) -> list[str]:
+    """Words for blocks: the class, and the options that vary within it, where they differ."""
     class_column = f"{PREFIX}{key.name}.class_path"
     classes = runs[class_column].astype(object) if class_column in runs else pd.Series("", index=runs.index)
     counted = {column: countable(runs[column]) for column in key.columns if column != class_column}
@@ -71,27 +71,27 @@ def _words(key: Key, runs: pd.DataFrame) -> list[str]:
     words: list[str] = []
     planned = runs[f"{WORDS}{key.name}"] if f"{WORDS}{key.name}" in runs else pd.Series(None, runs.index, dtype=object)
     several = class_column in key.columns
-    same = {column: _same_everywhere(runs[column]) for column in key.columns}
+    same = {column: _find_constants(runs[column]) for column in key.columns}
     for place, name in zip(runs.index, classes, strict=True):
         if isinstance(planned[place], str):
             words.append(planned[place])
             continue
-        parts = [_class(name)] if several else []
+        parts = [_strip_path(name)] if several else []
         for column in columns[name]:
-            value = _value(_without(runs.at[place, column], same[column]))
+            value = _normalize(_drop_constants(runs.at[place, column], same[column]))
             if value is not None:
                 short = column.rsplit(".", 1)[-1]
                 parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")
-        words.append(" ".join(parts) or _class(name))
+        words.append(" ".join(parts) or _strip_path(name))
     return words
 
 
-def _class(path: Any) -> str:
-    """A class by its bare name: of data modules only what tells them apart."""
+def _strip_path(path: Any) -> str:
+    """A class's bare name, without the suffix of data modules."""
     return str(path).rsplit(".", 1)[-1].removesuffix("DataModule")
 
 
-def _value(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     if isinstance(value, list | dict):
         return shown(value)
     return None if shown(value) == NONE else value

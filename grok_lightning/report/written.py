@@ -1,8 +1,7 @@
 """The text of a report: Markdown with tables, figures and notes on how to read them."""
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,19 +26,6 @@ READING = """\
   two medians. Steps per success: the steps of all runs divided by the number of runs that grokked."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a report.
-
-    Attributes:
-        name: The stem of its files.
-        caption: What it shows, a sentence.
-    """
-
-    name: str
-    caption: str
-
-
 def written(
     title: str,
     command: str,
@@ -47,27 +33,27 @@ def written(
     conditions: pd.DataFrame,
     comparisons: pd.DataFrame,
     remarks: Sequence[str],
-    pictures: Iterable[Picture],
+    pictures: Mapping[str, str],
 ) -> str:
     """The Markdown of a report.
 
     Args:
         title: Its heading.
-        command: What makes it again.
-        runs: Runs as ``frame`` gives them.
-        conditions: As ``conditions_table`` gives them.
-        comparisons: As ``comparisons`` gives them.
-        remarks: What a reader must know.
-        pictures: Its figures, in order.
+        command: The command that makes it.
+        runs: Runs from ``frame``.
+        conditions: From ``conditions_table``.
+        comparisons: From ``comparisons``.
+        remarks: Remarks for the reader.
+        pictures: Captions of its figures by the stems of their files, in order.
     """
-    parts = [f"# {plain(title)}", f"    {' '.join(command.splitlines())}", _summary(runs, conditions)]
+    parts = [f"# {plain(title)}", f"    {' '.join(command.splitlines())}", _summarize(runs, conditions)]
     if remarks:
         parts.append("\n".join(f"- {plain(remark)}" for remark in remarks))
     parts += [
         "## Steps to memorize and to grok",
-        _markdown(_steps_table(conditions)),
+        _format_table(_steps_table(conditions)),
         "## Accuracy",
-        _markdown(_accuracy_table(conditions)),
+        _format_table(_accuracy_table(conditions)),
     ]
     if len(comparisons):
         here = conditions["condition"][conditions["n"] > 0].tolist()
@@ -82,11 +68,11 @@ def written(
             f"{len(comparisons):,} tests of the grok step: {pairs}{without}. P-values are adjusted for the number of "
             "tests (Holm). With few runs a test detects large differences only: 3 runs against 3 cannot give a p below "
             "0.02.",
-            _markdown(_tests(comparisons)),
+            _format_table(_format_tests(comparisons)),
         ]
     parts.append("## Figures")
-    for picture in pictures:
-        caption, name = plain(picture.caption), quote(picture.name)
+    for stem, words in pictures.items():
+        caption, name = plain(words), quote(stem)
         parts.append(f"![{caption}]({name}.png)\n\n*{caption}* [SVG]({name}.svg), [data]({name}.csv)")
     parts += [
         "## How to read this",
@@ -97,7 +83,7 @@ def written(
 
 
 def figure_files(text: str) -> set[str]:
-    """The files of a report's figures: what it links to in its own folder as PNG, SVG and CSV, and nothing else."""
+    """The files of a report's figures: those it links to in its own folder as PNG, SVG and CSV."""
     linked = {name for name in map(unquote, re.findall(r"\]\(([^()/]+)\)", text)) if "/" not in name}
     stems = {name.removesuffix(".svg") for name in linked}
     kinds = (".png", ".svg", ".csv")
@@ -105,23 +91,25 @@ def figure_files(text: str) -> set[str]:
 
 
 def brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """The conditions as one Markdown table with the most needed columns, and a line on what is missing.
+    """The conditions as one Markdown table with its main columns, and a line with budget and steps.
 
     Args:
-        conditions: As ``conditions_table`` gives them.
-        runs: Runs as ``frame`` gives them.
+        conditions: From ``conditions_table``.
+        runs: Runs from ``frame``.
     """
     when = _steps_table(conditions)
     left = ["condition", "n", "memorized", "memorize step, median", "grokked", "grok step, median"]
     kept = [*left, *(name for name in (AT_THE_END, "diverged", "unfinished", "missing") if name in when)]
-    accuracy = [f"{_exact(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")]
+    accuracy = [
+        f"{_format_accuracy(row['best_val_acc'])}" if row["n"] else "-" for row in conditions.to_dict("records")
+    ]
     budgets = sorted(conditions["budget"].dropna().unique())
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
     spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
-    return f"{_markdown(when[kept].assign(**{'best validation accuracy, median': accuracy}))}\n\n{spent}"
+    return f"{_format_table(when[kept].assign(**{'best validation accuracy, median': accuracy}))}\n\n{spent}"
 
 
-def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
+def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     total, grokked = len(runs), int(conditions["grok_k"].sum())
     missing, unfinished, diverged = (int(conditions[name].sum()) for name in ("missing", "unfinished", "diverged"))
     operations = runs["operation"].unique()
@@ -129,7 +117,7 @@ def _summary(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     words = f"{total:,} runs of {shown} in {len(conditions):,} conditions; {grokked:,} grokked"
     if unfinished or missing:
         asked = total + missing
-        words += f". **Not complete**: of {asked:,} runs {missing:,} have not begun and {unfinished:,} are not over"
+        words += f". **Not complete**: of {asked:,} runs {missing:,} are missing and {unfinished:,} are unfinished"
     return f"{words}{f'; {diverged:,} diverged' if diverged else ''}."
 
 
@@ -139,20 +127,22 @@ def _steps_table(conditions: pd.DataFrame) -> pd.DataFrame:
     some_left = (conditions["end_k"] != conditions["grok_k"]).any()
     counts = [name for name in ("diverged", "unfinished", "missing") if conditions[name].any()]
     for row in conditions.to_dict("records"):
-        told = {"condition": row["condition"], "n": f"{row['n']}"}
+        cells = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in (("memorize", "memorized"), ("grok", "grokked")):
             low, high = (100 * row[f"{event}_{end}"] for end in ("low", "high"))
-            told[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)" if row["n"] else "-"
+            cells[word] = f"{row[f'{event}_k']}/{row['n']} ({low:.0f} to {high:.0f} %)" if row["n"] else "-"
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
-            told[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
+            cells[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
         if some_left:
-            told[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
-        told[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _mean(row, len(budgets) == 1)
-        told["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
+            cells[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
+        cells[f"restricted mean{f' to {budgets[0]:,.0f}' if len(budgets) == 1 else ''}"] = _format_mean(
+            row, len(budgets) == 1
+        )
+        cells["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
         none = f"none in {row['steps']:,.0f}" if row["n"] else "-"
-        told["steps per success"] = f"{row['steps_per_success']:,.0f}" if row["grok_k"] else none
-        told |= {name: f"{row[name]}" for name in counts}
-        rows.append(told)
+        cells["steps per success"] = f"{row['steps_per_success']:,.0f}" if row["grok_k"] else none
+        cells |= {name: f"{row[name]}" for name in counts}
+        rows.append(cells)
     return pd.DataFrame(rows)
 
 
@@ -164,17 +154,19 @@ def _accuracy_table(conditions: pd.DataFrame) -> pd.DataFrame:
     }
     rows = []
     for row in conditions.to_dict("records"):
-        told = {"condition": row["condition"], "n": f"{row['n']}"}
+        cells = {"condition": row["condition"], "n": f"{row['n']}"}
         for short, name in names.items():
             least, middle, most = row[f"{short}_least"], row[short], row[f"{short}_most"]
-            told[f"{name}: median (least to most)"] = (
-                "-" if isnan(middle) else f"{_exact(middle)} ({_exact(least)} to {_exact(most)})"
+            cells[f"{name}: median (least to most)"] = (
+                "-"
+                if isnan(middle)
+                else f"{_format_accuracy(middle)} ({_format_accuracy(least)} to {_format_accuracy(most)})"
             )
-        rows.append(told)
+        rows.append(cells)
     return pd.DataFrame(rows)
 
 
-def _mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
+def _format_mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
     if isnan(row["grok_mean"]):
         return "-"
     interval = f" ({row['grok_mean_low']:,.0f} to {row['grok_mean_high']:,.0f})" if row["n"] > 1 else ""
@@ -182,24 +174,29 @@ def _mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
     return f"{row['grok_mean']:,.0f}{interval}{until}"
 
 
-def _tests(comparisons: pd.DataFrame) -> pd.DataFrame:
+def _format_tests(comparisons: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        {"first": row["first"], "second": row["second"], "p": _p(row["p"]), "p, adjusted": _p(row["p_holm"])}
+        {
+            "first": row["first"],
+            "second": row["second"],
+            "p": _format_p(row["p"]),
+            "p, adjusted": _format_p(row["p_holm"]),
+        }
         for row in comparisons.to_dict("records")
     ]
     return pd.DataFrame(rows)
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "no run grokked" if isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _exact(share: float) -> str:
+def _format_accuracy(share: float) -> str:
     """An accuracy that never rounds up to 100 %."""
     return "100 %" if share >= 1 else f"{min(100 * share, 99.99):.2f} %"
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def _format_table(table: pd.DataFrame) -> str:
     if not len(table):
         return "none"
     names = [str(name) for name in table.columns]

@@ -1,4 +1,4 @@
-"""How surely a share is known."""
+"""Confidence intervals of shares."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -12,8 +12,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     It is where (share - x)^2 <= QUANTILE^2 x (1 - x) / n.
 
     Args:
-        successes: How many of the runs did it.
-        n: How many runs there are; none gives (0, 1).
+        successes: Number of successes.
+        n: Number of trials; 0 gives (0, 1).
     """
     if n == 0:
         return 0.0, 1.0

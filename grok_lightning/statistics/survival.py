@@ -1,4 +1,4 @@
-"""The Kaplan-Meier estimate of when runs get there, some of which never do, and the log-rank test between two sets."""
+"""Kaplan-Meier estimate of the step of an event, with right-censored runs, and the log-rank test between two groups."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from scipy.stats import CensoredData, ecdf, logrank
 from grok_lightning.statistics.shares import QUANTILE
 
 Steps = NDArray[np.float64]
-Order = tuple[tuple[int, bool], ...]  # of each run the place of its step among all of them, and whether it got there
+Order = tuple[tuple[int, bool], ...]  # of each run the rank of its step, and whether the event was observed
 ROUNDING = 1e-9  # a product of quotients such as 3/4 * 2/3 may miss its 1/2 by a few units of the last place
 
 
 @dataclass(frozen=True)
 class KaplanMeier:
-    """The estimated share of runs that have not got there yet, as a function of the step.
+    """Estimated share of runs without the event, as a function of the step.
 
     Attributes:
-        steps: Where runs got there or were censored, ascending.
+        steps: Steps of events and of censoring, ascending.
         survival: The share from each of these steps to the next; before the first it is 1.
         low: Lower end of its pointwise 95 % interval (log-log, after Greenwood); NaN where the share is 0.
         high: Upper end.
-        at_risk: Runs that were still under way at each step, those that got there at it included.
-        events: How many got there at each step.
+        at_risk: Number of runs at risk at each step, those with an event at it included.
+        events: Number of events at each step.
     """
 
     steps: Steps
@@ -51,15 +51,15 @@ class KaplanMeier:
         return self._first(self.low), self._first(self.high)
 
     def restricted_mean(self, until: float) -> tuple[float, float, float]:
-        """The mean step, with all runs that come later counted as ``until``, and its 95 % interval.
+        """Restricted mean step, with later events counted at ``until``, and its 95 % interval.
 
         It is the area under the survival curve; the interval is normal, with Greenwood's variance.
 
         Args:
-            until: The step up to which all runs were watched, their budget.
+            until: The step up to which all runs were observed, their budget.
 
         Returns:
-            Mean, lower and upper end; NaN if nobody was watched that long, so that the curve is not known there.
+            Mean, lower and upper end; NaN if no run was observed that long, since the curve is not known there.
         """
         if not len(self.steps) or (self.steps[-1] < until and self.survival[-1] > 0):
             return nan, nan, nan
@@ -80,16 +80,19 @@ class KaplanMeier:
 
 
 def kaplan_meier(steps: ArrayLike, observed: ArrayLike) -> KaplanMeier:
-    """Estimates when runs get there (Kaplan and Meier 1958).
+    """Estimates the distribution of the step of an event (Kaplan and Meier 1958).
 
     Args:
-        steps: For each run the step at which it got there, or the last at which it was seen not to have.
-        observed: Whether it got there. Runs that did not are censored: all that is known is that it comes later.
+        steps: For each run the step of its event, or of its last observation without it.
+        observed: Whether the event was observed. The other runs are right-censored: it may come later.
 
     Returns:
         The estimate; of no runs, an empty one whose median is not reached.
+
+    Raises:
+        ValueError: A step is negative or not finite, or the lengths differ.
     """
-    at, seen = _checked(steps, observed)
+    at, seen = _check(steps, observed)
     if not len(at):
         empty = np.empty(0)
         return KaplanMeier(*[empty] * 6)
@@ -116,9 +119,9 @@ def _censored(order: Order) -> CensoredData:
 
 @lru_cache(1 << 14)
 def _estimate(order: Order) -> tuple[Steps, Steps, Steps]:
-    """Survival and both ends of its interval at each place.
+    """Survival and both ends of its interval at each rank.
 
-    They depend on the order of the steps alone, and thousands of small conditions have few different ones: SciPy takes
+    They depend on the order of the steps alone, and thousands of small conditions have few distinct orders: SciPy takes
     most of a millisecond for each.
     """
     estimate = ecdf(_censored(order)).sf
@@ -126,7 +129,7 @@ def _estimate(order: Order) -> tuple[Steps, Steps, Steps]:
         warnings.simplefilter("ignore")  # SciPy's, where the share is 1 or 0 and its log-log interval does not exist
         interval = estimate.confidence_interval(0.95, method="log-log")
     survival, low, high = estimate.probabilities, interval.low.probabilities, interval.high.probabilities
-    certain = survival >= 1  # nobody got there yet
+    certain = survival >= 1  # no event yet
     found = survival, np.where(certain, 1.0, low), np.where(certain, 1.0, high)
     for column in found:
         column.flags.writeable = False
@@ -134,18 +137,21 @@ def _estimate(order: Order) -> tuple[Steps, Steps, Steps]:
 
 
 def log_rank(steps_a: ArrayLike, observed_a: ArrayLike, steps_b: ArrayLike, observed_b: ArrayLike) -> float:
-    """The two-sided p value of the log-rank test (Mantel 1966) that two sets of runs get there alike.
+    """Two-sided p value of the log-rank test (Mantel 1966) that two groups have the same distribution.
 
     Args:
-        steps_a: Steps of one set, as for ``kaplan_meier``.
-        observed_a: Which of them got there.
-        steps_b: Steps of the other.
-        observed_b: Which of them got there.
+        steps_a: Steps of the first group, as for ``kaplan_meier``.
+        observed_a: Which events of it were observed.
+        steps_b: Steps of the second group.
+        observed_b: Which events of it were observed.
 
     Returns:
-        p, which is 1 if all got there at one step; NaN if one set is empty, or nobody of either got there.
+        p, which is 1 if all events are at one step; NaN if a group is empty, or if there is no event in either.
+
+    Raises:
+        ValueError: As ``kaplan_meier``.
     """
-    (a, seen_a), (b, seen_b) = _checked(steps_a, observed_a), _checked(steps_b, observed_b)
+    (a, seen_a), (b, seen_b) = _check(steps_a, observed_a), _check(steps_b, observed_b)
     if not len(a) or not len(b) or not (seen_a.any() or seen_b.any()):
         return nan
     _, places = np.unique(np.concatenate([a, b]), return_inverse=True)
@@ -160,7 +166,7 @@ def _log_rank(a: Order, b: Order) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values of several tests made at once, adjusted (Holm 1979); NaN, no test, stays and does not count."""
+    """P values adjusted for multiple tests (Holm 1979); NaN, for no test, stays NaN and does not count."""
     order = sorted((p, place) for place, p in enumerate(p_values) if p == p)
     adjusted, least = [nan] * len(p_values), 0.0
     for rank, (p, place) in enumerate(order):
@@ -169,12 +175,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _checked(steps: ArrayLike, observed: ArrayLike) -> tuple[Steps, NDArray[np.bool_]]:
+def _check(steps: ArrayLike, observed: ArrayLike) -> tuple[Steps, NDArray[np.bool_]]:
     at, seen = np.asarray(steps, float).ravel(), np.asarray(observed, bool).ravel()
     if len(at) != len(seen):
-        raise ValueError(f"{len(at)} steps and {len(seen)} marks whether they were observed")
+        raise ValueError(f"{len(at)} steps and {len(seen)} values of observed")
     if not np.isfinite(at).all() or (at < 0).any():
-        raise ValueError(
-            "steps must be finite and not negative; a run that did not get there is censored where it ended"
-        )
+        raise ValueError("steps must be finite and not negative; a run without the event is censored at its last step")
     return at, seen

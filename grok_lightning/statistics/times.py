@@ -1,4 +1,4 @@
-"""Records of runs as times that may be censored."""
+"""Steps of memorizing and grokking, right-censored, from records of runs."""
 
 from typing import Literal
 
@@ -7,19 +7,19 @@ import pandas as pd
 
 
 def times(runs: pd.DataFrame, event: Literal["memorize", "grok"]) -> pd.DataFrame:
-    """When each run got there, or until when it is known not to have.
+    """Step of an event of each run, right-censored.
 
-    A run that spent its budget is censored there. So is one that diverged: it would never have got there, and counted
-    only to where it broke it would look as if it had merely been watched for less long. One that is still running, or
-    was stopped for another reason, is censored at the last step it took.
+    A run that spent its budget is censored there. So is one that diverged: it would never have reached the threshold,
+    and censored at its last step it would count as merely observed for a shorter time. One that is still running, or
+    was stopped for another reason, is censored at its last step.
 
     Args:
         runs: Their records: ``status``, ``steps``, ``budget``, ``<event>_step`` and ``<event>_after``.
-        event: Which accuracy reached the threshold: that in training or that in validation.
+        event: ``memorize``, when training accuracy reaches the threshold, or ``grok``, when validation accuracy does.
 
     Returns:
         One row per run, with the same index: ``step``, ``observed``, and ``after``, the last evaluated step before it:
-        the true moment lies in (after, step]. It is NaN for runs censored, and for those there at the first evaluation.
+        the event lies in (after, step]. NaN for censored runs, and where the first evaluation is at the threshold.
     """
     reached = runs[f"{event}_step"].astype(float)
     observed = reached.notna()

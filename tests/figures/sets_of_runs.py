@@ -21,8 +21,10 @@ def runs_of(
                     status = "diverged" if number % 7 == 5 else "finished"
                     grokked = number % 7 not in (3, 5)
                     rows.append(
-                        {"run": f"run {number}", "condition": condition, key: value, **({name: second} if name else {})}
-                        | {"status": status, "seed": seed, "budget": BUDGET, "threshold": 0.99}
+                        {key: value}
+                        | ({name: second} if name else {})
+                        | {"condition": condition}
+                        | {"run": f"run {number}", "status": status, "seed": seed, "budget": BUDGET, "threshold": 0.99}
                         | {"steps": int(1.2 * grok) if grokked else 400 if status == "diverged" else BUDGET}
                         | {"memorize_step": np.nan if status == "diverged" else 300.0 + number, "memorize_after": 290.0}
                         | {"grok_step": grok if grokked else np.nan, "grok_after": 0.9 * grok if grokked else np.nan}

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,12 @@ from matplotlib.figure import Figure
 from sets_of_runs import curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import ablation, ablation_table
-from grok_lightning.figures.accuracy_by_value import accuracy_by_value, accuracy_by_value_table
-from grok_lightning.figures.band import band, band_table
+from grok_lightning.figures.band import band_table
+from grok_lightning.figures.by_value import by_value, by_value_table
+from grok_lightning.figures.condition_curves import condition_curves
 from grok_lightning.figures.delay import delay, delay_table
-from grok_lightning.figures.overlaid import overlaid, overlaid_table
+from grok_lightning.figures.overlaid import overlaid_table
 from grok_lightning.figures.phase import phase, phase_table
-from grok_lightning.figures.steps_by_value import steps_by_value, steps_by_value_table
 from grok_lightning.figures.survival import survival, survival_table
 
 
@@ -27,13 +28,14 @@ class Kind(NamedTuple):
 
 
 KEY, SEED = "train_fraction", "seed"
+accuracy_by_value = partial(by_value, quantity="accuracy")
 KINDS = {
-    "overlaid": Kind(lambda runs: overlaid_table(runs, curves_of(runs)), overlaid),
-    "band": Kind(lambda runs: band_table(runs, curves_of(runs)), band),
-    "steps by value": Kind(lambda runs: steps_by_value_table(runs, KEY), steps_by_value),
-    "steps by two": Kind(lambda runs: steps_by_value_table(runs, SEED, KEY), steps_by_value),
-    "accuracy by value": Kind(lambda runs: accuracy_by_value_table(runs, KEY), accuracy_by_value),
-    "accuracy by two": Kind(lambda runs: accuracy_by_value_table(runs, SEED, KEY), accuracy_by_value),
+    "overlaid": Kind(lambda runs: overlaid_table(runs, curves_of(runs)), condition_curves),
+    "band": Kind(lambda runs: band_table(runs, curves_of(runs)), condition_curves),
+    "steps by value": Kind(lambda runs: by_value_table(runs, KEY), by_value),
+    "steps by two": Kind(lambda runs: by_value_table(runs, SEED, KEY), by_value),
+    "accuracy by value": Kind(lambda runs: by_value_table(runs, KEY, None, "accuracy"), accuracy_by_value),
+    "accuracy by two": Kind(lambda runs: by_value_table(runs, SEED, KEY, "accuracy"), accuracy_by_value),
     "survival": Kind(survival_table, survival),
     "ablation": Kind(ablation_table, ablation),
     "phase": Kind(lambda runs: phase_table(runs, KEY, SEED), phase),
@@ -143,8 +145,8 @@ BY_NAME = {
     "names beside rows": lambda runs: phase(phase_table(runs, KEY, "optimizer"), "title"),
     "names below columns": lambda runs: phase(phase_table(runs, "optimizer", KEY), "title"),
     "names above maps": lambda runs: phase(phase_table(runs, KEY, SEED, "optimizer"), "title"),
-    "names in a legend": lambda runs: steps_by_value(steps_by_value_table(runs, KEY, "optimizer"), "title"),
-    "names in another": lambda runs: accuracy_by_value(accuracy_by_value_table(runs, KEY, "optimizer"), "title"),
+    "names in a legend": lambda runs: by_value(by_value_table(runs, KEY, "optimizer"), "title"),
+    "names in another": lambda runs: accuracy_by_value(by_value_table(runs, KEY, "optimizer", "accuracy"), "title"),
 }
 
 
@@ -187,7 +189,7 @@ def test_conditions_keep_their_order_of_display(kind: Kind) -> None:
 @pytest.mark.slow
 @every_kind
 def test_ten_thousand_runs_are_drawn(kind: Kind) -> None:
-    runs = runs_of([0.3, 0.5], 5000) if kind.draw not in (overlaid, band) else runs_of([0.3, 0.5], 400)
+    runs = runs_of([0.3, 0.5], 5000) if kind.draw is not condition_curves else runs_of([0.3, 0.5], 400)
     figure = kind.draw(kind.table(runs.assign(seed=runs["seed"] % 10)), "many")
     picture(figure)
     assert f"{len(runs):,}" in figure.get_supxlabel()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, by_condition, looks, naming
+from grok_lightning.figures.conditions import FEW, Condition, by_condition, looks, naming
 from grok_lightning.figures.style import (
     counted,
     each,
@@ -20,29 +20,40 @@ from grok_lightning.figures.style import (
     step_axis,
 )
 from grok_lightning.figures.values import ordered_type, places, spread, value_axis, value_texts
+from grok_lightning.records.words import shown
 
 
-@pytest.mark.parametrize("conditions", [[f"k={number}" for number in range(FEW)], [f"name {n}" for n in range(FEW)]])
-def test_a_few_conditions_differ_in_color_and_in_marker(conditions: list[str]) -> None:
-    found = looks(conditions)
+def conditions(values: dict[str, list], label: str = "") -> list[Condition]:
+    """Conditions by the values of each key, labeled as reports do, or alike."""
+    rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return [Condition(row, label or ", ".join(f"{key}={shown(value)}" for key, value in row.items())) for row in rows]
+
+
+@pytest.mark.parametrize("values", [list(range(FEW)), [f"name {n}" for n in range(FEW)]])
+def test_a_few_conditions_differ_in_color_and_in_marker(values: list) -> None:
+    found = looks(naming(conditions({"k": values})))
     assert len({look.color for look in found}) == len({look.marker for look in found}) == FEW
 
 
 def test_numbers_of_one_key_go_from_dark_to_bright_in_any_order() -> None:
-    colors = {name: look.color for name, look in zip("3214", looks([f"k={n}" for n in "3214"]), strict=True)}
+    colors = {
+        name: look.color for name, look in zip("3214", looks(naming(conditions({"k": [3, 2, 1, 4]}))), strict=True)
+    }
     light = [sum(int(colors[n][place : place + 2], 16) for place in (1, 3, 5)) for n in "1234"]
     assert light == sorted(light)
 
 
 def test_a_legend_says_the_key_once() -> None:
-    assert naming(["lr=0.1", "lr=0.01"]) == ("lr", ["0.1", "0.01"], [0.1, 0.01])
-    assert naming(["optimizer=Adam", "optimizer=SGD"]) == ("optimizer", ["Adam", "SGD"], None)
-    both = ["lr=0.1, decay=1", "lr=0.1, decay=0"]
-    assert naming(both) == ("lr, decay", ["0.1, 1", "0.1, 0"], None)
-    lists = ["hidden=[64, 64], lr=0.1", "hidden=[64], lr=0.1"]
-    assert naming(lists) == ("hidden, lr", ["[64, 64], 0.1", "[64], 0.1"], None)
-    for unlike in (["lr=0.1, decay=1", "lr=0.1"], ["x + y, lr=0.1", "x - y, lr=0.1"], ["x if y == 0 else 1", "y"]):
-        assert naming(unlike) == ("", unlike, None)
+    assert naming(conditions({"lr": [0.1, 0.01]})) == ("lr", ["0.1", "0.01"], [0.1, 0.01])
+    assert naming(conditions({"optimizer": ["Adam", "SGD"]})) == ("optimizer", ["Adam", "SGD"], None)
+    assert naming(conditions({"lr": [1, 2], "decay": [1, 0]})) == ("lr, decay", ["1, 1", "2, 0"], None)
+    lists = {"hidden": ["[64, 64]", "[64]"], "formula": ["x if y == 0 else 1, a=b", "y"]}
+    labels = ["[64, 64], x if y == 0 else 1, a=b", "[64], y"]
+    assert naming(conditions(lists), 99) == ("hidden, formula", labels, None)
+    dotted = pd.DataFrame({"model.lr": [10**6, 10**6 + 1], "condition": ["lr=1000000", "lr=1000001"]})
+    assert naming([each for each, _ in by_condition(dotted)]) == ("lr", ["1000000", "1000001"], [1e6, 1e6 + 1])
+    assert naming(conditions({"k": [1, 2]}, "x + y")) == ("", ["x + y", "x + y"], None)
+    assert naming([Condition({}, "all runs")]) == ("", ["all runs"], None)
     assert naming([]) == ("", [], None)
 
 
@@ -121,9 +132,11 @@ def test_points_of_a_group_are_spread_within_the_width_around_its_place() -> Non
 
 def test_conditions_come_in_the_order_of_their_categories_or_as_they_stand() -> None:
     frame = pd.DataFrame({"condition": ["b", "a", "b"], "value": [1, 2, 3]})
-    assert [name for name, _ in by_condition(frame)] == ["b", "a"]
+    assert [condition.label for condition, _ in by_condition(frame)] == ["b", "a"]
     frame["condition"] = pd.Categorical(frame["condition"], ["c", "a", "b"], ordered=True)
-    assert [name for name, _ in by_condition(frame)] == ["a", "b"]
+    assert [condition.label for condition, _ in by_condition(frame)] == ["a", "b"]
+    frame.insert(0, "k", [2, 1, 2])
+    assert [condition.values for condition, _ in by_condition(frame)] == [{"k": 1}, {"k": 2}]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,11 @@ import pytest
 from sets_of_runs import BUDGET, curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import ablation_table
-from grok_lightning.figures.accuracy_by_value import accuracy_by_value_table
 from grok_lightning.figures.band import QUARTILES, RANGE, band_table
+from grok_lightning.figures.by_value import by_value_table
 from grok_lightning.figures.delay import delay_table
 from grok_lightning.figures.overlaid import overlaid_table
 from grok_lightning.figures.phase import phase_table
-from grok_lightning.figures.steps_by_value import steps_by_value_table
 from grok_lightning.figures.survival import survival_table
 from grok_lightning.statistics import kaplan_meier, times
 
@@ -32,7 +31,7 @@ def test_survival_is_kaplan_meiers_from_1_down_and_ticks_count_the_censored() ->
         assert set(rows["n"]) == {len(group)}
 
 
-@pytest.mark.parametrize("table", [steps_by_value_table(RUNS, KEY), ablation_table(RUNS)], ids=["by value", "ablation"])
+@pytest.mark.parametrize("table", [by_value_table(RUNS, KEY), ablation_table(RUNS)], ids=["by value", "ablation"])
 def test_every_run_stands_in_the_table_once_beside_its_conditions_median(table: pd.DataFrame) -> None:
     first = table.columns[0]
     assert sorted(table["run"].dropna()) == sorted(RUNS["run"])
@@ -44,14 +43,14 @@ def test_every_run_stands_in_the_table_once_beside_its_conditions_median(table: 
 
 
 def test_numbers_are_in_order_and_names_in_that_of_the_records() -> None:
-    assert list(steps_by_value_table(RUNS, KEY)[KEY].unique()) == [0.3, 0.4, 0.5]
+    assert list(by_value_table(RUNS, KEY)[KEY].unique()) == [0.3, 0.4, 0.5]
     named = runs_of(["b", "a", "c"], key="optimizer")
-    assert list(accuracy_by_value_table(named, "optimizer")["optimizer"].unique()) == ["b", "a", "c"]
+    assert list(by_value_table(named, "optimizer", None, "accuracy")["optimizer"].unique()) == ["b", "a", "c"]
 
 
 def test_best_accuracy_of_a_run_that_has_none_does_not_count() -> None:
     runs = runs_of([0.3], 3).assign(best_val_acc=[0.2, np.nan, 0.6])
-    median = accuracy_by_value_table(runs, KEY).query("kind == 'median'").iloc[0]
+    median = by_value_table(runs, KEY, None, "accuracy").query("kind == 'median'").iloc[0]
     assert (median["best_val_acc"], median["n"]) == (0.4, 2)
 
 
@@ -117,7 +116,7 @@ def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[
     steps, known = list(values), list(values.values())
     curve = pd.DataFrame({"run": name, "step": steps})
     curve = curve.assign(**dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), known))
-    row = {"run": name, "condition": "a=1", "status": "finished", "sustained_grok_step": np.nan} | others
+    row = {"condition": "a=1", "run": name, "status": "finished", "sustained_grok_step": np.nan} | others
     return row, curve
 
 

@@ -163,7 +163,7 @@ def test_missing_runs_count_where_they_belong(report):
     }
     assert conditions()["n"].tolist() == [2, 1, 0]
     page = Path("out/report.md").read_text()
-    assert "**Not complete**: of 6 runs 3 have not begun and 0 are not over" in page
+    assert "**Not complete**: of 6 runs 3 are missing and 0 are unfinished" in page
     (when,) = (line for line in page.splitlines() if "train_fraction=0.9 | 0 | - | - | - | - | - | - | - | 2 |" in line)
     assert when.startswith("|")
 
