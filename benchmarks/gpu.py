@@ -27,7 +27,7 @@ from grok_lightning.fit import Fit
 from grok_lightning.options.parsing import resolve, resolve_fit
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, fit_of
+from grok_lightning.sweep.plan.stack import Stack, fit_of
 from grok_lightning.training import updates
 
 PRECISIONS = {"fp32": "32-true", "TF32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}

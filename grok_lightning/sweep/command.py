@@ -18,18 +18,18 @@ from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parsed
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
-from grok_lightning.sweep.display import Display, Tally
-from grok_lightning.sweep.executor import Executor
-from grok_lightning.sweep.local import LocalExecutor
-from grok_lightning.sweep.outline import format_outline
-from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, find_standing, make_job, pending_stacks
 from grok_lightning.sweep.places import Places, read_notices, refuse_without_posix
-from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.precision import keep_precision, slow_precision
-from grok_lightning.sweep.sizes import Choice, choose
-from grok_lightning.sweep.table import format_table
-from grok_lightning.sweep.trial import try_runs
-from grok_lightning.sweep.worker import Job
+from grok_lightning.sweep.plan.pending import COLUMNS, PendingStack, Standing, find_standing, make_job, pending_stacks
+from grok_lightning.sweep.plan.precision import keep_precision, slow_precision
+from grok_lightning.sweep.plan.runs import Plan, read_plan
+from grok_lightning.sweep.plan.sizes import Choice, choose
+from grok_lightning.sweep.plan.trial import try_runs
+from grok_lightning.sweep.run.executor import Executor
+from grok_lightning.sweep.run.local import LocalExecutor
+from grok_lightning.sweep.run.worker import Job
+from grok_lightning.sweep.show.display import Display, Tally
+from grok_lightning.sweep.show.outline import format_outline
+from grok_lightning.sweep.show.table import format_table
 
 FLAGS = ("dry_run", "retry_failed")
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
@@ -119,7 +119,7 @@ def sweep_command(arguments: list[str]) -> int:
         return 0
     refuse_unwritable("root", root)
     if options.executor == "ray" and not options.dry_run:
-        from grok_lightning.sweep.connection import connect
+        from grok_lightning.sweep.run.connection import connect
 
         connect()
     experiments = [_plan_experiment(plan, Places(root, plan.name), options, known) for plan in plans]
@@ -219,7 +219,7 @@ def _run(experiments: list[Experiment], options: Namespace) -> int:
 def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Executor:
     if options.executor == "local":
         return LocalExecutor(workers, logs, look)
-    from grok_lightning.sweep.cluster import RayExecutor
+    from grok_lightning.sweep.run.cluster import RayExecutor
 
     return RayExecutor(options.workers, look)
 

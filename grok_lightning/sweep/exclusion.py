@@ -7,7 +7,7 @@ import numpy as np
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import suggestion
-from grok_lightning.sweep.entries import Axis, Entry, identify, iterate_options, parse_range, quote, to_short_form
+from grok_lightning.sweep.axes import Axis, Entry, identify, iterate_options, parse_range, quote, to_short_form
 
 Index = dict[tuple[str, Any], set[int]]
 

@@ -15,14 +15,15 @@ import pytest
 import yaml
 
 from grok_lightning.cli import quiet
-from grok_lightning.sweep import command, sizes
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.pending import find_standing, make_job, pending_stacks
+from grok_lightning.sweep import command
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.trial import Size
-from grok_lightning.sweep.worker import Job, run_job
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.pending import find_standing, make_job, pending_stacks
+from grok_lightning.sweep.plan.runs import Plan, read_plan
+from grok_lightning.sweep.plan.sizes import Choice
+from grok_lightning.sweep.plan.trial import Size
+from grok_lightning.sweep.run.worker import Job, run_job
+from grok_lightning.sweep.show.display import Tally
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "Transformer": {"model.network": {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}},

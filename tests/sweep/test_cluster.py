@@ -14,9 +14,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.cluster import RayExecutor, train_on_node
-from grok_lightning.sweep.connection import connect
-from grok_lightning.sweep.worker import NOTHING_DONE, Job
+from grok_lightning.sweep.run.cluster import RayExecutor, train_on_node
+from grok_lightning.sweep.run.connection import connect
+from grok_lightning.sweep.run.worker import NOTHING_DONE, Job
 
 DONE = NOTHING_DONE | {"done": 1}
 
@@ -163,7 +163,7 @@ def test_a_node_without_the_storage_and_a_lost_cluster_end_the_sweep(ray: Callab
 
 
 def test_a_task_looks_for_the_sweep_s_own_file_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("grok_lightning.sweep.cluster.PATIENCE", 0.0)
+    monkeypatch.setattr("grok_lightning.sweep.run.cluster.PATIENCE", 0.0)
     (make,) = stacks("a")
     outcome = train_on_node(Job(str(tmp_path), "e", make().configs, ["0"]), str(tmp_path), False)
     assert list(outcome) == ["unseen"]
@@ -179,7 +179,7 @@ def test_a_task_on_another_node_of_a_slurm_job_is_no_rank_of_its_fit(
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     seen = []
     monkeypatch.setattr(
-        "grok_lightning.sweep.cluster.run_job",
+        "grok_lightning.sweep.run.cluster.run_job",
         lambda job: seen.append((rank_zero_only.rank, os.environ.get("SLURM_PROCID"))) or DONE,
     )
     (make,) = stacks("a")

@@ -11,13 +11,13 @@ from small_sweeps import EASY, NETWORKS, jobs, write
 
 from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.states import RunStates
-from grok_lightning.sweep import sizes
-from grok_lightning.sweep.display import Display, Tally
-from grok_lightning.sweep.executor import QueuedStack
-from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, Worker
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import graph_key
-from grok_lightning.sweep.worker import PREPARE, Job
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.stacking import graph_key
+from grok_lightning.sweep.run.executor import QueuedStack
+from grok_lightning.sweep.run.local import LOOK_AHEAD, LocalExecutor, Worker
+from grok_lightning.sweep.run.worker import PREPARE, Job
+from grok_lightning.sweep.show.display import Display, Tally
 
 
 def job(name: str, graph: str) -> Job:

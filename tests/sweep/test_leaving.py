@@ -16,9 +16,9 @@ from grok_lightning.fit import Fit
 from grok_lightning.hardware.compilation import WORTH_COMPILING
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep import stack as stack_module
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, train
+from grok_lightning.sweep.plan import stack as stack_module
+from grok_lightning.sweep.plan.stack import Stack, train
 
 Command = Callable[..., tuple[int, str, str]]
 DIVERGES = 1e30

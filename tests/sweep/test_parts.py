@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from small_sweeps import results, train_here, write
 
-from grok_lightning.sweep.pending import Standing, pending_stacks
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, read_plan
+from grok_lightning.sweep.plan.pending import Standing, pending_stacks
+from grok_lightning.sweep.plan.runs import Plan, read_plan
 
 Command = Callable[..., tuple[int, str, str]]
 GRID: dict[str, Any] = {"data.batch_size": [16, "full"], "data.train_fraction": [0.4, 0.6], "seed_everything": "0..6"}

@@ -29,7 +29,7 @@ from grok_lightning.__main__ import main
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.worker import run_job
+from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
 Undisturbed = Callable[[int], tuple[Any, ...]]

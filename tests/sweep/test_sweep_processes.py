@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.sweep import failures, sizes
 from grok_lightning.sweep.places import Places, read_notices
-from grok_lightning.sweep.stack import Stack, train
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.stack import Stack, train
+from grok_lightning.sweep.run import failures
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]

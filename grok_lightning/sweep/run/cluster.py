@@ -16,10 +16,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.connection import connect, shorten
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.executor import GRACE, Executor
-from grok_lightning.sweep.worker import Job, run_job
+from grok_lightning.sweep.run.connection import connect, shorten
+from grok_lightning.sweep.run.executor import GRACE, Executor
+from grok_lightning.sweep.run.worker import Job, run_job
+from grok_lightning.sweep.show.display import Tally
 
 IN_FLIGHT = 4  # tasks handed to Ray for each CPU or GPU, so that the next ones are there before it asks
 OWNER = "sweep.json"

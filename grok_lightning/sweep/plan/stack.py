@@ -20,7 +20,7 @@ from grok_lightning.options.merging import plain
 from grok_lightning.options.parsing import Config, SavedRun
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import merge_configs
+from grok_lightning.sweep.plan.stacking import merge_configs
 
 STACK_KEY = "stack"  # in a stack's config: the hashes of its runs
 

@@ -17,7 +17,7 @@ from grok_lightning.options.shipped import find_config, find_sweep
 from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name
-from grok_lightning.sweep.entries import (
+from grok_lightning.sweep.axes import (
     Axis,
     Entry,
     identify,

@@ -15,10 +15,10 @@ from selectors import EVENT_READ, DefaultSelector
 
 import torch
 
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.executor import GRACE, Executor, QueuedStack
 from grok_lightning.sweep.places import read_notices
-from grok_lightning.sweep.worker import PREPARE, Job, to_line
+from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
+from grok_lightning.sweep.run.worker import PREPARE, Job, to_line
+from grok_lightning.sweep.show.display import Tally
 
 LOOK_AHEAD = 100  # stacks of the queue among which to look for one whose graph no worker compiles
 
@@ -110,7 +110,7 @@ class LocalExecutor(Executor):
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         with log.open("a", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "grok_lightning.sweep.worker"],
+                [sys.executable, "-m", "grok_lightning.sweep.run.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             )  # fmt: skip

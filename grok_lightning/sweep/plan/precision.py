@@ -11,7 +11,7 @@ from grok_lightning.hardware.products import FULL, HALF
 from grok_lightning.options.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import complete
-from grok_lightning.sweep.grid import Grid, build_options
+from grok_lightning.sweep.file import Grid, build_options
 from grok_lightning.sweep.places import Places
 
 KEPT = "precision.json"

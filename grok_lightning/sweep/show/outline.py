@@ -1,8 +1,8 @@
 """Output of ``sweep --dry-run``: runs, options that vary, stacks, and resources."""
 
-from grok_lightning.sweep.pending import PendingStack, Standing
-from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.sizes import Choice
+from grok_lightning.sweep.plan.pending import PendingStack, Standing
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.sizes import Choice
 
 MOST_VALUES = 8
 BUDGET = "trainer.max_steps"

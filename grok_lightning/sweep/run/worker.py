@@ -21,15 +21,15 @@ from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.memory import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.record import FAILED, RESULT
-from grok_lightning.sweep.failures import (
+from grok_lightning.sweep.places import Locks, Notice, Places
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.failures import (
     attempt,
     drop_unusable,
     find_full_disk,
     find_without_result,
     read_result,
 )
-from grok_lightning.sweep.places import Locks, Notice, Places
-from grok_lightning.sweep.stack import Stack
 
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
 NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}

@@ -9,9 +9,9 @@ from grok_lightning.build import build
 from grok_lightning.errors import UserError
 from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.stack import Stack, fit_of
-from grok_lightning.sweep.stacking import SEED
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.stack import Stack, fit_of
+from grok_lightning.sweep.plan.stacking import SEED
 
 MOST_TRIALS = 100
 NOWHERE = Path("/nonexistent")

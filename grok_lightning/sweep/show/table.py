@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from grok_lightning.sweep.pending import Standing
-from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.stacking import SEED
+from grok_lightning.sweep.plan.pending import Standing
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.stacking import SEED
 
 SEEDS = (SEED, "data.split_seed")
 MOST_LINES = 60

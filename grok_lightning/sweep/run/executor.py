@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.failures import mark_dead
-from grok_lightning.sweep.worker import Job
+from grok_lightning.sweep.run.failures import mark_dead
+from grok_lightning.sweep.run.worker import Job
+from grok_lightning.sweep.show.display import Tally
 
 MOST_DEATHS = 3
 GRACE = 120.0  # seconds that workers have to save their checkpoints at the end

@@ -15,10 +15,10 @@ from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, 
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.records.words import words_of
-from grok_lightning.sweep.grid import Grid, build_options, read_grid
+from grok_lightning.sweep.file import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.precision import sweep_precision
-from grok_lightning.sweep.stacking import DECIDING, SEED, per_run_options, shape_key, value_key
+from grok_lightning.sweep.plan.precision import sweep_precision
+from grok_lightning.sweep.plan.stacking import DECIDING, SEED, per_run_options, shape_key, value_key
 
 SLUG = 70
 

@@ -9,9 +9,9 @@ import torch
 from grok_lightning.hardware.cores import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
-from grok_lightning.sweep.plan import Plan
-from grok_lightning.sweep.stacking import graph_key, has_transformer
-from grok_lightning.sweep.trial import Size
+from grok_lightning.sweep.plan.runs import Plan
+from grok_lightning.sweep.plan.stacking import graph_key, has_transformer
+from grok_lightning.sweep.plan.trial import Size
 
 LARGEST_STACK = 256
 MOST_CHECKPOINTS = 20 * 2**30

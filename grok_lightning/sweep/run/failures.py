@@ -18,7 +18,7 @@ from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, close_up, train
+from grok_lightning.sweep.plan.stack import Stack, close_up, train
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOTHING_RECORDED = (

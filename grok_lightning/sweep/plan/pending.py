@@ -10,10 +10,10 @@ from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.results import refresh
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.stacking import graph_key, has_transformer
-from grok_lightning.sweep.worker import Job
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.sizes import Choice
+from grok_lightning.sweep.plan.stacking import graph_key, has_transformer
+from grok_lightning.sweep.run.worker import Job
 
 
 @dataclass(frozen=True)
