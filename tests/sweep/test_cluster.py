@@ -14,9 +14,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.run.cluster import RayExecutor, train_on_node
-from grok_lightning.sweep.run.connection import connect
-from grok_lightning.sweep.run.worker import NOTHING_DONE, Job
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.cluster import RayExecutor, connect, train_on_node
+from grok_lightning.sweep.run.worker import NOTHING_DONE
 
 DONE = NOTHING_DONE | {"done": 1}
 
@@ -55,7 +55,7 @@ class ScriptedRay:
     def remote(self, num_gpus: int, **_: Any) -> Callable[[Any], Any]:
         return lambda function: SimpleNamespace(remote=partial(self._hand, num_gpus))
 
-    def _hand(self, num_gpus: int, job: Job, here: str, again: bool) -> int:
+    def _hand(self, num_gpus: int, job: Stack, here: str, again: bool) -> int:
         assert Path(job.root).is_absolute()
         self.handed.append(job.configs[0]["run"])
         self.on_gpu.append(num_gpus > 0)
@@ -88,12 +88,12 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Script
     return made
 
 
-def stacks(*names: str, accelerator: str = "auto") -> list[Callable[[], Job]]:
+def stacks(*names: str, accelerator: str = "auto") -> list[Callable[[], Stack]]:
     configs = [{"experiment": "e", "run": name, "trainer": {"accelerator": accelerator}} for name in names]
-    return [partial(Job, ".", "e", [config], [f"hash of {config['run']}"]) for config in configs]
+    return [partial(Stack, ".", "e", [config], [f"hash of {config['run']}"]) for config in configs]
 
 
-def run(*waiting: Callable[[], Job], workers: int | None = None) -> Any:
+def run(*waiting: Callable[[], Stack], workers: int | None = None) -> Any:
     return RayExecutor(workers, lambda tally: None).run(waiting)
 
 
@@ -165,7 +165,7 @@ def test_a_node_without_the_storage_and_a_lost_cluster_end_the_sweep(ray: Callab
 def test_a_task_looks_for_the_sweep_s_own_file_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("grok_lightning.sweep.run.cluster.PATIENCE", 0.0)
     (make,) = stacks("a")
-    outcome = train_on_node(Job(str(tmp_path), "e", make().configs, ["0"]), str(tmp_path), False)
+    outcome = train_on_node(Stack(str(tmp_path), "e", make().configs, ["0"]), str(tmp_path), False)
     assert list(outcome) == ["unseen"]
     assert f"{tmp_path}/lightning_logs/e/.sweep/sweep.json" in outcome["unseen"]
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ MOST_SIZES = 1000
 MOST_RUNS = 64  # that a GPU is taken to train at once
 
 
-def sweep_precision(grid: Grid, places: Places | None) -> Precision | None:
+def sweep_precision(grid: Grid, places: Places) -> Precision | None:
     """Precision of all runs whose precision is not set or ``auto``.
 
     It is the same for the whole sweep, chosen by the largest matrix product: conditions of different precision could
@@ -29,14 +29,14 @@ def sweep_precision(grid: Grid, places: Places | None) -> Precision | None:
 
     Args:
         grid: Parameter grid of the sweep.
-        places: Directories of the experiment, which keeps the precision it began with; None: it has not begun.
+        places: Directories of the experiment, which keep the precision that it began with.
 
     Returns:
         The precision; None if the file sets it for every run.
     """
     if not _requested_precisions(grid) & {None, AUTO}:
         return None
-    return (places and _read_kept(places)) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
+    return _read_kept(places) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
 
 
 def slow_precision(grid: Grid) -> str | None:

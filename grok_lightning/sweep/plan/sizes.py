@@ -11,7 +11,6 @@ from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
 from grok_lightning.sweep.plan.runs import Plan
 from grok_lightning.sweep.plan.stacking import graph_key, has_transformer
-from grok_lightning.sweep.plan.trial import Size
 
 LARGEST_STACK = 256
 MOST_CHECKPOINTS = 20 * 2**30
@@ -19,6 +18,26 @@ MOST_EVENTS = 1000
 PROCESS_BYTES = 700 * 2**20
 STATE_BYTES = 20  # a weight, its gradient, two moments and a copy in half precision
 ROW_BYTES = 150_000  # activations of a row of four tokens at width 128 and two layers, on a GPU
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a run.
+
+    Attributes:
+        weights: Number of weights of its network.
+        batch_rows: Rows per batch.
+        budget: Largest number of steps.
+    """
+
+    weights: int
+    batch_rows: int
+    budget: int
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Estimated bytes of a checkpoint: weights and two moments in 32 bits, and the rest."""
+        return 12 * self.weights + 60_000
 
 
 @dataclass(frozen=True)
@@ -51,19 +70,13 @@ class Choice:
         return PROCESS_BYTES + STATE_BYTES * self.size.weights * self.stack_size
 
 
-def _most_threads() -> int:
-    """Largest number of threads of a process: OMP_NUM_THREADS, else the number of cores."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) else cores()
-
-
 def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Choice:
     """Choose the settings that the user did not give.
 
     On a CPU, a process for each core, one thread each, and stacks of one: two single-thread processes do more than one
     stack of two on two threads. Fewer processes than cores share these out as threads, as far as OMP_NUM_THREADS lets
-    them. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay
-    as the config says unless those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
+    them. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay as the config says unless
+    those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
 
     Args:
         plan: Plan of the sweep.
@@ -71,11 +84,15 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
         sizes: Sizes of the runs of each block.
         options: Options of the command.
     """
+    given = os.environ.get("OMP_NUM_THREADS", "")
     size = max(sizes.values(), key=lambda own: own.weights)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     stack_size, workers = options.stack_size, options.workers
     if stack_size is None:
-        stack_size = _fit_stack_size(size) if gpus else 1
+        stack_size = 1
+        if gpus:
+            each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
+            stack_size = max(1, min(LARGEST_STACK, int(0.6 * torch.cuda.mem_get_info()[0]) // each))
     if workers is None:
         workers = gpus or cores()
     keep = options.keep
@@ -84,15 +101,11 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     events = len(plan.runs) <= MOST_EVENTS if options.events is None else options.events == "on"
     stacks = max(1, -(-missing // stack_size))
     workers = min(workers, stacks)
-    threads = 0 if gpus else max(1, min(cores() // workers, _most_threads())) if options.workers else 1
+    threads = 0 if gpus else 1
+    if options.workers and not gpus:
+        threads = max(1, min(cores() // workers, int(given) if given.isdigit() and int(given) else cores()))
     compiled = _choose_compile(plan, sizes, -(-stacks // workers))
     return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
-
-
-def _fit_stack_size(size: Size) -> int:
-    free, _ = torch.cuda.mem_get_info()
-    each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
-    return max(1, min(LARGEST_STACK, int(0.6 * free) // each))
 
 
 def _choose_compile(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:

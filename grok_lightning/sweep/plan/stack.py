@@ -1,47 +1,55 @@
-"""Training of a stack of runs, which is made smaller when half of its runs are over."""
+"""A stack: runs that train together, and their fit."""
 
 import hashlib
-import shutil
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from grok_lightning.callbacks.guards import Diverged
 from grok_lightning.callbacks.progress import Heartbeat
-from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import RecordedRun, Records
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.merging import plain
 from grok_lightning.options.parsing import Config, SavedRun
-from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
+from grok_lightning.records.checkpoint import LAST
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan.stacking import merge_configs
+from grok_lightning.sweep.plan.stacking import SEED
 
 STACK_KEY = "stack"  # in a stack's config: the hashes of its runs
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Runs that train together.
+    """Runs that train together, as they are sent to a worker: all fields can be stored as JSON.
 
     Attributes:
-        places: Directories of the experiment.
+        root: Directory of ``lightning_logs`` and ``checkpoints``.
+        experiment: Name of the experiment.
         configs: Resolved configs of the runs.
         hashes: Hashes of the runs.
+        retry: Whether to run failed runs again.
         events: Whether to write TensorBoard events and a figure of each run.
+        threads: CPU threads; 0: torch's default.
+        over: Hashes of the runs that were over when the sweep began.
+        graph: Key of the compiled graph, the same for equal graphs; empty without compilation.
         close_up: Whether to make the stack smaller when half of its runs are over.
     """
 
-    places: Places
+    root: str
+    experiment: str
     configs: list[Nested]
     hashes: list[str]
+    retry: bool = False
     events: bool = True
+    threads: int = 1
+    over: list[str] = field(default_factory=list)
+    graph: str = ""
     close_up: bool = True
+
+    @property
+    def places(self) -> Places:
+        """Directories of the experiment."""
+        return Places(Path(self.root), self.experiment)
 
     @property
     def name(self) -> str:
@@ -60,9 +68,39 @@ class Stack:
         """Config that its checkpoint holds."""
         return merge_configs(self.configs) | ({STACK_KEY: self.hashes} if len(self.configs) > 1 else {})
 
-    def take(self, chosen: list[int]) -> "Stack":
+    def record(self, run: int) -> Path:
+        """Directory of the record of one of its runs."""
+        return self.places.of_run(self.configs[run]["run"])[0]
+
+    def take(self, chosen: Sequence[int]) -> "Stack":
         """Select some of its runs."""
         return replace(self, configs=[self.configs[run] for run in chosen], hashes=[self.hashes[run] for run in chosen])
+
+
+def merge_configs(configs: Sequence[Nested]) -> Nested:
+    """Merge the configs of runs into that of their stack: an option in which they differ lists the value of each.
+
+    Args:
+        configs: Resolved configs of runs that can be stacked.
+
+    Returns:
+        Config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
+    """
+    if len(configs) == 1:
+        return configs[0]
+    merged: Nested = _merge([config | {"run": configs[0]["run"]} for config in configs])
+    return merged | {SEED: [config[SEED] for config in configs]}
+
+
+def _merge(values: list[Any]) -> Any:
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if all(isinstance(value, dict) for value in values):
+        return {key: _merge([value[key] for value in values]) for key in first}
+    if all(isinstance(value, list) and len(value) == len(first) for value in values):
+        return [_merge(list(items)) for items in zip(*values, strict=True)]
+    return values
 
 
 def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
@@ -78,7 +116,7 @@ def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
     options.pop(STACK_KEY, None)
     loggers = stack.events and single and options["trainer"]["logger"]
     options["trainer"] = options["trainer"] | {"enable_progress_bar": False, "logger": loggers}
-    config = Config("fit", options, stack.places.root, SavedRun.read(path) if path.exists() else None)
+    config = Config("fit", options, Path(stack.root), SavedRun.read(path) if path.exists() else None)
     runs = [
         RecordedRun(run, hashed, *stack.places.of_run(run["run"]))
         for run, hashed in zip(stack.configs, stack.hashes, strict=True)
@@ -86,62 +124,3 @@ def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
     whole = None if single else (stack.directory, stack.config)
     records = Records(runs, whole, stack.events, close_up=stack.close_up and not single)
     return Fit(config, records, lambda states: [Heartbeat(states, tell)] if tell is not None else [])
-
-
-def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
-    """Train a stack until all of its runs are over, from its checkpoint if it has one.
-
-    Args:
-        stack: The runs.
-        tell: Called once a second with the progress.
-
-    Raises:
-        StopRequested: A signal asked to stop; the stack can be resumed, unless it had just ended.
-    """
-    gone = 0
-    everything = len(stack.configs)
-    while True:
-        if len(stack.configs) > 1:
-            stack.places.note_members(stack.name, stack.hashes)
-        torch._dynamo.reset()  # the limit of compilations counts those of every stack of a process
-
-        def tell_all(gone: int = gone, **content: Any) -> None:
-            if tell is not None:
-                tell(**content | {"runs": everything, "over": content["over"] + gone})
-
-        fit = fit_of(stack, tell_all)
-        with suppress(Diverged):  # which is recorded
-            fit.run()
-        lifecycle = fit.cli.lifecycle
-        is_over = not lifecycle.closing_up
-        if is_over and len(stack.configs) > 1:
-            shutil.rmtree(stack.directory, ignore_errors=True)
-        late = lifecycle.checkpoints.signals.received  # after the last step, where training does not check for signals
-        if late:
-            raise StopRequested(late, fit.cli.trainer.global_step)
-        if is_over:
-            return
-        left = fit.cli.states.in_training()
-        gone += len(stack.configs) - len(left)
-        stack = close_up(stack, left)
-
-
-def close_up(stack: Stack, left: list[int], keep: bool = False) -> Stack:
-    """Cut a stack's checkpoint down to some of its runs.
-
-    Args:
-        stack: The stack.
-        left: Indices of the runs to keep.
-        keep: Whether to keep the whole checkpoint too.
-
-    Returns:
-        The smaller stack.
-    """
-    smaller = stack.take(left)
-    whole = load(stack.directory / LAST)
-    if len(left) > 1:
-        smaller.places.note_members(smaller.name, smaller.hashes)
-    save(slice_runs(whole, left, len(stack.configs), plain(smaller.config)), smaller.directory / LAST)
-    if not keep:
-        shutil.rmtree(stack.directory)
-    return smaller

@@ -1,4 +1,4 @@
-"""Which runs can train as one stack, and the config of a stack."""
+"""Which runs can train as one stack, and which stacks share a compiled graph."""
 
 import json
 from collections.abc import Sequence
@@ -151,29 +151,3 @@ def value_key(option: str, value: Any) -> Any:
 @cache
 def _count_operands(formula: str) -> int:
     return len(Formula(formula).operand_names)
-
-
-def merge_configs(configs: Sequence[Nested]) -> Nested:
-    """Merge the configs of runs into that of their stack: an option in which they differ lists the value of each.
-
-    Args:
-        configs: Resolved configs of runs that can be stacked.
-
-    Returns:
-        Config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
-    """
-    if len(configs) == 1:
-        return configs[0]
-    merged: Nested = _merge([config | {"run": configs[0]["run"]} for config in configs])
-    return merged | {SEED: [config[SEED] for config in configs]}
-
-
-def _merge(values: list[Any]) -> Any:
-    first = values[0]
-    if all(value == first for value in values):
-        return first
-    if all(isinstance(value, dict) for value in values):
-        return {key: _merge([value[key] for value in values]) for key in first}
-    if all(isinstance(value, list) and len(value) == len(first) for value in values):
-        return [_merge(list(items)) for items in zip(*values, strict=True)]
-    return values

@@ -1,40 +1,17 @@
 """Builds some runs of a sweep before training: their options must be compatible, and their sizes are needed."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from math import gcd
-from pathlib import Path
 
 from grok_lightning.build import build
 from grok_lightning.errors import UserError
 from grok_lightning.options.refusals import refuse_optimizer
-from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.sizes import Size
 from grok_lightning.sweep.plan.stack import Stack, fit_of
 from grok_lightning.sweep.plan.stacking import SEED
 
 MOST_TRIALS = 100
-NOWHERE = Path("/nonexistent")
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of a run.
-
-    Attributes:
-        weights: Number of weights of its network.
-        batch_rows: Rows per batch.
-        budget: Largest number of steps.
-    """
-
-    weights: int
-    batch_rows: int
-    budget: int
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Estimated bytes of a checkpoint: weights and two moments in 32 bits, and the rest."""
-        return 12 * self.weights + 60_000
+NOWHERE = "/nonexistent"
 
 
 def choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
@@ -43,26 +20,22 @@ def choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
     covered: set[tuple[int, int, str]] = set()
     chosen: list[PlannedRun] = []
     texts: dict[int, str] = {}
-    for run in _scatter(runs):
+    stride = max(1, round(0.618 * len(runs)))  # large, so that few runs cover all values
+    while gcd(stride, len(runs)) > 1:
+        stride += 1
+    for place in range(len(runs)):
+        run = runs[place * stride % len(runs)]
         values = {(run.block, -1, "")}
-        for place, value in enumerate(run.varied):
-            if place not in seeds:
+        for number, value in enumerate(run.varied):
+            if number not in seeds:
                 text = texts.get(id(value)) or texts.setdefault(id(value), repr(value))
-                values.add((run.block, place, text))
+                values.add((run.block, number, text))
         if not values <= covered:
             covered |= values
             chosen.append(run)
             if len(chosen) == MOST_TRIALS:
                 break
     return chosen
-
-
-def _scatter(runs: list[PlannedRun]) -> Iterator[PlannedRun]:
-    """Reorder runs with a large stride, so that few of them cover all values."""
-    stride = max(1, round(0.618 * len(runs)))
-    while gcd(stride, len(runs)) > 1:
-        stride += 1
-    return (runs[place * stride % len(runs)] for place in range(len(runs)))
 
 
 def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
@@ -85,13 +58,13 @@ def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
         try:
             whole = bool(outside) or run.block not in sizes
             if whole:
-                fit = fit_of(Stack(Places(NOWHERE, plan.name), [config], [run.hash], events=False))
+                fit = fit_of(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time
                 module, data = build(config)
                 refuse_optimizer(module)
         except UserError as error:
-            raise UserError(f"{plan.grid.path}: the run with {plan.describe(run)}: {error}") from None
+            raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None
         weights = sum(weight.numel() for weight in module.network.parameters())
         sizes.setdefault(run.block, Size(weights, data.batch_size, int(config["trainer"]["max_steps"])))
     return sizes

@@ -3,17 +3,47 @@
 import signal
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import mark_dead
-from grok_lightning.sweep.run.worker import Job
-from grok_lightning.sweep.show.display import Tally
 
 MOST_DEATHS = 3
 GRACE = 120.0  # seconds that workers have to save their checkpoints at the end
+
+
+@dataclass
+class Tally:
+    """Counts of a sweep's runs so far.
+
+    Attributes:
+        done: Runs that are over.
+        grokked, diverged, failed: Numbers of these.
+        busy: Runs that another process trains.
+        stopped: Signal that ended the sweep, or 0.
+        full: The system's message when nothing more could be written, else an empty text.
+        compiling: Workers that compile a graph for which others wait.
+        waiting: Workers that wait for it.
+    """
+
+    done: int = 0
+    grokked: int = 0
+    diverged: int = 0
+    failed: int = 0
+    busy: int = 0
+    stopped: int = 0
+    full: str = ""
+    compiling: int = 0
+    waiting: int = 0
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Add the outcome of one stack."""
+        for name in ("done", "grokked", "diverged", "failed", "busy"):
+            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
+        self.full = self.full or outcome.get("full", "")
 
 
 @dataclass
@@ -24,7 +54,7 @@ class QueuedStack:
         make: Makes its job, when its turn comes.
     """
 
-    make: Callable[[], Job]
+    make: Callable[[], Stack]
 
     @cached_property
     def graph(self) -> str:
@@ -46,7 +76,7 @@ class Executor(ABC):
         self._signals = 0
         self._losses: Counter[tuple[str, ...]] = Counter()
 
-    def run(self, stacks: Iterable[Callable[[], Job]]) -> Tally:
+    def run(self, stacks: Iterable[Callable[[], Stack]]) -> Tally:
         """Train all stacks, until all are done or a signal or a full disk ends the sweep.
 
         Args:
@@ -77,7 +107,7 @@ class Executor(ABC):
         """Whether a second Ctrl-C asked to stop at once, without checkpoints."""
         return self._signals > 1 and self.tally.stopped == signal.SIGINT
 
-    def _retry(self, job: Job, event: str, reason: str) -> bool:
+    def _retry(self, job: Stack, event: str, reason: str) -> bool:
         """Count the loss of a stack's worker; the last one records the stack's unfinished runs as failed.
 
         Args:
@@ -93,7 +123,7 @@ class Executor(ABC):
         if self._losses[key] < MOST_DEATHS:
             return True
         error = f"{event} {MOST_DEATHS} times, the last by {reason}"
-        self.tally.add(mark_dead(job.places, job.configs, job.hashes, error))
+        self.tally.add(mark_dead(job, error))
         return False
 
     def _count_signal(self, signum: int, frame: Any) -> None:

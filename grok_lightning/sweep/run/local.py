@@ -15,10 +15,10 @@ from selectors import EVENT_READ, DefaultSelector
 
 import torch
 
-from grok_lightning.sweep.places import read_notices
-from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
-from grok_lightning.sweep.run.worker import PREPARE, Job, to_line
-from grok_lightning.sweep.show.display import Tally
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack, Tally
+from grok_lightning.sweep.run.notices import read_notices
+from grok_lightning.sweep.run.worker import PREPARE, to_line
 
 LOOK_AHEAD = 100  # stacks of the queue among which to look for one whose graph no worker compiles
 
@@ -34,7 +34,7 @@ class Worker:
     """
 
     process: subprocess.Popen[str]
-    job: Job | None = None
+    job: Stack | None = None
     prepared: bool = False
 
     @property
@@ -150,7 +150,7 @@ class LocalExecutor(Executor):
         """Note the graphs whose first worker has taken a step."""
         for worker in self._workers:
             if worker.job is not None and self._is_first(worker):
-                notices = read_notices(worker.job.places.own / "workers")
+                notices = read_notices(worker.job.places.notices)
                 own = [notice for name, notice in notices.items() if name.endswith(f"-{worker.process.pid}.json")]
                 if own and not own[0].get("compiling", False):
                     self._compiled.add(worker.job.graph)
@@ -173,7 +173,8 @@ class LocalExecutor(Executor):
         worker.close()
         if job is None or self._signals:
             return
-        if self._retry(job, "its process died", _describe_status(status)):
+        reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if self._retry(job, "its process died", reason):
             self._queue.appendleft(QueuedStack(lambda: job))
         if self._queue:
             number = self._workers.index(worker)
@@ -190,7 +191,3 @@ class LocalExecutor(Executor):
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-
-
-def _describe_status(status: int) -> str:
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,54 +21,17 @@ from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.memory import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.record import FAILED, RESULT
-from grok_lightning.sweep.places import Locks, Notice, Places
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.run.failures import (
-    attempt,
-    drop_unusable,
-    find_full_disk,
-    find_without_result,
-    read_result,
-)
+from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
+from grok_lightning.sweep.run.locks import Locks
+from grok_lightning.sweep.run.notices import Notice
 
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
 NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 _locks: dict[Path, Locks] = {}
 
 
-@dataclass(frozen=True)
-class Job:
-    """A stack as it is sent to a worker; all fields can be stored as JSON.
-
-    Attributes:
-        root: Directory of ``lightning_logs`` and ``checkpoints``.
-        experiment: Name of the experiment.
-        configs: Resolved configs of its runs.
-        hashes: Hashes of its runs.
-        retry: Whether to run failed runs again.
-        events: Whether to write TensorBoard events and a figure of each run.
-        threads: CPU threads; 0: torch's default.
-        over: Hashes of the runs that were over when the sweep began.
-        graph: Key of the compiled graph, the same for equal graphs; empty without compilation.
-    """
-
-    root: str
-    experiment: str
-    configs: list[Nested]
-    hashes: list[str]
-    retry: bool = False
-    events: bool = True
-    threads: int = 1
-    over: list[str] = field(default_factory=list)
-    graph: str = ""
-
-    @property
-    def places(self) -> Places:
-        """Directories of the experiment."""
-        return Places(Path(self.root), self.experiment)
-
-
-def run_job(job: Job) -> dict[str, Any]:
+def run_job(job: Stack) -> dict[str, Any]:
     """Train the runs of a stack that no other process trains.
 
     Args:
@@ -91,12 +54,13 @@ def run_job(job: Job) -> dict[str, Any]:
     taken = [run for run, hashed in enumerate(job.hashes) if locks.take(hashed)]
     outcome["busy"] = len(job.hashes) - len(taken)
     todo = [run for run in taken if not _is_over(job, run)]
-    notice = Notice(places.own / "workers")
+    notice = Notice(places.notices)
     try:
         for stack in _find_stacks(job, taken, todo):
             tell = partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"])
             attempt(stack, tell)
-            for single in find_without_result(stack):
+            several = range(len(stack.configs)) if len(stack.configs) > 1 else ()
+            for single in [stack.take([run]) for run in several if read_result(stack, run) is None]:  # damaged since
                 drop_unusable(single)
                 attempt(single, tell)
     except StopRequested as stop:
@@ -109,34 +73,33 @@ def run_job(job: Job) -> dict[str, Any]:
         notice.remove()
         for hashed in job.hashes:
             locks.release(hashed)
-    _count_results(outcome, [read_result(places, job.configs[run]) for run in taken if job.hashes[run] not in job.over])
+    _count_results(outcome, [read_result(job, run) for run in taken if job.hashes[run] not in job.over])
     return outcome
 
 
-def _is_over(job: Job, run: int) -> bool:
+def _is_over(job: Stack, run: int) -> bool:
     """Whether a run has a result, which another process may have written; removes a damaged one."""
-    result = read_result(job.places, job.configs[run])
+    result = read_result(job, run)
     if result is None:
         with suppress(OSError):
-            (job.places.of_run(job.configs[run]["run"])[0] / RESULT).unlink()
+            (job.record(run) / RESULT).unlink()
     return result is not None and not (result["status"] == FAILED and job.retry)
 
 
-def _find_stacks(job: Job, taken: list[int], todo: list[int]) -> list[Stack]:
+def _find_stacks(job: Stack, taken: list[int], todo: list[int]) -> list[Stack]:
     """Stacks to train: those that have checkpoints, and one of all runs that are in no checkpoint."""
-    whole = Stack(job.places, job.configs, job.hashes, job.events)
     stacks, rest = [], todo
     own = {job.hashes[run]: run for run in taken}
     for members in sorted(job.places.members().values(), key=len):  # the smaller is the later one of two
         runs = [own[hashed] for hashed in members if hashed in own]
         if len(runs) == len(members) and set(runs) & set(rest):
-            stack = whole.take(runs)  # with those that are over, for a bit-identical resume
+            stack = job.take(runs)  # with those that are over, for a bit-identical resume
             if not drop_unusable(stack):
                 stacks.append(stack)
                 rest = [run for run in rest if run not in runs]
     if rest:
-        drop_unusable(whole.take(rest))
-        stacks.append(whole.take(rest))
+        drop_unusable(job.take(rest))
+        stacks.append(job.take(rest))
     return stacks
 
 
@@ -169,7 +132,7 @@ def main() -> int:
         if line == PREPARE:
             prepare()
             continue
-        outcome = run_job(Job(**json.loads(line)))
+        outcome = run_job(Stack(**json.loads(line)))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
         with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
@@ -185,8 +148,8 @@ def _listen(take: Callable[[str], None]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def to_line(job: Job) -> str:
-    """Encode a job as a worker reads it."""
+def to_line(job: Stack) -> str:
+    """Encode a stack as a worker reads it."""
     return json.dumps(asdict(job)) + "\n"
 
 
