@@ -29,7 +29,7 @@ from products import Products, products_of
 from throughput import PlainLoop
 
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.hardware.cores import cores
+from grok_lightning.hardware.process import cores
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.sweep.places import Places

@@ -25,9 +25,10 @@ from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import choose
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.plan.trial import try_runs
-from grok_lightning.sweep.run.executor import Executor, Tally
+from grok_lightning.sweep.run.executor import Executor
 from grok_lightning.sweep.run.local import LocalExecutor
 from grok_lightning.sweep.run.locks import refuse_without_posix
+from grok_lightning.sweep.run.worker import Tally
 from grok_lightning.sweep.show.display import Display
 from grok_lightning.sweep.show.outline import format_outline
 from grok_lightning.sweep.show.table import format_status, format_table

@@ -117,7 +117,6 @@ def _build_grid(path: Path) -> Grid:
     shared = [Entry("set", key, [to_short_form("set", key, value)]) for key, value in iterate_options("set", constants)]
     in_order = [*sorted(shared, key=lambda entry: entry.depth),
                 *sorted(chain.from_iterable(axes), key=lambda entry: entry.depth)]  # fmt: skip
-    _refuse_repeated_options(in_order)
     for entry in in_order[: len(shared)]:
         _apply(fixed, entry.option, entry.values[0])
     _refuse_replaced_options(fixed, in_order)
@@ -187,16 +186,6 @@ def _refuse_repeated_values(axes: Iterable[Axis]) -> None:
                 raise UserError(f"{axis[0].place}: {names} has the same value twice, {both}; leave one out")
 
 
-def _refuse_repeated_options(entries: Iterable[Entry]) -> None:
-    places: dict[str, str] = {}
-    for entry in entries:
-        if entry.option in places:
-            first = places[entry.option]
-            where = f"twice in {first}" if first == entry.place else f"in {first} and in {entry.place}"
-            raise UserError(f"{entry.option} is given {where}; give it once")
-        places[entry.option] = entry.place
-
-
 def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
     """Refuse an option that another one would override silently, such as ``lr`` when a class is set after it.
 
@@ -205,6 +194,10 @@ def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
         entries: Options in the order in which they are applied.
     """
     for first, second in combinations(entries, 2):
+        if first.option == second.option:
+            same = first.place == second.place
+            where = f"twice in {first.place}" if same else f"in {first.place} and in {second.place}"
+            raise UserError(f"{first.option} is given {where}; give it once")
         if not f"{first.option}.".startswith(f"{second.option}.") and not second.option.startswith(f"{first.option}."):
             continue
         for value, later in product(first.values, second.values):

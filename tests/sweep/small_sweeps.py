@@ -21,8 +21,7 @@ from grok_lightning.sweep.plan.pending import Schedule, find_standing, pending_s
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import Choice, Size
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.run.executor import Tally
-from grok_lightning.sweep.run.worker import run_job
+from grok_lightning.sweep.run.worker import Tally, run_job
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "Transformer": {"model.network": {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}},

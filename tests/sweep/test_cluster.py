@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from grok_lightning.errors import UserError
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.cluster import RayExecutor, connect, train_on_node
-from grok_lightning.sweep.run.worker import NOTHING_DONE
+from grok_lightning.sweep.run.worker import Tally
 
-DONE = NOTHING_DONE | {"done": 1}
+DONE = asdict(Tally(done=1))
 
 
 class RayError(Exception):
@@ -136,14 +137,14 @@ def test_a_stack_that_is_lost_again_and_again_is_recorded_as_failed(ray: Callabl
 
 
 def test_a_worker_that_somebody_stops_is_a_lost_one(ray: Callable[..., ScriptedRay]) -> None:
-    outcomes = iter([NOTHING_DONE | {"stopped": 15}, DONE])
+    outcomes = iter([asdict(Tally(stopped=15)), DONE])
     scripted = ray(lambda name: next(outcomes))
     assert run(*stacks("a")).done == 1
     assert scripted.handed == ["a", "a"]
 
 
 def test_nothing_more_is_handed_out_when_the_disk_is_full(ray: Callable[..., ScriptedRay]) -> None:
-    scripted = ray(lambda name: NOTHING_DONE | {"full": "No space left"})
+    scripted = ray(lambda name: asdict(Tally(full="No space left")))
     assert run(*stacks(*NAMES)).full == "No space left"
     assert len(scripted.handed) == 8
 

@@ -15,9 +15,9 @@ from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import sizes
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.plan.stacking import graph_key
-from grok_lightning.sweep.run.executor import QueuedStack, Tally
+from grok_lightning.sweep.run.executor import QueuedStack
 from grok_lightning.sweep.run.local import LOOK_AHEAD, LocalExecutor, Worker
-from grok_lightning.sweep.run.worker import PREPARE
+from grok_lightning.sweep.run.worker import PREPARE, Tally
 from grok_lightning.sweep.show.display import Display
 
 

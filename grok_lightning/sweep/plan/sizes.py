@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from grok_lightning.hardware.cores import cores
+from grok_lightning.hardware.process import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
 from grok_lightning.sweep.plan.runs import Plan

@@ -112,10 +112,9 @@ def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
     """
     path = stack.directory / LAST
     single = len(stack.configs) == 1
-    options = stack.config
-    options.pop(STACK_KEY, None)
+    options = merge_configs(stack.configs)
     loggers = stack.events and single and options["trainer"]["logger"]
-    options["trainer"] = options["trainer"] | {"enable_progress_bar": False, "logger": loggers}
+    options = options | {"trainer": options["trainer"] | {"enable_progress_bar": False, "logger": loggers}}
     config = Config("fit", options, Path(stack.root), SavedRun.read(path) if path.exists() else None)
     runs = [
         RecordedRun(run, hashed, *stack.places.of_run(run["run"]))

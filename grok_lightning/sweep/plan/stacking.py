@@ -75,20 +75,15 @@ def _mixes_runs(resolved: Nested) -> bool:
 
     So does ``init_from``, which loads the weights of a single run.
     """
-    trainer = resolved["trainer"]
+    trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
+    module, _, name = optimizer.rpartition(".")
     return (
-        not _is_elementwise(resolved["model"]["optimizer"]["class_path"])
+        not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
         or resolved.get("init_from") is not None
         or bool(trainer.get("callbacks"))
         or not isinstance(trainer.get("logger", True), bool)
         or trainer.get("precision") == "16-mixed"
     )
-
-
-@cache
-def _is_elementwise(optimizer: str) -> bool:
-    module, _, name = optimizer.rpartition(".")
-    return optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer)
 
 
 def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
@@ -107,10 +102,7 @@ def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
     for option in LIST_OPTIONS:
         items = lookup(resolved, option) or []
         flat[option] = [
-            {
-                key: value_key(key, value) if key in _per_run_arguments(option, item["class_path"]) else value
-                for key, value in item.items()
-            }
+            item | {key: value_key(key, item[key]) for key in _per_run_arguments(option, item["class_path"])}
             for item in items
         ]
     return json.dumps(flat, sort_keys=True, default=str)

@@ -17,19 +17,15 @@ NOWHERE = "/nonexistent"
 def choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
     """Choose runs that cover every value of every option that varies, except seeds; at most 100."""
     seeds = [place for place, option in enumerate(plan.grid.options) if option == SEED]
-    covered: set[tuple[int, int, str]] = set()
+    covered: set[tuple[int, int, int]] = set()
     chosen: list[PlannedRun] = []
-    texts: dict[int, str] = {}
     stride = max(1, round(0.618 * len(runs)))  # large, so that few runs cover all values
     while gcd(stride, len(runs)) > 1:
         stride += 1
     for place in range(len(runs)):
         run = runs[place * stride % len(runs)]
-        values = {(run.block, -1, "")}
-        for number, value in enumerate(run.varied):
-            if number not in seeds:
-                text = texts.get(id(value)) or texts.setdefault(id(value), repr(value))
-                values.add((run.block, number, text))
+        varied = {number: id(value) for number, value in enumerate(run.varied) if number not in seeds}
+        values = {(run.block, -1, 0), *((run.block, number, value) for number, value in varied.items())}
         if not values <= covered:
             covered |= values
             chosen.append(run)
@@ -56,8 +52,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
     for run in choose_trials(plan, runs):
         config = plan.config(run, "trial")
         try:
-            whole = bool(outside) or run.block not in sizes
-            if whole:
+            if outside or run.block not in sizes:
                 fit = fit_of(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time

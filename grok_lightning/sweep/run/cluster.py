@@ -19,8 +19,8 @@ from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.sweep.places import OWNER
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.run.executor import GRACE, Executor, Tally
-from grok_lightning.sweep.run.worker import run_job
+from grok_lightning.sweep.run.executor import GRACE, Executor
+from grok_lightning.sweep.run.worker import Tally, run_job
 
 REACHABLE = 5.0  # seconds until an address counts as one where nothing listens
 IN_FLIGHT = 4  # tasks handed to Ray for each CPU or GPU, so that the next ones are there before it asks
@@ -88,11 +88,11 @@ def _unreachable(error: Exception) -> UserError:
             "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
             "from its head node"
         )
-    reason = f"no cluster can be reached ({shorten(error)})"
+    reason = f"no cluster can be reached ({_shorten(error)})"
     return UserError(f"--executor is ray, but {reason}; start one with `ray start --head`")
 
 
-def shorten(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     """Shorten an error of Ray to its first sentence."""
     return " ".join(str(error).split("\n")[0].split(". ")[0].split())[:150].rstrip(".")
 
@@ -161,7 +161,7 @@ class RayExecutor(Executor):
             try:
                 self._work()
             except ray.exceptions.RayError as error:  # those of tasks are caught before: the cluster itself is gone
-                gone = f"the Ray cluster is gone ({shorten(error)})"
+                gone = f"the Ray cluster is gone ({_shorten(error)})"
                 raise ConnectionError(f"{gone}; start it and the sweep again, which goes on") from None
             finally:
                 with suppress(ray.exceptions.RayError):
@@ -171,7 +171,11 @@ class RayExecutor(Executor):
     def _work(self) -> None:
         looked = -inf
         while not self._signals:
-            while self._queue and not self.tally.full and len(self._in_flight) < self._capacity():
+            if time.monotonic() - self._counted > 10:  # on the nodes that there are now
+                self._resources, self._counted = self._ray.cluster_resources(), time.monotonic()
+            slots = self._resources.get("GPU") or self._resources.get("CPU", 0)
+            most = self.workers or max(1, IN_FLIGHT * int(slots))
+            while self._queue and not self.tally.full and len(self._in_flight) < most:
                 job = self._queue.popleft().make()
                 self._hand_out(replace(job, root=str(Path(job.root).absolute()), threads=min(job.threads, 1)))
             if not self._in_flight:
@@ -181,13 +185,6 @@ class RayExecutor(Executor):
             if time.monotonic() - looked >= 0.5:
                 self.look(self.tally)
                 looked = time.monotonic()
-
-    def _capacity(self) -> int:
-        """Number of tasks that may be in flight, on the nodes that there are now."""
-        if time.monotonic() - self._counted > 10:
-            self._resources, self._counted = self._ray.cluster_resources(), time.monotonic()
-        slots = self._resources.get("GPU") or self._resources.get("CPU", 0)
-        return self.workers or max(1, IN_FLIGHT * int(slots))
 
     def _hand_out(self, job: Stack) -> None:
         on_gpu = self._resources.get("GPU", 0) > 0 and job.configs[0]["trainer"]["accelerator"] != "cpu"
@@ -213,7 +210,9 @@ class RayExecutor(Executor):
         if isinstance(outcome, self._ray.exceptions.LocalRayletDiedError):
             raise outcome
         if isinstance(outcome, Exception):
-            reason = _describe_error(outcome)
+            cause = getattr(outcome, "cause", None)
+            reason = "" if cause is None else f"{type(cause).__name__}: {cause}\n"
+            reason += re.sub("\x1b\\[[0-9;]*m", "", str(outcome))  # without the colors of Ray's tracebacks
         elif "unseen" in outcome:
             raise UserError(f"{outcome['unseen']}, which is here; --root must lead to storage that all nodes share")
         elif outcome["stopped"]:  # counted when it is handed out again
@@ -238,10 +237,3 @@ class RayExecutor(Executor):
                 deadline, forced = time.monotonic() + 10, True
                 for task in self._in_flight:
                     self._ray.cancel(task, force=True)
-
-
-def _describe_error(error: Exception) -> str:
-    """The error of a task, without the colors of Ray's tracebacks."""
-    cause = getattr(error, "cause", None)
-    first = "" if cause is None else f"{type(cause).__name__}: {cause}\n"
-    return first + re.sub("\x1b\\[[0-9;]*m", "", str(error))

@@ -3,47 +3,17 @@
 import signal
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import mark_dead
+from grok_lightning.sweep.run.worker import Tally
 
 MOST_DEATHS = 3
 GRACE = 120.0  # seconds that workers have to save their checkpoints at the end
-
-
-@dataclass
-class Tally:
-    """Counts of a sweep's runs so far.
-
-    Attributes:
-        done: Runs that are over.
-        grokked, diverged, failed: Numbers of these.
-        busy: Runs that another process trains.
-        stopped: Signal that ended the sweep, or 0.
-        full: The system's message when nothing more could be written, else an empty text.
-        compiling: Workers that compile a graph for which others wait.
-        waiting: Workers that wait for it.
-    """
-
-    done: int = 0
-    grokked: int = 0
-    diverged: int = 0
-    failed: int = 0
-    busy: int = 0
-    stopped: int = 0
-    full: str = ""
-    compiling: int = 0
-    waiting: int = 0
-
-    def add(self, outcome: Mapping[str, Any]) -> None:
-        """Add the outcome of one stack."""
-        for name in ("done", "grokked", "diverged", "failed", "busy"):
-            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
-        self.full = self.full or outcome.get("full", "")
 
 
 @dataclass
@@ -90,7 +60,12 @@ class Executor(ABC):
             ConnectionError: The connection to the Ray cluster was lost.
         """
         self._queue.extend(map(QueuedStack, stacks))
-        handlers = {signum: signal.signal(signum, self._count_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+        def count(signum: int, frame: Any) -> None:
+            self._signals += 1
+            self.tally.stopped = self.tally.stopped or signum
+
+        handlers = {signum: signal.signal(signum, count) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
         finally:
@@ -125,7 +100,3 @@ class Executor(ABC):
         error = f"{event} {MOST_DEATHS} times, the last by {reason}"
         self.tally.add(mark_dead(job, error))
         return False
-
-    def _count_signal(self, signum: int, frame: Any) -> None:
-        self._signals += 1
-        self.tally.stopped = self.tally.stopped or signum

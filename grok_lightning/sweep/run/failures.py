@@ -27,10 +27,6 @@ NOTHING_RECORDED = (
 )  # fmt: skip
 
 
-class AnotherRun(UserError):
-    """The last checkpoint of a run has other options: another process has resumed the run, which is left alone."""
-
-
 def attempt(stack: Stack, tell: Callable[..., None]) -> None:
     """Train a stack until each of its runs is over or has failed, and record the errors of runs that failed.
 
@@ -45,8 +41,11 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         OSError: The disk is full or read-only.
     """
     try:
-        _refuse_another(stack)
-        train(stack, tell)
+        other = _find_other_option(stack)
+        if other is None:
+            train(stack, tell)
+        else:
+            print(f"{other}; another process has resumed the run, which is left alone", file=sys.stderr, flush=True)
         return
     except StopRequested:
         raise
@@ -56,7 +55,12 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
             raise full from None
         print(traceback.format_exc(), file=sys.stderr, flush=True)
         if len(stack.configs) == 1:
-            _record(stack, error)
+            try:
+                _record_failure(stack, 0, error)
+            except OSError as unwritable:
+                if find_full_disk(unwritable) is not None:
+                    raise
+                print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
             return
     gc.collect()
     if torch.cuda.is_available():
@@ -65,26 +69,14 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         attempt(half, tell)
 
 
-def _refuse_another(stack: Stack) -> None:
+def _find_other_option(stack: Stack) -> str | None:
+    """Description of an option in which the checkpoint of a single run differs from the run; None if there is none."""
     path = stack.directory / LAST
     if len(stack.configs) > 1 or not path.exists():
-        return
+        return None
     found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
     other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
-    if other is not None:
-        raise AnotherRun(f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}")
-
-
-def _record(stack: Stack, error: Exception) -> None:
-    """Record the failure of a run, unless the record belongs to another process or cannot be written."""
-    if isinstance(error, AnotherRun):
-        return
-    try:
-        _record_failure(stack, 0, error)
-    except OSError as unwritable:
-        if find_full_disk(unwritable) is not None:
-            raise
-        print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
+    return other and f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}"
 
 
 def _halve(stack: Stack) -> list[Stack]:

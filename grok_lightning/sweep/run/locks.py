@@ -49,10 +49,6 @@ class Locks:
 
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(hashed))
 
-    def close(self) -> None:
-        """Release all locks."""
-        os.close(self._file)
-
 
 def _place(hashed: str) -> int:
     return int(hashed[:15], 16)

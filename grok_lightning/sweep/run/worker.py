@@ -6,9 +6,9 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
-from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.record import FAILED, RESULT
 from grok_lightning.sweep.plan.stack import Stack
@@ -27,8 +27,47 @@ from grok_lightning.sweep.run.locks import Locks
 from grok_lightning.sweep.run.notices import Notice
 
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
-NOTHING_DONE = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}
 _locks: dict[Path, Locks] = {}
+
+
+@dataclass
+class Tally:
+    """Counts of runs, of a stack or of a whole sweep.
+
+    Attributes:
+        done: Runs that are over now and were not when the sweep began.
+        grokked, diverged, failed: Numbers of these.
+        busy: Runs that another process trains.
+        stopped: Signal that ended the training, or 0.
+        full: The system's message when nothing more could be written, else an empty text.
+        compiling: Workers that compile a graph for which others wait.
+        waiting: Workers that wait for it.
+    """
+
+    done: int = 0
+    grokked: int = 0
+    diverged: int = 0
+    failed: int = 0
+    busy: int = 0
+    stopped: int = 0
+    full: str = ""
+    compiling: int = 0
+    waiting: int = 0
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Add the outcome of one stack."""
+        for name in ("done", "grokked", "diverged", "failed", "busy"):
+            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
+        self.full = self.full or outcome.get("full", "")
+
+    def count(self, result: Nested | None) -> None:
+        """Count the result of a run; without one it has failed, unless the training ended early."""
+        if result is None and (self.stopped or self.full):
+            return
+        self.done += 1
+        self.grokked += result is not None and result.get("grok_step") is not None
+        self.diverged += result is not None and result["status"] == "diverged"
+        self.failed += result is None or result["status"] == FAILED
 
 
 def run_job(job: Stack) -> dict[str, Any]:
@@ -38,11 +77,9 @@ def run_job(job: Stack) -> dict[str, Any]:
         job: The stack.
 
     Returns:
-        ``done``: number of its runs that are over now and were not when the sweep began; ``grokked``, ``diverged``,
-        ``failed``: numbers of these; ``busy``: number that another process trains; ``stopped``: the signal that stopped
-        it, else 0; ``full``: the system's message when nothing more could be written, else an empty text.
+        Fields of a ``Tally``.
     """
-    outcome: dict[str, Any] = NOTHING_DONE | {}
+    tally = Tally()
     places = job.places
     path = (places.own / "locks").absolute()
     if job.threads:
@@ -50,9 +87,9 @@ def run_job(job: Stack) -> dict[str, Any]:
     try:
         locks = _locks[path] = _locks.get(path) or Locks(path)
     except OSError as error:
-        return outcome | {"full": str(error)}
+        return asdict(Tally(full=str(error)))
     taken = [run for run, hashed in enumerate(job.hashes) if locks.take(hashed)]
-    outcome["busy"] = len(job.hashes) - len(taken)
+    tally.busy = len(job.hashes) - len(taken)
     todo = [run for run in taken if not _is_over(job, run)]
     notice = Notice(places.notices)
     try:
@@ -64,17 +101,19 @@ def run_job(job: Stack) -> dict[str, Any]:
                 drop_unusable(single)
                 attempt(single, tell)
     except StopRequested as stop:
-        outcome["stopped"] = int(stop.signum)
+        tally.stopped = int(stop.signum)
     except OSError as error:
         if find_full_disk(error) is None:
             raise
-        outcome["full"] = f"{error.strerror} (below {str(places.root.absolute())!r})"
+        tally.full = f"{error.strerror} (below {str(places.root.absolute())!r})"
     finally:
         notice.remove()
         for hashed in job.hashes:
             locks.release(hashed)
-    _count_results(outcome, [read_result(job, run) for run in taken if job.hashes[run] not in job.over])
-    return outcome
+    for run in taken:
+        if job.hashes[run] not in job.over:
+            tally.count(read_result(job, run))
+    return asdict(tally)
 
 
 def _is_over(job: Stack, run: int) -> bool:
@@ -101,19 +140,6 @@ def _find_stacks(job: Stack, taken: list[int], todo: list[int]) -> list[Stack]:
         drop_unusable(job.take(rest))
         stacks.append(job.take(rest))
     return stacks
-
-
-def _count_results(outcome: dict[str, Any], results: list[Nested | None]) -> None:
-    """Add the results of runs to the outcome of a stack; a result that could not be written is a failure."""
-    ended_early = outcome["stopped"] or outcome["full"]
-    for result in results:
-        if result is None and ended_early:
-            continue
-        status = FAILED if result is None else result["status"]
-        outcome["done"] += 1
-        outcome["grokked"] += result is not None and result.get("grok_step") is not None
-        for name in ("diverged", FAILED):
-            outcome[name] += status == name
 
 
 def main() -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.run.executor import Tally
 from grok_lightning.sweep.run.notices import read_notices
+from grok_lightning.sweep.run.worker import Tally
 
 BAR = 20
 QUIET_SECONDS = 60.0
