@@ -22,9 +22,8 @@ from grok_lightning.sweep.places import OWNER
 from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_standing, pending_stacks
 from grok_lightning.sweep.plan.precision import keep_precision, slow_precision
 from grok_lightning.sweep.plan.runs import Plan, read_plan
-from grok_lightning.sweep.plan.sizes import choose
+from grok_lightning.sweep.plan.sizes import choose, try_runs
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.plan.trial import try_runs
 from grok_lightning.sweep.run.executor import Executor
 from grok_lightning.sweep.run.local import LocalExecutor
 from grok_lightning.sweep.run.locks import refuse_without_posix

@@ -66,7 +66,7 @@ class Stack:
     @property
     def config(self) -> Nested:
         """Config that its checkpoint holds."""
-        return merge_configs(self.configs) | ({STACK_KEY: self.hashes} if len(self.configs) > 1 else {})
+        return self.configs[0] if len(self.configs) == 1 else merge_configs(self.configs) | {STACK_KEY: self.hashes}
 
     def record(self, run: int) -> Path:
         """Directory of the record of one of its runs."""

@@ -48,7 +48,10 @@ class Display:
         counts = f"{tally.done:,}/{self.total:,} runs  {tally.grokked:,} grokked"
         endings = (("diverged", tally.diverged), ("failed", tally.failed))
         counts += "".join(f"  {count:,} {name}" for name, count in endings if count)
-        whole = f"{counts}{_describe_compiling(*compiling)}  {self._describe_time(tally.done, notices)}"
+        if tally.compiling:
+            others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
+            counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
+        whole = f"{counts}  {self._describe_time(tally.done, notices)}"
         if not terminal:
             print(whole, file=self.stream, flush=True)
             return
@@ -81,13 +84,6 @@ def _describe_worker(notice: dict[str, Any]) -> str:
         phase = next((name for name in ("grokked", "memorized") if notice[name]), "memorizing")
     what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
     return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phase:<10}{rate}"
-
-
-def _describe_compiling(first: int, waiting: int) -> str:
-    if not first:
-        return ""
-    others = f"; {waiting:,} wait for its cache" if waiting else ""
-    return f"  compiling ({first:,} worker{'s' * (first > 1)}{others})"
 
 
 def _format_duration(seconds: float) -> str:
