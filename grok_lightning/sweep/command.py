@@ -19,8 +19,8 @@ from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.places import OWNER
-from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_standing, pending_stacks
-from grok_lightning.sweep.plan.precision import keep_precision, slow_precision
+from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_pending, find_standing
+from grok_lightning.sweep.plan.precision import find_slow_precision, keep_precision
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import choose, try_runs
 from grok_lightning.sweep.plan.stack import Stack
@@ -135,10 +135,10 @@ def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Sch
     _refuse_other_sweep(plan, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
     choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1]), options)
-    slow = slow_precision(plan.grid) if missing else None
+    slow = find_slow_precision(plan.grid) if missing else None
     if slow is not None:
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
-    stacks = pending_stacks(plan, found, choice.stack_size, options.shard, options.retry_failed)
+    stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
     return Schedule(plan, found, choice, stacks)
 
 

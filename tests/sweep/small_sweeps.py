@@ -17,7 +17,7 @@ import yaml
 from grok_lightning.cli import quiet
 from grok_lightning.sweep import command
 from grok_lightning.sweep.plan import sizes
-from grok_lightning.sweep.plan.pending import Schedule, find_standing, pending_stacks
+from grok_lightning.sweep.plan.pending import Schedule, find_pending, find_standing
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import Choice, Size
 from grok_lightning.sweep.plan.stack import Stack
@@ -143,5 +143,5 @@ def jobs(path: Path, stack_size: int, **options: Any) -> list[Stack]:
     plan = _plan(path, path.read_text())
     found = find_standing(plan)
     choice = Choice(1, 1, stack_size, None, False, False, False, Size(1, 1, 1))
-    schedule = Schedule(plan, found, choice, pending_stacks(plan, found, stack_size))
+    schedule = Schedule(plan, found, choice, find_pending(plan, found, stack_size))
     return [replace(schedule.make(stack), **options) for stack in schedule.stacks]

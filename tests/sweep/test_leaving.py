@@ -35,13 +35,13 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs each fit had."""
     found: list[int] = []
-    original = training.fit_of
+    original = training.build_fit
 
     def noted(stack: Stack, *rest: Any) -> Fit:
         found.append(len(stack.configs))
         return original(stack, *rest)
 
-    monkeypatch.setattr(training, "fit_of", noted)
+    monkeypatch.setattr(training, "build_fit", noted)
     return found
 
 

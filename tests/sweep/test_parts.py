@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from small_sweeps import results, train_here, write
 
-from grok_lightning.sweep.plan.pending import Standing, pending_stacks
+from grok_lightning.sweep.plan.pending import Standing, find_pending
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -22,7 +22,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def stacks(plan: Plan, number: int, of: int, size: int = 4, done: Collection[str] = ()) -> list[list[str]]:
     found = Standing(dict.fromkeys(done, "finished"), {})
-    pending = pending_stacks(plan, found, size, (number, of))
+    pending = find_pending(plan, found, size, (number, of))
     return [[run.hash for run in stack.runs] for stack in pending]
 
 

@@ -84,7 +84,7 @@ class PendingStack:
     begun: bool = False
 
 
-def pending_stacks(
+def find_pending(
     plan: Plan, found: Standing, stack_size: int, shard: tuple[int, int] = (1, 1), retry_failed: bool = False
 ) -> list[PendingStack]:
     """Unfinished runs as stacks: interrupted stacks first, then interrupted single runs, then the rest by shape.

@@ -21,8 +21,8 @@ MOST_SIZES = 1000
 MOST_RUNS = 64  # that a GPU is taken to train at once
 
 
-def sweep_precision(grid: Grid, places: Places) -> Precision | None:
-    """Precision of all runs whose precision is not set or ``auto``.
+def decide_precision(grid: Grid, places: Places) -> Precision | None:
+    """Decide the precision of all runs whose precision is not set or ``auto``.
 
     It is the same for the whole sweep, chosen by the largest matrix product: conditions of different precision could
     not be compared.
@@ -39,7 +39,7 @@ def sweep_precision(grid: Grid, places: Places) -> Precision | None:
     return _read_kept(places) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
 
 
-def slow_precision(grid: Grid) -> str | None:
+def find_slow_precision(grid: Grid) -> str | None:
     """Warning if a sweep sets bf16-mixed on a CPU that is slower with it, else None."""
     return slowness_of_half(_find_largest(grid)) if HALF in _requested_precisions(grid) else None
 

@@ -19,8 +19,8 @@ from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten,
 from grok_lightning.records.words import words_of
 from grok_lightning.sweep.file import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan.precision import sweep_precision
-from grok_lightning.sweep.plan.stacking import DECIDING, SEED, per_run_options, shape_key, value_key
+from grok_lightning.sweep.plan.precision import decide_precision
+from grok_lightning.sweep.plan.stacking import DECIDING, SEED, find_per_run_options, shape_key, value_key
 
 SLUG = 70
 
@@ -175,7 +175,7 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
         words_of(list({id(value): value for value in column}.values())) for column in zip(*grid.points, strict=True)
     ]
     places = Places(root or Path(), grid.name)
-    plan = Plan(grid, [], leaves, [], words, places, sweep_precision(grid, places))
+    plan = Plan(grid, [], leaves, [], words, places, decide_precision(grid, places))
     blocks: dict[str, int] = {}
     shapes: dict[Any, int] = {}
     seen: dict[str, PlannedRun] = {}
@@ -214,7 +214,7 @@ def _build_block(resolved: Nested, defaults: Nested, leaves: list[str]) -> Block
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     kept = {option: value for option, value in counted.items() if option not in leaves}
     own = {option: value for option, value in flatten(defaults).items() if option in leaves}
-    return Block(resolved, leaves, shape_key(resolved, leaves), kept, own, per_run_options(resolved))
+    return Block(resolved, leaves, shape_key(resolved, leaves), kept, own, find_per_run_options(resolved))
 
 
 def _resolve(grid: Grid, point: Sequence[Any], precision: str) -> tuple[Nested, Nested]:

@@ -14,7 +14,7 @@ from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
 from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
-from grok_lightning.sweep.plan.stack import Stack, fit_of
+from grok_lightning.sweep.plan.stack import Stack, build_fit
 from grok_lightning.sweep.plan.stacking import SEED, graph_key, has_transformer
 
 MOST_TRIALS = 100
@@ -116,7 +116,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
         config = plan.config(run, "trial")
         try:
             if outside or run.block not in sizes:
-                fit = fit_of(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
+                fit = build_fit(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time
                 module, data = build(config)

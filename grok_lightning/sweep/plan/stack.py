@@ -103,8 +103,8 @@ def _merge(values: list[Any]) -> Any:
     return values
 
 
-def fit_of(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
-    """Fit of a stack, which resumes from its checkpoint if it has one.
+def build_fit(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
+    """Build the fit of a stack, which resumes from its checkpoint if it has one.
 
     Args:
         stack: The runs.

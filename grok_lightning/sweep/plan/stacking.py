@@ -32,7 +32,7 @@ ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
 ))  # fmt: skip
 
 
-def takes_one_each(hint: Any) -> bool:
+def _takes_one_each(hint: Any) -> bool:
     """Whether an option's type is one value, or a list with one for each run of a stack."""
     if get_origin(hint) not in (Union, UnionType):
         return False
@@ -42,24 +42,19 @@ def takes_one_each(hint: Any) -> bool:
 
 @cache
 def _per_run_arguments(option: str, name: str) -> frozenset[str]:
-    return frozenset(key for key, hint in class_hints(option, name).items() if takes_one_each(hint))
+    return frozenset(key for key, hint in class_hints(option, name).items() if _takes_one_each(hint))
 
 
-@cache
-def _per_run_module_options() -> frozenset[str]:
-    hints = get_type_hints(GrokModule.__init__)
-    return frozenset(f"model.{name}" for name, hint in hints.items() if takes_one_each(hint) and name != "seeds")
-
-
-def per_run_options(resolved: Nested) -> set[str]:
-    """Dotted options in which the runs of a stack may differ, without those in lists of classes.
+def find_per_run_options(resolved: Nested) -> set[str]:
+    """Find the dotted options in which the runs of a stack may differ, without those in lists of classes.
 
     Args:
         resolved: Resolved config of one of the runs.
     """
     if _mixes_runs(resolved):
         return set()
-    found = {SEED, *_per_run_module_options()}
+    hints = get_type_hints(GrokModule.__init__)
+    found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
     for option in CLASS_OPTIONS:
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
     data = resolved["data"]
@@ -93,7 +88,7 @@ def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
         resolved: Resolved config.
         without: Options to leave out, which the caller compares.
     """
-    free = per_run_options(resolved)
+    free = find_per_run_options(resolved)
     flat = flatten(resolved)
     for option in (*NAMES, *without):
         flat.pop(option, None)

@@ -11,7 +11,7 @@ from grok_lightning.callbacks.guards import Diverged
 from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.options.merging import plain
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
-from grok_lightning.sweep.plan.stack import Stack, fit_of
+from grok_lightning.sweep.plan.stack import Stack, build_fit
 
 
 def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
@@ -35,7 +35,7 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
             if tell is not None:
                 tell(**content | {"runs": everything, "over": content["over"] + gone})
 
-        fit = fit_of(stack, tell_all)
+        fit = build_fit(stack, tell_all)
         with suppress(Diverged):  # which is recorded
             fit.run()
         lifecycle = fit.cli.lifecycle
