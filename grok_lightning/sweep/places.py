@@ -51,16 +51,16 @@ class Places:
         """Directories of a run's record and of its checkpoints."""
         return run_directories(self.root, self.experiment, name)
 
-    def existing(self, without: Collection[str] = ()) -> dict[str, str]:
-        """Names of all runs that have a directory, by hash; those in ``without`` are left out."""
+    def find_runs(self, without: Collection[str] = ()) -> dict[str, str]:
+        """Find the names of all runs that have a directory, by hash; those in ``without`` are left out."""
         if not self.logs.is_dir():
             return {}
         with os.scandir(self.logs) as entries:
             names = [entry.name for entry in entries if entry.name[-17:-16] == "-"]
         return {name[-16:]: name for name in names if name not in without}
 
-    def members(self) -> dict[str, list[str]]:
-        """Hashes of the runs of each stack that has a checkpoint, by the name of the stack."""
+    def read_members(self) -> dict[str, list[str]]:
+        """Read the hashes of the runs of each stack that has a checkpoint, by the name of the stack."""
         found = {}
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
             with suppress(OSError, ValueError, TypeError):  # cut short, or just removed

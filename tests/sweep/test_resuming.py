@@ -266,9 +266,9 @@ def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
 def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path) -> None:
     places = Places(tmp_path, "e")
     places.note_members("a", ["1", "2"])
-    assert places.members() == {}
+    assert places.read_members() == {}
     (places.stacks / "a" / "last.ckpt").touch()
-    assert places.members() == {"a": ["1", "2"]}
+    assert places.read_members() == {"a": ["1", "2"]}
 
 
 @pytest.mark.slow

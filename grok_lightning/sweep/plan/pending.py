@@ -62,7 +62,7 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
         taken = set(own["run"][(own["run"].str[-17:-16] == "-") & (own["run"].str[-16:] != own["config_hash"])])
         of_plan = own[own["config_hash"].isin(planned)].drop_duplicates("config_hash")
         names = dict(zip(of_plan["config_hash"], of_plan["run"], strict=True))
-    names = plan.places.existing(taken) | names
+    names = plan.places.find_runs(taken) | names
     tables = [table[list(COLUMNS)].astype(object) for table in (own, known) if table is not None]
     if not tables:
         return Standing({}, names)
@@ -102,7 +102,7 @@ def find_pending(
     missing = {run.hash: run for run in mine if not found.is_over(run, retry_failed)}
     of_hash = {run.hash: run for run in plan.runs}
     stacks = []
-    for hashes in sorted(plan.places.members().values(), key=len):
+    for hashes in sorted(plan.places.read_members().values(), key=len):
         if any(hashed in missing for hashed in hashes) and all(hashed in of_hash for hashed in hashes):
             stacks.append(PendingStack([of_hash[hashed] for hashed in hashes], begun=True))
             for hashed in hashes:

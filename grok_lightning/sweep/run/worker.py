@@ -129,7 +129,7 @@ def _find_stacks(job: Stack, taken: list[int], todo: list[int]) -> list[Stack]:
     """Stacks to train: those that have checkpoints, and one of all runs that are in no checkpoint."""
     stacks, rest = [], todo
     own = {job.hashes[run]: run for run in taken}
-    for members in sorted(job.places.members().values(), key=len):  # the smaller is the later one of two
+    for members in sorted(job.places.read_members().values(), key=len):  # the smaller is the later one of two
         runs = [own[hashed] for hashed in members if hashed in own]
         if len(runs) == len(members) and set(runs) & set(rest):
             stack = job.take(runs)  # with those that are over, for a bit-identical resume
