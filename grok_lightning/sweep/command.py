@@ -98,10 +98,7 @@ def sweep_command(arguments: list[str]) -> int:
     if options.dry_run:
         print("\n\n".join(map(format_outline, schedules)))
         return 0
-    for number, plan in enumerate(plans):
-        if plan.precision is not None and not keep_precision(plan.places, plan.precision):
-            # another process has just begun the sweep with another precision
-            schedules[number] = _schedule(read_plan(plan.grid.path, root), options, known)
+    schedules = [_keep_precision(schedule, options, known) for schedule in schedules]
     tally = _train(schedules, options)
     return max([_summarize(schedule, known) for schedule in schedules] + [_describe_end(tally)])
 
@@ -140,6 +137,14 @@ def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Sch
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
     return Schedule(plan, found, choice, stacks)
+
+
+def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame | None) -> Schedule:
+    """Record the precision of a sweep; plan it again if another process has just begun it with another one."""
+    plan = schedule.plan
+    if plan.precision is None or keep_precision(plan.places, plan.precision):
+        return schedule
+    return _schedule(read_plan(plan.grid.path, plan.places.root), options, known)
 
 
 def _refuse_other_sweep(plan: Plan, found: Standing) -> None:

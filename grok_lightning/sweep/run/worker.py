@@ -94,12 +94,7 @@ def run_job(job: Stack) -> dict[str, Any]:
     notice = Notice(places.notices)
     try:
         for stack in _find_stacks(job, taken, todo):
-            tell = partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"])
-            attempt(stack, tell)
-            several = range(len(stack.configs)) if len(stack.configs) > 1 else ()
-            for single in [stack.take([run]) for run in several if read_result(stack, run) is None]:  # damaged since
-                drop_unusable(single)
-                attempt(single, tell)
+            _train_all(stack, partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"]))
     except StopRequested as stop:
         tally.stopped = int(stop.signum)
     except OSError as error:
@@ -114,6 +109,15 @@ def run_job(job: Stack) -> dict[str, Any]:
         if job.hashes[run] not in job.over:
             tally.count(read_result(job, run))
     return asdict(tally)
+
+
+def _train_all(stack: Stack, tell: Callable[..., None]) -> None:
+    """Train a stack, and then those runs of it alone whose results were damaged after they had ended."""
+    attempt(stack, tell)
+    if len(stack.configs) > 1:
+        for single in [stack.take([run]) for run in range(len(stack.configs)) if read_result(stack, run) is None]:
+            drop_unusable(single)
+            attempt(single, tell)
 
 
 def _is_over(job: Stack, run: int) -> bool:
