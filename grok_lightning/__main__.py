@@ -108,7 +108,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _train_or_evaluate(arguments: list[str]) -> int:
     from grok_lightning.cli import quiet
     from grok_lightning.fit import evaluate
-    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.hardware.process import keep_freed_memory
     from grok_lightning.options.parsing import resolve
 
     keep_freed_memory()

@@ -10,7 +10,7 @@ import torch
 
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, can_compile, compile_seconds, is_worth
-from grok_lightning.hardware.cores import cores
+from grok_lightning.hardware.process import cores
 from grok_lightning.hardware.products import (
     FULL,
     HALF,

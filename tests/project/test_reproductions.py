@@ -11,7 +11,7 @@ from grok_lightning.options.shipped import find_sweep
 from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
 from grok_lightning.report.written import brief
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.plan.runs import read_plan
 
 HOME = Path(grok_lightning.__file__).parents[1]
 TEXT = (HOME / "docs" / "science" / "reproductions.md").read_text()

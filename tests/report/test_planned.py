@@ -8,7 +8,7 @@ from records import conditions, plan, reporting, write_run
 
 from grok_lightning.records.planned import read_planned, save_planned
 from grok_lightning.records.words import shown, value_of, words_of
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.plan.runs import read_plan
 
 LOGS = Path("lightning_logs/e")
 

@@ -9,7 +9,7 @@ from grid_points import MUON
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
-from grok_lightning.sweep.grid import read_grid
+from grok_lightning.sweep.file import read_grid
 
 Write = Callable[..., Path]
 SEED = {"seed_everything": [0, 1, 2]}

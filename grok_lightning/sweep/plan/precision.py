@@ -11,7 +11,7 @@ from grok_lightning.hardware.products import FULL, HALF
 from grok_lightning.options.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import complete
-from grok_lightning.sweep.grid import Grid, build_options
+from grok_lightning.sweep.file import Grid, build_options
 from grok_lightning.sweep.places import Places
 
 KEPT = "precision.json"
@@ -21,25 +21,25 @@ MOST_SIZES = 1000
 MOST_RUNS = 64  # that a GPU is taken to train at once
 
 
-def sweep_precision(grid: Grid, places: Places | None) -> Precision | None:
-    """Precision of all runs whose precision is not set or ``auto``.
+def decide_precision(grid: Grid, places: Places) -> Precision | None:
+    """Decide the precision of all runs whose precision is not set or ``auto``.
 
     It is the same for the whole sweep, chosen by the largest matrix product: conditions of different precision could
     not be compared.
 
     Args:
         grid: Parameter grid of the sweep.
-        places: Directories of the experiment, which keeps the precision it began with; None: it has not begun.
+        places: Directories of the experiment, which keep the precision that it began with.
 
     Returns:
         The precision; None if the file sets it for every run.
     """
     if not _requested_precisions(grid) & {None, AUTO}:
         return None
-    return (places and _read_kept(places)) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
+    return _read_kept(places) or choose_precision(_find_largest(grid), min(MOST_RUNS, len(grid.points)))
 
 
-def slow_precision(grid: Grid) -> str | None:
+def find_slow_precision(grid: Grid) -> str | None:
     """Warning if a sweep sets bf16-mixed on a CPU that is slower with it, else None."""
     return slowness_of_half(_find_largest(grid)) if HALF in _requested_precisions(grid) else None
 

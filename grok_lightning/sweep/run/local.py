@@ -15,10 +15,10 @@ from selectors import EVENT_READ, DefaultSelector
 
 import torch
 
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.executor import GRACE, Executor, QueuedStack
-from grok_lightning.sweep.places import read_notices
-from grok_lightning.sweep.worker import PREPARE, Job, to_line
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
+from grok_lightning.sweep.run.notices import read_notices
+from grok_lightning.sweep.run.worker import PREPARE, Tally, to_line
 
 LOOK_AHEAD = 100  # stacks of the queue among which to look for one whose graph no worker compiles
 
@@ -34,7 +34,7 @@ class Worker:
     """
 
     process: subprocess.Popen[str]
-    job: Job | None = None
+    job: Stack | None = None
     prepared: bool = False
 
     @property
@@ -110,7 +110,7 @@ class LocalExecutor(Executor):
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         with log.open("a", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "grok_lightning.sweep.worker"],
+                [sys.executable, "-m", "grok_lightning.sweep.run.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             )  # fmt: skip
@@ -124,8 +124,9 @@ class LocalExecutor(Executor):
         for worker in self._workers:
             if worker.job is not None or worker.is_closed or self._signals or self.tally.full:
                 continue
-            ready = (place for place, stack in enumerate(islice(self._queue, LOOK_AHEAD)) if self._is_ready(stack))
-            place = next(ready, None)
+            graphs = {job.graph for _, job in self._find_compiling()}
+            stacks = enumerate(islice(self._queue, LOOK_AHEAD))
+            place = next((place for place, stack in stacks if stack.graph not in graphs), None)
             if place is not None:
                 worker.job = self._queue[place].make()
                 del self._queue[place]
@@ -133,27 +134,22 @@ class LocalExecutor(Executor):
             elif self._queue and not worker.prepared:
                 worker.prepared = True
                 worker.send(PREPARE)
-        first = sum(self._is_first(worker) for worker in self._workers)
         idle = sum(worker.job is None for worker in self._workers)
-        self.tally.compiling, self.tally.waiting = first, min(idle, len(self._queue)) if first else 0
+        self.tally.compiling = len(self._find_compiling())
+        self.tally.waiting = min(idle, len(self._queue)) if self.tally.compiling else 0
 
-    def _is_ready(self, stack: QueuedStack) -> bool:
-        if stack.graph in ("", *self._compiled):
-            return True
-        return all(worker.job is None or worker.job.graph != stack.graph for worker in self._workers)
-
-    def _is_first(self, worker: Worker) -> bool:
-        """Whether a worker compiles a graph that is not in the cache yet."""
-        return worker.job is not None and worker.job.graph not in ("", *self._compiled)
+    def _find_compiling(self) -> list[tuple[Worker, Stack]]:
+        """Workers that compile a graph that is not in the cache yet, with their stacks."""
+        jobs = [(worker, worker.job) for worker in self._workers if worker.job is not None]
+        return [(worker, job) for worker, job in jobs if job.graph not in ("", *self._compiled)]
 
     def _note_compiled(self) -> None:
         """Note the graphs whose first worker has taken a step."""
-        for worker in self._workers:
-            if worker.job is not None and self._is_first(worker):
-                notices = read_notices(worker.job.places.own / "workers")
-                own = [notice for name, notice in notices.items() if name.endswith(f"-{worker.process.pid}.json")]
-                if own and not own[0].get("compiling", False):
-                    self._compiled.add(worker.job.graph)
+        for worker, job in self._find_compiling():
+            notices = read_notices(job.places.notices)
+            own = [notice for name, notice in notices.items() if name.endswith(f"-{worker.process.pid}.json")]
+            if own and not own[0].get("compiling", False):
+                self._compiled.add(job.graph)
 
     def _read_answer(self, worker: Worker) -> None:
         """Read a worker's answer; start another worker if it has ended and stacks are left."""
@@ -173,7 +169,8 @@ class LocalExecutor(Executor):
         worker.close()
         if job is None or self._signals:
             return
-        if self._retry(job, "its process died", _describe_status(status)):
+        reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if self._retry(job, "its process died", reason):
             self._queue.appendleft(QueuedStack(lambda: job))
         if self._queue:
             number = self._workers.index(worker)
@@ -190,7 +187,3 @@ class LocalExecutor(Executor):
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-
-
-def _describe_status(status: int) -> str:
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

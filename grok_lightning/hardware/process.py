@@ -1,10 +1,16 @@
-"""Reuse of freed memory by a process."""
+"""Resources of this process: CPU cores and freed memory."""
 
 import ctypes
+import os
 import sys
 
 KEPT = 512 * 2**20
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use; all cores of the machine where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

@@ -1,4 +1,4 @@
-"""Which runs can train as one stack, and the config of a stack."""
+"""Which runs can train as one stack, and which stacks share a compiled graph."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
 ))  # fmt: skip
 
 
-def takes_one_each(hint: Any) -> bool:
+def _takes_one_each(hint: Any) -> bool:
     """Whether an option's type is one value, or a list with one for each run of a stack."""
     if get_origin(hint) not in (Union, UnionType):
         return False
@@ -42,24 +42,19 @@ def takes_one_each(hint: Any) -> bool:
 
 @cache
 def _per_run_arguments(option: str, name: str) -> frozenset[str]:
-    return frozenset(key for key, hint in class_hints(option, name).items() if takes_one_each(hint))
+    return frozenset(key for key, hint in class_hints(option, name).items() if _takes_one_each(hint))
 
 
-@cache
-def _per_run_module_options() -> frozenset[str]:
-    hints = get_type_hints(GrokModule.__init__)
-    return frozenset(f"model.{name}" for name, hint in hints.items() if takes_one_each(hint) and name != "seeds")
-
-
-def per_run_options(resolved: Nested) -> set[str]:
-    """Dotted options in which the runs of a stack may differ, without those in lists of classes.
+def find_per_run_options(resolved: Nested) -> set[str]:
+    """Find the dotted options in which the runs of a stack may differ, without those in lists of classes.
 
     Args:
         resolved: Resolved config of one of the runs.
     """
     if _mixes_runs(resolved):
         return set()
-    found = {SEED, *_per_run_module_options()}
+    hints = get_type_hints(GrokModule.__init__)
+    found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
     for option in CLASS_OPTIONS:
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
     data = resolved["data"]
@@ -75,20 +70,15 @@ def _mixes_runs(resolved: Nested) -> bool:
 
     So does ``init_from``, which loads the weights of a single run.
     """
-    trainer = resolved["trainer"]
+    trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
+    module, _, name = optimizer.rpartition(".")
     return (
-        not _is_elementwise(resolved["model"]["optimizer"]["class_path"])
+        not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
         or resolved.get("init_from") is not None
         or bool(trainer.get("callbacks"))
         or not isinstance(trainer.get("logger", True), bool)
         or trainer.get("precision") == "16-mixed"
     )
-
-
-@cache
-def _is_elementwise(optimizer: str) -> bool:
-    module, _, name = optimizer.rpartition(".")
-    return optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer)
 
 
 def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
@@ -98,7 +88,7 @@ def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
         resolved: Resolved config.
         without: Options to leave out, which the caller compares.
     """
-    free = per_run_options(resolved)
+    free = find_per_run_options(resolved)
     flat = flatten(resolved)
     for option in (*NAMES, *without):
         flat.pop(option, None)
@@ -107,10 +97,7 @@ def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
     for option in LIST_OPTIONS:
         items = lookup(resolved, option) or []
         flat[option] = [
-            {
-                key: value_key(key, value) if key in _per_run_arguments(option, item["class_path"]) else value
-                for key, value in item.items()
-            }
+            item | {key: value_key(key, item[key]) for key in _per_run_arguments(option, item["class_path"])}
             for item in items
         ]
     return json.dumps(flat, sort_keys=True, default=str)
@@ -151,29 +138,3 @@ def value_key(option: str, value: Any) -> Any:
 @cache
 def _count_operands(formula: str) -> int:
     return len(Formula(formula).operand_names)
-
-
-def merge_configs(configs: Sequence[Nested]) -> Nested:
-    """Merge the configs of runs into that of their stack: an option in which they differ lists the value of each.
-
-    Args:
-        configs: Resolved configs of runs that can be stacked.
-
-    Returns:
-        Config whose ``seed_everything`` is a list of all seeds if there are several runs; ``run`` is the first's.
-    """
-    if len(configs) == 1:
-        return configs[0]
-    merged: Nested = _merge([config | {"run": configs[0]["run"]} for config in configs])
-    return merged | {SEED: [config[SEED] for config in configs]}
-
-
-def _merge(values: list[Any]) -> Any:
-    first = values[0]
-    if all(value == first for value in values):
-        return first
-    if all(isinstance(value, dict) for value in values):
-        return {key: _merge([value[key] for value in values]) for key in first}
-    if all(isinstance(value, list) and len(value) == len(first) for value in values):
-        return [_merge(list(items)) for items in zip(*values, strict=True)]
-    return values

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.failures import mark_dead
-from grok_lightning.sweep.worker import Job
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.failures import mark_dead
+from grok_lightning.sweep.run.worker import Tally
 
 MOST_DEATHS = 3
 GRACE = 120.0  # seconds that workers have to save their checkpoints at the end
@@ -24,7 +24,7 @@ class QueuedStack:
         make: Makes its job, when its turn comes.
     """
 
-    make: Callable[[], Job]
+    make: Callable[[], Stack]
 
     @cached_property
     def graph(self) -> str:
@@ -46,7 +46,7 @@ class Executor(ABC):
         self._signals = 0
         self._losses: Counter[tuple[str, ...]] = Counter()
 
-    def run(self, stacks: Iterable[Callable[[], Job]]) -> Tally:
+    def run(self, stacks: Iterable[Callable[[], Stack]]) -> Tally:
         """Train all stacks, until all are done or a signal or a full disk ends the sweep.
 
         Args:
@@ -60,7 +60,12 @@ class Executor(ABC):
             ConnectionError: The connection to the Ray cluster was lost.
         """
         self._queue.extend(map(QueuedStack, stacks))
-        handlers = {signum: signal.signal(signum, self._count_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+        def count(signum: int, frame: Any) -> None:
+            self._signals += 1
+            self.tally.stopped = self.tally.stopped or signum
+
+        handlers = {signum: signal.signal(signum, count) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
         finally:
@@ -77,7 +82,7 @@ class Executor(ABC):
         """Whether a second Ctrl-C asked to stop at once, without checkpoints."""
         return self._signals > 1 and self.tally.stopped == signal.SIGINT
 
-    def _retry(self, job: Job, event: str, reason: str) -> bool:
+    def _retry(self, job: Stack, event: str, reason: str) -> bool:
         """Count the loss of a stack's worker; the last one records the stack's unfinished runs as failed.
 
         Args:
@@ -93,9 +98,5 @@ class Executor(ABC):
         if self._losses[key] < MOST_DEATHS:
             return True
         error = f"{event} {MOST_DEATHS} times, the last by {reason}"
-        self.tally.add(mark_dead(job.places, job.configs, job.hashes, error))
+        self.tally.add(mark_dead(job, error))
         return False
-
-    def _count_signal(self, signum: int, frame: Any) -> None:
-        self._signals += 1
-        self.tally.stopped = self.tally.stopped or signum

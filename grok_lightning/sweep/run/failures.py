@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,18 +17,14 @@ from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
-from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, close_up, train
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.training import close_up, train
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOTHING_RECORDED = (
     "steps", "budget", "threshold", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step",
     "best", "commutative_fraction", "seconds", "steps_per_second", "device", "precision",
 )  # fmt: skip
-
-
-class AnotherRun(UserError):
-    """The last checkpoint of a run has other options: another process has resumed the run, which is left alone."""
 
 
 def attempt(stack: Stack, tell: Callable[..., None]) -> None:
@@ -45,8 +41,11 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         OSError: The disk is full or read-only.
     """
     try:
-        _refuse_another(stack)
-        train(stack, tell)
+        other = _find_other_option(stack)
+        if other is None:
+            train(stack, tell)
+        else:
+            print(f"{other}; another process has resumed the run, which is left alone", file=sys.stderr, flush=True)
         return
     except StopRequested:
         raise
@@ -56,7 +55,12 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
             raise full from None
         print(traceback.format_exc(), file=sys.stderr, flush=True)
         if len(stack.configs) == 1:
-            _record(stack, error)
+            try:
+                _record_failure(stack, 0, error)
+            except OSError as unwritable:
+                if find_full_disk(unwritable) is not None:
+                    raise
+                print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
             return
     gc.collect()
     if torch.cuda.is_available():
@@ -65,31 +69,19 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         attempt(half, tell)
 
 
-def _refuse_another(stack: Stack) -> None:
+def _find_other_option(stack: Stack) -> str | None:
+    """Description of an option in which the checkpoint of a single run differs from the run; None if there is none."""
     path = stack.directory / LAST
     if len(stack.configs) > 1 or not path.exists():
-        return
+        return None
     found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
     other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
-    if other is not None:
-        raise AnotherRun(f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}")
-
-
-def _record(stack: Stack, error: Exception) -> None:
-    """Record the failure of a run, unless the record belongs to another process or cannot be written."""
-    if isinstance(error, AnotherRun):
-        return
-    try:
-        record_failure(stack.places, stack.configs[0], stack.hashes[0], error)
-    except OSError as unwritable:
-        if find_full_disk(unwritable) is not None:
-            raise
-        print(f"{unwritable}; the failure is not recorded", file=sys.stderr, flush=True)
+    return other and f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}"
 
 
 def _halve(stack: Stack) -> list[Stack]:
     """Split a stack in two, without the runs that are over; a checkpoint is split as well."""
-    left = [run for run, config in enumerate(stack.configs) if not succeeded(read_result(stack.places, config))]
+    left = _find_unfinished(stack)
     parts = [part for part in (left[: len(left) // 2], left[len(left) // 2 :]) if part]
     halves = [stack.take(part) for part in parts]
     if (stack.directory / LAST).exists():
@@ -112,7 +104,7 @@ def drop_unusable(stack: Stack) -> bool:
         return False
     try:
         load(path)
-        records = [stack.places.of_run(config["run"])[0] / METRICS for config in stack.configs]
+        records = [stack.record(run) / METRICS for run in range(len(stack.configs))]
         reason = "".join(f"{record} is gone; " for record in records if not record.is_file())
     except UserError as error:
         reason = f"{error}; "
@@ -122,54 +114,39 @@ def drop_unusable(stack: Stack) -> bool:
     return bool(reason)
 
 
-def find_without_result(stack: Stack) -> list[Stack]:
-    """Runs without a result in a stack of several, as stacks of one: their results were damaged after they ended."""
-    runs: Any = range(len(stack.configs)) if len(stack.configs) > 1 else ()
-    return [stack.take([run]) for run in runs if read_result(stack.places, stack.configs[run]) is None]
-
-
-def read_result(places: Places, config: Nested) -> Nested | None:
+def read_result(stack: Stack, run: int) -> Nested | None:
     """Read the result of a run; None if it is missing or damaged."""
     try:
-        result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text(encoding="utf-8"))
+        result = json.loads((stack.record(run) / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and "status" in result else None
 
 
-def succeeded(result: Nested | None) -> bool:
-    """Whether a result exists and is not the record of a failure."""
-    return result is not None and result["status"] != FAILED
+def _find_unfinished(stack: Stack) -> list[int]:
+    """Runs without a result, or with only the record of a failure."""
+    results = [read_result(stack, run) for run in range(len(stack.configs))]
+    return [run for run, result in enumerate(results) if result is None or result["status"] == FAILED]
 
 
-def record_failure(places: Places, config: Nested, hashed: str, error: BaseException | str) -> None:
+def _record_failure(stack: Stack, run: int, error: BaseException | str) -> None:
     """Write the ``result.json`` of a failed run, with its error and traceback."""
-    directory = places.of_run(config["run"])[0]
     trace = error if isinstance(error, str) else "".join(traceback.format_exception(error))
     name = "" if isinstance(error, str | UserError) else f"{type(error).__name__}: "
     result = {"status": FAILED, "error": f"{name}{' '.join(str(error).split())}"[:500], "traceback": trace}
-    rest = dict.fromkeys(NOTHING_RECORDED)
-    write_json(
-        directory / RESULT,
-        result | rest | {"config": config, "config_hash": hashed, "config_hash_version": HASH_VERSION},
-    )
+    own = {"config": stack.configs[run], "config_hash": stack.hashes[run], "config_hash_version": HASH_VERSION}
+    write_json(stack.record(run) / RESULT, result | dict.fromkeys(NOTHING_RECORDED) | own)
 
 
-def mark_dead(places: Places, configs: Sequence[Nested], hashes: Sequence[str], reason: str) -> dict[str, Any]:
-    """Record the unfinished runs of a stack as failed.
-
-    Args:
-        places: Directories of the experiment.
-        configs: The resolved configs of the runs.
-        hashes: Their hashes.
-        reason: The error to record.
+def mark_dead(stack: Stack, reason: str) -> dict[str, Any]:
+    """Record the unfinished runs of a stack as failed, with an error.
 
     Returns:
         Numbers of runs, ``done`` and ``failed``, as ``run_job`` returns them.
     """
-    left = [run for run, config in enumerate(configs) if not succeeded(read_result(places, config))]
+    left = _find_unfinished(stack)
     for run in left:
-        record_failure(places, configs[run], hashes[run], reason)
+        _record_failure(stack, run, reason)
     return {"done": len(left), "failed": len(left)}
 
 

@@ -1,47 +1,17 @@
-"""Counts of a sweep's runs and their display: a line for each worker and one for the whole sweep."""
+"""Progress of a sweep: a line for each worker and one for the whole sweep."""
 
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from grok_lightning.sweep.places import Places, read_notices
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.run.notices import read_notices
+from grok_lightning.sweep.run.worker import Tally
 
 BAR = 20
 QUIET_SECONDS = 60.0
-
-
-@dataclass
-class Tally:
-    """Counts of a sweep's runs so far.
-
-    Attributes:
-        done: Runs that are over.
-        grokked, diverged, failed: Numbers of these.
-        busy: Runs that another process trains.
-        stopped: Signal that ended the sweep, or 0.
-        full: The system's message when nothing more could be written, else an empty text.
-        compiling: Workers that compile a graph for which others wait.
-        waiting: Workers that wait for it.
-    """
-
-    done: int = 0
-    grokked: int = 0
-    diverged: int = 0
-    failed: int = 0
-    busy: int = 0
-    stopped: int = 0
-    full: str = ""
-    compiling: int = 0
-    waiting: int = 0
-
-    def add(self, outcome: Mapping[str, Any]) -> None:
-        """Add the outcome of one stack."""
-        for name in ("done", "grokked", "diverged", "failed", "busy"):
-            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
-        self.full = self.full or outcome.get("full", "")
 
 
 @dataclass
@@ -69,7 +39,7 @@ class Display:
             tally: Counts of runs so far.
             last: Whether the sweep ends now.
         """
-        notices = [notice for places in self.places for notice in read_notices(places.own / "workers").values()]
+        notices = [notice for places in self.places for notice in read_notices(places.notices).values()]
         terminal = self.stream.isatty()
         now, compiling = time.monotonic(), (tally.compiling, tally.waiting)
         if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
@@ -78,11 +48,19 @@ class Display:
         counts = f"{tally.done:,}/{self.total:,} runs  {tally.grokked:,} grokked"
         endings = (("diverged", tally.diverged), ("failed", tally.failed))
         counts += "".join(f"  {count:,} {name}" for name, count in endings if count)
-        whole = f"{counts}{_describe_compiling(*compiling)}  {self._describe_time(tally.done, notices)}"
-        if terminal:
-            self._redraw([] if last else [*map(_describe_worker, notices), whole])
-        else:
+        if tally.compiling:
+            others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
+            counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
+        whole = f"{counts}  {self._describe_time(tally.done, notices)}"
+        if not terminal:
             print(whole, file=self.stream, flush=True)
+            return
+        lines = [] if last else [*map(_describe_worker, notices), whole]
+        columns = shutil.get_terminal_size().columns
+        up = f"\x1b[{self._lines}F" if self._lines else ""
+        self.stream.write(up + "\x1b[J" + "".join(f"{line[: columns - 1]}\n" for line in lines))
+        self.stream.flush()
+        self._lines = len(lines)
 
     def _describe_time(self, done: int, notices: list[dict[str, Any]]) -> str:
         """Elapsed time and an estimate of the time left, at the rate so far; parts of runs count."""
@@ -93,35 +71,19 @@ class Display:
             shown += f", at most {_format_duration(elapsed * (self.total - done - parts) / (done + parts))} left"
         return shown
 
-    def _redraw(self, lines: list[str]) -> None:
-        columns = shutil.get_terminal_size().columns
-        up = f"\x1b[{self._lines}F" if self._lines else ""
-        self.stream.write(up + "\x1b[J" + "".join(f"{line[: columns - 1]}\n" for line in lines))
-        self.stream.flush()
-        self._lines = len(lines)
-
 
 def _describe_worker(notice: dict[str, Any]) -> str:
     share = notice["step"] / notice["budget"]
     bar = "█" * int(share * BAR) + " " * (BAR - int(share * BAR))
     rate = f"  {notice['rate'] * notice['runs']:,.0f} run-steps/s" if notice.get("rate") else ""
-    several = notice["runs"] > 1 and not notice.get("compiling")
-    phases = f"{notice['grokked']} grokked" if several else _describe_phase(notice)
-    what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
-    return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phases:<10}{rate}"
-
-
-def _describe_compiling(first: int, waiting: int) -> str:
-    if not first:
-        return ""
-    others = f"; {waiting:,} wait for its cache" if waiting else ""
-    return f"  compiling ({first:,} worker{'s' * (first > 1)}{others})"
-
-
-def _describe_phase(notice: dict[str, Any]) -> str:
     if notice.get("compiling"):
-        return "compiling"
-    return "grokked" if notice["grokked"] else "memorized" if notice["memorized"] else "memorizing"
+        phase = "compiling"
+    elif notice["runs"] > 1:
+        phase = f"{notice['grokked']} grokked"
+    else:
+        phase = next((name for name in ("grokked", "memorized") if notice[name]), "memorizing")
+    what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
+    return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phase:<10}{rate}"
 
 
 def _format_duration(seconds: float) -> str:

@@ -1,36 +1,34 @@
 """Output of ``sweep --dry-run``: runs, options that vary, stacks, and resources."""
 
-from grok_lightning.sweep.pending import PendingStack, Standing
-from grok_lightning.sweep.plan import Plan, PlannedRun
-from grok_lightning.sweep.sizes import Choice
+from collections import Counter
+
+from grok_lightning.sweep.plan.pending import Schedule
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.sizes import Choice
 
 MOST_VALUES = 8
 BUDGET = "trainer.max_steps"
 
 
-def format_outline(plan: Plan, found: Standing, stacks: list[PendingStack], choice: Choice) -> str:
-    """Summarize a plan in a few lines.
-
-    Args:
-        plan: Plan of the sweep.
-        found: Progress of the sweep.
-        stacks: Unfinished runs.
-        choice: Settings of the sweep.
-    """
-    runs = [run for stack in stacks for run in stack.runs]
-    over = sum(found.is_over(run, choice.retry_failed) for run in plan.runs)
+def format_outline(schedule: Schedule) -> str:
+    """Summarize what a sweep would do, in a few lines."""
+    plan, choice = schedule.plan, schedule.choice
+    runs = [run for stack in schedule.stacks for run in stack.runs]
+    over = sum(schedule.found.is_over(run, choice.retry_failed) for run in plan.runs)
     width = max(len(option) for option in plan.grid.options)
     base = plan.grid.base.name if plan.grid.base else "the defaults"
     lines = [f"{plan.name}: {len(plan.runs):,} runs of {base}, {over:,} over, {len(runs):,} to do"]
-    for place, option in enumerate(plan.grid.options):
-        values = list(plan.words[place].values())
+    for option, words in zip(plan.grid.options, plan.words, strict=True):
+        values = list(words.values())
         some = ", ".join(values[:MOST_VALUES])
         more = f", ... ({len(values):,} values)" if len(values) > MOST_VALUES else ""
         lines.append(f"  varies     {option:<{width}}  {some}{more}")
     if plan.precision is not None:
         lines.append(f"  precision  {plan.precision}")
-    lines.append(f"  stacks     {_format_stacks(stacks)}")
-    begun = sum(stack.begun for stack in stacks)
+    sizes = sorted(Counter(len(stack.runs) for stack in schedule.stacks).items())
+    stacks = ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sizes) or "none"
+    lines.append(f"  stacks     {stacks}")
+    begun = sum(stack.begun for stack in schedule.stacks)
     if begun:
         lines.append(f"             {begun:,} of them go on from a checkpoint")
     threads = f"{choice.threads} thread{'s' * (choice.threads > 1)} each" if choice.threads else "torch's threads"
@@ -38,12 +36,12 @@ def format_outline(plan: Plan, found: Standing, stacks: list[PendingStack], choi
         f"  workers    {choice.workers:,}, {threads}, about {_format_bytes(choice.worker_bytes)} of memory each"
         + (", models compiled" if choice.compile else "")
     )
-    budgets = _budgets(plan, runs)
+    budgets = _list_budgets(plan, runs)
     lines.append(f"  budget     at most {max(budgets, default=0):,} steps a run, {sum(budgets):,} run-steps in all")
-    return "\n".join([*lines, f"  disk       {_format_disk(plan, choice, len(runs))}"])
+    return "\n".join([*lines, f"  disk       {_describe_disk(plan, choice, len(runs))}"])
 
 
-def _budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
+def _list_budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
     """Largest number of steps of each run."""
     if BUDGET in plan.leaves:
         place = plan.leaves.index(BUDGET)
@@ -51,14 +49,7 @@ def _budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
     return [int(plan.blocks[run.block].resolved["trainer"]["max_steps"]) for run in runs]
 
 
-def _format_stacks(stacks: list[PendingStack]) -> str:
-    sizes: dict[int, int] = {}
-    for stack in stacks:
-        sizes[len(stack.runs)] = sizes.get(len(stack.runs), 0) + 1
-    return ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sorted(sizes.items())) or "none"
-
-
-def _format_disk(plan: Plan, choice: Choice, runs: int) -> str:
+def _describe_disk(plan: Plan, choice: Choice, runs: int) -> str:
     keep = choice.keep or str(plan.blocks[0].resolved["checkpoint"]["keep"])
     kept = {"last": 2, "grok": 1, "none": 0}[keep] * choice.size.checkpoint_bytes
     record = 60_000 + (160_000 if choice.events else 0)

@@ -1,12 +1,13 @@
 """Ray tasks on a running cluster: one for each stack, handed out again when their worker or node is lost."""
 
+import logging
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -16,18 +17,87 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.connection import connect, shorten
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.executor import GRACE, Executor
-from grok_lightning.sweep.worker import Job, run_job
+from grok_lightning.sweep.places import OWNER
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.executor import GRACE, Executor
+from grok_lightning.sweep.run.worker import Tally, run_job
 
+REACHABLE = 5.0  # seconds until an address counts as one where nothing listens
 IN_FLIGHT = 4  # tasks handed to Ray for each CPU or GPU, so that the next ones are there before it asks
-OWNER = "sweep.json"
 PATIENCE = 60.0  # seconds until a new file is seen on all nodes: NFS caches for as long that it was missing
 LEASE = 120.0  # seconds until an NFS server gives up the locks of a lost node
 
 
-def train_on_node(job: Job, here: str, again: bool) -> dict[str, Any]:
+def connect() -> None:
+    """Connect to the Ray cluster that runs here or that ``RAY_ADDRESS`` names; does not start one.
+
+    Raises:
+        UserError: Ray is not installed, the address is invalid, or no cluster can be reached.
+    """
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # how often a refused token is tried again, a second apart
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "--executor is ray, which is not installed here; pip install 'grok_lightning[ray]', or use local"
+        ) from None
+    if ray.is_initialized():
+        return
+    _refuse_address(ray)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with _silent():
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds: no cluster, other versions of Ray or Python, a token refused
+        ray.shutdown()
+        raise _unreachable(error) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Suppress what native code writes to standard error."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _refuse_address(ray: Any) -> None:
+    """Refuse an invalid address, or one where nothing listens: Ray itself would try for minutes."""
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given not in ("", "auto") and not re.fullmatch(r"[^/]+:\d+", given):
+        raise UserError(f"RAY_ADDRESS is {given!r}; HOST:PORT of a cluster that runs is expected, or nothing")
+    with suppress(AttributeError, TypeError):  # private to Ray, may change
+        try:
+            host, port = ray._private.services.get_ray_address_from_environment("auto", None).rsplit(":", 1)
+            socket.create_connection((host.strip("[]"), int(port)), REACHABLE).close()
+        except OSError as error:
+            raise _unreachable(error) from None
+
+
+def _unreachable(error: Exception) -> UserError:
+    text = f"{error} {error.__cause__}"
+    if "AuthToken" in text or "authentication token" in text:
+        return UserError(
+            "--executor is ray, whose cluster refused the token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
+            "from its head node"
+        )
+    reason = f"no cluster can be reached ({_shorten(error)})"
+    return UserError(f"--executor is ray, but {reason}; start one with `ray start --head`")
+
+
+def _shorten(error: Exception) -> str:
+    """Shorten an error of Ray to its first sentence."""
+    return " ".join(str(error).split("\n")[0].split(". ")[0].split())[:150].rstrip(".")
+
+
+def train_on_node(job: Stack, here: str, again: bool) -> dict[str, Any]:
     """Train a stack in a Ray task, on any node.
 
     Args:
@@ -75,7 +145,7 @@ class RayExecutor(Executor):
     def __init__(self, workers: int | None, look: Callable[[Tally], None]) -> None:
         super().__init__(look)
         self.workers = workers
-        self._in_flight: dict[Any, Job] = {}
+        self._in_flight: dict[Any, Stack] = {}
         self._resources: dict[str, float] = {}
         self._counted = -inf
 
@@ -91,7 +161,7 @@ class RayExecutor(Executor):
             try:
                 self._work()
             except ray.exceptions.RayError as error:  # those of tasks are caught before: the cluster itself is gone
-                gone = f"the Ray cluster is gone ({shorten(error)})"
+                gone = f"the Ray cluster is gone ({_shorten(error)})"
                 raise ConnectionError(f"{gone}; start it and the sweep again, which goes on") from None
             finally:
                 with suppress(ray.exceptions.RayError):
@@ -101,7 +171,11 @@ class RayExecutor(Executor):
     def _work(self) -> None:
         looked = -inf
         while not self._signals:
-            while self._queue and not self.tally.full and len(self._in_flight) < self._capacity():
+            if time.monotonic() - self._counted > 10:  # on the nodes that there are now
+                self._resources, self._counted = self._ray.cluster_resources(), time.monotonic()
+            slots = self._resources.get("GPU") or self._resources.get("CPU", 0)
+            most = self.workers or max(1, IN_FLIGHT * int(slots))
+            while self._queue and not self.tally.full and len(self._in_flight) < most:
                 job = self._queue.popleft().make()
                 self._hand_out(replace(job, root=str(Path(job.root).absolute()), threads=min(job.threads, 1)))
             if not self._in_flight:
@@ -112,24 +186,17 @@ class RayExecutor(Executor):
                 self.look(self.tally)
                 looked = time.monotonic()
 
-    def _capacity(self) -> int:
-        """Number of tasks that may be in flight, on the nodes that there are now."""
-        if time.monotonic() - self._counted > 10:
-            self._resources, self._counted = self._ray.cluster_resources(), time.monotonic()
-        slots = self._resources.get("GPU") or self._resources.get("CPU", 0)
-        return self.workers or max(1, IN_FLIGHT * int(slots))
-
-    def _hand_out(self, job: Job) -> None:
+    def _hand_out(self, job: Stack) -> None:
         on_gpu = self._resources.get("GPU", 0) > 0 and job.configs[0]["trainer"]["accelerator"] != "cpu"
         again = tuple(job.hashes) in self._losses
         self._in_flight[self._tasks[on_gpu].remote(job, os.getcwd(), again)] = job
 
-    def _collect(self) -> list[tuple[Job, dict[str, Any] | Exception]]:
+    def _collect(self) -> list[tuple[Stack, dict[str, Any] | Exception]]:
         """Results and errors of tasks that ended within the last moment."""
         ready, _ = self._ray.wait(list(self._in_flight), timeout=0.5)
         if ready:
             ready, _ = self._ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
-        found: list[tuple[Job, dict[str, Any] | Exception]] = []
+        found: list[tuple[Stack, dict[str, Any] | Exception]] = []
         for task in ready:
             job = self._in_flight.pop(task)
             try:
@@ -138,12 +205,14 @@ class RayExecutor(Executor):
                 found.append((job, error))
         return found
 
-    def _handle(self, job: Job, outcome: dict[str, Any] | Exception) -> None:
+    def _handle(self, job: Stack, outcome: dict[str, Any] | Exception) -> None:
         """Count the outcome of a task, or hand its stack out again if its worker was lost."""
         if isinstance(outcome, self._ray.exceptions.LocalRayletDiedError):
             raise outcome
         if isinstance(outcome, Exception):
-            reason = _describe_error(outcome)
+            cause = getattr(outcome, "cause", None)
+            reason = "" if cause is None else f"{type(cause).__name__}: {cause}\n"
+            reason += re.sub("\x1b\\[[0-9;]*m", "", str(outcome))  # without the colors of Ray's tracebacks
         elif "unseen" in outcome:
             raise UserError(f"{outcome['unseen']}, which is here; --root must lead to storage that all nodes share")
         elif outcome["stopped"]:  # counted when it is handed out again
@@ -168,10 +237,3 @@ class RayExecutor(Executor):
                 deadline, forced = time.monotonic() + 10, True
                 for task in self._in_flight:
                     self._ray.cancel(task, force=True)
-
-
-def _describe_error(error: Exception) -> str:
-    """The error of a task, without the colors of Ray's tracebacks."""
-    cause = getattr(error, "cause", None)
-    first = "" if cause is None else f"{type(cause).__name__}: {cause}\n"
-    return first + re.sub("\x1b\\[[0-9;]*m", "", str(error))

@@ -1,4 +1,4 @@
-"""Parameter grid of a sweep's YAML file: fixed options, options that vary, and all combinations of their values."""
+"""Reads a sweep's YAML file: fixed options, options that vary, and all combinations of their values."""
 
 import copy
 import os
@@ -11,25 +11,25 @@ from typing import Any
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.arguments import assign, read_config
-from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.classes import Nested, lookup, suggestion
 from grok_lightning.options.merging import merge
 from grok_lightning.options.shipped import find_config, find_sweep
-from grok_lightning.options.yamls import nest
+from grok_lightning.options.yamls import nest, read_yaml
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name
-from grok_lightning.sweep.entries import (
+from grok_lightning.sweep.axes import (
     Axis,
     Entry,
+    find_kept,
     identify,
+    iterate_options,
     quote,
-    read,
-    read_constants,
-    read_grid_axes,
-    read_zip_axes,
+    read_axes,
     refuse_reserved,
+    to_short_form,
 )
-from grok_lightning.sweep.exclusion import find_kept
 
+KEYS = ("base", "set", "grid", "zip", "exclude")
 MOST = 10_000_000
 _OF_A_RUN = ("experiment", "run", "threads", "trainer.default_root_dir")  # what a run's own config.yaml says of itself
 
@@ -99,32 +99,53 @@ def _apply(nested: Nested, option: str, value: Any) -> None:
 
 
 def _build_grid(path: Path) -> Grid:
-    content = read(path)
+    content = _read_content(path)
     try:
         name = check_name("experiment", path.stem)
     except UserError as error:
         raise UserError(str(error).replace("--experiment", "its stem, the experiment's name,", 1)) from None
     base, fixed = _read_base(content.get("base"), path.parent)
-    single, grouped = read_grid_axes(content), read_zip_axes(content)
-    axes = [*single, *grouped]
+    single, groups = read_axes(content)
+    axes = [*single, *groups]
     if not axes:
         raise UserError("it has neither grid nor zip; write what varies, `grid: {OPTION: [VALUE, ...]}`")
     count = prod(len(axis[0].values) for axis in axes)
     if count > MOST:
         raise UserError(f"it has {count:,} combinations; at most {MOST:,} are accepted")
     _refuse_repeated_values(axes)
-    shared = sorted(read_constants(content), key=lambda entry: entry.depth)
-    varying = sorted(chain.from_iterable(axes), key=lambda entry: entry.depth)
-    _refuse_repeated_options([*shared, *varying])
-    for entry in shared:
+    constants = {} if content.get("set") is None else content["set"]
+    shared = [Entry("set", key, [to_short_form("set", key, value)]) for key, value in iterate_options("set", constants)]
+    in_order = [*sorted(shared, key=lambda entry: entry.depth),
+                *sorted(chain.from_iterable(axes), key=lambda entry: entry.depth)]  # fmt: skip
+    for entry in in_order[: len(shared)]:
         _apply(fixed, entry.option, entry.values[0])
-    _refuse_replaced_options(fixed, [*shared, *varying])
-    points = _combine(single, grouped, content.get("exclude"))
+    _refuse_replaced_options(fixed, in_order)
+    # groups vary slowest and come last in a point
+    combined = product(*(list(zip(*(entry.values for entry in axis), strict=True)) for axis in [*groups, *single]))
+    points = [
+        tuple(chain.from_iterable(rows[len(groups) :] + rows[: len(groups)]))
+        for rows in compress(combined, find_kept(content.get("exclude"), [*groups, *single]).tolist())
+    ]
     if not points:
         raise UserError(f"exclude leaves none of the {count:,} combinations")
     grid = Grid(name, path, base, fixed, [entry.option for axis in axes for entry in axis], points)
     build_options(grid, points[0])  # raises if it contradicts the base
     return grid
+
+
+def _read_content(path: Path) -> Nested:
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError:
+        raise UserError("there is no such file, and no shipped sweep of that name") from None
+    except OSError as error:
+        raise UserError(f"it cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise UserError("it is no mapping, such as `grid: {data.train_fraction: [0.3, 0.4]}`")
+    for key in content:
+        if key not in KEYS:
+            raise UserError(f"{quote(key)} is no key of a sweep{suggestion(str(key), KEYS)}")
+    return content
 
 
 def _read_base(written: Any, folder: Path) -> tuple[Path | None, Nested]:
@@ -165,16 +186,6 @@ def _refuse_repeated_values(axes: Iterable[Axis]) -> None:
                 raise UserError(f"{axis[0].place}: {names} has the same value twice, {both}; leave one out")
 
 
-def _refuse_repeated_options(entries: Iterable[Entry]) -> None:
-    places: dict[str, str] = {}
-    for entry in entries:
-        if entry.option in places:
-            first = places[entry.option]
-            where = f"twice in {first}" if first == entry.place else f"in {first} and in {entry.place}"
-            raise UserError(f"{entry.option} is given {where}; give it once")
-        places[entry.option] = entry.place
-
-
 def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
     """Refuse an option that another one would override silently, such as ``lr`` when a class is set after it.
 
@@ -183,6 +194,10 @@ def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
         entries: Options in the order in which they are applied.
     """
     for first, second in combinations(entries, 2):
+        if first.option == second.option:
+            same = first.place == second.place
+            where = f"twice in {first.place}" if same else f"in {first.place} and in {second.place}"
+            raise UserError(f"{first.option} is given {where}; give it once")
         if not f"{first.option}.".startswith(f"{second.option}.") and not second.option.startswith(f"{first.option}."):
             continue
         for value, later in product(first.values, second.values):
@@ -201,11 +216,3 @@ def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
                         f"{first.place} has {leaf} {quote(old)}, which {second.option} {quote(later)} of "
                         f"{second.place} would replace; {mend}"
                     )
-
-
-def _combine(single: Sequence[Axis], grouped: Sequence[Axis], exclude: Any) -> list[tuple[Any, ...]]:
-    """Combinations that are not excluded; groups vary slowest and come last."""
-    axes, groups = [*grouped, *single], len(grouped)
-    combined = product(*(list(zip(*(entry.values for entry in axis), strict=True)) for axis in axes))
-    chosen = compress(combined, find_kept(exclude, axes).tolist())
-    return [tuple(chain.from_iterable(rows[groups:] + rows[:groups])) for rows in chosen]

@@ -2,8 +2,10 @@
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -15,10 +17,10 @@ from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, 
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.records.words import words_of
-from grok_lightning.sweep.grid import Grid, build_options, read_grid
+from grok_lightning.sweep.file import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.precision import sweep_precision
-from grok_lightning.sweep.stacking import DECIDING, SEED, per_run_options, shape_key, value_key
+from grok_lightning.sweep.plan.precision import decide_precision
+from grok_lightning.sweep.plan.stacking import DECIDING, SEED, find_per_run_options, shape_key, value_key
 
 SLUG = 70
 
@@ -29,21 +31,45 @@ class Block:
 
     Attributes:
         resolved: Resolved config of its first run.
-        shape: Key of what must agree within a stack, without the options that vary one by one.
-        counted: Options that count in the hash, without those that vary one by one.
-        counting: Options that vary one by one and count in the hash.
-        defaults: Defaults of all options.
+        leaves: Options that vary one by one.
+        shape: Key of what must agree within a stack, without ``leaves``.
+        counted: Options that count in the hash, without ``leaves``.
+        defaults: Defaults of ``leaves``.
         free: Options in which runs of a stack may differ.
         typed: Typed values, by option and repr of the given value.
     """
 
     resolved: Nested
+    leaves: list[str]
     shape: str
     counted: dict[str, Any]
-    counting: set[str]
     defaults: dict[str, Any]
     free: set[str]
     typed: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def type_value(self, option: str, value: Any, resolve: Callable[[], tuple[Nested, Nested]]) -> Any:
+        """Convert a value of one of ``leaves`` to its type; ``resolve`` parses all options of its run."""
+        key = (option, repr(value))
+        if key not in self.typed:
+            hint = _find_hint(self.resolved, option)
+            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            if type(value) in kinds and type(value) in (int, float, str, bool):
+                self.typed[key] = value
+            elif type(value) is int and float in kinds:
+                self.typed[key] = float(value)
+            else:  # only a parser can tell
+                self.typed[key] = lookup(resolve()[0], option)
+        return self.typed[key]
+
+    def hash(self, values: Sequence[Any]) -> str:
+        """Hash of a run with these values of ``leaves``."""
+        own = dict(zip(self.leaves, values, strict=True))
+        return hash_of(self.counted | counted_options(own, self.defaults, NOT_RESULTS))
+
+    def stack_key(self, values: Sequence[Any]) -> tuple[str, str]:
+        """Key that is the same for all runs that can be stacked with one with these values of ``leaves``."""
+        pairs = zip(self.leaves, values, strict=True)
+        return self.shape, repr([value_key(option, value) if option in self.free else value for option, value in pairs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +101,7 @@ class Plan:
         leaves: Options that vary one by one.
         blocks: Blocks of runs with the same structural options.
         words: For each option that varies, labels of its values by their repr.
+        places: Directories of the experiment.
         precision: Precision chosen for ``auto``; None if the file sets the precision of every run.
     """
 
@@ -83,6 +110,7 @@ class Plan:
     leaves: list[str]
     blocks: list[Block]
     words: list[dict[str, str]]
+    places: Places
     precision: Precision | None = None
 
     @property
@@ -117,15 +145,11 @@ class Plan:
         slug = re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug.replace(" ", ""))[:SLUG].rstrip("+")
         return f"{slug}-{run.hash}"
 
-    def describe(self, run: PlannedRun) -> str:
-        """Describe a run by the options that vary."""
-        return self.describe_point(run.varied)
-
     def label(self, point: Sequence[Any]) -> list[str]:
         """Labels of a point's values."""
         return [words[repr(value)] for words, value in zip(self.words, point, strict=True)]
 
-    def describe_point(self, point: Sequence[Any]) -> str:
+    def describe(self, point: Sequence[Any]) -> str:
         """Describe a point by its options and values."""
         pairs = zip(self.grid.options, self.label(point), strict=True)
         return ", ".join(f"{option} {word}" for option, word in pairs)
@@ -136,79 +160,65 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
 
     Args:
         path: File, or the name of a shipped sweep.
-        root: Directory of ``lightning_logs``, for the precision that the sweep began with; None: it has not begun.
+        root: Directory of ``lightning_logs`` and ``checkpoints``; default: the current directory. It may hold the
+            precision that the sweep began with.
 
     Raises:
         UserError: The file cannot be read, an option does not exist or has a wrong type in a run, or two combinations
             are the same run; nothing is built or written.
     """
     grid = read_grid(path)
-    structural = [place for place, option in enumerate(grid.options) if _is_structural(grid, place, option)]
-    leaves = [option for place, option in enumerate(grid.options) if place not in structural]
-    places = [place for place in range(len(grid.options)) if place not in structural]
-    precision = sweep_precision(grid, None if root is None else Places(root, grid.name))
-    name = FULL if precision is None else precision.name
-    words = [words_of(_distinct(column)) for column in zip(*grid.points, strict=True)]
-    plan = Plan(grid, [], leaves, [], words, precision)
+    structural = [_is_structural(grid, place, option) for place, option in enumerate(grid.options)]
+    one_by_one = [not is_structural for is_structural in structural]
+    leaves = list(compress(grid.options, one_by_one))
+    words = [
+        words_of(list({id(value): value for value in column}.values())) for column in zip(*grid.points, strict=True)
+    ]
+    places = Places(root or Path(), grid.name)
+    plan = Plan(grid, [], leaves, [], words, places, decide_precision(grid, places))
     blocks: dict[str, int] = {}
     shapes: dict[Any, int] = {}
     seen: dict[str, PlannedRun] = {}
     for point in grid.points:
-        key = repr([point[place] for place in structural])
+        resolve = partial(_resolve, grid, point, FULL if plan.precision is None else plan.precision.name)
+        key = repr(list(compress(point, structural)))
         try:
             if key not in blocks:
-                plan.blocks.append(_build_block(name, grid, point, leaves))
+                plan.blocks.append(_build_block(*resolve(), leaves))
                 blocks[key] = len(plan.blocks) - 1
             block = plan.blocks[blocks[key]]
-            values = tuple(_type_value(name, grid, block, point, place) for place in places)
-            together = [
-                value_key(option, value) if option in block.free else value
-                for option, value in zip(leaves, values, strict=True)
-            ]
+            given = zip(leaves, compress(point, one_by_one), strict=True)
+            values = tuple(block.type_value(option, value, resolve) for option, value in given)
+            shape = shapes.setdefault(block.stack_key(values), len(shapes))
         except UserError as error:
-            raise UserError(f"{grid.path}: the run with {plan.describe_point(point)}: {error}") from None
-        counted = block.counted | {
-            option: value
-            for option, value in zip(leaves, values, strict=True)
-            if option in block.counting and not (option in block.defaults and block.defaults[option] == value)
-        }
-        group = shapes.setdefault((block.shape, repr(together)), len(shapes))
-        run = PlannedRun(hash_of(counted), tuple(point), values, blocks[key], group)
+            raise UserError(f"{grid.path}: the run with {plan.describe(point)}: {error}") from None
+        run = PlannedRun(block.hash(values), tuple(point), values, blocks[key], shape)
         if run.hash in seen:
-            raise UserError(
-                f"{grid.path}: {plan.describe(run)} is the same run as {plan.describe(seen[run.hash])}; "
-                "leave one of the two out"
-            )
+            both = f"{plan.describe(point)} is the same run as {plan.describe(seen[run.hash].varied)}"
+            raise UserError(f"{grid.path}: {both}; leave one of the two out")
         seen[run.hash] = run
         plan.runs.append(run)
     return plan
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list({id(value): value for value in values}.values())
-
-
 def _is_structural(grid: Grid, place: int, option: str) -> bool:
     """Whether an option decides which other options exist or may differ in a stack, or is not a single value."""
-    if option in (*CLASS_OPTIONS, *LIST_OPTIONS, *DECIDING) or any(
-        name.startswith(f"{option}.") for name in CLASS_OPTIONS
-    ):
+    if option in DECIDING or option.startswith(tuple(f"{name}." for name in LIST_OPTIONS)):
         return True
-    if any(option.startswith(f"{name}.") for name in LIST_OPTIONS):
+    if any(f"{name}.".startswith(f"{option}.") for name in (*CLASS_OPTIONS, *LIST_OPTIONS)):
         return True
     return any(isinstance(point[place], dict | list) for point in grid.points)
 
 
-def _build_block(precision: str, grid: Grid, point: Sequence[Any], leaves: list[str]) -> Block:
-    resolved, defaults = _resolve(precision, grid, point)
+def _build_block(resolved: Nested, defaults: Nested, leaves: list[str]) -> Block:
     counted = counted_options(resolved, defaults, NOT_RESULTS)
-    base = flatten(defaults)
-    counting = counted_options(dict.fromkeys(leaves, _UNCLEAR), {}, NOT_RESULTS).keys()
     kept = {option: value for option, value in counted.items() if option not in leaves}
-    return Block(resolved, shape_key(resolved, leaves), kept, set(counting), base, per_run_options(resolved))
+    own = {option: value for option, value in flatten(defaults).items() if option in leaves}
+    return Block(resolved, leaves, shape_key(resolved, leaves), kept, own, find_per_run_options(resolved))
 
 
-def _resolve(precision: str, grid: Grid, point: Sequence[Any]) -> tuple[Nested, Nested]:
+def _resolve(grid: Grid, point: Sequence[Any], precision: str) -> tuple[Nested, Nested]:
+    """Resolved config of the run of a point, and the defaults of its options."""
     resolved, defaults = resolve_fit(build_options(grid, point), precision)
     for option, name in (("devices", "device"), ("num_nodes", "node")):
         if resolved["trainer"][option] not in (1, "1"):
@@ -219,19 +229,6 @@ def _resolve(precision: str, grid: Grid, point: Sequence[Any]) -> tuple[Nested, 
     return resolved, defaults
 
 
-def _type_value(precision: str, grid: Grid, block: Block, point: Sequence[Any], place: int) -> Any:
-    """Typed value of an option that varies one by one, in the runs of a block."""
-    option, value = grid.options[place], point[place]
-    key = (option, repr(value))
-    if key not in block.typed:
-        typed = _convert(_find_hint(block.resolved, option), value)
-        block.typed[key] = lookup(_resolve(precision, grid, point)[0], option) if typed is _UNCLEAR else typed
-    return block.typed[key]
-
-
-_UNCLEAR = object()
-
-
 def _find_hint(resolved: Nested, option: str) -> Any:
     """Type of an option of a class, if it is known without a parser."""
     if option == SEED:
@@ -240,11 +237,3 @@ def _find_hint(resolved: Nested, option: str) -> Any:
         if option.startswith(f"{owner}."):
             return class_hints(owner, lookup(resolved, owner)["class_path"]).get(option.removeprefix(f"{owner}."))
     return None
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """Convert a value that clearly has the right type; ``_UNCLEAR`` for others, which need a parser."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if type(value) in kinds and type(value) in (int, float, str, bool):
-        return value
-    return float(value) if type(value) is int and float in kinds else _UNCLEAR
