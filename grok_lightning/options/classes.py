@@ -134,19 +134,31 @@ def class_defaults(option: str, name: str) -> Nested:
 
 
 class Argument(NamedTuple):
-    """An option of a parser: its dotted name, its type, its default, and its help."""
+    """An option of a parser.
+
+    Attributes:
+        name: Dotted, without dashes.
+        hint: Its type.
+        default: Its default.
+        help: Its description.
+        positional: Whether it is given without its name.
+        many: Whether it takes one or more values.
+    """
 
     name: str
     hint: Any
     default: Any
     help: str
+    positional: bool
+    many: bool
 
 
 def arguments_of(parser: ArgumentParser) -> Iterator[Argument]:
     """The options of a parser, in its order."""
     for action in parser._actions:
         hint = getattr(action, "_typehint", None) or action.type
-        yield Argument(action.dest, hint, action.default, action.help or "")
+        positional, many = not action.option_strings, action.nargs == "+"
+        yield Argument(action.dest, hint, action.default, action.help or "", positional, many)
 
 
 def class_arguments(option: str, name: str) -> list[Argument]:

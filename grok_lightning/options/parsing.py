@@ -30,14 +30,11 @@ from grok_lightning.options.choices import (
 )
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
-    LIST_OPTIONS,
     Nested,
-    class_names,
-    class_path,
     lookup,
     place_of,
 )
-from grok_lightning.options.help import HELP, short_help
+from grok_lightning.options.help import HELP, print_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, expand, merge, normalize, plain
 from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import (
@@ -226,7 +223,7 @@ class _CommandLine:
     def resolve(self) -> Config:
         rest = self.arguments
         if any(HELP.fullmatch(argument) for argument in rest):
-            _help(self.command, rest)
+            print_help(self.command, rest)
         print_config = "--print_config" in rest
         rest = [argument for argument in rest if argument != "--print_config"]
         self.given, configs = given_options(rest, FLAGS)  # enough to find the checkpoint
@@ -333,29 +330,6 @@ class _CommandLine:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--run is not given; several processes need one name to agree on")
         return fresh_number(self.root, experiment)
-
-
-def _help(command: str, arguments: list[str]) -> None:
-    """Prints the help asked for, whatever stands beside it, and ends the program."""
-    place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
-    if arguments[place] in ("-h", "--help"):
-        print(short_help(command_parser(command), command))
-        sys.exit(0)
-    asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
-    option, _, name = arguments[place].removeprefix("--").partition(".help")
-    name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
-    if option in (*CLASS_OPTIONS, *LIST_OPTIONS):
-        if not name:
-            print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
-            sys.exit(0)
-        asked = [f"--{option}.help", class_path(option, name)]
-    elif option in ("help-all", "help_all"):
-        asked = ["--help"]
-    try:
-        command_parser(command).parse_args(asked)
-    except (ArgumentError, ValueError) as error:
-        raise UserError(f"{asked[0]}: {' '.join(str(error).split())[:200]}") from None
-    sys.exit(0)
 
 
 def _skeleton(base: Nested) -> Nested:
