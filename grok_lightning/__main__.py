@@ -11,7 +11,7 @@ from grok_lightning.errors import UserError, whole_traceback
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
-    from grok_lightning.options.parsing import Config
+    from grok_lightning.options.config import Config
 
 USAGE = """\
 usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]

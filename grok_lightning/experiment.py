@@ -8,10 +8,11 @@ from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, suggestion
+from grok_lightning.options.classes import NAMING, Nested, arguments_of, suggestion
+from grok_lightning.options.config import Config
 from grok_lightning.options.merging import merge, normalize
 from grok_lightning.options.parser import command_parser
-from grok_lightning.options.parsing import Config, resolve
+from grok_lightning.options.parsing import resolve
 from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
@@ -106,8 +107,9 @@ def _run_of(fit: Fit) -> Run:
 def _nested(config: list[str], options: dict[str, Any]) -> Nested:
     """Options in any of the accepted forms as one nested mapping."""
     given: Nested = {}
-    groups = {action.dest.split(".")[0] for action in command_parser("fit")._actions}
-    shorts = {option.rsplit(".", 1)[-1]: option for option in (*CLASS_OPTIONS, *LIST_OPTIONS)}
+    of_parser = [argument.name for argument in arguments_of(command_parser("fit"))]
+    groups = {name.split(".")[0] for name in of_parser}
+    shorts = {option.rsplit(".", 1)[-1]: option for option in NAMING}
     names = {name: name.replace("__", ".") for name in options}
     names = {name: dotted if dotted in groups else shorts.get(dotted, dotted) for name, dotted in names.items()}
     leaves = {name: value for name, value in options.items() if "." not in names[name] and names[name] not in groups}
@@ -115,7 +117,8 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
     for name in sorted(options.keys() - leaves.keys(), key=lambda name: names[name].count(".")):
         given = merge(given, normalize(nest(names[name], _named(options[name]))))
     if leaves:
-        known = [*flatten(resolve(["fit", *config], given).options), *_leaves_of_parser()]
+        known = [*flatten(resolve(["fit", *config], given).options)]
+        known += [name for name in of_parser if "." in name and not name.endswith(".help")]
         for name, value in leaves.items():
             found = sorted({option for option in known if option.rsplit(".", 1)[-1] == name})
             if len(found) != 1:
@@ -123,11 +126,6 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
                 raise UserError(f"{name} {why}" + ("; write the whole name, with __ for each dot" if found else ""))
             given = merge(given, normalize(nest(found[0], _named(value))))
     return given
-
-
-def _leaves_of_parser() -> list[str]:
-    names = [action.dest for action in command_parser("fit")._actions]
-    return [name for name in names if "." in name and not name.endswith(".help")]
 
 
 def _named(value: Any) -> Any:

@@ -1,12 +1,13 @@
 """Adds the configured measures to every evaluation."""
 
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.measures.base import Measure, View
+from grok_lightning.models import SequenceModel
 from grok_lightning.module import GrokModule
 
 
@@ -16,23 +17,19 @@ class Measures(Callback):
     Args:
         measures: The measures.
         data: The data they are taken on.
+        network: The network they are taken of.
+
+    Raises:
+        UserError: If a measure is listed twice, or cannot be taken of this network and data.
     """
 
-    def __init__(self, measures: list[Measure], data: SequenceDataModule) -> None:
+    def __init__(self, measures: list[Measure], data: SequenceDataModule, network: SequenceModel) -> None:
         self.measures, self.data = measures, data
-
-    def check(self, network: Any) -> None:
-        """Refuses measures that cannot be taken of this model and data.
-
-        Raises:
-            UserError: If a measure is listed twice, or cannot be taken.
-        """
-        names = [type(measure).__name__ for measure in self.measures]
-        for name in names:
+        names = [type(measure).__name__ for measure in measures]
+        for name, measure in zip(names, measures, strict=True):
             if names.count(name) > 1:
                 raise UserError(f"measures has {name} {names.count(name)} times; their columns would be the same")
-        for measure in self.measures:
-            measure.check(network, self.data)
+            measure.check(network, data)
 
     def prepare(self, pl_module: LightningModule) -> None:
         """Makes evaluations keep the logits, which measures are taken from."""

@@ -11,6 +11,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
+    NAMING,
     Argument,
     arguments_of,
     class_arguments,
@@ -89,7 +90,7 @@ def print_help(command: str, arguments: list[str]) -> None:
     asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
     option, _, name = arguments[place].removeprefix("--").partition(".help")
     name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
-    if option in (*CLASS_OPTIONS, *LIST_OPTIONS):
+    if option in NAMING:
         if not name:
             print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
             sys.exit(0)
@@ -172,13 +173,13 @@ def _lines(argument: Argument, command: str) -> list[str]:
     else:
         option = describe(argument, _LIGHTNING.get(name))
     line = option.line(_COLUMN)
-    return [line, *_list_classes(name)] if name in (*CLASS_OPTIONS, *LIST_OPTIONS) else [line]
+    return [line, *_list_classes(name)] if name in NAMING else [line]
 
 
 def _help_of_classes(listed: Iterable[Argument]) -> list[str]:
     """How to see the options of a class, wrapped."""
     names = {argument.name for argument in listed}
-    named = [name for name in (*CLASS_OPTIONS, *LIST_OPTIONS) if name in names]
+    named = [name for name in NAMING if name in names]
     if not named:
         return []
     first = "model.network" if "model.network" in named else named[0]

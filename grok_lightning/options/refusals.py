@@ -1,9 +1,6 @@
 """What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
 
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,8 @@ from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.config import SavedRun
+from grok_lightning.records.record import flatten
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 _IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
@@ -104,64 +103,35 @@ def refuse_float64_on_mps(resolved: Nested) -> None:
             )
 
 
-def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Options that differ from those a checkpoint was trained with, save the ones that may.
+def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
+    """Options that contradict the checkpoint a command begins with.
 
     Args:
-        subcommand: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
-        checkpoint: The file, to be named.
-        before: The checkpoint's config, flat.
-        after: The config asked for, flat.
+        command: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
+        saved: The checkpoint.
+        options: The options asked for.
 
     Raises:
-        UserError: For the first that differs; both values are named.
+        UserError: If an option that changes results differs from the checkpoint's, or the budget of a fit is spent.
     """
-    may = FREE_ON_RESUME if subcommand == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
+    before, after, path = flatten(saved.config), flatten(options), str(saved.path)
+    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
     for key in {**before, **after}:
-        free = any(key == name or key.startswith(f"{name}.") for name in may)
-        if not free and before.get(key) != after.get(key):
+        if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
             raise UserError(
-                f"--{key} is {after.get(key)!r}, but the checkpoint {str(checkpoint)!r} was trained with "
-                f"{before.get(key)!r}; leave the option out or start a fresh run"
+                f"--{key} is {after.get(key)!r}, but the checkpoint {path!r} was trained with {before.get(key)!r}; "
+                "leave the option out or start a fresh run"
             )
-
-
-def refuse_changed_schedule(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Another budget, where the learning rate was laid out for the old one.
-
-    Raises:
-        UserError: If so.
-    """
-    old, new = before.get("trainer.max_steps"), after["trainer.max_steps"]
-    if after["model.schedule"] == "cosine" and old != new:
+    old, budget = before.get("trainer.max_steps"), after["trainer.max_steps"]
+    if command == "fit" and after["model.schedule"] == "cosine" and old != budget:
         raise UserError(
-            f"--trainer.max_steps is {new}, but model.schedule cosine of the checkpoint {str(checkpoint)!r} falls to 0 "
+            f"--trainer.max_steps is {budget}, but model.schedule cosine of the checkpoint {path!r} falls to 0 "
             f"at step {old}; leave the option out or start a fresh run"
         )
-
-
-def refuse_directories(
-    checkpoint: Path | None, resolved: Nested, overwrite: bool, logs: Path, checkpoints: Path
-) -> None:
-    """A resumed run whose directory has gone, or a fresh one whose name is taken.
-
-    Raises:
-        UserError: If so.
-    """
-    run, experiment = resolved["run"], resolved["experiment"]
-    if checkpoint is not None:
-        if not logs.is_dir():
-            raise UserError(
-                f"--ckpt_path {str(checkpoint)!r} belongs to run {run!r} of experiment {experiment!r}, "
-                f"whose directory {str(logs)!r} is not here"
-            )
-        return
-    existing = [path for path in (logs, checkpoints) if path.exists()]
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if existing and is_main and not overwrite:
+    if command == "fit" and saved.step >= budget:
         raise UserError(
-            f"--run {run!r} of experiment {experiment!r} exists already ({str(existing[0])!r}); "
-            "continue it with --ckpt_path last, replace it with --overwrite, or rename"
+            f"--trainer.max_steps is {budget}, but the checkpoint {path!r} already stands at step {saved.step}; "
+            "give a larger one to continue"
         )
 
 
@@ -182,19 +152,6 @@ def refuse_nothing_to_learn(module: Any, data: Any) -> None:
             raise UserError(
                 f"model.mask_first_n is {module.mask_first_n}, which leaves nothing of the {split} split to count"
             )
-
-
-def refuse_spent_budget(checkpoint: Path, step: int, budget: int) -> None:
-    """A budget that leaves a checkpoint nothing to do.
-
-    Raises:
-        UserError: If the checkpoint's step is at the budget or beyond.
-    """
-    if step >= budget:
-        raise UserError(
-            f"--trainer.max_steps is {budget}, but the checkpoint {str(checkpoint)!r} "
-            f"already stands at step {step}; give a larger one to continue"
-        )
 
 
 def refuse_optimizer(module: GrokModule) -> None:

@@ -33,7 +33,19 @@ def read_yaml(path: Path) -> Any:
         OSError: If it cannot be read.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"it cannot be read as YAML: {error}") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """What a text holds as YAML.
+
+    Raises:
+        UserError: If it is no YAML, or has a key twice in one mapping.
+    """
+    try:
+        return yaml.load(text, _Loader)
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
 

@@ -13,11 +13,10 @@ import torch
 from grok_lightning.callbacks.guards import Diverged
 from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.signals import StopRequested
-from grok_lightning.cli import RecordedRun, Records
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
+from grok_lightning.options.config import Config, RecordedRun, Records, SavedRun
 from grok_lightning.options.merging import plain
-from grok_lightning.options.parsing import Config, SavedRun
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.stacking import merge_configs

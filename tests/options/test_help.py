@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, class_arguments, class_names, class_path
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NAMING, class_arguments, class_names, class_path
 from grok_lightning.options.lines import WIDTH, first_sentence
 from grok_lightning.options.parser import LINKED
 from grok_lightning.records.record import flatten
@@ -20,7 +20,7 @@ EVALUATED = {"config", "experiment", "run", "ckpt_path", "print_config"} | {
 }
 CLASSES = [
     (option, name)
-    for option in (*CLASS_OPTIONS, *LIST_OPTIONS)
+    for option in NAMING
     for name in class_names(option)
     if class_path(option, name).startswith("grok_lightning.")
 ]
