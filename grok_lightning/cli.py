@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.measures import Measures
@@ -23,7 +22,7 @@ from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
-from grok_lightning.callbacks.run_figures import RunFigures
+from grok_lightning.callbacks.run_figures import Events, RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import refusing

@@ -3,8 +3,7 @@
 import signal
 from typing import Any
 
-from grok_lightning.callbacks.guards import Diverged
-from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
@@ -82,26 +81,20 @@ class Experiment:
                 raise
             raise KeyboardInterrupt(f"{stop}; saved. Call fit() again to continue") from None
         finally:
-            self.run = _run_of(fit)
+            logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
+            self.run = Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
         return self.run
 
     def _resolve(self) -> Config:
-        arguments, given = list(self._config_arguments), self._given
+        given = self._given
         if self._unfinished and self.run is not None:
             names = {key: self.run.config[key] for key in ("experiment", "run")}
             given = merge(merge({}, given), {**names, "ckpt_path": "last"})
-        return resolve(["fit", *arguments], given)
+        return resolve(["fit", *self._config_arguments], given)
 
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._options.items()]
         return f"Experiment({', '.join([*map(repr, self._config_arguments[1:]), *given])})"
-
-
-def _run_of(fit: Fit) -> Run:
-    """What a fit leaves in memory."""
-    module = fit.cli.model.cpu().eval()
-    recorded = fit.cli.records.runs[0]
-    return Run(module, fit.cli.datamodule, fit.cli.trainer.global_step, fit.config.options, recorded.logs)
 
 
 def _nested(config: list[str], options: dict[str, Any]) -> Nested:

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from grok_lightning.callbacks.signals import StopRequested, StopSignals
+from grok_lightning.callbacks.guards import StopRequested, StopSignals
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import sweep

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.data.algebra import identity_of
 from grok_lightning.files import sweep
@@ -130,7 +130,8 @@ class Recorder(Callback):
             for row in rows:
                 loggers[0].log_metrics(_metrics(row), int(row["step"]))
         for logger in loggers:
-            logger.log_final(self._options(run), _final(rows))
+            final = {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
+            logger.log_final(self._options(run), final)
         if len(self.configs) > 1:
             for logger in loggers:
                 logger.experiment.close()
@@ -176,10 +177,6 @@ class Recorder(Callback):
 
 def _metrics(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "step"}
-
-
-def _final(rows: list[Row]) -> Row:
-    return {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
 
 
 def _algebra(trainer: Trainer) -> dict[str, str | None]:

@@ -46,10 +46,8 @@ def normalize(nested: Nested) -> Nested:
         else:
             items = place[last] if isinstance(place[last], list) else [place[last]]
             place[last] = [_item(option, item) for item in items]
-    for group in [
-        key for key, value in nested.items() if value is None and any(o.startswith(f"{key}.") for o in CLASS_OPTIONS)
-    ]:
-        del nested[group]
+    if "model" in nested and nested["model"] is None:
+        del nested["model"]
     return nested
 
 

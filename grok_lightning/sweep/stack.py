@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.guards import Diverged
+from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.callbacks.progress import Heartbeat
-from grok_lightning.callbacks.signals import StopRequested
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, RecordedRun, Records, SavedRun

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from grok_lightning.callbacks.signals import WATCHED, StopRequested, StopSignals
+from grok_lightning.callbacks.guards import WATCHED, StopRequested, StopSignals
 
 
 class Quit(BaseException):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from grok_lightning.callbacks.signals import StopSignals
+from grok_lightning.callbacks.guards import StopSignals
 from grok_lightning.records.checkpoint import load
 
 Command = Callable[..., tuple[int, str, str]]
