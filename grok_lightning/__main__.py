@@ -33,7 +33,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
-    "report": "; the report is incomplete; the same command writes it again",
+    "report": "; the report is not complete; the same command writes it again",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = {  # module that runs each

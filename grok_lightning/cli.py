@@ -97,8 +97,8 @@ class GrokCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, options = self.resolved, dict(self.config_init["trainer"])
-        callbacks = {"fit": self._fit_callbacks, "predict": self._predict_callbacks}.get(config.command, self._measures)
-        options["callbacks"] = [*callbacks(), *_as_list(options["callbacks"])]
+        callbacks = self._fit_callbacks() if config.command == "fit" else self._evaluation_callbacks()
+        options["callbacks"] = [*callbacks, *_as_list(options["callbacks"])]
         options["plugins"] = [*_as_list(options["plugins"]), DurableCheckpointIO()]
         options["default_root_dir"] = options["default_root_dir"] or str(config.root)
         if config.command == "fit" and options["logger"] is not False:
@@ -129,10 +129,9 @@ class GrokCLI(LightningCLI):
         self.recorder = Recorder(states, configs, [run.hash for run in runs], fractions, events)
         titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
         self.figures = RunFigures(states, titles, data, images=self.observers is None)
-        (measures,) = self._measures()
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule),
-            measures,
+            Measures(self.config_init["measures"], data, self.model),
             self.recorder,
             self.figures if events else None,
             checkpoints,
@@ -146,14 +145,13 @@ class GrokCLI(LightningCLI):
         own = [*guards, schedule, self.lifecycle, self.recorder, *shown, checkpoints]
         return [*own, Pace(checkpoints, own)]
 
-    def _predict_callbacks(self) -> list[Callback]:
-        options = self.resolved.options
-        return [Predictions(Path(options["output"]), options["split"], self.datamodule)]
-
-    def _measures(self) -> list[Measures]:
+    def _evaluation_callbacks(self) -> list[Callback]:
+        options, data = self.resolved.options, self.datamodule
+        if self.resolved.command == "predict":
+            return [Predictions(Path(options["output"]), options["split"], data)]
         if self.resolved.command == "test":
-            self.datamodule.test_dataloader()  # says so at once if there are no test rows
-        return [Measures(self.config_init["measures"], self.datamodule, self.model.network)]
+            data.test_dataloader()  # says so at once if there are no test rows
+        return [Measures(self.config_init["measures"], data, self.model)]
 
 
 def _as_list(value: Any) -> list[Any]:

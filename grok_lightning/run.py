@@ -1,6 +1,7 @@
 """A trained run in Python: its network, data, record and figures."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ class Run:
         return title(self.config)
 
     def figure(self, name: str = CURVES) -> "Figure":
-        """Draws a figure.
+        """Draws a figure, which a notebook shows.
 
         Args:
             name: ``curves`` (accuracy and loss against steps), or one of the task and the model, such as ``split``,
@@ -98,17 +99,20 @@ class Run:
         Raises:
             UserError: If there is no figure of that name for this run; those there are are listed.
         """
-        if name == CURVES:
-            from grok_lightning.figures.curves import curves
-
-            return curves(read_metrics(self._logs()), self._milestones(), self.title)
         from grok_lightning.callbacks.pictures import pictures
+        from grok_lightning.figures.curves import curves
+        from grok_lightning.figures.saving import png
 
-        found = pictures(self.module, self.data, 0, self.title, self.step)
-        if name not in found:
-            names = [CURVES, *found]
-            raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
-        return found[name][1]
+        if name == CURVES:
+            figure = curves(read_metrics(self._logs()), self._milestones(), self.title)
+        else:
+            found = pictures(self.module, self.data, 0, self.title, self.step)
+            if name not in found:
+                names = [CURVES, *found]
+                raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
+            figure = found[name][1]
+        vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
+        return figure
 
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]

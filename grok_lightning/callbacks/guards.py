@@ -52,7 +52,7 @@ class Recompiled(Exception):
 
     def __init__(self, count: int) -> None:
         super().__init__(
-            f"the training step was compiled {count} times instead of once, so that something varies which must not; "
+            f"the training step was compiled {count} times instead of once, because one of its inputs varies; "
             "leave model.compile out"
         )
 
@@ -88,7 +88,7 @@ class StopSignals:
             if self._interrupted and not self.kills:
                 raise KeyboardInterrupt
             if self._interrupted:
-                os.write(2, b"\nquit at once, unsaved\n")
+                os.write(2, b"\nquit at once without saving\n")
                 os._exit(130)
             self._interrupted = True
         self.received = self.received or signum

@@ -51,9 +51,6 @@ class Lifecycle(Callback):
 
     # --- when the Trainer calls ---------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.measures.prepare(pl_module)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._recorded = [(directory / RESULT).exists() for directory in self.states.directories]
 

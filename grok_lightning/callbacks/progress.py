@@ -40,9 +40,14 @@ class ProgressLine(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stream = _redrawn_stream()
         if self._enabled and trainer.is_global_zero and stream is not None:
-            total, begun = trainer.max_steps, trainer.global_step
             self._bar = tqdm(
-                total=total, initial=begun, bar_format=FORMAT, dynamic_ncols=True, unit=" steps", file=stream
+                desc=self.name,
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                bar_format=FORMAT,
+                dynamic_ncols=True,
+                unit=" steps",
+                file=stream,
             )
         self._show(trainer)
 

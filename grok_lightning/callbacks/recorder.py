@@ -113,14 +113,7 @@ class Recorder(Callback):
                         logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
 
     def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
-        """Writes ``result.json`` of a run that is over, and its entries in TensorBoard.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The GrokModule.
-            run: Index of the run in the stack.
-            ending: The end of the run.
-        """
+        """Writes ``result.json`` of a run that is over, and its entries in TensorBoard."""
         directory, rows = self.states.directories[run], self.states.rows[run]
         loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
         if len(self.configs) > 1 and self.events:

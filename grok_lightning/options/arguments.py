@@ -87,7 +87,7 @@ def option_name(written: str) -> str:
 
 
 def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """So that the order of options on one command line does not matter: an option comes before those below it.
+    """Sorts options so that their order does not matter: an option comes before those below it.
 
     Only items added to a list, and the options of those items, keep their order.
     """

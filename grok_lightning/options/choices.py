@@ -14,15 +14,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, can_compile, compile_seconds, is_worth
 from grok_lightning.hardware.cores import cores
-from grok_lightning.hardware.products import (
-    FULL,
-    HALF,
-    WORTH_HALF,
-    Product,
-    device_type,
-    fastest_threads,
-    speed_of_half,
-)
+from grok_lightning.hardware.products import FULL, HALF, Product, device_type, fastest_threads, speed_of_half
 from grok_lightning.options.classes import Nested, lookup, put
 
 AUTO = "auto"
@@ -138,7 +130,7 @@ def choose_precision(config: Nested, runs: int = 1) -> Precision:
         runs: How many runs a GPU trains at once.
     """
     speed = _speed_of_half(config, runs)
-    return Precision(HALF if speed >= WORTH_HALF else FULL, speed)
+    return Precision(HALF if speed >= machine.WORTH_HALF else FULL, speed)
 
 
 def _speed_of_half(config: Nested, runs: int = 1) -> float:

@@ -107,7 +107,7 @@ def class_names(option: str) -> list[str]:
 
 
 def _imported(path: str) -> Any:
-    """What a dotted path names, or None."""
+    """The object at a dotted path, or None. All classes that options name are imported here."""
     module, _, last = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), last, None)

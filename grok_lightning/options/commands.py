@@ -7,7 +7,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import arguments_of, suggestion
-from grok_lightning.options.lines import WIDTH, describe, help_text
+from grok_lightning.options.lines import WIDTH, describe, help_text, line
 
 
 def command_parser(command: str, description: str, example: str) -> ArgumentParser:
@@ -36,7 +36,21 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         UserError: An option that does not exist, or a value that it cannot have.
         SystemExit: With 0, if help was asked for; it has been printed then.
     """
-    command = parser.prog.split()[-1]
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "-h" in before or "--help" in before:
+        print(_help(parser))
+        sys.exit(0)
+    options, others = _split(parser, arguments)
+    try:
+        return parser.parse_args([*options, *(["--", *others] if others else [])])
+    except ArgumentError as error:
+        expected = f"grok-lightning {_usage(parser)}"
+        message = f"{parser.prog.split()[-1]}: {' '.join(str(error).split())[:200]}; expected: {expected}"
+        raise UserError(message) from None
+
+
+def _split(parser: ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The options with their values, in the parser's spelling, and the other arguments."""
     known = {argument.name: argument for argument in arguments_of(parser) if not argument.positional}
     options: list[str] = []
     others: list[str] = []
@@ -46,12 +60,10 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         name, equals, value = argument.partition("=")
         if argument == "--":
             others += rest
-        elif argument in ("-h", "--help"):
-            print(_help(parser))
-            sys.exit(0)
         elif name.startswith("--") and name[2:3].isalpha():
             key = name[2:].replace("-", "_")
             if key not in known:
+                command = parser.prog.split()[-1]
                 raise UserError(f"{name} is no option of {command}{suggestion(key, known, '--')}")
             if single:
                 break
@@ -66,23 +78,19 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
             (options if several else others).append(argument)
     if single:
         raise UserError(f"{options[-1]} needs a value")
-    try:
-        return parser.parse_args([*options, *(["--", *others] if others else [])])
-    except ArgumentError as error:
-        expected = f"grok-lightning {_usage(parser)}"
-        raise UserError(f"{command}: {' '.join(str(error).split())[:200]}; expected: {expected}") from None
+    return options, others
 
 
 def _usage(parser: ArgumentParser) -> str:
-    names = [describe(argument).name for argument in arguments_of(parser) if argument.positional]
+    names = [describe(argument)[0] for argument in arguments_of(parser) if argument.positional]
     return " ".join([parser.prog.split()[-1], *names, "[--option value ...]"])
 
 
 def _help(parser: ArgumentParser) -> str:
     listed = [argument for argument in arguments_of(parser) if argument.name != "help"]
-    column = max(len(describe(argument).name) for argument in listed) + 4
+    column = max(len(describe(argument)[0]) for argument in listed) + 4
     lines = {
-        heading: [describe(argument).line(column) for argument in listed if argument.positional is positional]
+        heading: [line(column, *describe(argument)) for argument in listed if argument.positional is positional]
         for heading, positional in (("Arguments", True), ("Options", False))
     }
     description = "\n".join(textwrap.wrap(str(parser.description), WIDTH))

@@ -18,7 +18,7 @@ from grok_lightning.options.classes import (
     class_names,
     class_path,
 )
-from grok_lightning.options.lines import WIDTH, Option, describe, first_sentence, help_text
+from grok_lightning.options.lines import WIDTH, describe, first_sentence, help_text, line
 from grok_lightning.options.parser import LINKED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import FREE_ON_RESUME
 
@@ -120,7 +120,7 @@ def short_help(command: str) -> str:
         members = [argument for argument in listed if _group(argument.name) == group]
         # the options that are named in the table come in its order, before those below them
         members.sort(key=lambda one: names.index(one.name) if one.name in names else len(names))
-        lines = [line for argument in members for line in _lines(argument, command)]
+        lines = [each for argument in members for each in _lines(argument, command)]
         if lines:
             groups[group] = lines
     usage = f"{command} {needed} [--option value ...]"
@@ -162,22 +162,20 @@ def _group(name: str) -> str:
 def _lines(argument: Argument, command: str) -> list[str]:
     """The line of an option; below an option that names classes, also their names."""
     name = argument.name
+    value, text = describe(argument, _LIGHTNING.get(name))[1:]
     if name in CLASS_OPTIONS:
-        option = Option(f"--{name}", f"class = {CLASS_OPTIONS[name].default.rsplit('.', 1)[-1]}", "")
+        value, text = f"class = {CLASS_OPTIONS[name].default.rsplit('.', 1)[-1]}", ""
     elif name in LIST_OPTIONS:
-        option = Option(f"--{name}", "class list", first_sentence(argument.help))
+        value, text = "class list", first_sentence(argument.help)
     elif name == "print_config":
-        option = Option(f"--{name}", "", _LIGHTNING[name])
+        value = ""
     elif command != "fit" and name in _OF_A_CHECKPOINT:
-        option = Option(f"--{name}", "str", _OF_A_CHECKPOINT[name])
-    else:
-        option = describe(argument, _LIGHTNING.get(name))
-    line = option.line(_COLUMN)
-    return [line, *_list_classes(name)] if name in NAMING else [line]
+        value, text = "str", _OF_A_CHECKPOINT[name]
+    return [line(_COLUMN, f"--{name}", value, text), *(_list_classes(name) if name in NAMING else ())]
 
 
 def _help_of_classes(listed: Iterable[Argument]) -> list[str]:
-    """How to see the options of a class, wrapped."""
+    """Lines that say how to list the options of a class."""
     names = {argument.name for argument in listed}
     named = [name for name in NAMING if name in names]
     if not named:

@@ -3,7 +3,6 @@
 import re
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -13,31 +12,21 @@ WIDTH = 100
 _VALUE = 16  # columns of an option's type and default
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option as a help text shows it.
-
-    Attributes:
-        name: As it is written: ``--data.formula``, or ``FILES...`` for what stands without a name.
-        value: Its type and default: ``float = 0.5``; the type alone where it has no default of its own.
-        text: What it is, in one sentence, with the values it can have.
-    """
-
-    name: str
-    value: str
-    text: str
-
-    def line(self, column: int) -> str:
-        """The option in one line, its value at a given column."""
-        return f"{f'  {self.name}':<{column}}{self.value:<{_VALUE}}{self.text}".rstrip()
+def line(column: int, name: str, value: str, text: str) -> str:
+    """An option in one line, its type and default at a given column."""
+    return f"{f'  {name}':<{column}}{value:<{_VALUE}}{text}".rstrip()
 
 
-def describe(argument: Argument, text: str | None = None) -> Option:
+def describe(argument: Argument, text: str | None = None) -> tuple[str, str, str]:
     """An option of a parser for a help text.
 
     Args:
         argument: The option.
         text: Replaces the sentence of its docstring, values included.
+
+    Returns:
+        Its name as written (``--data.formula``, or ``FILES...`` for what is given without a name), its type and default
+        (``float = 0.5``; the type alone where there is no default), and its meaning with the values it can have.
     """
     kinds, choices = _kinds(argument.hint)
     default = _format_default(argument.default)
@@ -49,10 +38,10 @@ def describe(argument: Argument, text: str | None = None) -> Option:
         joint = "; or " if kinds and get_origin(argument.hint) is not Literal else ": "
         text = f"{text.removesuffix('.')}{joint}{listed}." if listed else text
     if argument.positional:
-        return Option(argument.name.upper() + "..." * argument.many, "", text)
+        return argument.name.upper() + "..." * argument.many, "", text
     kind += " ..." * argument.many
     value = kind if default is None else f"{kind} = {default}"
-    return Option(f"--{argument.name}", value if len(value) < _VALUE - 1 else f"{default}", text)
+    return f"--{argument.name}", value if len(value) < _VALUE - 1 else f"{default}", text
 
 
 def help_text(

@@ -53,12 +53,7 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
     refuse_unwritable("trainer.default_root_dir", root)
     names = _names(given, configs)
     saved = _find_saved(command, given, root, names)
-    if saved is None:
-        base: Nested = {**names, "run": names.get("run") or _fresh_run(root, names["experiment"])}
-    else:
-        base = {k: v for k, v in copy.deepcopy(saved.config).items() if k not in ("overwrite", "split", "output")}
-        if command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
-            base["trainer"] = {"precision": base["trainer"]["precision"]}
+    base = _base(command, saved, root, names)
     given = merge(given_options(assignments, configs, base), normalize(further or {}))
     wanted = _checked(command, base, given)
     auto_precision = saved is None and is_auto(wanted, PRECISION)
@@ -77,8 +72,6 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
     refuse_trainer_options(given.get("trainer") or {}, options["trainer"], command)
     refuse_float64_on_mps(options)
     if saved is not None:
-        if given.get("overwrite") in (True, "true"):
-            raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
         refuse_changes(command, saved, options)
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     return Config(command, options, root, saved, overwrite, method, tuple(notes), chosen)
@@ -141,23 +134,30 @@ def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) 
         if command != "fit":
             raise UserError(f"{command} needs --ckpt_path: a checkpoint file, or last")
         return None
+    if given.get("overwrite") in (True, "true"):
+        raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
     if str(path) == "last":
         path = last_checkpoint(root, names["experiment"], names.get("run"))
     saved = SavedRun.read(Path(str(path)))
     if command == "fit" and not saved.trains:
         raise UserError(
-            f"--ckpt_path {str(path)!r} holds weights only, from which no run can go on; "
-            "start one from them with --init_from"
+            f"--ckpt_path {str(path)!r} holds weights only, from which no run can continue; "
+            "start a new run from them with --init_from"
         )
     return saved
 
 
-def _fresh_run(root: Path, experiment: str) -> str:
-    if RUN_FROM_PARENT in os.environ:
-        return os.environ[RUN_FROM_PARENT]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str]) -> Nested:
+    """What the given options are laid over: the checkpoint's config, or the names of a new run."""
+    if saved is not None:
+        base = {k: v for k, v in copy.deepcopy(saved.config).items() if k not in ("overwrite", "split", "output")}
+        if command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
+            base["trainer"] = {"precision": base["trainer"]["precision"]}
+        return base
+    run = names.get("run") or os.environ.get(RUN_FROM_PARENT)
+    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--run is not given; several processes need one name to agree on")
-    return fresh_number(root, experiment)
+    return {**names, "run": run or fresh_number(root, names["experiment"])}
 
 
 def _takes(command: str, key: str) -> bool:

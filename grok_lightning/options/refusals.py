@@ -1,4 +1,4 @@
-"""What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
+"""Refusals before anything is built: options that the workbench decides, and those that contradict a checkpoint."""
 
 import re
 from typing import Any
@@ -45,7 +45,7 @@ FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrit
 
 
 def refuse_at_once(wanted: Nested) -> None:
-    """What is wrong whatever its type, in better words than a type's.
+    """Refuses values that are wrong whatever their type, with a clearer message than the check of types gives.
 
     Raises:
         UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
@@ -61,7 +61,7 @@ def refuse_at_once(wanted: Nested) -> None:
 
 
 def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:
-    """Trainer options that are decided here, or cannot be had.
+    """Refuses options of the Trainer that are decided here or not available.
 
     Args:
         given: The Trainer's options as the user gave them.
@@ -69,12 +69,12 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
         subcommand: fit, validate, test or predict.
 
     Raises:
-        UserError: For the first that is refused.
+        UserError: For the first such option.
     """
     for name, (harmless, reason) in OWNED.items():
         same = [value for value in harmless if type(value) is type(resolved[name]) and value == resolved[name]]
         if name in given and not same:
-            raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
+            raise UserError(f"--trainer.{name} is {given[name]!r} which is not accepted here; {reason}")
     on_gpu = torch.cuda.is_available() and resolved["accelerator"] in ("auto", "gpu", "cuda")
     if resolved["precision"] == "16-mixed" and not on_gpu:
         raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
@@ -104,7 +104,7 @@ def refuse_float64_on_mps(resolved: Nested) -> None:
 
 
 def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
-    """Options that contradict the checkpoint a command begins with.
+    """Refuses options that contradict the checkpoint a command begins with.
 
     Args:
         command: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
@@ -130,20 +130,20 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
         )
     if command == "fit" and saved.step >= budget:
         raise UserError(
-            f"--trainer.max_steps is {budget}, but the checkpoint {path!r} already stands at step {saved.step}; "
+            f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"
         )
 
 
 def refuse_nothing_to_learn(module: Any, data: Any) -> None:
-    """A model.mask_first_n that leaves no token of a split to count.
+    """Refuses a ``model.mask_first_n`` that leaves an equation without a token to count.
 
     Args:
         module: The GrokModule.
         data: Its DataModule.
 
     Raises:
-        UserError: If so.
+        UserError: If an equation of the train or val split has none.
     """
     for split in ("train", "val") if module.mask_first_n else ():
         batch = data.chunk(Chunk(split, 0, max(data.counts(split))), torch.device("cpu"))
@@ -155,10 +155,10 @@ def refuse_nothing_to_learn(module: Any, data: Any) -> None:
 
 
 def refuse_optimizer(module: GrokModule) -> None:
-    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
+    """Takes a step of a module's optimizer on copies of its weights, so that bad options are refused early.
 
     Raises:
-        UserError: If it refuses its options.
+        UserError: If the optimizer does not accept its options.
     """
     named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
     for _, weight in named:

@@ -70,10 +70,10 @@ def _parser() -> ArgumentParser:
         "addition-fractions --workers 2",
     )
     parser.add_argument("files", type=str, nargs="+", help="Sweep files, or names of shipped sweeps.")
-    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
+    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and train nothing.")
     parser.add_argument("--workers", type=str | None, help="Processes; default: one per CPU core, or per GPU.")
     parser.add_argument(
-        "--stack_size", type=str | None, help="Most runs trained as one model; default: chosen by model size."
+        "--stack_size", type=str | None, help="Maximum runs trained as one model; default: by model size."
     )
     parser.add_argument(
         "--executor", type=str, default="local", help="local: processes of this machine; ray: tasks of a cluster."
@@ -84,7 +84,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
     )
-    parser.add_argument("--retry_failed", type=bool, default=False, help="Run failed runs again.")
+    parser.add_argument("--retry_failed", type=bool, default=False, help="Train failed runs again.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
     return parser
 
