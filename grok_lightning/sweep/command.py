@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
-from grok_lightning.options.commands import command_parser, parsed
+from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
@@ -32,7 +32,6 @@ from grok_lightning.sweep.show.display import Display
 from grok_lightning.sweep.show.outline import format_outline
 from grok_lightning.sweep.show.table import format_status, format_table
 
-FLAGS = ("dry_run", "retry_failed")
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
 OVER = ("finished", "stopped", "diverged")
 
@@ -42,15 +41,16 @@ def _parser() -> ArgumentParser:
         "sweep",
         "Trains the runs of one or more sweep files that are not done yet; "
         "`grok-lightning sweep status FILE...` shows their progress.",
+        "addition-fractions --workers 2",
     )
     parser.add_argument("files", type=str, nargs="+", help="Sweep files, or names of shipped sweeps.")
-    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
+    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and train nothing.")
     parser.add_argument("--workers", type=str | None, help="Processes; default: one per CPU core, or per GPU.")
     parser.add_argument(
-        "--stack_size", type=str | None, help="Most runs trained as one model; default: chosen by model size."
+        "--stack_size", type=str | None, help="Maximum runs trained as one model; default: by model size."
     )
     parser.add_argument(
-        "--executor", type=str, default="local", help="local: processes on this machine; ray: tasks of a Ray cluster."
+        "--executor", type=str, default="local", help="local: processes of this machine; ray: tasks of a cluster."
     )
     parser.add_argument("--shard", type=str, default="1/1", help="i/n: only part i of n, counted from 1.")
     parser.add_argument("--keep", type=str | None, help="Checkpoints left of a run at its end: none, grok, last.")
@@ -58,7 +58,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
     )
-    parser.add_argument("--retry_failed", type=bool, default=False, help="Run failed runs again.")
+    parser.add_argument("--retry_failed", type=bool, default=False, help="Train failed runs again.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
     return parser
 
@@ -104,7 +104,7 @@ def sweep_command(arguments: list[str]) -> int:
 
 
 def _read_options(arguments: list[str]) -> Namespace:
-    options = parsed(_parser(), arguments, "sweep", FLAGS)
+    options = parse(_parser(), arguments)
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")

@@ -131,7 +131,7 @@ def test_a_name_that_no_run_directory_may_have_is_refused(write_yaml: Write) -> 
     ],
 )
 def test_a_key_that_stands_twice_is_refused(write_yaml: Write, text: str, key: str, lines: str) -> None:
-    assert f"the key {key!r} stands twice in one mapping, in lines {lines}" in refusal(write_yaml(text))
+    assert f"the key {key!r} occurs twice in one mapping, in lines {lines}" in refusal(write_yaml(text))
 
 
 def test_the_same_key_in_two_mappings_is_no_repetition(write_yaml: Write) -> None:

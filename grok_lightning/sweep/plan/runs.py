@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, place_of
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, put
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.records.words import words_of
@@ -122,8 +122,7 @@ class Plan:
         """Resolved config of a run, which is named ``name``."""
         config = copy.deepcopy(self.blocks[run.block].resolved)
         for option, value in zip(self.leaves, run.leaves, strict=True):
-            place, last = place_of(config, option)
-            place[last] = copy.deepcopy(value)
+            put(config, option, copy.deepcopy(value))
         return config | {"experiment": self.name, "run": name}
 
     def typed_options(self) -> dict[str, list[Any]]:

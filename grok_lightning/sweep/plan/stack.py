@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.callbacks.progress import Heartbeat
-from grok_lightning.cli import RecordedRun, Records
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.parsing import Config, SavedRun
+from grok_lightning.options.config import Config, RecordedRun, Records, SavedRun
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan.stacking import SEED

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.callbacks.guards import StopRequested
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load

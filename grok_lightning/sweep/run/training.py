@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.guards import Diverged
-from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.options.merging import plain
 from grok_lightning.records.checkpoint import LAST, load, save, slice_runs
 from grok_lightning.sweep.plan.stack import Stack, build_fit

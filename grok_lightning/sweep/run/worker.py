@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.callbacks.guards import StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.process import keep_freed_memory
