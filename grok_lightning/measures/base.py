@@ -70,13 +70,13 @@ class Measure(ABC):
     The keys are the same at every evaluation of a run: a value that does not exist is NaN.
     """
 
-    @abstractmethod
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        """Refuses models and data that it cannot be computed for.
+        """Refuses models and data that it cannot be computed for; by default none.
 
         Raises:
             UserError: In one line, naming the measure and what it needs.
         """
+        return
 
     @abstractmethod
     def __call__(self, view: View) -> dict[str, Tensor]:

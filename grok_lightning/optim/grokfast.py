@@ -70,16 +70,13 @@ class GrokfastEMA(GradientFilter):
     """
 
     capturable = True
+    kept = 1
 
     def __init__(self, alpha: float | list[float] = 0.98, strength: float | list[float] = 2.0) -> None:
         check_range("model.filters: GrokfastEMA.alpha", alpha, most=1, below=True)
         check_range("model.filters: GrokfastEMA.strength", strength)
         self.alpha, self.strength = alpha, strength
         self._means: dict[str, Tensor] = {}
-
-    @property
-    def kept(self) -> int:
-        return 1
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:
@@ -128,14 +125,10 @@ class GrokfastMean(GradientFilter):
     def __init__(self, window: int = 100, strength: float | list[float] = 5.0) -> None:
         check_range("model.filters: GrokfastMean.window", window, least=1)
         check_range("model.filters: GrokfastMean.strength", strength)
-        self.window, self.strength = window, strength
+        self.window, self.strength, self.kept = window, strength, window + 1
         self._windows: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-
-    @property
-    def kept(self) -> int:
-        return self.window + 1
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:
