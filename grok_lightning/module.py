@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.batch import Batch, Beginnings, Draw
-from grok_lightning.data.stack_rows import Table
+from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.models import SequenceModel, Transformer

@@ -47,34 +47,25 @@ def split_counts(
     for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
         if value is not None and not 0 < value < 1:
             raise UserError(f"data.{name} is {value}; it must lie between 0 and 1, both excluded")
-    if train_rows is not None:
-        return _counts_beside(train_rows, rows, val_fraction)
-    train = int(_exact(train_fraction) * rows)
-    total = Fraction(1) if val_fraction is None else _exact(train_fraction) + _exact(val_fraction)
-    if total > 1:
-        raise UserError(
-            f"data.val_fraction is {val_fraction}; with data.train_fraction {train_fraction} "
-            f"it can be at most {float(1 - _exact(train_fraction)):g}"
-        )
-    val = rows - train if total == 1 or val_fraction is None else int(_exact(val_fraction) * rows)
+    if train_rows is None:
+        train = int(_exact(train_fraction) * rows)
+        total = Fraction(1) if val_fraction is None else _exact(train_fraction) + _exact(val_fraction)
+        if total > 1:
+            raise UserError(
+                f"data.val_fraction is {val_fraction}; with data.train_fraction {train_fraction} "
+                f"it can be at most {float(1 - _exact(train_fraction)):g}"
+            )
+    else:
+        train, total = train_rows, Fraction(0)
+    val = rows - train if val_fraction is None or total == 1 else int(_exact(val_fraction) * rows)
+    most = rows - 1 if val_fraction is None else rows - max(val, 1)
+    if train_rows is not None and not 1 <= train_rows <= most:
+        beside = "" if val_fraction is None else f" and data.val_fraction {val_fraction}"
+        raise UserError(f"data.train_rows is {train_rows}; with {rows} rows in the table{beside} it can be 1 to {most}")
     for name, value, count in (("train_fraction", train_fraction, train), ("val_fraction", val_fraction, val)):
         if count == 0:
             raise UserError(f"data.{name} is {value}, which leaves that split empty ({rows} rows in the table)")
     return train, val, rows - train - val
-
-
-def _counts_beside(train_rows: int, rows: int, val_fraction: float | None) -> tuple[int, int, int]:
-    """``split_counts`` for a given number of training rows."""
-    val = rows - train_rows if val_fraction is None else int(_exact(val_fraction) * rows)
-    most = rows - max(val, 1) if val_fraction is not None else rows - 1
-    if not 1 <= train_rows <= most:
-        beside = "" if val_fraction is None else f" and data.val_fraction {val_fraction}"
-        raise UserError(f"data.train_rows is {train_rows}; with {rows} rows in the table{beside} it can be 1 to {most}")
-    if val == 0:
-        raise UserError(
-            f"data.val_fraction is {val_fraction}, which leaves that split empty ({rows} rows in the table)"
-        )
-    return train_rows, val, rows - train_rows - val
 
 
 def split_table(

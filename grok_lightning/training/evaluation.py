@@ -8,7 +8,7 @@ from torch import Tensor
 
 from grok_lightning.batch import Beginnings
 from grok_lightning.data.batches import share
-from grok_lightning.data.stack_rows import Table
+from grok_lightning.data.table import Table
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.models import SequenceModel
 from grok_lightning.objective import LossName, Score, row_scores
