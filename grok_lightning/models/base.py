@@ -31,11 +31,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         """Logits at the last ``answer_length`` positions.
 

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_counts, check_memory
-from grok_lightning.models.initialization import LinearMaps, check_initialization
-from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather, on_cpu
+from grok_lightning.models.checks import check_choices, check_counts, check_dropout, check_memory, check_scales
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, LinearMaps, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
 State = tuple[Tensor, ...]  # each (R, B, H); what is put out comes first
@@ -154,8 +153,9 @@ class Recurrent(SequenceModel):
     ) -> None:
         super().__init__()
         check_counts(layers=layers, hidden=hidden, width=width)
-        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
-        check_initialization(initialization, Initialization, dropout, **scales)
+        check_dropout(dropout)
+        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
+        check_choices(initialization=(initialization, Initialization))
         if dropout and layers == 1:
             raise UserError(
                 f"model.network.dropout is {dropout}, but it acts between layers and model.network.layers is 1; "
@@ -185,11 +185,7 @@ class Recurrent(SequenceModel):
         """One step: maps the contributions of input and hidden state to the gates, and the state, to the next state."""
 
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         states: list[State] | None = None
         if beginnings is not None and self._can_share(beginnings, tokens_RBT, answer_length, draw):
