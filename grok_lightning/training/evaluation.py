@@ -83,11 +83,7 @@ def table_pass(
     if table.grid_tokens is not None and scored_RNL.shape[-1] == 1 and table.world_size == 1:
         parts = _pass_grid(network, table)
     else:
-        chosen = None if keep_logits else _select_rows(table)
-        if chosen is None:
-            chosen = torch.arange(*share(rows, table.rank, table.world_size), device=device)
-        elif table.world_size > 1:
-            chosen = chosen[slice(*share(len(chosen), table.rank, table.world_size))]
+        chosen = _select_rows(table, keep_logits)
         parts = _pass_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
     is_double = double or network.embedding.dtype == torch.float64
     losses_RN = torch.zeros(runs, rows, dtype=torch.float64 if is_double else torch.float32, device=device)
@@ -138,11 +134,15 @@ def evaluate(
     return {key: to_double(value).cpu() for key, value in metrics.items()}, found
 
 
-def _select_rows(table: Table) -> Tensor | None:
-    """The rows of the splits to be evaluated, of all runs; None for all rows, where these are more than half."""
-    rows = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
-    rows = rows[rows >= 0]
-    return rows if 2 * len(rows) < table.targets_XNA.shape[1] else None
+def _select_rows(table: Table, whole: bool) -> Tensor:
+    """This process's share of the rows that any run evaluates, or of the whole table where these are half of it."""
+    count, device = table.targets_XNA.shape[1], table.targets_XNA.device
+    rows = torch.arange(count, device=device)
+    if not whole:
+        evaluated = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
+        evaluated = evaluated[evaluated >= 0]
+        rows = evaluated if 2 * len(evaluated) < count else rows
+    return rows[slice(*share(len(rows), table.rank, table.world_size))]
 
 
 def _pass_rows(
