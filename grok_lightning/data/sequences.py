@@ -145,17 +145,14 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch | Table:
         """Fills a loader's request from the tables on the device: only here is the step known exactly."""
-        if isinstance(batch, NextBatch):
-            assert self.trainer is not None
-            step, world_size = self.trainer.global_step, self.trainer.world_size
-            first = self.training_batch(step, device, self.trainer.global_rank, world_size)
-            return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
+        if isinstance(batch, Chunk):
+            return self.chunk(batch, device)
+        assert self.trainer is not None
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if isinstance(batch, Evaluation):
-            assert self.trainer is not None
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
             return replace(self.table(device), evaluated=batch.splits, rank=rank, world_size=world_size)
-        assert isinstance(batch, Chunk)
-        return self.chunk(batch, device)
+        first = self.training_batch(self.trainer.global_step, device, rank, world_size)
+        return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
 
     def training_batch(self, step: int, device: torch.device, rank: int = 0, world_size: int = 1) -> Batch:
         """One process's share of the batch at a step: a pure function of the runs' seeds and the step."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -90,13 +91,10 @@ class SequenceModel(nn.Module, ABC):
         """
         found: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                found[name] = output
+        def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            found[name] = output
 
-            return hook
-
-        handles = [module.register_forward_hook(keep(name)) for name, module in self.named_modules() if name]
+        handles = [module.register_forward_hook(partial(keep, name)) for name, module in self.named_modules() if name]
         try:
             found["logits"] = self(tokens_RBT, tokens_RBT.shape[-1] if self.causal else 1)
         finally:

@@ -1,7 +1,7 @@
 """AdamW for a stack: torch's mathematics, with hyperparameters for each run, four kinds of decay and update noise."""
 
 from math import log
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -46,12 +46,8 @@ def adamw_step(
         coupled: Whether the decay is part of the gradient.
         factor: Factor of the learning rates: a number, or a tensor without dimensions on the weights' device.
     """
-    for weight in weights:
-        state = optimizer.state[weight]
-        if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
-    gradients = gradients_of(weights)
+    states, gradients = [_begin_state(optimizer.state[weight], weight) for weight in weights], gradients_of(weights)
+    means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     shared = len(rates_R) == len(decays_R) == 1
     lr: float | Tensor
     if shared:
@@ -68,8 +64,6 @@ def adamw_step(
             gradients = [torch.addcmul(*terms) for terms in zip(gradients, weights, added, strict=True)]
         else:
             torch._foreach_mul_(weights, [spread(shrinking, weight) for weight in weights])
-    states = [optimizer.state[weight] for weight in weights]
-    means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     # one kernel for all tensors: 0.5 ms instead of 2.6 for two layers of width 128 on a CPU
     adam(
         moved, gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False,
@@ -78,6 +72,14 @@ def adamw_step(
     )  # fmt: skip
     if not shared:
         torch._foreach_addcmul_(weights, moved, [spread(rates, weight) for weight in weights])
+
+
+def _begin_state(state: dict[str, Any], weight: Tensor) -> dict[str, Any]:
+    """A parameter's state, set to zeros before its first update."""
+    if "step" not in state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+        state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+    return state
 
 
 def check_betas(option: str, betas: Betas) -> Betas:
