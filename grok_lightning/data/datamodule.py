@@ -15,7 +15,7 @@ from grok_lightning.data.noise import NoiseKind, noisy_results
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule, one_for_each
 from grok_lightning.data.signed import SignedRemainders
-from grok_lightning.data.split import Pairing, split_table
+from grok_lightning.data.split import Pairing, Split, split_table
 from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, union
 from grok_lightning.data.tokenizer import ElementTokenizer, Rows, Tokenizer
 from grok_lightning.errors import UserError
@@ -104,11 +104,7 @@ class TableDataModule(SequenceDataModule):
         split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, runs, "split_seed")
         shares = {"train_fraction": train_fraction, "val_fraction": val_fraction, "train_rows": train_rows}
         shares["commutative_fraction"] = commutative_fraction
-        per_run = zip(*(one_for_each(value, runs, name) for name, value in shares.items()), strict=True)
-        self.splits = [
-            split_table(table, seed, pairing=pairing, **dict(zip(shares, values, strict=True)))
-            for table, seed, values in zip(own, split_seeds, per_run, strict=True)
-        ]
+        self.splits = _split_tables(own, split_seeds, pairing, shares)
         answers = [table.results_N for table in self.operations]
         if answer_noise != 0:
             answers = [
@@ -167,6 +163,15 @@ class TableDataModule(SequenceDataModule):
             operands_NK: Element numbers, shape (N, K), such as rows of ``operands_NK``.
         """
         return torch.from_numpy(self.tokenizer.prompts(operands_NK)).expand(len(self.seeds), -1, -1)
+
+
+def _split_tables(tables: list[Operation], seeds: list[int], pairing: Pairing, shares: dict[str, Any]) -> list[Split]:
+    """Splits each run's table; ``shares`` are options of ``split_table``, one value or one for each run."""
+    per_run = zip(*(one_for_each(value, len(tables), name) for name, value in shares.items()), strict=True)
+    return [
+        split_table(table, seed, pairing=pairing, **dict(zip(shares, values, strict=True)))
+        for table, seed, values in zip(tables, seeds, per_run, strict=True)
+    ]
 
 
 class ModularArithmeticDataModule(TableDataModule):

@@ -97,13 +97,7 @@ def split_table(
         UserError: If the rows cannot be dealt as asked.
     """
     mirrors_N = operation.mirrors_N if operation.formula.arity == 2 else None
-    if mirrors_N is None and (pairing != "free" or commutative_fraction is not None):
-        name, value = ("pairing", pairing) if pairing != "free" else ("commutative_fraction", commutative_fraction)
-        raise UserError(f"data.{name} is {value}; mirrored pairs need a formula of two operands")
-    if pairing != "free" and commutative_fraction is not None:
-        raise UserError(
-            f"data.commutative_fraction is {commutative_fraction} with data.pairing {pairing}; it needs pairing free"
-        )
+    _check_pairing(pairing, commutative_fraction, mirrors_N is not None)
     shuffled = permutations(derive_keys([seed], "split"), len(operation))[0].numpy()
     if pairing == "half":
         operands = operation.operands_NK[shuffled]
@@ -117,6 +111,16 @@ def split_table(
     reached = None if mirrors_N is None else measure_commutative_fraction(parts[0], parts[1], mirrors_N)
     train, val, test = parts
     return Split(train, val, test, reached)
+
+
+def _check_pairing(pairing: Pairing, commutative_fraction: float | None, has_mirrors: bool) -> None:
+    if not has_mirrors and (pairing != "free" or commutative_fraction is not None):
+        name, value = ("pairing", pairing) if pairing != "free" else ("commutative_fraction", commutative_fraction)
+        raise UserError(f"data.{name} is {value}; mirrored pairs need a formula of two operands")
+    if pairing != "free" and commutative_fraction is not None:
+        raise UserError(
+            f"data.commutative_fraction is {commutative_fraction} with data.pairing {pairing}; it needs pairing free"
+        )
 
 
 def measure_commutative_fraction(train: Column, val: Column, mirrors_N: Column) -> float:
