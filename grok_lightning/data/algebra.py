@@ -71,7 +71,7 @@ class Algebra(ABC):
         return dividend % divisor
 
 
-def identity_of(algebra: Algebra) -> str:
+def identify_algebra(algebra: Algebra) -> str:
     """The class of an algebra with those of its attributes that are numbers or text, ``IntegersMod(modulus=97)``."""
     options = {name: value for name, value in vars(algebra).items() if isinstance(value, int | float | str)}
     own = ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()) if name != "title")

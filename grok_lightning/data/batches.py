@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
 
 
 class NextBatch(NamedTuple):
-    """Item of the training loader: a request that is filled only when the step is known."""
+    """Item of the training loader: a request that is filled when the step is known."""
 
 
 class Requests:
@@ -147,7 +147,7 @@ class TrainingBatches:
             if tensor is None:
                 return [None] * steps
             blocks = tensor.unflatten(1, (steps, self._batch_size)).transpose(0, 1)
-            # by way of a flat tensor, so that strides are the same in all blocks, also where R is 1: compiled code asks
+            # flat in between, so that all blocks have the same strides, also where R is 1: compiled code checks them
             return blocks.flatten().view(blocks.shape).unbind(0)
 
         tensors = (whole.tokens_RBT, whole.targets_RBA, rows_RB, None if shared is None else shared.index_RB)

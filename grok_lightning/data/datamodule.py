@@ -10,13 +10,13 @@ from torch import Tensor
 
 from grok_lightning.data.algebra import Algebra, Column, IntegersMod, SymmetricGroup
 from grok_lightning.data.characters import CharacterTokenizer
-from grok_lightning.data.grid import Grid, grid_of
-from grok_lightning.data.noise import NoiseKind, noisy_results
+from grok_lightning.data.grid import Grid, find_grid
+from grok_lightning.data.noise import NoiseKind, add_answer_noise
 from grok_lightning.data.operation import Operation
-from grok_lightning.data.sequences import SequenceDataModule, one_for_each
+from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.data.split import Pairing, Split, split_table
-from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, union
+from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer, Rows, Tokenizer
 from grok_lightning.errors import UserError
 
@@ -93,7 +93,7 @@ class TableDataModule(SequenceDataModule):
                 f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them"
             )
         runs = len(self.seeds)
-        formulas = one_for_each(formula, runs, "formula")
+        formulas = repeat_per_run(formula, runs, "formula")
         algebra = self.algebra()
         tables = {text: Operation(text, algebra, operands, rows, rows_seed) for text in dict.fromkeys(formulas)}
         make = TOKENIZERS[tokenizer]
@@ -101,14 +101,14 @@ class TableDataModule(SequenceDataModule):
         own = [tables[text] for text in formulas]
         self.operation, self.operations = own[0], own if len(tables) > 1 else own[:1]
         self.columns = [*self.operation.formula.operand_names, "answer"]
-        split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, runs, "split_seed")
+        split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, runs, "split_seed")
         shares = {"train_fraction": train_fraction, "val_fraction": val_fraction, "train_rows": train_rows}
         shares["commutative_fraction"] = commutative_fraction
         self.splits = _split_tables(own, split_seeds, pairing, shares)
         answers = [table.results_N for table in self.operations]
         if answer_noise != 0:
             answers = [
-                noisy_results(table.results_N, split.train, seed, answer_noise, answer_noise_kind)
+                add_answer_noise(table.results_N, split.train, seed, answer_noise, answer_noise_kind)
                 for table, split, seed in zip(own, self.splits, split_seeds, strict=True)
             ]
         self._number_rows(answers)
@@ -126,7 +126,7 @@ class TableDataModule(SequenceDataModule):
         """Sets the stack's rows and their answers, and renumbers the splits where several tables have other rows."""
         self.operands_NK, self._results_N = self.operation.operands_NK, self.operation.results_N
         if len(self.operations) > 1:
-            self.operands_NK, places = union(self.operations)
+            self.operands_NK, places = unite_tables(self.operations)
             rows = len(self.operands_NK)
             self._results_N = spread_answers(self._results_N, places[0], rows)
             answers = [spread_answers(shown, place, rows) for shown, place in zip(answers, places, strict=True)]
@@ -143,7 +143,7 @@ class TableDataModule(SequenceDataModule):
     def grid(self) -> Grid | None:
         if self.padded or self.answer_length > 1:
             return None
-        return grid_of(self.rows().prompts_NT, self.operands_NK)
+        return find_grid(self.rows().prompts_NT, self.operands_NK)
 
     def encode(self, text: str) -> Column:
         return self.tokenizer.prompts(self.tokenizer.read(text))[0]
@@ -167,7 +167,7 @@ class TableDataModule(SequenceDataModule):
 
 def _split_tables(tables: list[Operation], seeds: list[int], pairing: Pairing, shares: dict[str, Any]) -> list[Split]:
     """Splits each run's table; ``shares`` are options of ``split_table``, one value or one for each run."""
-    per_run = zip(*(one_for_each(value, len(tables), name) for name, value in shares.items()), strict=True)
+    per_run = zip(*(repeat_per_run(value, len(tables), name) for name, value in shares.items()), strict=True)
     return [
         split_table(table, seed, pairing=pairing, **dict(zip(shares, values, strict=True)))
         for table, seed, values in zip(tables, seeds, per_run, strict=True)

@@ -180,7 +180,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         return self._batches[device]
 
 
-def one_for_each(value: Any, runs: int, option: str) -> list[Any]:
+def repeat_per_run(value: Any, runs: int, option: str) -> list[Any]:
     """One value for each run: a list as given, anything else repeated.
 
     Raises:

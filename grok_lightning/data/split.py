@@ -33,7 +33,7 @@ def _exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))  # 0.7 means seven tenths, not the nearest binary number
 
 
-def split_counts(
+def count_split_rows(
     rows: int, train_fraction: float, val_fraction: float | None, train_rows: int | None = None
 ) -> tuple[int, int, int]:
     """Number of training, validation and test rows: fractions of ``rows``, floored in exact arithmetic.
@@ -77,24 +77,24 @@ def split_table(
     commutative_fraction: float | None = None,
     train_rows: int | None = None,
 ) -> Split:
-    """Deals the rows of a table into training, validation and test.
+    """Splits the rows of a table into training, validation and test.
 
     Args:
         operation: The table.
         seed: The split's seed.
         train_fraction: Share of the rows that train.
         val_fraction: Share that validates; None for all the rest.
-        pairing: ``free`` deals single rows; ``together`` keeps mirrored rows in one part; ``half`` keeps only the rows
+        pairing: ``free`` splits single rows; ``together`` keeps mirrored rows in one part; ``half`` keeps only the rows
             with x >= y (by element number) and takes fractions of those.
-        commutative_fraction: The wanted share of training rows whose mirror is in validation, reached by dealing that
-            many pairs apart and all others together; only with ``free``.
+        commutative_fraction: The wanted share of training rows whose mirror is in validation, reached by separating
+            that many pairs and keeping all others together; only with ``free``.
         train_rows: Number of training rows, in place of ``train_fraction``.
 
     Returns:
         The split; the commutative fraction it reached is measured on it.
 
     Raises:
-        UserError: If the rows cannot be dealt as asked.
+        UserError: If the options contradict each other, or no such split exists.
     """
     mirrors_N = operation.mirrors_N if operation.formula.arity == 2 else None
     _check_pairing(pairing, commutative_fraction, mirrors_N is not None)
@@ -102,7 +102,7 @@ def split_table(
     if pairing == "half":
         operands = operation.operands_NK[shuffled]
         shuffled = shuffled[operands[:, 0] >= operands[:, 1]]
-    counts = split_counts(len(shuffled), train_fraction, val_fraction, train_rows)
+    counts = count_split_rows(len(shuffled), train_fraction, val_fraction, train_rows)
     if mirrors_N is None or (pairing != "together" and commutative_fraction is None):
         ends = np.cumsum(counts)
         parts = [shuffled[: ends[0]], shuffled[ends[0] : ends[1]], shuffled[ends[1] :]]
@@ -131,7 +131,7 @@ def measure_commutative_fraction(train: Column, val: Column, mirrors_N: Column) 
 
 
 def _deal_pairs(shuffled: Column, mirrors_N: Column, counts: tuple[int, int, int], fraction: float) -> list[Column]:
-    """Deals mirrored pairs: the first ``fraction * train`` of them apart (train and val), all others together."""
+    """Splits mirrored pairs: the first ``fraction * train`` of them apart (train and val), all others unbroken."""
     mirrors = mirrors_N[shuffled]
     single = (mirrors == -1) | (mirrors == shuffled)
     place = np.empty(len(mirrors_N), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Text to be memorized: whole strings, one token per character."""
+"""Strings to be memorized, one token per character."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -8,7 +8,7 @@ import numpy as np
 
 from grok_lightning.batch import PADDING
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.sequences import SequenceDataModule, one_for_each
+from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
@@ -63,7 +63,7 @@ class TextDataModule(SequenceDataModule):
         lengths = {len(string) for string in self.strings}
         self.prompt_length, self.answer_length, self.padded = 1, max(lengths) + 1, len(lengths) > 1
         self.columns = ["text"]
-        split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, len(self.seeds), "split_seed")
+        split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, len(self.seeds), "split_seed")
         self.splits = [_split(len(self.strings), seed, val_fraction) for seed in split_seeds]
         self.set_batch_size(batch_size)
 

@@ -61,7 +61,7 @@ class View:
 
 
 class Measure(ABC):
-    """Something that can be computed of a stack of models and its data, on the evaluation schedule or afterwards.
+    """A quantity computed from a stack of models and its data, on the evaluation schedule or afterwards.
 
     The keys are the same at every evaluation of a run: a value that does not exist is NaN.
     """

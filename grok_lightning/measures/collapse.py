@@ -1,4 +1,4 @@
-"""Softmax collapse: training rows whose loss has been rounded to nothing."""
+"""Softmax collapse: training rows whose loss is rounded to zero."""
 
 import torch
 from torch import Tensor

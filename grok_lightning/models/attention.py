@@ -39,10 +39,10 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention of H heads. ``pattern`` is the attention of the equations, (R, B, H, queries, T).
+    """Causal self-attention of H heads. ``pattern`` is the attention pattern of the equations, (R, B, H, queries, T).
 
     Args:
-        maps: From D to D each: query, key, value, and what comes after the heads.
+        maps: From D to D each: query, key, value and output.
         length: The most tokens, T.
         heads: H.
     """
@@ -81,7 +81,7 @@ class Attention(nn.Module):
             last: Whether only the last position is asked for.
 
         Returns:
-            What all positions get, or the last one alone.
+            The outputs at all positions, or at the last one alone.
         """
 
         def heads(part: Linear, t: int, turned: bool) -> Tensor:

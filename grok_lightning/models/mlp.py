@@ -61,7 +61,7 @@ class MLP(SequenceModel):
 
     Its neurons, after their activation, are named ``hidden.0``, ``hidden.1`` and so on.
 
-    How weights begin, by ``initialization`` (s is ``init_scale``, h ``head_scale``, n the number of a map's inputs; a
+    Initial weights by ``initialization`` (s is ``init_scale``, h ``head_scale``, n the number of a map's inputs; a
     normal's number is its standard deviation, a uniform one lies within plus and minus its number):
 
     ================  =========================  =========================

@@ -95,7 +95,7 @@ class Transformer(SequenceModel):
     states of a beginning are computed once: a causal model's state depends only on the tokens up to it. There the
     first layer's queries, keys and values, too, are computed once for each pair of token and position.
 
-    How weights begin, by ``initialization`` (s is ``init_scale``, r ``residual_scale``, h ``head_scale``, D the width,
+    Initial weights by ``initialization`` (s is ``init_scale``, r ``residual_scale``, h ``head_scale``, D the width,
     F ``feedforward``; a normal's number is its standard deviation, uniform numbers lie within plus and minus it):
 
     ========================  ======================  ======================  ======================

@@ -9,7 +9,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError
-from grok_lightning.optim.base import StackOptimizer, check_range, gradients_of, spread
+from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, spread
 from grok_lightning.randomness import gaussian, gaussians
 
 Decay = Literal["zero", "initial", "jiggle", "l2"]
@@ -46,7 +46,8 @@ def adamw_step(
         coupled: Whether the decay is part of the gradient.
         factor: Factor of the learning rates: a number, or a tensor without dimensions on the weights' device.
     """
-    states, gradients = [_begin_state(optimizer.state[weight], weight) for weight in weights], gradients_of(weights)
+    states = [_begin_state(optimizer.state[weight], weight) for weight in weights]
+    gradients = collect_gradients(weights)
     means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     shared = len(rates_R) == len(decays_R) == 1
     lr: float | Tensor

@@ -57,7 +57,7 @@ class GradientFilter(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what ``state_dict`` gave; later steps then are those of a run never stopped.
+        """Restores the state that ``state_dict`` returned; later steps equal those of an uninterrupted run.
 
         It may come before the first call, and its tensors may be on any device: the next call moves them to the
         gradients' own.
@@ -72,7 +72,7 @@ class GradientFilter(ABC):
             weights: Number of weights in all runs.
 
         Raises:
-            UserError: If a list has not one number for each run, or what is remembered would not fit into memory.
+            UserError: If a list has not one number for each run, or the state would not fit into memory.
         """
         name = type(self).__name__
         for option, value in self.hyperparameters.items():

@@ -137,7 +137,7 @@ class GrokfastMean(GradientFilter):
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        alike: dict[int, list[str]] = {}  # names by the number of gradients taken: the same for all but late comers
+        alike: dict[int, list[str]] = {}  # names by the number of gradients so far, usually the same for all
         for name, gradient in gradients.items():
             if name not in self._counts:
                 self._windows[name] = gradient.new_zeros(self.window, *gradient.shape)

@@ -1,4 +1,4 @@
-"""Muon for a stack: momentum made orthogonal on hidden matrices, AdamW on everything else."""
+"""Muon for a stack: orthogonalized momentum on hidden matrices, AdamW on everything else."""
 
 from fnmatch import fnmatchcase
 
@@ -8,7 +8,7 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim.adamw import adamw_step, check_betas
-from grok_lightning.optim.base import StackOptimizer, check_range, gradients_of, parameter_names, spread
+from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, parameter_names, spread
 
 HIDDEN_MATRICES = (
     "layers.*.attention.*.weight",
@@ -109,7 +109,7 @@ class Muon(StackOptimizer):
             for group in self.param_groups
             for name, weight in zip(parameter_names(group), group["params"], strict=True)
         }
-        self.matrices = chosen_matrices(shapes, matrices)
+        self.matrices = choose_matrices(shapes, matrices)
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
         own = [weight for name, weight in weights.items() if name in self.matrices]
@@ -136,7 +136,7 @@ class Muon(StackOptimizer):
             spread(numbers, weights[0]) for numbers in (momenta_R, 1 - momenta_R, rates_R, 1 - rates_R * decays_R)
         )
         alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
-        for weight, gradient in zip(weights, gradients_of(weights), strict=True):
+        for weight, gradient in zip(weights, collect_gradients(weights), strict=True):
             if not self.state[weight]:
                 self.state[weight]["mean"] = torch.zeros_like(weight)
             mean = self.state[weight]["mean"].lerp_(gradient, new)
@@ -151,7 +151,7 @@ class Muon(StackOptimizer):
                 weight.mul_(kept).addcmul_(direction, rates, value=-(max(1, outputs / inputs) ** 0.5))
 
 
-def chosen_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | None) -> set[str]:
+def choose_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | None) -> set[str]:
     """The names that patterns choose.
 
     Args:

@@ -1,4 +1,4 @@
-"""Gradients made orthogonal to their weights: what would only scale the weights is taken out."""
+"""Orthogonal gradients: the component along the weights, which only scales them, is removed."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 class OrthogonalGradient(GradientFilter):
     """⊥Grad: of each tensor's gradient only the part orthogonal to the weights, at the norm of the whole.
 
-    It stops what raises the scale of the logits and nothing else, by which training without decay ends in softmax
+    It removes the part of an update that only scales the logits, by which training without decay ends in softmax
     collapse. Source: Prieto et al., arXiv 2501.04697; see ``orthogonal``.
 
     Args:

@@ -18,7 +18,7 @@ from grok_lightning.optim.filters import GradientFilter
 
 CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
 CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured
-EAGER_STEPS = 3  # taken before a capture: states are made, kernels are chosen and compiled
+EAGER_STEPS = 3  # taken before a capture: optimizer states are allocated, kernels chosen and compiled
 BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most batches, and most rows of all runs, that a captured step finds on the device
 
 Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
