@@ -25,8 +25,8 @@ def parts(split):
 
 
 def of_the_rest(alpha, share):
-    """A share of the rows that training leaves as a fraction of all rows."""
-    return None if share is None else share * (1 - alpha)
+    """A share of the rows that training leaves as a fraction of all rows; a row of half the smallest table at least."""
+    return None if share is None else max(share * (1 - alpha), 1 / 60)
 
 
 def share_with_mirror_in_val(operation, split):
