@@ -11,7 +11,7 @@ from grok_lightning.data.algebra import Column, IntegersMod
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
-from grok_lightning.data.stacking import union
+from grok_lightning.data.stacking import unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
@@ -146,7 +146,7 @@ def _find_own_rows(data: TableDataModule, run: int) -> tuple[Operation, Column]:
     """The table of one run, and the indices of its rows among the stack's."""
     if len(data.operations) == 1:
         return data.operation, np.arange(len(data.operation))
-    return data.operations[run], union(data.operations)[1][run]
+    return data.operations[run], unite_tables(data.operations)[1][run]
 
 
 def _decode_elements(data: TableDataModule, tokens_NA: Column, own_NA: Column) -> Column:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
-from grok_lightning.data.algebra import identity_of
+from grok_lightning.data.algebra import identify_algebra
 from grok_lightning.files import sweep
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
@@ -177,7 +177,7 @@ def _algebra(trainer: Trainer) -> dict[str, str | None]:
     algebra = getattr(getattr(getattr(trainer, "datamodule", None), "operation", None), "algebra", None)
     if algebra is None:
         return {"algebra": None, "algebra_identity": None}
-    identity = identity_of(algebra)
+    identity = identify_algebra(algebra)
     return {"algebra": algebra.title or f"over {identity}", "algebra_identity": identity}
 
 

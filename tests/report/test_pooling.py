@@ -6,7 +6,7 @@ import pytest
 from records import conditions, reporting, write_run
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
-from grok_lightning.data.algebra import IntegersMod, identity_of
+from grok_lightning.data.algebra import IntegersMod, identify_algebra
 from grok_lightning.records.tasks import algebra_title, task_options, task_title
 
 
@@ -113,8 +113,8 @@ def test_an_algebra_has_the_title_that_is_read_from_a_config(module, options, ex
 
 
 def test_an_identity_is_the_class_and_its_options():
-    assert identity_of(IntegersMod(7)) == "IntegersMod(modulus=7)"
-    assert identity_of(IntegersMod(7)) != identity_of(IntegersMod(11))
+    assert identify_algebra(IntegersMod(7)) == "IntegersMod(modulus=7)"
+    assert identify_algebra(IntegersMod(7)) != identify_algebra(IntegersMod(11))
 
 
 def test_a_task_is_what_decides_its_table():

@@ -1,4 +1,4 @@
-"""The rows and splits of a stack's table as tensors on one device."""
+"""The rows and splits of a stack as tensors on one device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,9 @@ from grok_lightning.data.tokenizer import Rows
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of a stack's table on a device, for an evaluation.
+    """All rows of a stack on one device.
 
     Attributes:
-        evaluated: The splits to evaluate.
         tokens_XNT: Inputs, int64; ``PADDING`` where there is no token. X is 1, or R where the runs' rows differ.
         targets_XNA: Answer tokens, int64; ``NOTHING_TO_ANSWER`` where there is none. X as above, or 1.
         rows_RN: Row numbers of each split in each run, int64, by the split's name; -1 at the end of a shorter one.
@@ -28,10 +27,10 @@ class Table:
         grid_tokens: The tokens at each of T positions, of shapes that broadcast to that of the grid of all operands,
             int64; None where the rows do not fill such a grid.
         cells_N: The grid cell of each row, int64; None if row n is cell n, or there is no grid.
+        evaluated: The splits to evaluate.
         rank, world_size: This process's rank, and the number of processes that share the rows.
     """
 
-    evaluated: tuple[str, ...]
     tokens_XNT: Tensor
     targets_XNA: Tensor
     rows_RN: dict[str, Tensor]
@@ -39,37 +38,9 @@ class Table:
     beginning_N: Tensor | None
     grid_tokens: list[Tensor] | None
     cells_N: Tensor | None
+    evaluated: tuple[str, ...] = ()
     rank: int = 0
     world_size: int = 1
-
-
-class StackRows:
-    """The rows of a stack, on one device.
-
-    Args:
-        rows: All rows as tokens.
-        splits: Row numbers of each part, one Split for each run.
-        device: The device.
-
-    Attributes:
-        tokens_XNT, targets_XNA, beginnings_PS, beginning_N: As in ``Table``.
-        splits: Row numbers (R, N) of each split, int64, by its name; -1 at the end of a shorter one.
-    """
-
-    def __init__(self, rows: Rows, splits: Sequence[Split], device: torch.device) -> None:
-        # inputs hold the answer without its last token; with one token the runs' inputs are the same
-        answers_XNA = rows.answers_XNA[: None if rows.answers_XNA.shape[-1] > 1 else 1, :, :-1]
-        prompts_XNT = np.broadcast_to(rows.prompts_NT, (len(answers_XNA), *rows.prompts_NT.shape))
-
-        def place(array: Column) -> Tensor:
-            return torch.from_numpy(array.copy()).to(device)
-
-        self.tokens_XNT = place(np.concatenate([prompts_XNT, answers_XNA], axis=2))
-        self.targets_XNA = place(np.where(rows.answers_XNA < 0, NOTHING_TO_ANSWER, rows.answers_XNA))
-        self.beginnings_PS = None if rows.beginnings_PS is None else place(rows.beginnings_PS)
-        self.beginning_N = None if rows.beginning_N is None else place(rows.beginning_N)
-        self.splits = {name: place(_pad_split(splits, name)) for name in ("train", "val", "test")}
-        self._device = device
 
     def batch(self, rows_RB: Tensor, split: str, step: int = -1, first_row: int = 0, whole: int = 0) -> Batch:
         """Looks up rows; the arguments are the attributes of ``Batch``."""
@@ -82,23 +53,33 @@ class StackRows:
             beginnings = Beginnings(self.beginnings_PS, self.beginning_N[known])
         return Batch(_take(self.tokens_XNT, known), targets, rows_RB, beginnings, split, step, first_row, whole)
 
-    def whole_table(self, grid: Grid | None) -> Table:
-        """All rows, with no split to evaluate yet.
 
-        Args:
-            grid: The rows as a grid of operands, where they fill one.
-        """
-        identity = grid is not None and np.array_equal(grid.cells_N, np.arange(np.prod(grid.shape)))
-        return Table(
-            (),
-            self.tokens_XNT,
-            self.targets_XNA,
-            self.splits,
-            self.beginnings_PS,
-            self.beginning_N,
-            None if grid is None else [torch.from_numpy(tokens).to(self._device) for tokens in grid.tokens],
-            None if grid is None or identity else torch.from_numpy(grid.cells_N).to(self._device),
-        )
+def build_table(rows: Rows, splits: Sequence[Split], grid: Grid | None, device: torch.device) -> Table:
+    """Moves the rows of a stack to a device.
+
+    Args:
+        rows: All rows as tokens.
+        splits: Row numbers of each part, one Split for each run.
+        grid: The rows as a grid of operands, where they fill one.
+        device: The device.
+    """
+
+    def place(array: Column) -> Tensor:
+        return torch.from_numpy(array.copy()).to(device)
+
+    # inputs hold the answer without its last token; with one token the runs' inputs are the same
+    answers_XNA = rows.answers_XNA[: None if rows.answers_XNA.shape[-1] > 1 else 1, :, :-1]
+    prompts_XNT = np.broadcast_to(rows.prompts_NT, (len(answers_XNA), *rows.prompts_NT.shape))
+    identity = grid is not None and np.array_equal(grid.cells_N, np.arange(np.prod(grid.shape)))
+    return Table(
+        place(np.concatenate([prompts_XNT, answers_XNA], axis=2)),
+        place(np.where(rows.answers_XNA < 0, NOTHING_TO_ANSWER, rows.answers_XNA)),
+        {name: place(_pad_split(splits, name)) for name in ("train", "val", "test")},
+        None if rows.beginnings_PS is None else place(rows.beginnings_PS),
+        None if rows.beginning_N is None else place(rows.beginning_N),
+        None if grid is None else [place(tokens) for tokens in grid.tokens],
+        None if grid is None or identity else place(grid.cells_N),
+    )
 
 
 def _pad_split(splits: Sequence[Split], name: str) -> Column:
