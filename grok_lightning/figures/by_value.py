@@ -1,6 +1,7 @@
 """Grok step, or best validation accuracy, against a key, the train fraction for example."""
 
-from typing import Literal
+from math import isfinite
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,31 +9,76 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from grok_lightning.figures.conditions import FEW, Look, colorbar, heads
-from grok_lightning.figures.medians import median_row
-from grok_lightning.figures.slots import Slots, slots
+from grok_lightning.figures.conditions import PLAIN, Look, Naming, heads, looks, name_conditions
+from grok_lightning.figures.medians import draw_intervals, median_row
 from grok_lightning.figures.style import (
     CROWD,
-    DOTTED,
     FAINT,
     NOTE,
-    SOLID,
     UP,
     bare,
     counted,
+    describe_runs,
     each,
     goal,
-    legend,
     mark,
     new_figure,
     percent_axis,
+    plain,
     points,
     step_axis,
 )
-from grok_lightning.figures.values import ordered_type, sorted_by, value_axis
+from grok_lightning.figures.values import (
+    Places,
+    distinct,
+    jitter,
+    keys_of,
+    ordered_type,
+    places,
+    sorted_by,
+    spread,
+    value_axis,
+    value_text,
+)
 from grok_lightning.statistics import times
 
 Quantity = Literal["steps", "accuracy"]
+MOST = 6  # groups that are drawn side by side
+
+
+class Slot(NamedTuple):
+    """Runs and medians of one value of the second key, with their places on the x axis."""
+
+    look: Look
+    runs: pd.DataFrame
+    runs_at: np.ndarray
+    medians: pd.DataFrame
+    medians_at: np.ndarray
+
+
+class Slots(NamedTuple):
+    """Runs and medians with their places and looks.
+
+    Attributes:
+        key: The key of the x axis.
+        where: Its values and their places.
+        runs: Rows of single runs.
+        medians: Rows of medians.
+        names: The second key and its values, empty without one.
+        parts: One for each of them, or the only one.
+    """
+
+    key: str
+    where: Places
+    runs: pd.DataFrame
+    medians: pd.DataFrame
+    names: Naming
+    parts: list[Slot]
+
+    @property
+    def kinds(self) -> list[Look]:
+        """The look of each part."""
+        return [part.look for part in self.parts]
 
 
 def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity: Quantity = "steps") -> pd.DataFrame:
@@ -88,24 +134,17 @@ def by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> F
         title: The figure's title.
         quantity: As for the table.
     """
-    parts = slots(table)
+    parts = _split(table)
     figure = new_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
     axes = figure.subplots()
     bare(axes)
     entries = (_draw_accuracy if quantity == "accuracy" else _draw_steps)(axes, table, parts)
     value_axis(axes, parts.where, parts.key)
-    names, heading = parts.names.labels, parts.names.title
-    if _has_colorbar(parts):
-        colorbar(figure, parts.names)
-        heading = ""
-    elif names:
-        entries = {**dict(zip(names, heads(parts.kinds), strict=True)), "": mark(""), **entries}
-    legend(figure, list(entries.values()), list(entries), heading)
+    named = bool(parts.names.labels)
+    if named and not parts.names.has_scale:
+        entries = {"": mark(""), **entries}  # apart from the names
+    name_conditions(figure, parts.names, heads(parts.kinds) if named else [], entries)
     return figure
-
-
-def _has_colorbar(parts: Slots) -> bool:
-    return len(parts.names.labels) > FEW and parts.names.values is not None
 
 
 def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
@@ -118,7 +157,7 @@ def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, L
         axes.plot(medians_at, 100 * medians["best_val_acc"], color=look.color, linestyle=look.line,
                   marker=look.marker, markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = NOTE if parts.names.labels else parts.kinds[0].color
-    median = {"median": mark("o", color, line="-")} if not parts.names.labels or _has_colorbar(parts) else {}
+    median = {"median": mark("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
     return {**median, "a run": mark("o", color, size=4)}
 
 
@@ -133,7 +172,9 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,
                   rasterized=len(mine) > CROWD)  # fmt: skip
         points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
-        _draw_medians(axes, ours_at, ours, look)
+        middle = draw_intervals(axes, "y", ours_at, ours, look.color, 1.2)
+        axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
+                  markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = NOTE if named else parts.kinds[0].color
     entries = {
         "median, 95% interval": (np.isfinite(medians["step"]), mark("" if named else "o", color, line="-")),
@@ -145,35 +186,36 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
     return {label: handle for label, (occurs, handle) in entries.items() if occurs.any()}
 
 
-def _draw_medians(axes: Axes, at: np.ndarray, rows: pd.DataFrame, look: Look) -> None:
-    """Draws medians joined by a line, their intervals, and arrows up from the budget where they were not reached."""
-    reached = np.isfinite(rows["step"].to_numpy(float))
-    top = axes.get_ylim()[1]
-    low, middle, high = (rows[name].to_numpy(float).clip(1, top) for name in ("low", "step", "high"))
-    bounded = np.isfinite(rows["high"].to_numpy(float))
-    known = reached & np.isfinite(rows["low"].to_numpy(float))  # a single run has no interval at all
-    axes.vlines(at[known], low[known], middle[known], color=look.color, linewidth=1.2, zorder=4)
-    for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.45)):
-        axes.vlines(at[ends], middle[ends], high[ends], look.color, line, linewidth=1.2, alpha=alpha, zorder=2)
-    axes.plot(at, np.where(reached, middle, np.nan), color=look.color, linestyle=look.line, linewidth=1.4, zorder=4,
-              marker=look.marker, markersize=7, markeredgecolor="white")  # fmt: skip
-    for x, budget in zip(at[~reached], rows["budget"].to_numpy(float)[~reached], strict=True):
-        axes.annotate("", (x, 1.9 * budget), (x, 1.1 * budget), zorder=4,
-                      arrowprops={"arrowstyle": "-|>", "color": look.color, "linewidth": 1.6})  # fmt: skip
-
-
 def _describe(parts: Slots, quantity: Quantity) -> str:
     """The note: numbers of runs, and how the medians are computed."""
-    runs = parts.runs
-    counts = f"{counted(len(runs), 'run')} ({each(parts.medians['n'])} per median)"
+    runs, each_median = parts.runs, f"{each(parts.medians['n'])} per median"
     if quantity == "steps":
-        counts += f", {int(runs['observed'].eq(True).sum()):,} grokked"
-    if diverged := int((runs["status"] == "diverged").sum()):
-        counts += f", {diverged:,} diverged"
-    if quantity == "accuracy" and (unknown := int(runs["best_val_acc"].isna().sum())):
-        counts += f", {unknown:,} without any accuracy left out"
-    method = {
-        "steps": "Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.",
-        "accuracy": "Each run counts with the best of its evaluations; the line joins the medians.",
-    }
-    return f"{counts}. {method[quantity]}"
+        counts = describe_runs(runs["observed"].eq(True), runs["status"])
+        return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
+    unknown = int(runs["best_val_acc"].isna().sum())
+    left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
+    return f"{counted(len(runs), 'run')}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
+
+
+def _split(table: pd.DataFrame) -> Slots:
+    """Splits a table by its second key, if it has one.
+
+    Args:
+        table: Its one or two keys, then ``kind``: ``run`` or ``median``.
+    """
+    key, *rest = keys_of(table)
+    by = rest[0] if rest else ""
+    runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
+    groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
+    numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
+    labels = [plain(group if isinstance(group, str) else value_text(group)) for group in groups]
+    names = Naming(plain(by), labels, numbers if len(numbers) == len(groups) else None) if by else Naming("", [], None)
+    where = places(table[key])
+    width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
+    parts = []
+    for place, (group, look) in enumerate(zip(groups, looks(names) or [PLAIN], strict=True)):
+        shift = width * (place - (len(groups) - 1) / 2)
+        mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
+        at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, width))
+        parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
+    return Slots(key, where, runs, medians, names, parts)

@@ -1,6 +1,6 @@
 """Conditions of a figure: their order, names, colors, markers and lines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from grok_lightning.figures.style import DASHED, HUES, SOLID, Line, mark, plain
+from grok_lightning.figures.style import DASHED, HUES, SOLID, Line, legend, mark, plain
 from grok_lightning.figures.values import keys_of, ordered_type
 from grok_lightning.records.words import shown
 
@@ -47,6 +47,16 @@ class Naming(NamedTuple):
     title: str
     labels: list[str]
     values: list[float] | None
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether a color scale names them: numbers, too many for a legend."""
+        return len(self.labels) > FEW and self.values is not None
+
+    @property
+    def has_colors(self) -> bool:
+        """Whether a legend or a color scale can tell them apart."""
+        return len(self.labels) <= FEW or self.values is not None
 
 
 def naming(conditions: Sequence[Condition], width: int = 32) -> Naming:
@@ -84,7 +94,7 @@ def shortest(names: Sequence[str]) -> dict[str, str]:
 def looks(names: Naming) -> list[Look]:
     """Looks of conditions: numbers of one key go from dark to bright, others have distinct hues."""
     values, count = names.values, len(names.labels)
-    if values is not None and count > FEW:
+    if values is not None and names.has_scale:
         return [PLAIN._replace(color=hue) for hue in shades(gradient(values)(values))]
     hues = [HUES[place % len(HUES)] for place in range(count)]
     if values is not None and count > 2:  # by rank, so that neighbors can be told apart
@@ -118,9 +128,15 @@ def by_condition(table: pd.DataFrame) -> list[tuple[Condition, pd.DataFrame]]:
 
 
 def stack(parts: Sequence[tuple[Condition, pd.DataFrame]], keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of the rows of all conditions: the keys, ``condition`` and the columns named."""
+    """One table of the rows of all conditions: the keys, ``condition`` and the columns named.
+
+    A condition without rows gets one of missing values, so that every figure knows all conditions and colors them
+    alike.
+    """
     columns = [*keys, "condition", *columns]
-    found = [rows.assign(**each.values, condition=each.label) for each, rows in parts]
+    found = [
+        (rows if len(rows) else rows.reindex([0])).assign(**each.values, condition=each.label) for each, rows in parts
+    ]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
@@ -129,9 +145,20 @@ def heads(looks: Sequence[Look], markers: bool = True) -> list[Line2D]:
     return [mark(look.marker if markers else "", look.color, line=look.line) for look in looks]
 
 
-def colorbar(figure: Figure, names: Naming) -> None:
-    """Draws the color scale of conditions that are too many for a legend."""
+def name_conditions(figure: Figure, names: Naming, handles: Sequence[Line2D], others: Mapping[str, Line2D]) -> None:
+    """Draws a legend of conditions, or a color scale where a legend would be too long, and a legend of other marks.
+
+    Args:
+        figure: The figure.
+        names: Names of the conditions.
+        handles: Their legend handles.
+        others: The other marks by their labels.
+    """
+    if not names.has_scale:
+        legend(figure, [*handles, *others.values()], [*names.labels, *others], names.title)
+        return
     scale = ScalarMappable(gradient(names.values or [0.0]), SEQUENCE)
     bar = figure.colorbar(scale, ax=figure.axes, label=names.title, aspect=30)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=9)
+    legend(figure, list(others.values()), list(others))

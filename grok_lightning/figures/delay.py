@@ -1,11 +1,12 @@
 """Steps to grok against steps to memorize."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, PLAIN, by_condition, colorbar, looks, naming, stack
-from grok_lightning.figures.style import NOTE, bare, counted, legend, mark, new_figure, percent, points, step_axis
+from grok_lightning.figures.conditions import PLAIN, by_condition, looks, name_conditions, naming, stack
+from grok_lightning.figures.style import NOTE, bare, describe_runs, legend, mark, new_figure, percent, points, step_axis
 from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import times
 
@@ -34,47 +35,31 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
         table: From ``delay_table``.
         title: The figure's title.
     """
-    shown = table[table["memorize_step"].notna()]
-    parts = by_condition(shown)
+    parts = by_condition(table)
     names = naming([condition for condition, _ in parts])
-    alike = len(parts) > FEW and names.values is None  # no legend could tell them apart
-    kinds = [PLAIN] * len(parts) if alike else looks(names)
-    figure = new_figure(title, _describe(table, shown), 7.5, 5)
+    kinds = looks(names) if names.has_colors else [PLAIN] * len(parts)
+    figure = new_figure(title, _describe(table), 7.5, 5)
     axes = figure.subplots()
     bare(axes)
-    threshold = percent(table["threshold"].max()) if len(table) else "threshold"
+    shown = table[table["memorize_step"].notna()]
     x, y = (shown[name].clip(lower=1).to_numpy(float) for name in ("memorize_step", "step"))
-    step_axis(
-        axes, "x", x.min(initial=1e9) if len(x) else 1, x.max(initial=1), f"steps to {threshold} training accuracy"
-    )
-    step_axis(
-        axes,
-        "y",
-        min(y.min(initial=1e9), x.min(initial=1e9)) if len(y) else 1,
-        max(y.max(initial=1), x.max(initial=1)),
-        f"steps to {threshold} validation accuracy",
-    )
+    both, threshold = np.r_[x, y], percent(table["threshold"].max()) if len(table) else "threshold"
+    for which, steps, split in (("x", x, "training"), ("y", both, "validation")):
+        low, high = (steps.min(), steps.max()) if len(steps) else (1, 1)
+        step_axis(axes, which, low, high, f"steps to {threshold} {split} accuracy")
     _draw_diagonals(axes)
     for (_, rows), look in zip(parts, kinds, strict=True):
-        points(
-            axes,
-            rows["memorize_step"].clip(lower=1),
-            rows["step"].clip(lower=1),
-            rows["observed"].eq(True),
-            look.color,
-            look.marker,
-        )
-    censored = shown["observed"].eq(False).any()
-    marks = [mark("^", open=True, size=5)] * int(censored)
-    words = ["not grokked (so far)"] * int(censored)
-    if alike:
-        legend(figure, [mark("o", PLAIN.color), *marks], ["a run", *words])
-    elif len(parts) > FEW:
-        colorbar(figure, names)
-        legend(figure, marks, words)
-    else:
+        known = rows[rows["memorize_step"].notna()]
+        x, y = known["memorize_step"].clip(lower=1), known["step"].clip(lower=1)
+        points(axes, x, y, known["observed"].eq(True), look.color, look.marker)
+    others = {"not grokked (so far)": mark("^", open=True, size=5)} if shown["observed"].eq(False).any() else {}
+    if names.has_colors:
+        never = ["" if rows["memorize_step"].notna().any() else " (none memorized)" for _, rows in parts]
+        labels = [label + words for label, words in zip(names.labels, never, strict=True)]
         dots = [mark(look.marker, look.color) for look in kinds]
-        legend(figure, [*dots, *marks], [*names.labels, *words], names.title)
+        name_conditions(figure, names._replace(labels=labels), dots, others)
+    else:
+        legend(figure, [mark("o", PLAIN.color), *others.values()], ["a run", *others])
     return figure
 
 
@@ -95,10 +80,8 @@ def _draw_diagonals(axes: Axes) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _describe(table: pd.DataFrame, shown: pd.DataFrame) -> str:
-    grokked, diverged = int(table["observed"].eq(True).sum()), int((table["status"] == "diverged").sum())
-    never = len(table) - len(shown)
-    lost = f", {diverged:,} diverged" if diverged else ""
-    left_out = f"; {never:,} that never memorized left out" if never else ""
-    lines = "Lines: grokked as soon as memorized, 10 and 100 times as late."
-    return f"{counted(len(table), 'run')}, {grokked:,} grokked{lost}{left_out}. {lines}"
+def _describe(table: pd.DataFrame) -> str:
+    never = int(table["memorize_step"].isna().sum())
+    left_out = f"; {never:,} never memorized and {'is' if never == 1 else 'are'} not shown" if never else ""
+    runs = describe_runs(table["observed"].eq(True), table["status"])
+    return f"{runs}{left_out}. Lines: grok steps of 1, 10 and 100 times the memorize step."

@@ -121,9 +121,11 @@ def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
     """Draws a legend right of the panels, in as many columns as needed, and widens the figure for it."""
+    if not labels:
+        return
     lines = [line for label in labels for line in label.split("\n")]
     columns = -(-len(lines) // max(1, int(figure.get_figheight() / 0.21) - 4))
-    wide = columns * (0.75 + 0.078 * max(map(len, lines), default=0))  # inches, of 9 points a character
+    wide = columns * (0.75 + 0.078 * max(map(len, lines)))  # inches, of 9 points a character
     figure.set_figwidth(figure.get_figwidth() + max(0.0, wide - 0.45 * figure.get_figwidth()))
     figure.legend(
         handles, labels, title=title or None, loc="outside right center", frameon=False, fontsize=9, title_fontsize=9,
@@ -134,6 +136,13 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], tit
 def counted(number: int, noun: str) -> str:
     """``1 run``, ``12,000 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def describe_runs(grokked: "pd.Series[bool]", status: pd.Series) -> str:
+    """Numbers of runs, grokked and diverged ones: ``5 runs, 3 grokked, 1 diverged``."""
+    diverged = int((status == "diverged").sum())
+    lost = f", {diverged:,} diverged" if diverged else ""
+    return f"{counted(len(grokked), 'run')}, {int(grokked.sum()):,} grokked{lost}"
 
 
 def each(counts: Iterable[float]) -> str:

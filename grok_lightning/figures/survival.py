@@ -1,13 +1,15 @@
 """Kaplan-Meier curves: the share of runs that have not grokked yet, against steps."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import FEW, PLAIN, Look, by_condition, colorbar, heads, looks, naming, stack
-from grok_lightning.figures.multiples import finish, panels
-from grok_lightning.figures.style import CROWD, bare, counted, legend, mark, new_figure, percent_axis, step_axis
+from grok_lightning.figures.conditions import PLAIN, Look, by_condition, heads, looks, name_conditions, naming, stack
+from grok_lightning.figures.multiples import panel_figure
+from grok_lightning.figures.style import CROWD, bare, counted, mark, new_figure, percent_axis, step_axis
 from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import kaplan_meier, times
 
@@ -39,9 +41,8 @@ def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
         gone, counts = np.unique(group["step"][~group["observed"]].to_numpy(float), return_counts=True)
         share = estimate.survival[np.searchsorted(estimate.steps, gone)]
         ticks = pd.DataFrame({"step": gone, "share": share, "count": counts}).assign(kind="censored")
-        part = pd.concat([start.assign(kind="curve"), steps.assign(kind="curve"), ticks] if len(gone) else
-                         [start.assign(kind="curve"), steps.assign(kind="curve")])  # fmt: skip
-        parts.append((condition, part.assign(n=len(group))))
+        rows = pd.concat([start, steps]).assign(kind="curve")
+        parts.append((condition, (pd.concat([rows, ticks]) if len(gone) else rows).assign(n=len(group))))
     return stack(parts, keys, ["kind", "step", "share", "low", "high", "count", "n"])
 
 
@@ -58,26 +59,20 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
     parts = by_condition(table)
     sizes = [int(rows["n"].iloc[0]) for _, rows in parts]
     names = naming([condition for condition, _ in parts])
-    if len(parts) > FEW and names.values is None:
-        grid = panels(title, _describe(table, sizes), names, sizes, LABEL)
-        _set_axes(grid.cells[0], table, narrow=True)
-        for (_, rows), axes in zip(parts, grid.cells, strict=False):
+    if not names.has_colors:
+        set_axes = partial(_set_axes, table=table, narrow=True)
+        figure, cells = panel_figure(title, _describe(table, sizes), names, sizes, LABEL, set_axes)
+        for (_, rows), axes in zip(parts, cells, strict=False):
             _draw_curve(axes, rows, PLAIN)
-        finish(grid)
-        return grid.figure
-    few = len(parts) <= FEW
-    figure = new_figure(title, _describe(table, sizes, "" if few else " (in the table only)"), 7.5, 4.4)
+        return figure
+    figure = new_figure(title, _describe(table, sizes, " (in the table only)" * names.has_scale), 7.5, 4.4)
     axes = figure.subplots()
-    kinds = looks(names)
-    for (_, rows), look in zip(parts, kinds, strict=True):
-        _draw_curve(axes, rows, look, band=few)
+    for (_, rows), look in zip(parts, looks(names), strict=True):
+        _draw_curve(axes, rows, look, band=not names.has_scale)
     _set_axes(axes, table)
-    if few:
-        labels = [f"{label} (n = {n:,})" for label, n in zip(names.labels, sizes, strict=True)]
-        censored = ["censored"] if (table["kind"] == "censored").any() else []
-        legend(figure, [*heads(kinds, markers=False), *[mark("|")] * len(censored)], [*labels, *censored], names.title)
-    else:
-        colorbar(figure, names)
+    labels = [f"{label} (n = {n:,})" for label, n in zip(names.labels, sizes, strict=True)]
+    censored = {"censored": mark("|")} if (table["kind"] == "censored").any() else {}
+    name_conditions(figure, names._replace(labels=labels), heads(looks(names), markers=False), censored)
     return figure
 
 
@@ -104,5 +99,5 @@ def _describe(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
     runs, gone = sum(sizes), int(table.loc[table["kind"] == "censored", "count"].sum())
     return (
         f"{counted(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% intervals{bands}; "
-        "ticks: runs censored."
+        "ticks: censored runs."
     )

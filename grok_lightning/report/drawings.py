@@ -8,16 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.ablation import ablation, ablation_table
-from grok_lightning.figures.band import band_table
+from grok_lightning.figures.by_value import MOST as SIDE_BY_SIDE
 from grok_lightning.figures.by_value import Quantity, by_value, by_value_table
 from grok_lightning.figures.condition_curves import condition_curves
-from grok_lightning.figures.conditions import FEW, by_condition, naming, shortest
+from grok_lightning.figures.conditions import FEW, Naming, by_condition, naming, shortest
+from grok_lightning.figures.curve_tables import band_table, overlaid_table
 from grok_lightning.figures.curves import curves as one_run
 from grok_lightning.figures.delay import delay, delay_table
 from grok_lightning.figures.measures import measures, measures_table
-from grok_lightning.figures.overlaid import overlaid_table
 from grok_lightning.figures.phase import phase, phase_table
-from grok_lightning.figures.slots import MOST as SLOTS
 from grok_lightning.figures.survival import survival, survival_table
 
 BETWEEN = " / "  # several keys as one
@@ -53,15 +52,14 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     """
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
-    if runs["condition"].nunique() == 1 and len(curves):
-        caption = "Accuracy, loss, weight norm and all other measures."
-        yield Drawing("measures", caption, _prepare(lambda: measures_table(curves), measures, of))
+    if len(curves):
+        yield from _draw_measures(runs, curves, of)
     if len(runs) == 1:
         yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
         return
-    shown, which = _select(runs)
+    shown, which = _select(runs, MANY - 1, SHOWN)
     if len(curves):
-        yield from _draw_over_steps(shown, curves[curves["run"].isin(set(shown["run"]))], of, which)
+        yield from _draw_over_steps(shown, curves, of, which)
     caption = f"Share of runs that have not grokked yet{which}."
     yield Drawing("survival", caption, _prepare(lambda: survival_table(shown), survival, f"{of}: not yet grokked"))
     if runs["condition"].nunique() > 1:
@@ -86,15 +84,31 @@ def _prepare(
     return make
 
 
-def _select(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Runs of the conditions that figures show one by one, and a remark for captions if those are not all."""
+def _select(runs: pd.DataFrame, most: int, some: int) -> tuple[pd.DataFrame, str]:
+    """The runs, of some conditions only if there are more than ``most``, and a remark for captions in that case."""
     conditions = runs["condition"].cat.remove_unused_categories().cat.categories
-    if len(conditions) < MANY:
+    if len(conditions) <= most:
         return runs, ""
-    places = [place * (len(conditions) - 1) // (SHOWN - 1) for place in range(SHOWN)]
+    places = [place * (len(conditions) - 1) // (some - 1) for place in range(some)]
     chosen = runs[runs["condition"].isin(conditions[places])]
     chosen = chosen.assign(condition=chosen["condition"].cat.remove_unused_categories())
-    return chosen, f" ({SHOWN} of the {len(conditions):,} conditions, evenly from the first to the last)"
+    return chosen, f" ({some} of the {len(conditions):,} conditions, evenly from the first to the last)"
+
+
+def _draw_measures(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[Drawing]:
+    """All measures of one condition, or a comparison of conditions, of some of them where colors are too few."""
+    shown, which = runs, ""
+    if not _name(runs).has_colors:
+        shown, which = _select(runs, FEW, FEW)
+    caption = "Accuracy, loss, weight norm and all other measures"
+    if runs["condition"].nunique() > 1:
+        caption = "Weight norm and all other measures, the median over the runs of each condition"
+    title = f"{of}: measures{which}" if which else of
+    yield Drawing("measures", f"{caption}{which}.", _prepare(lambda: measures_table(curves, shown), measures, title))
+
+
+def _name(runs: pd.DataFrame) -> Naming:
+    return naming([condition for condition, _ in by_condition(runs)])
 
 
 def _draw_single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:
@@ -105,9 +119,7 @@ def _draw_single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:
 
 
 def _draw_over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
-    conditions = [condition for condition, _ in by_condition(runs)]
-    # where each condition has a panel of its own, a figure shows one measure
-    alone = len(conditions) > FEW and naming(conditions).values is None
+    alone = not _name(runs).has_colors  # each condition has a panel, and a figure shows one measure
     medians, single = cache(partial(band_table, runs, curves)), cache(partial(overlaid_table, runs, curves))
     for measure, word in {"acc": "accuracy", "loss": "loss"}.items() if alone else {"acc": BOTH}.items():
         name = f"-{word}" if alone else ""
@@ -129,7 +141,7 @@ def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iter
             continue
         others = [other for other in keys if other != key and runs[other].nunique() > 1]
         groups = runs.groupby(others, observed=True, sort=False, dropna=False).ngroups if others else 1
-        if groups > (MOST_VALUES if len(others) == 1 else SLOTS):
+        if groups > (MOST_VALUES if len(others) == 1 else SIDE_BY_SIDE):
             continue
         shown, by = _join(runs, others, keys)
         word = keys[key]

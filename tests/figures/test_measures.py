@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sets_of_runs import runs_of
 
 from grok_lightning.figures.measures import PANELS, measures, measures_table
 
@@ -26,7 +27,6 @@ def test_medians_and_ends_over_runs():
 def test_steps_that_not_all_runs_reached_are_left_out():
     both = pd.concat([curves(1, 100, **NAMES), curves(1, 50, **NAMES).assign(run="other")])
     assert measures_table(both)["step"].max() == 50
-    assert measures_table(curves(2, 100, **NAMES), until=40)["step"].max() == 40
 
 
 def test_metrics_that_nobody_has_are_left_out():
@@ -49,3 +49,18 @@ def test_every_metric_is_drawn_and_named(runs, tmp_path):
 
 def test_nothing_measured_is_no_error(tmp_path):
     measures(measures_table(curves(1, 0, **NAMES)), "t").savefig(tmp_path / "f.png")
+
+
+def test_conditions_are_compared_in_every_metric_but_accuracy_and_loss(tmp_path):
+    runs = runs_of([0.3, 0.5], 2)
+    known = curves(4, 100, **NAMES, **{"own/thing": 1})
+    known["run"] = "run " + known["run"]
+    table = measures_table(known[known["run"] != "run 3"], runs)
+    assert table.columns[:2].tolist() == ["train_fraction", "condition"]
+    assert set(table["metric"]) == {*NAMES, "own/thing"} - {"train/acc", "val/acc", "train/loss", "val/loss"}
+    assert table.groupby("condition", sort=False)["n"].unique().map(list).tolist() == [[2], [1]]
+    figure = measures(table, "x + y")
+    assert len(figure.axes) == table["metric"].nunique()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0.3", "0.5"]
+    assert all(len(axes.get_lines()) == 2 for axes in figure.axes)
+    figure.savefig(tmp_path / "f.png")

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from sets_of_runs import curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import ablation, ablation_table
-from grok_lightning.figures.band import band_table
 from grok_lightning.figures.by_value import by_value, by_value_table
 from grok_lightning.figures.condition_curves import condition_curves
+from grok_lightning.figures.curve_tables import band_table, overlaid_table
 from grok_lightning.figures.delay import delay, delay_table
-from grok_lightning.figures.overlaid import overlaid_table
+from grok_lightning.figures.measures import measures, measures_table
 from grok_lightning.figures.phase import phase, phase_table
 from grok_lightning.figures.survival import survival, survival_table
 
@@ -201,3 +201,27 @@ def test_a_single_run_has_no_interval(kind: str, runs: int) -> None:
     table = KINDS[kind].table(at_once(runs_of([0.5], runs)).assign(grok_step=[100.0, 200.0, 300.0][:runs]))
     drawn = [part for part in KINDS[kind].draw(table, "title").axes[0].collections if isinstance(part, LineCollection)]
     assert bool([segment for part in drawn for segment in part.get_segments()]) == (runs > 1)
+
+
+def colors_by_label(figure: Figure) -> dict[str, object]:
+    """The color of each condition in a figure's legend, by its label without counts and remarks."""
+    (shown,) = figure.legends
+    pairs = zip(shown.get_texts(), shown.legend_handles, strict=True)
+    return {text.get_text().split(" (")[0]: handle.get_color() for text, handle in pairs}
+
+
+@pytest.mark.parametrize("key", ["train_fraction", "optimizer"])
+def test_a_condition_has_one_color_in_all_figures_also_where_it_is_not_drawn(key: str) -> None:
+    values = [0.3, 0.5, 0.7, 0.9] if key == "train_fraction" else list("abcd")
+    runs = runs_of(values, key=key)
+    first = runs["condition"] == runs["condition"].iloc[0]
+    runs = runs.assign(memorize_step=runs["memorize_step"].mask(first))
+    curves = curves_of(runs[~first]).assign(**{"norm/weights": 1.0})
+    kinds = [KINDS[name] for name in ("survival", "delay")]
+    figures = [kind.draw(kind.table(runs), "t") for kind in kinds]
+    figures += [condition_curves(make(runs, curves), "t") for make in (band_table, overlaid_table)]
+    figures += [measures(measures_table(curves, runs), "t")]
+    found = [colors_by_label(figure) for figure in figures]
+    for value in values:
+        assert len({str(colors[str(value)]) for colors in found}) == 1
+    assert len({str(found[0][str(value)]) for value in values}) == len(values)
