@@ -50,8 +50,8 @@ def delay(table: pd.DataFrame, title: str) -> Figure:
     _draw_diagonals(axes)
     for (_, rows), look in zip(parts, kinds, strict=True):
         known = rows[rows["memorize_step"].notna()]
-        x, y = known["memorize_step"].clip(lower=1), known["step"].clip(lower=1)
-        points(axes, x, y, known["observed"].eq(True), look.color, look.marker)
+        memorized, grokked = (known[name].clip(lower=1) for name in ("memorize_step", "step"))
+        points(axes, memorized, grokked, known["observed"].eq(True), look.color, look.marker)
     others = {"not grokked (so far)": mark("^", open=True, size=5)} if shown["observed"].eq(False).any() else {}
     if names.has_colors:
         never = ["" if rows["memorize_step"].notna().any() else " (none memorized)" for _, rows in parts]

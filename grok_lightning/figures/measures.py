@@ -125,8 +125,10 @@ def _compare(table: pd.DataFrame, title: str) -> Figure:
     """Draws a panel for each metric with a line for each condition, in the conditions' colors of other figures."""
     metrics, parts = _order_metrics(table), by_condition(table)
     names = naming([condition for condition, _ in parts])
-    runs = [rows["n"].max() for _, rows in parts]
-    note = f"{each(runs)} runs per condition. Lines: medians" + ("." if names.has_scale else "; bands: least to most.")
+    most = int(table["n"].fillna(0).max())
+    note = f"{each(rows['n'].max() for _, rows in parts)} run{'' if most == 1 else 's'} per condition."
+    if most > 1:
+        note += " Lines: medians." if names.has_scale else " Lines: medians; bands: least to most."
     across = 1 if len(metrics) == 1 else 2
     down = max(1, -(-len(metrics) // across))
     figure = new_figure(title, note, 5.2 * across, 0.9 + 2.1 * down)

@@ -53,6 +53,6 @@ def draw_intervals(
     for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.45)):
         lines(at[ends], middle[ends], high[ends], color, line, linewidth=width, alpha=alpha, zorder=2)
     for place, budget in zip(at[~reached], rows["budget"].to_numpy(float)[~reached], strict=True):
-        ends = [(factor * budget, place)[:: 1 if across else -1] for factor in (1.9, 1.1)]
-        axes.annotate("", *ends, zorder=4, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.6})
+        tip, tail = (((factor * budget, place) if across else (place, factor * budget)) for factor in (1.9, 1.1))
+        axes.annotate("", tip, tail, zorder=4, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.6})
     return np.where(reached, middle, np.nan)

@@ -19,11 +19,11 @@ COUNTS = ("diverged", "unfinished", "end_k")
 MOST_COMPARED = 6  # conditions that are all compared with each other
 
 
-def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
+def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
     """One row per condition, with intervals of 95 %.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
         missing: Number of missing runs of each condition. One without any run gets a row too, in the plan's order.
 
     Returns:
@@ -115,7 +115,7 @@ def _add_counts(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
     return conditions.assign(**counted, steps=steps, steps_per_success=per_success, missing=absent)
 
 
-def comparisons(table: pd.DataFrame) -> pd.DataFrame:
+def compare_conditions(table: pd.DataFrame) -> pd.DataFrame:
     """Log-rank tests of the grok step between conditions: all pairs of up to six, else each against the first.
 
     Returns:

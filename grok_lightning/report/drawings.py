@@ -46,7 +46,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
     """Yields the figures that the keys of these runs allow.
 
     Args:
-        runs: Runs from ``frame``.
+        runs: Runs from ``tabulate_runs``.
         curves: Their evaluations.
         keys: The options that group them into conditions, columns in ``runs``.
     """

@@ -18,7 +18,7 @@ STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustaine
 ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", "final.train/acc": "final_train_acc"}
 
 
-def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
+def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
     """One row per run, and the number of missing runs of each condition.
 
     Args:

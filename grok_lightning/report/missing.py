@@ -7,9 +7,7 @@ import pandas as pd
 
 from grok_lightning.records.planned import HASH, VARIED
 from grok_lightning.records.words import value_of
-from grok_lightning.report.keys import EXPERIMENT, PREFIX
-
-WORDS = ".words."  # an older plan's label of a block of options without any run
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS
 
 
 def varied_options(planned: pd.DataFrame) -> list[str]:

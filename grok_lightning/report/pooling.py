@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.errors import UserError
+from grok_lightning.figures.style import counted
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
 from grok_lightning.records.words import NONE, shown
@@ -55,7 +56,7 @@ def refuse_pooled(table: pd.DataFrame) -> None:
     """Refuses conditions whose runs have no common task or threshold: their medians and shares would mean nothing.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
 
     Raises:
         UserError: A condition has runs of several tasks, or of several thresholds.
@@ -68,12 +69,13 @@ def refuse_pooled(table: pd.DataFrame) -> None:
             name = next(iter(options)) if len(options) == 1 else "data"
             raise UserError(
                 f"--by: the condition {str(condition)!r} pools runs of {differing or 'different algebras'} ({titles}); "
-                f"add {name} to --by, or report them apart"
+                f"add {name} to --by, or report them separately"
             )
         if group["threshold"].nunique() > 1:
+            values = _join_values(sorted(group["threshold"].unique()))
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} "
-                f"{_join_values(sorted(group['threshold'].unique()))}; add {THRESHOLD} to --by, or report them apart"
+                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} {values}; add {THRESHOLD} to --by, "
+                "or report them separately"
             )
 
 
@@ -98,7 +100,7 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
     """Remarks on options, other than seeds, that differ between the runs of one condition.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
         records: Their records, in the same order.
         keys: The options that group them into conditions.
     """
@@ -117,14 +119,14 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
             continue
         inside = table["condition"].isin(mixed.index[mixed]).to_numpy()
         counts = records[column][inside].map(shown).value_counts(sort=False)
-        some = [f"{word} in {count:,}" for word, count in counts.items()]
-        more = f" and {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
-        found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more} of {int(inside.sum()):,} runs)"
+        some = [f"{word}: {counted(count, 'run')}" for word, count in counts.items()]
+        more = f", {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
+        found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more})"
     if not found:
         return []
     rest = list(found)[MOST_OPTIONS:]
-    more = f"; and in {', '.join(rest)}" if rest else ""
+    more = f"; {', '.join(rest)}" if rest else ""
     return [
-        f"Runs of one condition differ in {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
-        "Add to --by what should not be pooled."
+        f"Runs of one condition differ in: {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
+        "Options added to --by are not pooled."
     ]

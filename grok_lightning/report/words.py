@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from grok_lightning.records.words import NONE, shown
-from grok_lightning.report.keys import EXPERIMENT, PREFIX, Key, countable
-from grok_lightning.report.missing import WORDS
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS, Key, countable
 
 
 def values(key: Key, runs: pd.DataFrame) -> pd.Series:

@@ -13,8 +13,8 @@ from records import reporting, sweep, write_run
 
 from grok_lightning.report import making
 from grok_lightning.report.drawings import Drawing
-from grok_lightning.report.page import page
-from grok_lightning.report.written import plain
+from grok_lightning.report.making import render_html
+from grok_lightning.report.text import escape_markdown
 
 VOID = {"meta", "img", "br", "hr", "link"}
 
@@ -100,7 +100,7 @@ def test_formulas_come_through(report, formula):
 
 @pytest.mark.parametrize("text", STRANGE)
 def test_plain_text_is_shown_as_it_is_in_a_table(text, tmp_path):
-    found = Page(page(f"| a | b |\n| --- | --- |\n| {plain(text)} | c |", tmp_path, "t"))
+    found = Page(render_html(f"| a | b |\n| --- | --- |\n| {escape_markdown(text)} | c |", tmp_path, "t"))
     assert found.cells == [" ".join(text.split()), "c"]
 
 
