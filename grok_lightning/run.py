@@ -13,7 +13,7 @@ from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.parsing import SavedRun
 from grok_lightning.options.wording import title
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, run_directories
+from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, read_result, run_directories
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,10 +68,8 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """``result.json``; empty while the run is not over."""
-        import json
-
         path = self._logs() / RESULT
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return read_result(str(path)) if path.exists() else {}
 
     @property
     def memorize_step(self) -> int | None:
@@ -99,9 +97,9 @@ class Run:
             UserError: If there is no figure of that name for this run; those there are are listed.
         """
         if name == CURVES:
-            from grok_lightning.figures.curves import curves
+            from grok_lightning.figures.curves import draw_curves
 
-            return curves(read_metrics(self._logs()), self._milestones(), self.title)
+            return draw_curves(read_metrics(self._logs()), self._milestones(), self.title)
         from grok_lightning.callbacks.pictures import pictures
 
         found = pictures(self.module, self.data, 0, self.title, self.step)

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.figures.curves import curves
+from grok_lightning.figures.curves import draw_curves
 from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
@@ -36,7 +36,7 @@ class RunFigures:
         """Draws the curves of one run, if there are two evaluations or more."""
         rows = self.states.rows[run]
         if len(rows) > 1:
-            figure = curves(rows, self.states.milestones(run), self.titles[run])
+            figure = draw_curves(rows, self.states.milestones(run), self.titles[run])
             self.path(run).write_bytes(png(figure, 150))
 
     def show_images(self, trainer: Trainer, pl_module: LightningModule) -> None:

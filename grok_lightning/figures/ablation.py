@@ -4,21 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import by_condition, naming, stack
-from grok_lightning.figures.medians import draw_intervals, median_row
-from grok_lightning.figures.style import (
-    NOTE,
-    RIGHT,
-    VAL,
-    bare,
-    describe_runs,
-    goal,
-    legend,
-    mark,
-    new_figure,
-    points,
-    step_axis,
-)
+from grok_lightning.figures.medians import draw_intervals, summarize_median
 from grok_lightning.figures.values import keys_of, spread
 from grok_lightning.statistics import times
 
@@ -26,8 +14,8 @@ MOST = 40  # rows that fit a page
 ROW = 0.27  # inches
 
 
-def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The table that ``ablation`` draws.
+def tabulate_ablation(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table that ``draw_ablation`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -41,20 +29,20 @@ def ablation_table(runs: pd.DataFrame) -> pd.DataFrame:
     keys = keys_of(runs, "condition")
     known = runs[[*keys, "condition", "run", "status", "budget", "threshold"]].assign(kind="run")
     parts = [
-        (condition, pd.DataFrame([*group.to_dict("records"), median_row(group)]))
+        (condition, pd.DataFrame([*group.to_dict("records"), summarize_median(group)]))
         for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1))
     ]
     columns = ["kind", "run", "status", "step", "observed", "low", "high", "n", "grokked", "budget", "threshold"]
     return stack(parts, keys, columns).astype(dict.fromkeys(("step", "low", "high"), float))
 
 
-def ablation(table: pd.DataFrame, title: str) -> Figure:
+def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
     """A row for each condition: median grok step with its 95 % interval, single runs, and how many grokked of how many.
 
     Only the first 40 conditions are drawn, and the note then says so.
 
     Args:
-        table: From ``ablation_table``.
+        table: From ``tabulate_ablation``.
         title: The figure's title.
     """
     conditions = [condition for condition, _ in by_condition(table)]
@@ -65,37 +53,37 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
     more = f" The first {MOST} of {len(conditions):,} conditions; the others are in the table only."
-    note = (
-        f"{describe_runs(runs['observed'].eq(True), runs['status'])}. Medians by Kaplan-Meier with 95% intervals; "
-        f"dotted: no upper end.{more * (len(conditions) > MOST)}"
-    )
-    figure = new_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
+    note = style.describe_runs(runs["observed"].eq(True), runs["status"])
+    note += f". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.{more * (len(conditions) > MOST)}"
+    figure = style.new_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
-    bare(axes)
+    style.bare(axes)
     axes.grid(visible=False, axis="y")
     known = runs["step"].clip(lower=1)
     reached = np.isfinite(medians["step"])
     low, high = (known.min(), known.max()) if len(known) else (1.0, 1.0)
     high = max(high, 1.0 if reached.all() else 2.0 * medians["budget"].max())
-    step_axis(axes, "x", low, high, f"steps to {goal(table['threshold'])} validation accuracy")
+    style.step_axis(axes, "x", low, high, f"steps to {style.goal(table['threshold'])} validation accuracy")
     at = runs["condition"].map(row).to_numpy(float)
-    points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), NOTE)
+    style.points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), style.NOTE)
     places = np.arange(len(medians), dtype=float)
-    middle = draw_intervals(axes, "x", places, medians, VAL, 1.8)
-    axes.plot(middle, places, "o", color=VAL, markersize=8, markeredgecolor="white", zorder=5)
+    middle = draw_intervals(axes, "x", places, medians, style.VAL, 1.8)
+    axes.plot(middle, places, "o", color=style.VAL, markersize=8, markeredgecolor="white", zorder=5)
     axes.set(yticks=range(len(row)), yticklabels=labels, ylim=(max(len(row), 1) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     for name, grokked, n in zip(row, medians["grokked"], medians["n"], strict=True):
         counts, beside = f"{int(grokked):,}/{int(n):,}", axes.get_yaxis_transform()
         axes.text(1.015, row[name], counts, transform=beside, va="center", fontsize=9)
-    axes.text(1.015, 1.01, "grokked", transform=axes.transAxes, va="bottom", fontsize=8, color=NOTE)
-    axes.text(-0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=NOTE)
+    axes.text(1.015, 1.01, "grokked", transform=axes.transAxes, va="bottom", fontsize=8, color=style.NOTE)
+    axes.text(
+        -0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=style.NOTE
+    )
     marks = {
-        "median, 95% interval": (reached, mark("o", VAL, line="-")),
-        "median not reached": (~reached, mark(RIGHT, VAL)),
-        "a run": (runs["observed"].eq(True), mark("o", size=4)),
-        "not grokked (so far)": (runs["observed"].eq(False), mark("^", open=True, size=5)),
+        "median, 95% interval": (reached, style.mark("o", style.VAL, line="-")),
+        "median not reached": (~reached, style.mark(style.RIGHT, style.VAL)),
+        "a run": (runs["observed"].eq(True), style.mark("o", size=4)),
+        "not grokked (so far)": (runs["observed"].eq(False), style.mark("^", open=True, size=5)),
     }
     shown = {label: handle for label, (occurs, handle) in marks.items() if occurs.any()}
-    legend(figure, list(shown.values()), list(shown))
+    style.legend(figure, list(shown.values()), list(shown))
     return figure

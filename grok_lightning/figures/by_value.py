@@ -9,25 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import PLAIN, Look, Naming, heads, looks, name_conditions
-from grok_lightning.figures.medians import draw_intervals, median_row
-from grok_lightning.figures.style import (
-    CROWD,
-    FAINT,
-    NOTE,
-    UP,
-    bare,
-    counted,
-    describe_runs,
-    each,
-    goal,
-    mark,
-    new_figure,
-    percent_axis,
-    plain,
-    points,
-    step_axis,
-)
+from grok_lightning.figures.medians import draw_intervals, summarize_median
 from grok_lightning.figures.values import (
     Places,
     distinct,
@@ -81,8 +65,10 @@ class Slots(NamedTuple):
         return [part.look for part in self.parts]
 
 
-def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity: Quantity = "steps") -> pd.DataFrame:
-    """The table that ``by_value`` draws.
+def tabulate_by_value(
+    runs: pd.DataFrame, key: str, by: str | None = None, quantity: Quantity = "steps"
+) -> pd.DataFrame:
+    """The table that ``draw_by_value`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -109,7 +95,7 @@ def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity
         columns += ["n"]
     else:
         known = runs[["run", "status", "memorize_step", "budget", "threshold"]]
-        base, summarize = pd.concat([typed, known, times(runs, "grok")], axis=1), median_row
+        base, summarize = pd.concat([typed, known, times(runs, "grok")], axis=1), summarize_median
         columns = ["run", "status", "step", "observed", "after", "memorize_step"]
         columns += ["low", "high", "n", "grokked", "budget", "threshold"]
     medians = [
@@ -126,39 +112,39 @@ def _summarize_accuracy(runs: pd.DataFrame) -> dict[object, object]:
     return {"kind": "median", "best_val_acc": accuracy.median(), "n": int(accuracy.count())}
 
 
-def by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> Figure:
+def draw_by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> Figure:
     """Grok step or best validation accuracy against a key: each run, and the medians joined by a line.
 
     Args:
-        table: From ``by_value_table``; the key's name labels the axis, a second one's the colors.
+        table: From ``tabulate_by_value``; the key's name labels the axis, a second one's the colors.
         title: The figure's title.
         quantity: As for the table.
     """
     parts = _split(table)
-    figure = new_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
+    figure = style.new_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
     axes = figure.subplots()
-    bare(axes)
+    style.bare(axes)
     entries = (_draw_accuracy if quantity == "accuracy" else _draw_steps)(axes, table, parts)
     value_axis(axes, parts.where, parts.key)
     named = bool(parts.names.labels)
     if named and not parts.names.has_scale:
-        entries = {"": mark(""), **entries}  # apart from the names
+        entries = {"": style.mark(""), **entries}  # apart from the names
     name_conditions(figure, parts.names, heads(parts.kinds) if named else [], entries)
     return figure
 
 
 def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
     """Draws runs and medians of the accuracy; returns their legend entries."""
-    percent_axis(axes, "best validation accuracy (%)")
-    crowd = len(parts.runs) > CROWD
+    style.percent_axis(axes, "best validation accuracy (%)")
+    crowd = len(parts.runs) > style.CROWD
     for look, runs, runs_at, medians, medians_at in parts.parts:
         axes.scatter(runs_at, 100 * runs["best_val_acc"], s=8 if crowd else 18, color=look.color, marker=look.marker,
                      alpha=0.15 if crowd else 0.5, linewidths=0, rasterized=crowd, zorder=3)  # fmt: skip
         axes.plot(medians_at, 100 * medians["best_val_acc"], color=look.color, linestyle=look.line,
                   marker=look.marker, markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
-    color = NOTE if parts.names.labels else parts.kinds[0].color
-    median = {"median": mark("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
-    return {**median, "a run": mark("o", color, size=4)}
+    color = style.NOTE if parts.names.labels else parts.kinds[0].color
+    median = {"median": style.mark("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
+    return {**median, "a run": style.mark("o", color, size=4)}
 
 
 def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
@@ -166,35 +152,39 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
     runs, medians, named = parts.runs, parts.medians, bool(parts.names.labels)
     seen = np.r_[runs["step"].dropna(), runs["memorize_step"].dropna(), 1.0 if runs.empty else []]
     beyond = 2.0 * medians["budget"].max() if np.isinf(medians["step"]).any() else 1.0
-    step_axis(axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {goal(table['threshold'])} accuracy")
+    style.step_axis(
+        axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {style.goal(table['threshold'])} accuracy"
+    )
     for look, mine, at, ours, ours_at in parts.parts:
-        color = look.color if named else NOTE
+        color = look.color if named else style.NOTE
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,
-                  rasterized=len(mine) > CROWD)  # fmt: skip
-        points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
+                  rasterized=len(mine) > style.CROWD)  # fmt: skip
+        style.points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
         middle = draw_intervals(axes, "y", ours_at, ours, look.color, 1.2)
         axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
                   markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
-    color = NOTE if named else parts.kinds[0].color
+    color = style.NOTE if named else parts.kinds[0].color
     entries = {
-        "median, 95% interval": (np.isfinite(medians["step"]), mark("" if named else "o", color, line="-")),
-        "median not reached": (np.isinf(medians["step"]), mark(UP, color)),
-        "a run": (runs["observed"].eq(True), mark("o", color, size=4)),
-        "not grokked (so far)": (runs["observed"].eq(False), mark("^", color, open=True, size=5)),
-        "memorized": (runs["memorize_step"].notna(), mark("x", FAINT, size=4)),
+        "median, 95% interval": (np.isfinite(medians["step"]), style.mark("" if named else "o", color, line="-")),
+        "median not reached": (np.isinf(medians["step"]), style.mark(style.UP, color)),
+        "a run": (runs["observed"].eq(True), style.mark("o", color, size=4)),
+        "not grokked (so far)": (runs["observed"].eq(False), style.mark("^", color, open=True, size=5)),
+        "memorized": (runs["memorize_step"].notna(), style.mark("x", style.FAINT, size=4)),
     }
     return {label: handle for label, (occurs, handle) in entries.items() if occurs.any()}
 
 
 def _describe(parts: Slots, quantity: Quantity) -> str:
     """The note: numbers of runs, and how the medians are computed."""
-    runs, each_median = parts.runs, f"{each(parts.medians['n'])} per median"
+    runs, each_median = parts.runs, f"{style.each(parts.medians['n'])} per median"
     if quantity == "steps":
-        counts = describe_runs(runs["observed"].eq(True), runs["status"])
+        counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
         return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
     unknown = int(runs["best_val_acc"].isna().sum())
     left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
-    return f"{counted(len(runs), 'run')}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
+    return (
+        f"{style.counted(len(runs), 'run')}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
+    )
 
 
 def _split(table: pd.DataFrame) -> Slots:
@@ -208,8 +198,10 @@ def _split(table: pd.DataFrame) -> Slots:
     runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
     groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
     numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
-    labels = [plain(group if isinstance(group, str) else value_text(group)) for group in groups]
-    names = Naming(plain(by), labels, numbers if len(numbers) == len(groups) else None) if by else Naming("", [], None)
+    labels = [style.plain(group if isinstance(group, str) else value_text(group)) for group in groups]
+    names = Naming("", [], None)
+    if by:
+        names = Naming(style.plain(by), labels, numbers if len(numbers) == len(groups) else None)
     where = places(table[key])
     width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
     parts = []

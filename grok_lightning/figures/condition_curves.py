@@ -11,39 +11,24 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import by_condition, heads, looks, name_conditions, naming
-from grok_lightning.figures.multiples import panel_figure
-from grok_lightning.figures.style import (
-    CROWD,
-    DASHED,
-    SOLID,
-    TRAIN,
-    VAL,
-    Line,
-    bare,
-    counted,
-    legend,
-    loss_axis,
-    mark,
-    new_figure,
-    percent_axis,
-    step_axis,
-)
+from grok_lightning.figures.multiples import draw_panels
 
 Measure = Literal["acc", "loss"]
-COLORS = {"train": TRAIN, "val": VAL}
+COLORS = {"train": style.TRAIN, "val": style.VAL}
 SPLITS = {"train": "training", "val": "validation"}
 LABELS: dict[Measure, str] = {"acc": "accuracy (%)", "loss": "loss (nats)"}
 
 
-def condition_curves(table: pd.DataFrame, title: str, measure: Measure = "acc") -> Figure:
+def draw_condition_curves(table: pd.DataFrame, title: str, measure: Measure = "acc") -> Figure:
     """Accuracy above loss, training beside validation, colored by condition; one condition's medians in one column.
 
     With more than 8 conditions: colored by their number, medians without bands, if they are numbers of one key; else a
     panel for each, of one measure.
 
     Args:
-        table: From ``band_table``, for medians, or ``overlaid_table``, for single runs.
+        table: From ``tabulate_medians``, for medians, or ``tabulate_single_runs``, for single runs.
         title: The figure's title.
         measure: ``acc`` or ``loss``: which to draw where each condition has a panel.
     """
@@ -62,21 +47,21 @@ def condition_curves(table: pd.DataFrame, title: str, measure: Measure = "acc") 
     set_axes = partial(_set_axes, steps=table["step"], losses=losses)
     if not names.has_colors:
         label, set_axes = LABELS[measure], partial(set_axes, measure=measure, narrow=True)
-        figure, cells = panel_figure(title, note, names, sizes, label, set_axes)
+        figure, cells = draw_panels(title, note, names, sizes, label, set_axes)
         for (_, rows), axes in zip(parts, cells, strict=False):
             for split, color in COLORS.items():
-                draw(axes, rows, f"{split}/{measure}", color, SOLID)
-        figure.legend([mark("", color, line=SOLID) for color in COLORS.values()], list(SPLITS.values()),
+                draw(axes, rows, f"{split}/{measure}", color, style.SOLID)
+        figure.legend([style.mark("", color, line=style.SOLID) for color in COLORS.values()], list(SPLITS.values()),
                       loc="upper right", frameon=False, fontsize=8, ncols=2)  # fmt: skip
         return figure
     if medians and len(parts) == 1:
         return _draw_single(table, title, note, set_axes)
-    figure = new_figure(title, note, 9.5 if len(parts) > 1 else 8, 6)
+    figure = style.new_figure(title, note, 9.5 if len(parts) > 1 else 8, 6)
     grid = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, kind in enumerate(LABELS):
         set_axes(grid[row, 0], measure=kind)
         for axes, split in zip(grid[row], SPLITS, strict=True):
-            bare(axes)
+            style.bare(axes)
             axes.set(xlabel="optimizer steps" if row else "", ylabel="" if split == "val" else LABELS[kind])
             for (_, rows), look in zip(parts, looks(names), strict=True):
                 draw(axes, rows, f"{split}/{kind}", look.color, look.line)
@@ -90,19 +75,19 @@ def condition_curves(table: pd.DataFrame, title: str, measure: Measure = "acc") 
 
 def _draw_single(table: pd.DataFrame, title: str, note: str, set_axes: Callable[..., None]) -> Figure:
     """Draws the medians of one condition, training and validation in one panel."""
-    figure = new_figure(title, note, 7.5, 6)
+    figure = style.new_figure(title, note, 7.5, 6)
     for measure, axes in zip(LABELS, figure.subplots(2, 1, sharex=True), strict=True):
-        bare(axes)
+        style.bare(axes)
         set_axes(axes, measure=measure)
         axes.set_xlabel("optimizer steps" if measure == "loss" else "")
-        for split, line in (("train", DASHED), ("val", SOLID)):
+        for split, line in (("train", style.DASHED), ("val", style.SOLID)):
             _draw_median(axes, table, f"{split}/{measure}", COLORS[split], line, True)
-    handles = [mark("", COLORS["train"], line=DASHED), mark("", COLORS["val"], line=SOLID)]
-    legend(figure, handles, ["training", "validation"])
+    handles = [style.mark("", COLORS["train"], line=style.DASHED), style.mark("", COLORS["val"], line=style.SOLID)]
+    style.legend(figure, handles, ["training", "validation"])
     return figure
 
 
-def _draw_median(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: Line, shaded: bool) -> None:
+def _draw_median(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: style.Line, shaded: bool) -> None:
     rows = rows[rows["measure"] == measure]
     scale = 100 if measure.endswith("acc") else 1
     axes.plot(rows["step"], scale * rows["median"], color=color, linestyle=line, linewidth=1.5)
@@ -110,14 +95,14 @@ def _draw_median(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line:
         axes.fill_between(rows["step"], scale * rows["low"], scale * rows["high"], color=color, alpha=0.16, linewidth=0)
 
 
-def _draw_runs(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: Line, lines: int) -> None:
+def _draw_runs(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: style.Line, lines: int) -> None:
     scale = 100 if measure.endswith("acc") else 1
     points = np.column_stack([rows["step"].to_numpy(float), scale * rows[measure].to_numpy(float)])
     starts = np.flatnonzero(rows["run"].to_numpy()[1:] != rows["run"].to_numpy()[:-1]) + 1
     width, alpha = (1.2, 0.85) if lines <= 12 else (0.8, 0.6) if lines <= 60 else (0.6, 0.35)
     drawn = LineCollection(
-        np.split(points, starts), colors=color, linestyles=line if lines <= 60 else SOLID, linewidths=width,
-        alpha=alpha, rasterized=len(points) > 20 * CROWD,
+        np.split(points, starts), colors=color, linestyles=line if lines <= 60 else style.SOLID, linewidths=width,
+        alpha=alpha, rasterized=len(points) > 20 * style.CROWD,
     )  # fmt: skip
     axes.add_collection(drawn, autolim=False)
 
@@ -127,15 +112,15 @@ def _set_axes(
 ) -> None:
     """Sets scales, limits and labels of a panel that is to include all these steps and losses."""
     known = steps.dropna()
-    step_axis(axes, "x", known.min() if len(known) else 1, known.max() if len(known) else 1, narrow=narrow)
+    style.step_axis(axes, "x", known.min() if len(known) else 1, known.max() if len(known) else 1, narrow=narrow)
     if measure == "acc":
-        percent_axis(axes)
+        style.percent_axis(axes)
         return
     values = losses.to_numpy(float).ravel()
     seen = values[np.isfinite(values) & (values > 0)]
     axes.set(ylabel=LABELS["loss"])
     if len(seen):
-        loss_axis(axes)
+        style.loss_axis(axes)
         axes.set_ylim(seen.min() / 1.3, seen.max() * 1.3)
         if seen.max() > 100 * seen.min():  # ticks cost most of the time
             axes.yaxis.set_minor_locator(NullLocator())
@@ -144,7 +129,7 @@ def _set_axes(
 def _describe_medians(table: pd.DataFrame, runs: int, shaded: bool) -> str:
     interval = next(iter(table["interval"].dropna()), "min-max")
     bands = f"band: {interval}" if shaded else f"bands ({interval}) are in the table only"
-    note = f"{counted(runs, 'run')}. Lines: medians, up to the step that half of the runs reached; {bands}."
+    note = f"{style.counted(runs, 'run')}. Lines: medians, up to the step that half of the runs reached; {bands}."
     if not (table["carried"] > 0).any():
         return note
     return f"{note} Runs that diverged, or stopped early after grokking, count with their last values afterwards."
@@ -152,5 +137,5 @@ def _describe_medians(table: pd.DataFrame, runs: int, shaded: bool) -> str:
 
 def _describe_runs(lines: int, runs: int) -> str:
     if lines == runs:
-        return f"{counted(runs, 'run')}, one line each."
+        return f"{style.counted(runs, 'run')}, one line each."
     return f"{lines:,} of {runs:,} runs, one line each, chosen evenly from all conditions."

@@ -15,7 +15,7 @@ MOST = 300  # single runs in one figure
 POINTS = 60_000  # of all single runs in one panel
 
 
-def band_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The table of medians that ``condition_curves`` draws.
 
     A run that stopped early because it had grokked for long enough, or because it diverged, counts with its last values
@@ -107,7 +107,7 @@ def _find_steps(step: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.
     return steps
 
 
-def overlaid_table(runs: pd.DataFrame, curves: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
+def tabulate_single_runs(runs: pd.DataFrame, curves: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
     """The table of single runs that ``condition_curves`` draws.
 
     Args:

@@ -9,7 +9,7 @@ from grok_lightning.figures.style import NOTE, TRAIN, VAL, loss_axis, step_axis
 from grok_lightning.records.record import Row
 
 
-def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:
+def draw_curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:
     """Training and validation accuracy and loss of one run on a logarithmic step axis.
 
     Args:

@@ -11,8 +11,8 @@ from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import times
 
 
-def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The table that ``delay`` draws.
+def tabulate_delay(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table that ``draw_delay`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -28,11 +28,11 @@ def delay_table(runs: pd.DataFrame) -> pd.DataFrame:
     return stack(by_condition(table), keys_of(runs, "condition"), columns)
 
 
-def delay(table: pd.DataFrame, title: str) -> Figure:
+def draw_delay(table: pd.DataFrame, title: str) -> Figure:
     """Each run by its two steps, on logarithmic axes, with lines of ratio 1, 10 and 100.
 
     Args:
-        table: From ``delay_table``.
+        table: From ``tabulate_delay``.
         title: The figure's title.
     """
     parts = by_condition(table)

@@ -18,7 +18,7 @@ PANEL_INCHES = 4.3
 MARGIN = 0.06  # of the data's range, left free on each side
 
 
-def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> pd.DataFrame:
+def tabulate_components(vectors_VD: NDArray[np.floating], elements: list[str]) -> pd.DataFrame:
     """The first four principal components of the vectors of V elements.
 
     The sign of a component, which is arbitrary, makes its largest score positive. Scores of components that do not
@@ -59,11 +59,11 @@ def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> p
     )
 
 
-def components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
+def draw_components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
     """Scatter plots of the elements in the first two principal components, and in the third and fourth.
 
     Args:
-        table: From ``components_table``.
+        table: From ``tabulate_components``.
         title: The figure's title.
         cyclic: Whether the first element follows the last, as in the integers mod p.
     """

@@ -8,23 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import by_condition, heads, looks, name_conditions, naming, stack
-from grok_lightning.figures.style import (
-    HUES,
-    NOTE,
-    SOLID,
-    TRAIN,
-    VAL,
-    Line,
-    bare,
-    counted,
-    each,
-    loss_axis,
-    mark,
-    new_figure,
-    percent_axis,
-    step_axis,
-)
 from grok_lightning.figures.values import keys_of
 
 # panels by their y labels: metrics and their names
@@ -43,12 +28,12 @@ PANELS: dict[str, dict[str, str]] = {
         "symmetry/mirrored_acc": "mirror in training", "symmetry/unmirrored_acc": "mirror not in training",
     },
 }  # fmt: skip
-COLORS = {"train/acc": TRAIN, "train/loss": TRAIN, "val/acc": VAL, "val/loss": VAL}
-LINES: dict[str, Line] = {"progress/restricted_loss": (0, (5, 1.5)), "progress/excluded_loss": (0, (1, 1.5))}
+COLORS = {"train/acc": style.TRAIN, "train/loss": style.TRAIN, "val/acc": style.VAL, "val/loss": style.VAL}
+LINES: dict[str, style.Line] = {"progress/restricted_loss": (0, (5, 1.5)), "progress/excluded_loss": (0, (1, 1.5))}
 
 
-def measures_table(curves: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The table that ``measures`` draws.
+def tabulate_measures(curves: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table that ``draw_measures`` draws.
 
     Args:
         curves: Evaluations of runs: ``run``, ``step`` and metrics.
@@ -80,14 +65,14 @@ def _summarize(curves: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return table[table["n"] == most].reset_index(drop=True)  # else the median would become that of the slow runs
 
 
-def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]] = ()) -> Figure:
+def draw_measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]] = ()) -> Figure:
     """Metrics over the same logarithmic steps.
 
     Of one condition, a panel for each known kind of metric and for each other metric. Of several, a panel for each
     metric, with a line for each condition.
 
     Args:
-        table: From ``measures_table``.
+        table: From ``tabulate_measures``.
         title: The figure's title.
         marks: Of one condition: steps to mark in all panels, with their labels.
     """
@@ -98,26 +83,26 @@ def measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, str]]
         label, name = _place_metric(metric)
         panels.setdefault(label, {})[metric] = name
     runs = int(table["n"].max()) if len(table) else 0
-    bands = f" Lines: medians; bands: least to most of {each([runs])}." if runs > 1 else ""
-    figure = new_figure(title, f"{counted(runs, 'run')}.{bands}", 7.5, 0.9 + 1.75 * max(len(panels), 1))
+    bands = f" Lines: medians; bands: least to most of {style.each([runs])}." if runs > 1 else ""
+    figure = style.new_figure(title, f"{style.counted(runs, 'run')}.{bands}", 7.5, 0.9 + 1.75 * max(len(panels), 1))
     grid = figure.subplots(max(len(panels), 1), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (label, names) in zip(grid, panels.items(), strict=False):
         handles = []
         for place, metric in enumerate(names):
-            color, line = COLORS.get(metric, HUES[2 + place % 5]), LINES.get(metric, SOLID)
+            color, line = COLORS.get(metric, style.HUES[2 + place % 5]), LINES.get(metric, style.SOLID)
             _draw_metric(axes, table[table["metric"] == metric], label, color, line, band=runs > 1)
-            handles.append(mark("", color, line=line))
+            handles.append(style.mark("", color, line=line))
         _set_axes(axes, label)
         axes.legend(
             handles, list(names.values()), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
         )
         for step, _ in marks:
-            axes.axvline(step, color=NOTE, linewidth=1, linestyle=":")
+            axes.axvline(step, color=style.NOTE, linewidth=1, linestyle=":")
     for step, word in marks:
         grid[0].annotate(word, (step, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-                         ha="center", fontsize=8, color=NOTE)  # fmt: skip
+                         ha="center", fontsize=8, color=style.NOTE)  # fmt: skip
     if len(table):
-        step_axis(grid[-1], "x", table["step"].min(), table["step"].max())
+        style.step_axis(grid[-1], "x", table["step"].min(), table["step"].max())
     return figure
 
 
@@ -126,12 +111,12 @@ def _compare(table: pd.DataFrame, title: str) -> Figure:
     metrics, parts = _order_metrics(table), by_condition(table)
     names = naming([condition for condition, _ in parts])
     most = int(table["n"].fillna(0).max())
-    note = f"{each(rows['n'].max() for _, rows in parts)} run{'' if most == 1 else 's'} per condition."
+    note = f"{style.each(rows['n'].max() for _, rows in parts)} run{'' if most == 1 else 's'} per condition."
     if most > 1:
         note += " Lines: medians." if names.has_scale else " Lines: medians; bands: least to most."
     across = 1 if len(metrics) == 1 else 2
     down = max(1, -(-len(metrics) // across))
-    figure = new_figure(title, note, 5.2 * across, 0.9 + 2.1 * down)
+    figure = style.new_figure(title, note, 5.2 * across, 0.9 + 2.1 * down)
     grid = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
     for axes, metric in zip(grid, metrics, strict=False):
         label, name = _place_metric(metric)
@@ -143,7 +128,7 @@ def _compare(table: pd.DataFrame, title: str) -> Figure:
     for axes in grid[len(metrics) :]:
         axes.remove()
     if metrics:
-        step_axis(grid[0], "x", table["step"].min(), table["step"].max(), label="")
+        style.step_axis(grid[0], "x", table["step"].min(), table["step"].max(), label="")
     for axes in grid[max(0, len(metrics) - across) : len(metrics)]:
         axes.set_xlabel("optimizer steps")
         axes.tick_params(labelbottom=True)
@@ -170,7 +155,7 @@ def _place_metric(metric: str) -> tuple[str, str]:
     return re.sub(r" \d+$", "", name), name
 
 
-def _draw_metric(axes: Axes, rows: pd.DataFrame, label: str, color: str, line: Line, band: bool) -> None:
+def _draw_metric(axes: Axes, rows: pd.DataFrame, label: str, color: str, line: style.Line, band: bool) -> None:
     scale = 100 if "%" in label else 1
     axes.plot(rows["step"], scale * rows["median"], color=color, linestyle=line, linewidth=1.4)
     if band:
@@ -178,9 +163,9 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, label: str, color: str, line: L
 
 
 def _set_axes(axes: Axes, label: str) -> None:
-    bare(axes)
+    style.bare(axes)
     axes.set_ylabel(textwrap.fill(label, 20), fontsize=9)
     if "accuracy" in label:
-        percent_axis(axes, label)
+        style.percent_axis(axes, label)
     elif label.startswith("loss"):
-        loss_axis(axes)
+        style.loss_axis(axes)

@@ -11,7 +11,7 @@ from grok_lightning.figures.style import DOTTED, SOLID
 from grok_lightning.statistics import kaplan_meier
 
 
-def median_row(runs: pd.DataFrame) -> dict[object, object]:
+def summarize_median(runs: pd.DataFrame) -> dict[object, object]:
     """Kaplan-Meier median of the grok step with its interval.
 
     Args:
@@ -37,7 +37,7 @@ def draw_intervals(
         axes: The axes, with the limits of the steps set.
         which: The axis of the steps.
         at: Places on the other axis.
-        rows: As ``median_row`` makes them.
+        rows: As ``summarize_median`` makes them.
         color: Their color.
         width: Line width in points.
 

@@ -12,7 +12,7 @@ MOST = 30  # panels that fit a page
 HEAD, LINE = 22, 0.14  # characters in a line of a panel's head, and its inches
 
 
-def panel_figure(
+def draw_panels(
     title: str, note: str, names: Naming, sizes: Sequence[int], label: str, set_axes: Callable[[Axes], None]
 ) -> tuple[Figure, list[Axes]]:
     """A figure with an empty panel for each condition, row by row; the panels share both axes.

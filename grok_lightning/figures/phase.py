@@ -27,8 +27,8 @@ NAMES = 34  # characters in a line of a name
 CHARACTER, LINE = 0.075, 0.16  # inches
 
 
-def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
-    """The table that ``phase`` draws.
+def tabulate_phase(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
+    """The table that ``draw_phase`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -73,11 +73,11 @@ def _median(steps: NDArray[np.float64], observed: NDArray[np.bool_]) -> float:
     return float(grokked[half - 1]) if len(grokked) >= half else float("inf")
 
 
-def phase(table: pd.DataFrame, title: str) -> Figure:
+def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     """A map of cells colored by median grok step; gray or hatched where the median was not reached.
 
     Args:
-        table: From ``phase_table``; the keys' names label the axes, a third one's values stand above a map each.
+        table: From ``tabulate_phase``; the keys' names label the axes, a third one's values stand above a map each.
         title: The figure's title.
     """
     x, y, *rest = keys_of(table)

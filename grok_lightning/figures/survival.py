@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.conditions import PLAIN, Look, by_condition, heads, looks, name_conditions, naming, stack
-from grok_lightning.figures.multiples import panel_figure
+from grok_lightning.figures.multiples import draw_panels
 from grok_lightning.figures.style import CROWD, bare, counted, mark, new_figure, percent_axis, step_axis
 from grok_lightning.figures.values import keys_of
 from grok_lightning.statistics import kaplan_meier, times
@@ -16,8 +16,8 @@ from grok_lightning.statistics import kaplan_meier, times
 LABEL = "not yet grokked (% of runs)"
 
 
-def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The table that ``survival`` draws.
+def tabulate_survival(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table that ``draw_survival`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -46,14 +46,14 @@ def survival_table(runs: pd.DataFrame) -> pd.DataFrame:
     return stack(parts, keys, ["kind", "step", "share", "low", "high", "count", "n"])
 
 
-def survival(table: pd.DataFrame, title: str) -> Figure:
+def draw_survival(table: pd.DataFrame, title: str) -> Figure:
     """Kaplan-Meier curves with pointwise 95 % bands; a tick where runs were censored.
 
     With more than 8 conditions: curves colored by their number without bands, if they are numbers of one key; else a
     panel for each.
 
     Args:
-        table: From ``survival_table``.
+        table: From ``tabulate_survival``.
         title: The figure's title.
     """
     parts = by_condition(table)
@@ -61,7 +61,7 @@ def survival(table: pd.DataFrame, title: str) -> Figure:
     names = naming([condition for condition, _ in parts])
     if not names.has_colors:
         set_axes = partial(_set_axes, table=table, narrow=True)
-        figure, cells = panel_figure(title, _describe(table, sizes), names, sizes, LABEL, set_axes)
+        figure, cells = draw_panels(title, _describe(table, sizes), names, sizes, LABEL, set_axes)
         for (_, rows), axes in zip(parts, cells, strict=False):
             _draw_curve(axes, rows, PLAIN)
         return figure

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import json
 import shutil
 import sys
 import traceback
@@ -17,6 +16,7 @@ from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
+from grok_lightning.records.record import read_result as read_fields
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.stack import Stack, close_up, train
 
@@ -131,10 +131,10 @@ def find_without_result(stack: Stack) -> list[Stack]:
 def read_result(places: Places, config: Nested) -> Nested | None:
     """Read the result of a run; None if it is missing or damaged."""
     try:
-        result = json.loads((places.of_run(config["run"])[0] / RESULT).read_text(encoding="utf-8"))
+        result = read_fields(str(places.of_run(config["run"])[0] / RESULT))
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and "status" in result else None
+    return result if "status" in result else None
 
 
 def succeeded(result: Nested | None) -> bool:
