@@ -123,13 +123,13 @@ def pictures(
     cyclic = isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
     with suppress(NothingToShow):
         table = task_table(data, run)
-        counts = task.value_counts_table(table)
-        found["value_counts"] = counts, task.value_counts(counts, f"Value counts\n{title}")
-        found["answers"] = table, task.answers(table, f"Answers\n{title}", cyclic)
-        found["split"] = table, task.membership(table, f"Split\n{title}")
+        counts = task.tabulate_value_counts(table)
+        found["value_counts"] = counts, task.draw_value_counts(counts, f"Value counts\n{title}")
+        found["answers"] = table, task.draw_answers(table, f"Answers\n{title}", cyclic)
+        found["split"] = table, task.draw_split(table, f"Split\n{title}")
         passed = module.passed if module.passed_at == step else None
         predicted = prediction_table(module, data, run, passed)
-        found["predictions"] = predicted, task.predictions(predicted, f"Predictions at step {step:,}\n{title}")
+        found["predictions"] = predicted, task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
     with suppress(NothingToShow):
         parts = embedding_table(module, data, run)
         found["embedding"] = parts, draw_components(parts, f"Token embeddings at step {step:,}\n{title}", cyclic)

@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from grok_lightning.figures import style
-from grok_lightning.figures.conditions import by_condition, naming, stack
+from grok_lightning.figures.conditions import pick_names, split_conditions, stack
 from grok_lightning.figures.medians import draw_intervals, summarize_median
-from grok_lightning.figures.values import keys_of, spread
+from grok_lightning.figures.values import list_keys, spread
 from grok_lightning.statistics import times
 
 MOST = 40  # rows that fit a page
@@ -26,11 +26,11 @@ def tabulate_ablation(runs: pd.DataFrame) -> pd.DataFrame:
         (infinity: not reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and
         ``threshold``.
     """
-    keys = keys_of(runs, "condition")
+    keys = list_keys(runs, "condition")
     known = runs[[*keys, "condition", "run", "status", "budget", "threshold"]].assign(kind="run")
     parts = [
         (condition, pd.DataFrame([*group.to_dict("records"), summarize_median(group)]))
-        for condition, group in by_condition(pd.concat([known, times(runs, "grok")], axis=1))
+        for condition, group in split_conditions(pd.concat([known, times(runs, "grok")], axis=1))
     ]
     columns = ["kind", "run", "status", "step", "observed", "low", "high", "n", "grokked", "budget", "threshold"]
     return stack(parts, keys, columns).astype(dict.fromkeys(("step", "low", "high"), float))
@@ -45,27 +45,29 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
         table: From ``tabulate_ablation``.
         title: The figure's title.
     """
-    conditions = [condition for condition, _ in by_condition(table)]
+    conditions = [condition for condition, _ in split_conditions(table)]
     drawn = table[table["condition"].isin([condition.label for condition in conditions[:MOST]])]
     runs, medians = drawn[drawn["kind"] == "run"], drawn[drawn["kind"] == "median"]
     row = {name: place for place, name in enumerate(medians["condition"])}
-    names = naming(conditions[:MOST], 52)
+    names = pick_names(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
     more = f" The first {MOST} of {len(conditions):,} conditions; the others are in the table only."
     note = style.describe_runs(runs["observed"].eq(True), runs["status"])
     note += f". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.{more * (len(conditions) > MOST)}"
-    figure = style.new_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
+    figure = style.make_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
-    style.bare(axes)
+    style.hide_frame(axes)
     axes.grid(visible=False, axis="y")
     known = runs["step"].clip(lower=1)
     reached = np.isfinite(medians["step"])
     low, high = (known.min(), known.max()) if len(known) else (1.0, 1.0)
     high = max(high, 1.0 if reached.all() else 2.0 * medians["budget"].max())
-    style.step_axis(axes, "x", low, high, f"steps to {style.goal(table['threshold'])} validation accuracy")
+    style.set_step_axis(
+        axes, "x", low, high, f"steps to {style.format_threshold(table['threshold'])} validation accuracy"
+    )
     at = runs["condition"].map(row).to_numpy(float)
-    style.points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), style.NOTE)
+    style.draw_points(axes, known, at + spread(at, 0.55), runs["observed"].eq(True), style.NOTE)
     places = np.arange(len(medians), dtype=float)
     middle = draw_intervals(axes, "x", places, medians, style.VAL, 1.8)
     axes.plot(middle, places, "o", color=style.VAL, markersize=8, markeredgecolor="white", zorder=5)
@@ -79,11 +81,11 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
         -0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=style.NOTE
     )
     marks = {
-        "median, 95% interval": (reached, style.mark("o", style.VAL, line="-")),
-        "median not reached": (~reached, style.mark(style.RIGHT, style.VAL)),
-        "a run": (runs["observed"].eq(True), style.mark("o", size=4)),
-        "not grokked (so far)": (runs["observed"].eq(False), style.mark("^", open=True, size=5)),
+        "median, 95% interval": (reached, style.make_handle("o", style.VAL, line="-")),
+        "median not reached": (~reached, style.make_handle(style.RIGHT, style.VAL)),
+        "a run": (runs["observed"].eq(True), style.make_handle("o", size=4)),
+        "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", open=True, size=5)),
     }
     shown = {label: handle for label, (occurs, handle) in marks.items() if occurs.any()}
-    style.legend(figure, list(shown.values()), list(shown))
+    style.draw_legend(figure, list(shown.values()), list(shown))
     return figure

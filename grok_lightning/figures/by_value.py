@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from grok_lightning.figures import style
-from grok_lightning.figures.conditions import PLAIN, Look, Naming, heads, looks, name_conditions
+from grok_lightning.figures.conditions import PLAIN, Look, Naming, add_legend, make_handles, pick_looks
 from grok_lightning.figures.medians import draw_intervals, summarize_median
 from grok_lightning.figures.values import (
     Places,
-    distinct,
-    jitter,
-    keys_of,
-    ordered_type,
-    places,
-    sorted_by,
+    find_distinct,
+    find_jitter,
+    find_places,
+    format_value,
+    list_keys,
+    set_value_axis,
+    sort_by,
     spread,
-    value_axis,
-    value_text,
+    to_ordered_type,
 )
 from grok_lightning.statistics import times
 
@@ -88,7 +88,7 @@ def tabulate_by_value(
         that of the runs with a known accuracy, and their number ``n``.
     """
     keys = [key] if by is None else [key, by]
-    typed = runs[keys].apply(ordered_type).assign(kind="run")
+    typed = runs[keys].apply(to_ordered_type).assign(kind="run")
     if quantity == "accuracy":
         columns = ["run", "status", "best_val_acc"]
         base, summarize = pd.concat([typed, runs[columns]], axis=1), _summarize_accuracy
@@ -104,7 +104,7 @@ def tabulate_by_value(
     ]
     table = pd.DataFrame([*base.to_dict("records"), *medians], columns=[*keys, "kind", *columns])
     numbers = [name for name in ("step", "low", "high", "best_val_acc") if name in table]
-    return sorted_by(table.astype(dict.fromkeys(numbers, float)), keys)
+    return sort_by(table.astype(dict.fromkeys(numbers, float)), keys)
 
 
 def _summarize_accuracy(runs: pd.DataFrame) -> dict[object, object]:
@@ -121,21 +121,21 @@ def draw_by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps")
         quantity: As for the table.
     """
     parts = _split(table)
-    figure = style.new_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
+    figure = style.make_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
     axes = figure.subplots()
-    style.bare(axes)
+    style.hide_frame(axes)
     entries = (_draw_accuracy if quantity == "accuracy" else _draw_steps)(axes, table, parts)
-    value_axis(axes, parts.where, parts.key)
+    set_value_axis(axes, parts.where, parts.key)
     named = bool(parts.names.labels)
     if named and not parts.names.has_scale:
-        entries = {"": style.mark(""), **entries}  # apart from the names
-    name_conditions(figure, parts.names, heads(parts.kinds) if named else [], entries)
+        entries = {"": style.make_handle(""), **entries}  # apart from the names
+    add_legend(figure, parts.names, make_handles(parts.kinds) if named else [], entries)
     return figure
 
 
 def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
     """Draws runs and medians of the accuracy; returns their legend entries."""
-    style.percent_axis(axes, "best validation accuracy (%)")
+    style.set_percent_axis(axes, "best validation accuracy (%)")
     crowd = len(parts.runs) > style.CROWD
     for look, runs, runs_at, medians, medians_at in parts.parts:
         axes.scatter(runs_at, 100 * runs["best_val_acc"], s=8 if crowd else 18, color=look.color, marker=look.marker,
@@ -143,8 +143,10 @@ def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, L
         axes.plot(medians_at, 100 * medians["best_val_acc"], color=look.color, linestyle=look.line,
                   marker=look.marker, markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = style.NOTE if parts.names.labels else parts.kinds[0].color
-    median = {"median": style.mark("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
-    return {**median, "a run": style.mark("o", color, size=4)}
+    median = (
+        {"median": style.make_handle("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
+    )
+    return {**median, "a run": style.make_handle("o", color, size=4)}
 
 
 def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
@@ -152,39 +154,45 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
     runs, medians, named = parts.runs, parts.medians, bool(parts.names.labels)
     seen = np.r_[runs["step"].dropna(), runs["memorize_step"].dropna(), 1.0 if runs.empty else []]
     beyond = 2.0 * medians["budget"].max() if np.isinf(medians["step"]).any() else 1.0
-    style.step_axis(
-        axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {style.goal(table['threshold'])} accuracy"
+    style.set_step_axis(
+        axes,
+        "y",
+        seen.min(),
+        max(seen.max(), beyond),
+        f"steps to {style.format_threshold(table['threshold'])} accuracy",
     )
     for look, mine, at, ours, ours_at in parts.parts:
         color = look.color if named else style.NOTE
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,
                   rasterized=len(mine) > style.CROWD)  # fmt: skip
-        style.points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
+        style.draw_points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
         middle = draw_intervals(axes, "y", ours_at, ours, look.color, 1.2)
         axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
                   markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = style.NOTE if named else parts.kinds[0].color
     entries = {
-        "median, 95% interval": (np.isfinite(medians["step"]), style.mark("" if named else "o", color, line="-")),
-        "median not reached": (np.isinf(medians["step"]), style.mark(style.UP, color)),
-        "a run": (runs["observed"].eq(True), style.mark("o", color, size=4)),
-        "not grokked (so far)": (runs["observed"].eq(False), style.mark("^", color, open=True, size=5)),
-        "memorized": (runs["memorize_step"].notna(), style.mark("x", style.FAINT, size=4)),
+        "median, 95% interval": (
+            np.isfinite(medians["step"]),
+            style.make_handle("" if named else "o", color, line="-"),
+        ),
+        "median not reached": (np.isinf(medians["step"]), style.make_handle(style.UP, color)),
+        "a run": (runs["observed"].eq(True), style.make_handle("o", color, size=4)),
+        "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", color, open=True, size=5)),
+        "memorized": (runs["memorize_step"].notna(), style.make_handle("x", style.FAINT, size=4)),
     }
     return {label: handle for label, (occurs, handle) in entries.items() if occurs.any()}
 
 
 def _describe(parts: Slots, quantity: Quantity) -> str:
     """The note: numbers of runs, and how the medians are computed."""
-    runs, each_median = parts.runs, f"{style.each(parts.medians['n'])} per median"
+    runs, each_median = parts.runs, f"{style.format_range(parts.medians['n'])} per median"
     if quantity == "steps":
         counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
         return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
     unknown = int(runs["best_val_acc"].isna().sum())
     left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
-    return (
-        f"{style.counted(len(runs), 'run')}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
-    )
+    counts = style.format_count(len(runs), "run")
+    return f"{counts}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
 
 
 def _split(table: pd.DataFrame) -> Slots:
@@ -193,21 +201,21 @@ def _split(table: pd.DataFrame) -> Slots:
     Args:
         table: Its one or two keys, then ``kind``: ``run`` or ``median``.
     """
-    key, *rest = keys_of(table)
+    key, *rest = list_keys(table)
     by = rest[0] if rest else ""
     runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
-    groups: list[object] = list(distinct(table[by])) if by and len(table) else [""]
+    groups: list[object] = list(find_distinct(table[by])) if by and len(table) else [""]
     numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
-    labels = [style.plain(group if isinstance(group, str) else value_text(group)) for group in groups]
+    labels = [style.wrap_text(group if isinstance(group, str) else format_value(group)) for group in groups]
     names = Naming("", [], None)
     if by:
-        names = Naming(style.plain(by), labels, numbers if len(numbers) == len(groups) else None)
-    where = places(table[key])
+        names = Naming(style.wrap_text(by), labels, numbers if len(numbers) == len(groups) else None)
+    where = find_places(table[key])
     width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
     parts = []
-    for place, (group, look) in enumerate(zip(groups, looks(names) or [PLAIN], strict=True)):
+    for place, (group, look) in enumerate(zip(groups, pick_looks(names) or [PLAIN], strict=True)):
         shift = width * (place - (len(groups) - 1) / 2)
-        mine, ours = (part[ordered_type(part[by]) == group] if by else part for part in (runs, medians))
-        at = where.of(mine[key]) + shift + spread(mine[key], jitter(where, width))
+        mine, ours = (part[to_ordered_type(part[by]) == group] if by else part for part in (runs, medians))
+        at = where.of(mine[key]) + shift + spread(mine[key], find_jitter(where, width))
         parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
     return Slots(key, where, runs, medians, names, parts)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from grok_lightning.figures.conditions import Condition, by_condition, stack
-from grok_lightning.figures.values import keys_of
+from grok_lightning.figures.conditions import Condition, split_conditions, stack
+from grok_lightning.figures.values import list_keys
 
 MEASURES = ["train/acc", "val/acc", "train/loss", "val/loss"]
 QUARTILES, RANGE = "25-75%", "min-max"
@@ -45,13 +45,13 @@ def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         table = _summarize(own, np.array(list(map(len, places))), carried.to_numpy(bool), interval)
         parts.append((condition, table.assign(interval=interval, runs=len(rows))))
     columns = ["measure", "step", "median", "low", "high", "n", "carried", "interval", "runs"]
-    return stack(parts, keys_of(runs, "condition"), columns)
+    return stack(parts, list_keys(runs, "condition"), columns)
 
 
 def _keep_evaluated(runs: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[Condition, pd.DataFrame]]:
     """The runs of each condition that have evaluations."""
     evaluated = pd.unique(curves["run"])
-    return [(condition, rows[rows["run"].isin(evaluated)]) for condition, rows in by_condition(runs)]
+    return [(condition, rows[rows["run"].isin(evaluated)]) for condition, rows in split_conditions(runs)]
 
 
 def _summarize(
@@ -124,7 +124,7 @@ def tabulate_single_runs(runs: pd.DataFrame, curves: pd.DataFrame, most: int = M
     for (condition, group), few in zip(groups, _share([len(group) for _, group in groups], most), strict=True):
         some = group.iloc[np.linspace(0, len(group) - 1, few).round().astype(int)]
         kept.append((condition, pd.DataFrame({"run": some["run"].tolist() or [None], "runs": len(group)})))
-    keys = keys_of(runs, "condition")
+    keys = list_keys(runs, "condition")
     chosen = stack(kept, keys, ["run", "runs"])
     rows = curves[curves["run"].isin(chosen["run"]) & (curves["step"] > 0)]
     rows = rows[_thin(rows, max(60, POINTS // max(1, len(chosen))))]

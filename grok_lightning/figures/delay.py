@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import PLAIN, by_condition, looks, name_conditions, naming, stack
-from grok_lightning.figures.style import NOTE, bare, describe_runs, legend, mark, new_figure, percent, points, step_axis
-from grok_lightning.figures.values import keys_of
+from grok_lightning.figures import style
+from grok_lightning.figures.conditions import PLAIN, add_legend, pick_looks, pick_names, split_conditions, stack
+from grok_lightning.figures.values import list_keys
 from grok_lightning.statistics import times
 
 
@@ -25,7 +25,7 @@ def tabulate_delay(runs: pd.DataFrame) -> pd.DataFrame:
     known = times(runs, "grok")
     table = runs.assign(step=known["step"], observed=known["observed"])
     columns = ["run", "status", "memorize_step", "step", "observed", "threshold"]
-    return stack(by_condition(table), keys_of(runs, "condition"), columns)
+    return stack(split_conditions(table), list_keys(runs, "condition"), columns)
 
 
 def draw_delay(table: pd.DataFrame, title: str) -> Figure:
@@ -35,31 +35,33 @@ def draw_delay(table: pd.DataFrame, title: str) -> Figure:
         table: From ``tabulate_delay``.
         title: The figure's title.
     """
-    parts = by_condition(table)
-    names = naming([condition for condition, _ in parts])
-    kinds = looks(names) if names.has_colors else [PLAIN] * len(parts)
-    figure = new_figure(title, _describe(table), 7.5, 5)
+    parts = split_conditions(table)
+    names = pick_names([condition for condition, _ in parts])
+    kinds = pick_looks(names) if names.has_colors else [PLAIN] * len(parts)
+    figure = style.make_figure(title, _describe(table), 7.5, 5)
     axes = figure.subplots()
-    bare(axes)
+    style.hide_frame(axes)
     shown = table[table["memorize_step"].notna()]
     x, y = (shown[name].clip(lower=1).to_numpy(float) for name in ("memorize_step", "step"))
-    both, threshold = np.r_[x, y], percent(table["threshold"].max()) if len(table) else "threshold"
+    both, threshold = np.r_[x, y], style.format_percent(table["threshold"].max()) if len(table) else "threshold"
     for which, steps, split in (("x", x, "training"), ("y", both, "validation")):
         low, high = (steps.min(), steps.max()) if len(steps) else (1, 1)
-        step_axis(axes, which, low, high, f"steps to {threshold} {split} accuracy")
+        style.set_step_axis(axes, which, low, high, f"steps to {threshold} {split} accuracy")
     _draw_diagonals(axes)
     for (_, rows), look in zip(parts, kinds, strict=True):
         known = rows[rows["memorize_step"].notna()]
         memorized, grokked = (known[name].clip(lower=1) for name in ("memorize_step", "step"))
-        points(axes, memorized, grokked, known["observed"].eq(True), look.color, look.marker)
-    others = {"not grokked (so far)": mark("^", open=True, size=5)} if shown["observed"].eq(False).any() else {}
+        style.draw_points(axes, memorized, grokked, known["observed"].eq(True), look.color, look.marker)
+    others = (
+        {"not grokked (so far)": style.make_handle("^", open=True, size=5)} if shown["observed"].eq(False).any() else {}
+    )
     if names.has_colors:
         never = ["" if rows["memorize_step"].notna().any() else " (none memorized)" for _, rows in parts]
         labels = [label + words for label, words in zip(names.labels, never, strict=True)]
-        dots = [mark(look.marker, look.color) for look in kinds]
-        name_conditions(figure, names._replace(labels=labels), dots, others)
+        dots = [style.make_handle(look.marker, look.color) for look in kinds]
+        add_legend(figure, names._replace(labels=labels), dots, others)
     else:
-        legend(figure, [mark("o", PLAIN.color), *others.values()], ["a run", *others])
+        style.draw_legend(figure, [style.make_handle("o", PLAIN.color), *others.values()], ["a run", *others])
     return figure
 
 
@@ -69,13 +71,15 @@ def _draw_diagonals(axes: Axes) -> None:
     for factor, line in ((1, "-"), (10, "--"), (100, ":")):
         if factor * right <= bottom or factor * left >= top:
             continue
-        axes.plot([left, right], [factor * left, factor * right], color=NOTE, linewidth=0.9, linestyle=line, zorder=1)
+        axes.plot(
+            [left, right], [factor * left, factor * right], color=style.NOTE, linewidth=0.9, linestyle=line, zorder=1
+        )
         name = "at once" if factor == 1 else f"{factor}× later"
         inside = factor * right <= top
         axes.annotate(
             name, (right, factor * right) if inside else (top / factor, top), xytext=(4, 0) if inside else (0, 3),
             textcoords="offset points", ha="left" if inside else "center", va="center" if inside else "bottom",
-            fontsize=8, color=NOTE, annotation_clip=False,
+            fontsize=8, color=style.NOTE, annotation_clip=False,
         )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
@@ -83,5 +87,5 @@ def _draw_diagonals(axes: Axes) -> None:
 def _describe(table: pd.DataFrame) -> str:
     never = int(table["memorize_step"].isna().sum())
     left_out = f"; {never:,} never memorized and {'is' if never == 1 else 'are'} not shown" if never else ""
-    runs = describe_runs(table["observed"].eq(True), table["status"])
+    runs = style.describe_runs(table["observed"].eq(True), table["status"])
     return f"{runs}{left_out}. Lines: grok steps of 1, 10 and 100 times the memorize step."

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_lightning.figures import style
-from grok_lightning.figures.conditions import by_condition, heads, looks, name_conditions, naming, stack
-from grok_lightning.figures.values import keys_of
+from grok_lightning.figures.conditions import add_legend, make_handles, pick_looks, pick_names, split_conditions, stack
+from grok_lightning.figures.values import list_keys
 
 # panels by their y labels: metrics and their names
 PANELS: dict[str, dict[str, str]] = {
@@ -51,9 +51,9 @@ def tabulate_measures(curves: pd.DataFrame, runs: pd.DataFrame | None = None) ->
     names = [name for name in names if name not in COLORS]
     parts = [
         (condition, _summarize(curves[curves["run"].isin(rows["run"])], names))
-        for condition, rows in by_condition(runs)
+        for condition, rows in split_conditions(runs)
     ]
-    return stack(parts, keys_of(runs, "condition"), ["metric", "step", "median", "low", "high", "n"])
+    return stack(parts, list_keys(runs, "condition"), ["metric", "step", "median", "low", "high", "n"])
 
 
 def _summarize(curves: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -83,15 +83,17 @@ def draw_measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, 
         label, name = _place_metric(metric)
         panels.setdefault(label, {})[metric] = name
     runs = int(table["n"].max()) if len(table) else 0
-    bands = f" Lines: medians; bands: least to most of {style.each([runs])}." if runs > 1 else ""
-    figure = style.new_figure(title, f"{style.counted(runs, 'run')}.{bands}", 7.5, 0.9 + 1.75 * max(len(panels), 1))
+    bands = f" Lines: medians; bands: least to most of {style.format_range([runs])}." if runs > 1 else ""
+    figure = style.make_figure(
+        title, f"{style.format_count(runs, 'run')}.{bands}", 7.5, 0.9 + 1.75 * max(len(panels), 1)
+    )
     grid = figure.subplots(max(len(panels), 1), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (label, names) in zip(grid, panels.items(), strict=False):
         handles = []
         for place, metric in enumerate(names):
             color, line = COLORS.get(metric, style.HUES[2 + place % 5]), LINES.get(metric, style.SOLID)
             _draw_metric(axes, table[table["metric"] == metric], label, color, line, band=runs > 1)
-            handles.append(style.mark("", color, line=line))
+            handles.append(style.make_handle("", color, line=line))
         _set_axes(axes, label)
         axes.legend(
             handles, list(names.values()), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
@@ -102,25 +104,25 @@ def draw_measures(table: pd.DataFrame, title: str, marks: Sequence[tuple[float, 
         grid[0].annotate(word, (step, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
                          ha="center", fontsize=8, color=style.NOTE)  # fmt: skip
     if len(table):
-        style.step_axis(grid[-1], "x", table["step"].min(), table["step"].max())
+        style.set_step_axis(grid[-1], "x", table["step"].min(), table["step"].max())
     return figure
 
 
 def _compare(table: pd.DataFrame, title: str) -> Figure:
     """Draws a panel for each metric with a line for each condition, in the conditions' colors of other figures."""
-    metrics, parts = _order_metrics(table), by_condition(table)
-    names = naming([condition for condition, _ in parts])
+    metrics, parts = _order_metrics(table), split_conditions(table)
+    names = pick_names([condition for condition, _ in parts])
     most = int(table["n"].fillna(0).max())
-    note = f"{style.each(rows['n'].max() for _, rows in parts)} run{'' if most == 1 else 's'} per condition."
+    note = f"{style.format_range(rows['n'].max() for _, rows in parts)} run{'' if most == 1 else 's'} per condition."
     if most > 1:
         note += " Lines: medians." if names.has_scale else " Lines: medians; bands: least to most."
     across = 1 if len(metrics) == 1 else 2
     down = max(1, -(-len(metrics) // across))
-    figure = style.new_figure(title, note, 5.2 * across, 0.9 + 2.1 * down)
+    figure = style.make_figure(title, note, 5.2 * across, 0.9 + 2.1 * down)
     grid = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
     for axes, metric in zip(grid, metrics, strict=False):
         label, name = _place_metric(metric)
-        for (_, rows), look in zip(parts, looks(names), strict=True):
+        for (_, rows), look in zip(parts, pick_looks(names), strict=True):
             _draw_metric(axes, rows[rows["metric"] == metric], label, look.color, look.line, not names.has_scale)
         _set_axes(axes, label)
         axes.set_title(name if name.startswith(label) else f"{label}: {name}", fontsize=9)
@@ -128,11 +130,11 @@ def _compare(table: pd.DataFrame, title: str) -> Figure:
     for axes in grid[len(metrics) :]:
         axes.remove()
     if metrics:
-        style.step_axis(grid[0], "x", table["step"].min(), table["step"].max(), label="")
+        style.set_step_axis(grid[0], "x", table["step"].min(), table["step"].max(), label="")
     for axes in grid[max(0, len(metrics) - across) : len(metrics)]:
         axes.set_xlabel("optimizer steps")
         axes.tick_params(labelbottom=True)
-    name_conditions(figure, names, heads(looks(names), markers=False), {})
+    add_legend(figure, names, make_handles(pick_looks(names), markers=False), {})
     return figure
 
 
@@ -163,9 +165,9 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, label: str, color: str, line: s
 
 
 def _set_axes(axes: Axes, label: str) -> None:
-    style.bare(axes)
+    style.hide_frame(axes)
     axes.set_ylabel(textwrap.fill(label, 20), fontsize=9)
     if "accuracy" in label:
-        style.percent_axis(axes, label)
+        style.set_percent_axis(axes, label)
     elif label.startswith("loss"):
-        style.loss_axis(axes)
+        style.set_loss_axis(axes)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from grok_lightning.figures.style import DOTTED, SOLID
+from grok_lightning.figures import style
 from grok_lightning.statistics import kaplan_meier
 
 
@@ -50,7 +50,7 @@ def draw_intervals(
     known &= reached  # a single run has no interval at all
     low, middle, high = (rows[name].to_numpy(float).clip(1, edge) for name in ("low", "step", "high"))
     lines(at[known], low[known], middle[known], color=color, linewidth=width, zorder=4)
-    for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.45)):
+    for ends, line, alpha in ((known & bounded, style.SOLID, 1), (known & ~bounded, style.DOTTED, 0.45)):
         lines(at[ends], middle[ends], high[ends], color, line, linewidth=width, alpha=alpha, zorder=2)
     for place, budget in zip(at[~reached], rows["budget"].to_numpy(float)[~reached], strict=True):
         tip, tail = (((factor * budget, place) if across else (place, factor * budget)) for factor in (1.9, 1.1))

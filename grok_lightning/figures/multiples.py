@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import Naming
-from grok_lightning.figures.style import new_figure, plain
 
 MOST = 30  # panels that fit a page
 HEAD, LINE = 22, 0.14  # characters in a line of a panel's head, and its inches
@@ -34,12 +34,12 @@ def draw_panels(
     if len(sizes) > MOST:
         note += f" The first {MOST} of {len(sizes):,} conditions; the others are in the table only."
     titles = [
-        f"{plain(name.replace(chr(10), ' '), HEAD, 5)} ({size:,})"
+        f"{style.wrap_text(name.replace(chr(10), ' '), HEAD, 5)} ({size:,})"
         for name, size in zip(names.labels[:shown], sizes, strict=False)
     ]
     more = LINE * max(0, max(text.count("\n") for text in titles) - 1)  # inches beyond two lines
     heads = f"{names.title} (runs)" if names.title else "condition (runs)"
-    figure = new_figure(
+    figure = style.make_figure(
         title, f"{note} Above each panel: {heads}.", max(7.5, 1.8 * columns), (1.5 + more) * rows + 1.0, arranged=False
     )
     width, height = figure.get_size_inches()

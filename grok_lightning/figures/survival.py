@@ -7,10 +7,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.conditions import PLAIN, Look, by_condition, heads, looks, name_conditions, naming, stack
+from grok_lightning.figures import style
+from grok_lightning.figures.conditions import (
+    PLAIN,
+    Look,
+    add_legend,
+    make_handles,
+    pick_looks,
+    pick_names,
+    split_conditions,
+    stack,
+)
 from grok_lightning.figures.multiples import draw_panels
-from grok_lightning.figures.style import CROWD, bare, counted, mark, new_figure, percent_axis, step_axis
-from grok_lightning.figures.values import keys_of
+from grok_lightning.figures.values import list_keys
 from grok_lightning.statistics import kaplan_meier, times
 
 LABEL = "not yet grokked (% of runs)"
@@ -28,10 +37,10 @@ def tabulate_survival(runs: pd.DataFrame) -> pd.DataFrame:
         rows of kind ``censored`` have a ``step`` at which runs were censored, the share there, and ``count``, the
         number of them. Both have ``n``, the number of runs of the condition.
     """
-    keys = keys_of(runs, "condition")
+    keys = list_keys(runs, "condition")
     at = pd.concat([runs[[*keys, "condition"]], times(runs, "grok")], axis=1)
     parts = []
-    for condition, group in by_condition(at):
+    for condition, group in split_conditions(at):
         estimate = kaplan_meier(group["step"], group["observed"])
         changes = np.diff(estimate.survival, prepend=1.0) != 0
         changes[-1:] = True  # to where runs were watched
@@ -56,23 +65,23 @@ def draw_survival(table: pd.DataFrame, title: str) -> Figure:
         table: From ``tabulate_survival``.
         title: The figure's title.
     """
-    parts = by_condition(table)
+    parts = split_conditions(table)
     sizes = [int(rows["n"].iloc[0]) for _, rows in parts]
-    names = naming([condition for condition, _ in parts])
+    names = pick_names([condition for condition, _ in parts])
     if not names.has_colors:
         set_axes = partial(_set_axes, table=table, narrow=True)
         figure, cells = draw_panels(title, _describe(table, sizes), names, sizes, LABEL, set_axes)
         for (_, rows), axes in zip(parts, cells, strict=False):
             _draw_curve(axes, rows, PLAIN)
         return figure
-    figure = new_figure(title, _describe(table, sizes, " (in the table only)" * names.has_scale), 7.5, 4.4)
+    figure = style.make_figure(title, _describe(table, sizes, " (in the table only)" * names.has_scale), 7.5, 4.4)
     axes = figure.subplots()
-    for (_, rows), look in zip(parts, looks(names), strict=True):
+    for (_, rows), look in zip(parts, pick_looks(names), strict=True):
         _draw_curve(axes, rows, look, band=not names.has_scale)
     _set_axes(axes, table)
     labels = [f"{label} (n = {n:,})" for label, n in zip(names.labels, sizes, strict=True)]
-    censored = {"censored": mark("|")} if (table["kind"] == "censored").any() else {}
-    name_conditions(figure, names._replace(labels=labels), heads(looks(names), markers=False), censored)
+    censored = {"censored": style.make_handle("|")} if (table["kind"] == "censored").any() else {}
+    add_legend(figure, names._replace(labels=labels), make_handles(pick_looks(names), markers=False), censored)
     return figure
 
 
@@ -84,20 +93,20 @@ def _draw_curve(axes: Axes, rows: pd.DataFrame, look: Look, band: bool = True) -
         low, high = 100 * curve["low"], 100 * curve["high"]
         axes.fill_between(steps, low, high, step="post", color=look.color, alpha=0.13, linewidth=0)
     axes.plot(gone["step"].clip(lower=1), 100 * gone["share"], "|", color=look.color, markersize=8, markeredgewidth=1.2,
-              rasterized=len(gone) > CROWD)  # fmt: skip
+              rasterized=len(gone) > style.CROWD)  # fmt: skip
 
 
 def _set_axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
-    bare(axes)
-    percent_axis(axes, LABEL)
+    style.hide_frame(axes)
+    style.set_percent_axis(axes, LABEL)
     steps = table["step"][table["step"] > 0]
     low, high = (steps.min(), steps.max()) if len(steps) else (1, 1)
-    step_axis(axes, "x", low / 1.5, high, narrow=narrow)
+    style.set_step_axis(axes, "x", low / 1.5, high, narrow=narrow)
 
 
 def _describe(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
     runs, gone = sum(sizes), int(table.loc[table["kind"] == "censored", "count"].sum())
     return (
-        f"{counted(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% intervals{bands}; "
-        "ticks: censored runs."
+        f"{style.format_count(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% "
+        f"intervals{bands}; ticks: censored runs."
     )

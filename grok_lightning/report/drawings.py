@@ -11,7 +11,7 @@ from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
 from grok_lightning.figures.by_value import MOST as SIDE_BY_SIDE
 from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
 from grok_lightning.figures.condition_curves import draw_condition_curves
-from grok_lightning.figures.conditions import FEW, Naming, by_condition, naming, shortest
+from grok_lightning.figures.conditions import FEW, Naming, pick_names, shorten_names, split_conditions
 from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
 from grok_lightning.figures.curves import draw_curves
 from grok_lightning.figures.delay import draw_delay, tabulate_delay
@@ -42,7 +42,7 @@ class Drawing:
     make: Callable[[], tuple[pd.DataFrame, Figure]]
 
 
-def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
+def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
     """Yields the figures that the keys of these runs allow.
 
     Args:
@@ -68,7 +68,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> I
         caption = f"Grok step of each condition{which}."
         title = f"{of}: grok step by condition"
         yield Drawing("ablation", caption, _prepare(lambda: tabulate_ablation(shown), draw_ablation, title))
-    names = shortest(keys)
+    names = shorten_names(keys)
     yield from _draw_by_value(runs, names, of)
     yield from _draw_maps(runs, names, of)
     pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
@@ -114,7 +114,7 @@ def _draw_measures(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterato
 
 
 def _name(runs: pd.DataFrame) -> Naming:
-    return naming([condition for condition, _ in by_condition(runs)])
+    return pick_names([condition for condition, _ in split_conditions(runs)])
 
 
 def _draw_single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from grok_lightning.errors import UserError
-from grok_lightning.figures.style import counted
+from grok_lightning.figures.style import format_count
 from grok_lightning.records.archive import read_archive_and_plan
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.planned import HASH, read_planned
@@ -94,7 +94,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     failed = runs["status"] == FAILED
     if failed.all():
         raise UserError(
-            f"{', '.join(sources)}: {counted(len(runs), 'run')}, and none without an error; see result.json"
+            f"{', '.join(sources)}: {format_count(len(runs), 'run')}, and none without an error; see result.json"
         )
     plans = _merge_plans([source.planned for source in found])
     if len(plans):
@@ -102,9 +102,11 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
         plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
     runs, twice = _drop_duplicates(runs[~failed].reset_index(drop=True))
     if twice:
-        remarks.append(f"Duplicates, counted once: {counted(twice, 'run')} (given twice, or with the same options).")
+        remarks.append(
+            f"Duplicates, counted once: {format_count(twice, 'run')} (given twice, or with the same options)."
+        )
     if failed.any():
-        remarks.append(f"Failed with an error, and in no table or figure: {counted(int(failed.sum()), 'run')}.")
+        remarks.append(f"Failed with an error, and in no table or figure: {format_count(int(failed.sum()), 'run')}.")
     runs = runs.iloc[plan_order(runs[HASH], plans)].reset_index(drop=True)
     alike = runs["path"].duplicated(keep=False)
     names = runs["path"].where(~alike, runs["path"] + " (" + runs[HASH].astype(str) + ")")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from grok_lightning.errors import UserError
-from grok_lightning.figures.conditions import shortest
+from grok_lightning.figures.conditions import shorten_names
 from grok_lightning.options.classes import suggestion
 
 PREFIX = "config."
@@ -86,7 +86,7 @@ def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
     keys = list(dict.fromkeys(find_key(name, runs) for name in names))
     alone = {column for key in keys if not key.is_block for column in key.columns}
     keys = list(dict.fromkeys(_narrow(key, alone, runs) if key.is_block else key for key in keys))
-    short = shortest([key.name for key in keys])
+    short = shorten_names([key.name for key in keys])
     return [replace(key, short=short[key.name]) for key in keys]
 
 
@@ -98,7 +98,7 @@ def _narrow(block: Key, alone: Collection[str], runs: pd.DataFrame) -> Key:
     return Key(single, columns)
 
 
-def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
+def find_varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
     """Default keys: the options that a sweep varies, else those that differ between runs; never the seeds.
 
     Several experiments are each searched for keys, and the experiment is a key as well.

@@ -15,11 +15,11 @@ import pandas as pd
 from grok_lightning.figures.saving import png, svg
 from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
-from grok_lightning.report.drawings import Drawing, drawings
+from grok_lightning.report.drawings import Drawing, list_drawings
 from grok_lightning.report.frames import tabulate_runs
 from grok_lightning.report.gather import Gathered, gather
-from grok_lightning.report.keys import find_keys, varying_keys
-from grok_lightning.report.pooling import pooled_options, refuse_pooled
+from grok_lightning.report.keys import find_keys, find_varying_keys
+from grok_lightning.report.pooling import describe_pooled, refuse_pooled
 from grok_lightning.report.text import compose_markdown, find_figures
 
 RESOLUTION = 150  # dots per inch of PNG files
@@ -57,7 +57,7 @@ class Report:
     @cached_property
     def drawings(self) -> list[Drawing]:
         """Its figures."""
-        return list(drawings(self.runs, self.gathered.curves, self.keys))
+        return list(list_drawings(self.runs, self.gathered.curves, self.keys))
 
     def write(self, out: Path, title: str, command: str) -> None:
         """Writes the folder.
@@ -107,11 +107,11 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     """
     gathered = gather(sources, root)
     options = gathered.options()
-    keys = varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
+    keys = find_varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
     runs, missing = tabulate_runs(gathered, keys)
     refuse_pooled(runs)
     conditions = tabulate_conditions(runs, missing)
-    remarks = [*gathered.remarks, *pooled_options(runs, gathered.runs, keys)]
+    remarks = [*gathered.remarks, *describe_pooled(runs, gathered.runs, keys)]
     return Report(gathered, runs, conditions, compare_conditions(runs), remarks, [key.name for key in keys])
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.errors import UserError
-from grok_lightning.figures.style import counted
+from grok_lightning.figures.style import format_count
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
-from grok_lightning.records.words import NONE, shown
+from grok_lightning.records.words import NONE, format_option
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable, is_within
 
 DATA = f"{PREFIX}data."
@@ -18,7 +18,7 @@ UNRELATED = (*NOT_RESULTS, EXPERIMENT, "ckpt_path", *SEEDS)  # to results
 MOST_VALUES, MOST_OPTIONS = 6, 12  # that are named
 
 
-def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def identify_tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The task of each run.
 
     Args:
@@ -34,7 +34,11 @@ def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     for row in zip(*options.values(), strict=True) if options else [()] * len(runs):
         key = repr(row)
         if key not in known:
-            data = {name: _to_integer(value) for name, value in zip(options, row, strict=True) if shown(value) != NONE}
+            data = {
+                name: _to_integer(value)
+                for name, value in zip(options, row, strict=True)
+                if format_option(value) != NONE
+            }
             known[key] = data, repr(task_options(data))
         found.append(known[key])
     titles, identities = [], []
@@ -82,7 +86,9 @@ def refuse_pooled(table: pd.DataFrame) -> None:
 def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
     """Options of the task that differ between runs, with their values."""
     rows = [
-        task_options({str(name).removeprefix(DATA): value for name, value in row.items() if shown(value) != NONE})
+        task_options(
+            {str(name).removeprefix(DATA): value for name, value in row.items() if format_option(value) != NONE}
+        )
         for row in group.filter(like=DATA).drop_duplicates(ignore_index=True).to_dict("records")
     ]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -91,12 +97,12 @@ def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _join_values(values: Sequence[Any]) -> str:
-    words = [shown(value) for value in values]
+    words = [format_option(value) for value in values]
     more = f", ... ({len(words):,} values)" if len(words) > MOST_VALUES else ""
     return ", ".join(words[:MOST_VALUES]) + more if more or len(words) > 2 else " and ".join(words)
 
 
-def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
+def describe_pooled(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
     """Remarks on options, other than seeds, that differ between the runs of one condition.
 
     Args:
@@ -118,8 +124,8 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
         if not mixed.any():
             continue
         inside = table["condition"].isin(mixed.index[mixed]).to_numpy()
-        counts = records[column][inside].map(shown).value_counts(sort=False)
-        some = [f"{word}: {counted(count, 'run')}" for word, count in counts.items()]
+        counts = records[column][inside].map(format_option).value_counts(sort=False)
+        some = [f"{word}: {format_count(count, 'run')}" for word, count in counts.items()]
         more = f", {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
         found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more})"
     if not found:

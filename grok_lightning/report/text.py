@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import pandas as pd
 
-from grok_lightning.figures.style import counted
+from grok_lightning.figures.style import format_count
 from grok_lightning.report.conditions import MOST_COMPARED, step_in_words
 
 AT_THE_END = "at threshold at the end"
@@ -68,11 +68,11 @@ def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     counts = {name: int(conditions[name].sum()) for name in ("grok_k", "missing", "unfinished", "diverged")}
     operations = runs["operation"].unique()
     shown = ", ".join(map(escape_markdown, operations[:MOST_WORDS])) + (", ..." if len(operations) > MOST_WORDS else "")
-    found = f"{counted(len(runs), 'run')} of {shown} in {counted(len(conditions), 'condition')}: "
+    found = f"{format_count(len(runs), 'run')} of {shown} in {format_count(len(conditions), 'condition')}: "
     found += f"{counts['grok_k']:,} grokked" + (f", {counts['diverged']:,} diverged" if counts["diverged"] else "")
-    planned = counted(len(runs) + counts["missing"], "planned run")
+    planned = format_count(len(runs) + counts["missing"], "planned run")
     missing = [f"{counts['missing']:,} of {planned} missing"] if counts["missing"] else []
-    unfinished = [f"{counted(counts['unfinished'], 'run')} unfinished"] if counts["unfinished"] else []
+    unfinished = [f"{format_count(counts['unfinished'], 'run')} unfinished"] if counts["unfinished"] else []
     incomplete = ", ".join(missing + unfinished)
     return f"{found}.{f' **Incomplete**: {incomplete}.' if incomplete else ''}"
 
@@ -85,8 +85,8 @@ def _describe_tests(conditions: pd.DataFrame, tests: int) -> str:
     rest = len(conditions) - len(tested)
     without = f" Conditions without runs are not tested: {rest:,}." if rest else ""
     return (
-        f"{counted(tests, 'test')} of the grok step: {pairs}.{without} P-values are adjusted for the number of tests "
-        "(Holm). With few runs, a test detects large differences only: 3 runs against 3 cannot give a p below 0.02."
+        f"{format_count(tests, 'test')} of the grok step: {pairs}.{without} P-values are adjusted for the number of "
+        "tests (Holm). With few runs, a test detects large differences only: 3 runs against 3 cannot give a p below 0.02."
     )
 
 

@@ -111,7 +111,7 @@ def some_drawings(*_):
 
 
 def test_a_page_needs_no_other_file(report, monkeypatch):
-    monkeypatch.setattr(making, "drawings", some_drawings)
+    monkeypatch.setattr(making, "list_drawings", some_drawings)
     write_run("a")
     assert report("e")[0] == 0
     found = shown()
@@ -150,7 +150,7 @@ def test_figures_of_an_earlier_report_go_and_what_is_not_its_own_stays(report, m
     everything = {}
     for names in (("one", "x y(1)"), ("one", "two"), ()):
         drawn = [Drawing(name, name, lambda: (pd.DataFrame({"a": [1]}), Figure())) for name in names]
-        monkeypatch.setattr(making, "drawings", lambda *_, drawn=drawn: iter(drawn))
+        monkeypatch.setattr(making, "list_drawings", lambda *_, drawn=drawn: iter(drawn))
         assert report("e")[0] == 0
         everything[names] = {path.stem for path in Path("out").glob("*.[psc][nvs][gv]")}
         with Path("out/report.md").open("a") as page:
