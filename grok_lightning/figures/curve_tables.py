@@ -16,7 +16,7 @@ POINTS = 60_000  # of all single runs in one panel
 
 
 def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The table of medians that ``condition_curves`` draws.
+    """The table of medians that ``draw_condition_curves`` draws.
 
     A run that stopped early because it had grokked for long enough, or because it diverged, counts with its last values
     from then on: else the median would become that of the slow ones. Other runs count up to their last evaluation.
@@ -108,7 +108,7 @@ def _find_steps(step: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.
 
 
 def tabulate_single_runs(runs: pd.DataFrame, curves: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
-    """The table of single runs that ``condition_curves`` draws.
+    """The table of single runs that ``draw_condition_curves`` draws.
 
     Args:
         runs: One row per run, as in a report.

@@ -86,7 +86,8 @@ def _describe_tests(conditions: pd.DataFrame, tests: int) -> str:
     without = f" Conditions without runs are not tested: {rest:,}." if rest else ""
     return (
         f"{format_count(tests, 'test')} of the grok step: {pairs}.{without} P-values are adjusted for the number of "
-        "tests (Holm). With few runs, a test detects large differences only: 3 runs against 3 cannot give a p below 0.02."
+        "tests (Holm). With few runs, a test detects large differences only: 3 runs against 3 cannot give a p below "
+        "0.02."
     )
 
 
