@@ -22,7 +22,7 @@ from grok_lightning.figures.values import (
     set_value_axis,
     sort_by,
     spread,
-    to_ordered_type,
+    to_ordered,
 )
 from grok_lightning.statistics import times
 
@@ -88,7 +88,7 @@ def tabulate_by_value(
         that of the runs with a known accuracy, and their number ``n``.
     """
     keys = [key] if by is None else [key, by]
-    typed = runs[keys].apply(to_ordered_type).assign(kind="run")
+    typed = runs[keys].apply(to_ordered).assign(kind="run")
     if quantity == "accuracy":
         columns = ["run", "status", "best_val_acc"]
         base, summarize = pd.concat([typed, runs[columns]], axis=1), _summarize_accuracy
@@ -215,7 +215,7 @@ def _split(table: pd.DataFrame) -> Slots:
     parts = []
     for place, (group, look) in enumerate(zip(groups, pick_looks(names) or [PLAIN], strict=True)):
         shift = width * (place - (len(groups) - 1) / 2)
-        mine, ours = (part[to_ordered_type(part[by]) == group] if by else part for part in (runs, medians))
+        mine, ours = (part[to_ordered(part[by]) == group] if by else part for part in (runs, medians))
         at = where.of(mine[key]) + shift + spread(mine[key], find_jitter(where, width))
         parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
     return Slots(key, where, runs, medians, names, parts)

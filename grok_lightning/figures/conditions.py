@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from grok_lightning.figures.style import DASHED, HUES, SOLID, Line, draw_legend, make_handle, wrap_text
-from grok_lightning.figures.values import list_keys, to_ordered_type
+from grok_lightning.figures.values import list_keys, to_ordered
 from grok_lightning.records.words import format_option
 
 MARKERS = ("o", "s", "D", "v", "P", "X", "p", "h", "*")
@@ -76,7 +76,7 @@ def pick_names(conditions: Sequence[Condition], width: int = 32) -> Naming:
             for each, row in zip(conditions, words, strict=True)
         ):
             labels = [wrap_text(", ".join(row.values()), width) for row in words]
-            column = to_ordered_type(pd.Series([next(iter(each.values.values())) for each in conditions], dtype=object))
+            column = to_ordered(pd.Series([next(iter(each.values.values())) for each in conditions], dtype=object))
             numeric = len(names) == 1 and column.dtype.kind == "f" and all(map(isfinite, column))
             return Naming(wrap_text(", ".join(names.values())), labels, column.tolist() if numeric else None)
     return Naming("", [wrap_text(each.label, width) for each in conditions], None)

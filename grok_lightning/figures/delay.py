@@ -52,9 +52,9 @@ def draw_delay(table: pd.DataFrame, title: str) -> Figure:
         known = rows[rows["memorize_step"].notna()]
         memorized, grokked = (known[name].clip(lower=1) for name in ("memorize_step", "step"))
         style.draw_points(axes, memorized, grokked, known["observed"].eq(True), look.color, look.marker)
-    others = (
-        {"not grokked (so far)": style.make_handle("^", open=True, size=5)} if shown["observed"].eq(False).any() else {}
-    )
+    others = {}
+    if shown["observed"].eq(False).any():
+        others["not grokked (so far)"] = style.make_handle("^", open=True, size=5)
     if names.has_colors:
         never = ["" if rows["memorize_step"].notna().any() else " (none memorized)" for _, rows in parts]
         labels = [label + words for label, words in zip(names.labels, never, strict=True)]

@@ -14,7 +14,7 @@ class NothingToShow(ValueError):
     """Raised, with the reason, where a task or a model has no such figure."""
 
 
-def place_axes(figure: Figure, place: tuple[float, float, float, float], size: tuple[float, float]) -> Axes:
+def add_axes(figure: Figure, place: tuple[float, float, float, float], size: tuple[float, float]) -> Axes:
     """Adds axes at (left, bottom, width, height) to a figure of the given size, all in inches.
 
     Figures of one kind then have the same geometry, and take half the time that they do with a layout engine.

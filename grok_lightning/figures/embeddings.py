@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import NothingToShow, entitle, name_ticks, place_axes, room_for
+from grok_lightning.figures.elements import NothingToShow, add_axes, entitle, name_ticks, room_for
 from grok_lightning.figures.style import NOTE
 
 COMPONENTS = 4
@@ -70,7 +70,7 @@ def draw_components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Fi
     names = list(table["element"].cat.categories)
     figure, size = Figure(), (2 * PANEL_INCHES + 2.5 + room_for(names), PANEL_INCHES + 1.15)
     lefts = (0.8, PANEL_INCHES + 1.8)
-    panels = [place_axes(figure, (left, 0.55, PANEL_INCHES, PANEL_INCHES), size) for left in lefts]
+    panels = [add_axes(figure, (left, 0.55, PANEL_INCHES, PANEL_INCHES), size) for left in lefts]
     entitle(figure, title, size[0] / 2)
     scores = table.pivot(index="component", columns="element", values="score").to_numpy()
     explained = table.groupby("component")["explained"].first()

@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from grok_lightning.figures import style
 from grok_lightning.figures.conditions import SEQUENCE
-from grok_lightning.figures.values import (
-    find_distinct,
-    format_value,
-    format_values,
-    list_keys,
-    sort_by,
-    to_ordered_type,
-)
+from grok_lightning.figures.values import find_distinct, format_value, format_values, list_keys, sort_by, to_ordered
 from grok_lightning.statistics import kaplan_meier, times
 
 # outcomes of cells in which fewer than half grokked: face color and hatching
@@ -50,7 +43,7 @@ def tabulate_phase(runs: pd.DataFrame, x: str, y: str, by: str | None = None) ->
         ``diverged`` (numbers of runs) and ``threshold``.
     """
     keys = [x, y] if by is None else [x, y, by]
-    base = pd.concat([runs[keys].apply(to_ordered_type), runs[["status", "memorize_step", "threshold"]]], axis=1)
+    base = pd.concat([runs[keys].apply(to_ordered), runs[["status", "memorize_step", "threshold"]]], axis=1)
     base = pd.concat([base, times(runs, "grok")], axis=1)
     rows = []
     for values, group in base.groupby(keys, observed=True, sort=False):
@@ -89,19 +82,15 @@ def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     """
     x, y, *rest = list_keys(table)
     columns, rows = find_distinct(table[x]), find_distinct(table[y])
-    maps = (
-        {value: table[to_ordered_type(table[rest[0]]) == value] for value in find_distinct(table[rest[0]])}
-        if rest
-        else {}
-    )
+    third = table[rest[0]] if rest else pd.Series(dtype=float)
+    maps = {value: table[to_ordered(third) == value] for value in find_distinct(third)}
     cells = table.assign(x=_locate(table[x], columns), y=_locate(table[y], rows))
     readable = len(columns) * len(rows) * max(1, len(maps)) <= MOST
     across = next(number for number in (1, 2, 3, 4, 5, 6) if len(maps) <= number**2 or number == 6)
     down = max(1, -(-len(maps) // across))
     wide, tall = _measure_map(columns, rows)
-    figure = style.make_figure(
-        title, _describe(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
-    )
+    width = wide if across == 1 else 1.8 + across * (wide - 3.2)
+    figure = style.make_figure(title, _describe(cells, readable), width, down * tall)
     steps = cells["median"].to_numpy(float)
     steps = steps[np.isfinite(steps)].clip(1)
     low, high = (float(steps.min()), float(steps.max())) if len(steps) else (1.0, 1.0)
@@ -122,12 +111,8 @@ def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     for axes in grid.ravel()[max(1, len(maps)) :]:
         axes.remove()
     if len(steps):
-        _draw_colorbar(
-            figure,
-            norm,
-            high / low,
-            f"median steps to {style.format_threshold(table['threshold']).removesuffix(' of')}",
-        )
+        threshold = style.format_threshold(table["threshold"]).removesuffix(" of")
+        _draw_colorbar(figure, norm, high / low, f"median steps to {threshold}")
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
     patches = [Patch(facecolor=PHASES[name][0], hatch=PHASES[name][1], edgecolor=EDGE) for name in occurring]
     if occurring:
@@ -149,7 +134,7 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, norm: LogNorm, size: float) -> No
 
 
 def _locate(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.intp]:
-    return pd.Index(values).get_indexer(pd.Index(to_ordered_type(column)))
+    return pd.Index(values).get_indexer(pd.Index(to_ordered(column)))
 
 
 def _measure_map(columns: list[float] | list[str], rows: list[float] | list[str]) -> tuple[float, float]:
@@ -157,9 +142,8 @@ def _measure_map(columns: list[float] | list[str], rows: list[float] | list[str]
     cell = max(0.24, min(0.62, 7 / max(len(columns), len(rows), 1)))
     lines = max((text.count("\n") + 1 for text in format_values(rows, NAMES)), default=1)
     wide, tall = max(2.9, cell * len(columns)), max(1.9, max(0.75 * cell, LINE * lines) * len(rows))
-    return 3.6 + wide + CHARACTER * max(0, _count_longest(rows) - 10), 1.3 + tall + CHARACTER * max(
-        0, _count_longest(columns) - 10
-    )
+    beside, below = (CHARACTER * max(0, _count_longest(names) - 10) for names in (rows, columns))
+    return 3.6 + wide + beside, 1.3 + tall + below
 
 
 def _count_longest(values: list[float] | list[str]) -> int:
@@ -194,9 +178,8 @@ def _set_ticks(axes: Axes, which: str, values: list[float] | list[str], key: str
     texts = format_values(values, NAMES)[::every]
     axes.set(**{f"{which}ticks": range(0, len(values), every), f"{which}ticklabels": texts})
     ends = (-0.5, max(len(values), 1) - 0.5)
-    axes.set(
-        **{f"{which}lim": ends[::-1] if named and which == "y" else ends, f"{which}label": style.wrap_text(key, 60)}
-    )
+    ends = ends[::-1] if named and which == "y" else ends
+    axes.set(**{f"{which}lim": ends, f"{which}label": style.wrap_text(key, 60)})
     axes.tick_params(length=0, labelsize=9)
     if which == "x" and (_count_longest(values) > 8 or (len(texts) > 6 and max(map(len, texts)) > 5)):
         axes.tick_params(axis="x", labelrotation=90)
@@ -204,9 +187,8 @@ def _set_ticks(axes: Axes, which: str, values: list[float] | list[str], key: str
 
 
 def _draw_colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
-    bar = figure.colorbar(
-        ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=9 * figure.get_figheight()
-    )
+    scale = ScalarMappable(norm, BRIGHT_FIRST)
+    bar = figure.colorbar(scale, ax=figure.axes, label=label, aspect=9 * figure.get_figheight())
     subs: Sequence[float] = (1.0, 2.0, 5.0)
     if ratio < 8:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)

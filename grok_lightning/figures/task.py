@@ -11,15 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import (
-    NothingToShow,
-    are_long,
-    entitle,
-    name_ticks,
-    place_axes,
-    room_for,
-    wrap_title,
-)
+from grok_lightning.figures.elements import NothingToShow, add_axes, are_long, entitle, name_ticks, room_for, wrap_title
 from grok_lightning.figures.style import NOTE, TRAIN
 
 MOST_ELEMENTS = 1024  # of an operand; with more, a cell of a map is smaller than a dot of the picture
@@ -146,7 +138,7 @@ def draw_value_counts(counts: pd.DataFrame, title: str) -> Figure:
     if len(counts) > MOST_ELEMENTS:
         raise NothingToShow(f"counts of {len(counts):,} elements cannot be seen; at most {MOST_ELEMENTS:,} are drawn")
     figure = Figure()
-    axes = place_axes(figure, (0.75, 0.95, 5.9, 2.2), (7, 3.9))
+    axes = add_axes(figure, (0.75, 0.95, 5.9, 2.2), (7, 3.9))
     elements, count = list(counts["answer"].cat.categories), counts["count"].to_numpy()
     even = counts["even"].max()
     axes.stairs(count, np.arange(len(count) + 1) - 0.5, fill=True, color=TRAIN, label="equations with that answer")
@@ -201,7 +193,7 @@ def _draw_map(table: pd.DataFrame, title: str, legend: list[Patch], right: float
     bottom = below + 0.1 + 0.2 * legend_rows
     size = (left + SIDE + right, bottom + SIDE + 0.4 + 0.19 * len(wrap_title(title)))
     figure = Figure()
-    axes = place_axes(figure, (left, bottom, SIDE, SIDE), size)
+    axes = add_axes(figure, (left, bottom, SIDE, SIDE), size)
     axes.set(xlabel=x, ylabel=y)
     axes.patch.set(**NO_EQUATION)
     for axis in (axes.xaxis, axes.yaxis):

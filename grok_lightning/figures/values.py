@@ -22,7 +22,7 @@ class Places(NamedTuple):
 
     def of(self, column: "pd.Series[float]") -> np.ndarray:
         """The places of a column's values."""
-        return self.at[pd.Index(self.values).get_indexer(pd.Index(to_ordered_type(column)))]
+        return self.at[pd.Index(self.values).get_indexer(pd.Index(to_ordered(column)))]
 
     @property
     def proportional(self) -> bool:
@@ -35,7 +35,7 @@ class Places(NamedTuple):
         return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
 
 
-def to_ordered_type(column: "pd.Series[float]") -> pd.Series:
+def to_ordered(column: "pd.Series[float]") -> pd.Series:
     """A key's values as numbers if they all are, else as text."""
     numbers = pd.to_numeric(column.astype(object), errors="coerce")
     return numbers.astype(float) if numbers.notna().all() else column.astype(str)
@@ -43,7 +43,7 @@ def to_ordered_type(column: "pd.Series[float]") -> pd.Series:
 
 def find_distinct(column: "pd.Series[float]") -> list[float] | list[str]:
     """Distinct values of a key: numbers ascending, names in order of appearance."""
-    typed = to_ordered_type(column)
+    typed = to_ordered(column)
     found = list(pd.unique(typed))
     return sorted(found) if typed.dtype.kind == "f" else found
 

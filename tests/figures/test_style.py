@@ -19,7 +19,7 @@ from grok_lightning.figures.style import (
     set_step_axis,
     wrap_text,
 )
-from grok_lightning.figures.values import find_places, format_values, set_value_axis, spread, to_ordered_type
+from grok_lightning.figures.values import find_places, format_values, set_value_axis, spread, to_ordered
 from grok_lightning.records.words import format_option
 
 
@@ -108,8 +108,8 @@ def test_numbers_stand_in_proportion_by_logarithm_or_beside() -> None:
 
 
 def test_a_column_of_numbers_as_text_is_numbers() -> None:
-    assert to_ordered_type(pd.Series(["1", "0.5"])).tolist() == [1.0, 0.5]
-    assert to_ordered_type(pd.Series(["1", "x"])).tolist() == ["1", "x"]
+    assert to_ordered(pd.Series(["1", "0.5"])).tolist() == [1.0, 0.5]
+    assert to_ordered(pd.Series(["1", "x"])).tolist() == ["1", "x"]
 
 
 @pytest.mark.parametrize("values", [[0.2], [0.3, 0.33, 0.9], list(np.linspace(0.1, 0.9, 40)), ["a" * 50, "b"], []])
