@@ -25,11 +25,6 @@ class Places(NamedTuple):
         return self.at[pd.Index(self.values).get_indexer(pd.Index(to_ordered(column)))]
 
     @property
-    def proportional(self) -> bool:
-        """Whether places are linear in the values."""
-        return self.at.tolist() == self.values
-
-    @property
     def gap(self) -> float:
         """The smallest distance between neighbors."""
         return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
@@ -88,7 +83,7 @@ def set_value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> 
     for place in range(1, len(texts)):
         if where.at[place] - where.at[shown[-1]] >= (sizes[place] + sizes[shown[-1]]) / 2:
             shown.append(place)
-    if where.proportional and len(shown) < len(texts) > MANY:
+    if where.at.tolist() == where.values and len(shown) < len(texts) > MANY:
         axes.xaxis.set_major_locator(AutoLocator())
     else:
         axes.set_xticks(where.at[shown], [texts[place] for place in shown])
