@@ -13,7 +13,7 @@ from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.config import Config, SavedRun
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, run_directories
+from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, read_result, run_directories
 from grok_lightning.records.tasks import algebra_title
 
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """``result.json``; empty while the run is not over."""
-        import json
-
         path = self._logs() / RESULT
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return read_result(str(path)) if path.exists() else {}
 
     @property
     def memorize_step(self) -> int | None:
@@ -100,11 +98,11 @@ class Run:
             UserError: If there is no figure of that name for this run; those there are are listed.
         """
         from grok_lightning.callbacks.pictures import pictures
-        from grok_lightning.figures.curves import curves
+        from grok_lightning.figures.curves import draw_curves
         from grok_lightning.figures.saving import png
 
         if name == CURVES:
-            figure = curves(read_metrics(self._logs()), self._milestones(), self.title)
+            figure = draw_curves(read_metrics(self._logs()), self._milestones(), self.title)
         else:
             found = pictures(self.module, self.data, 0, self.title, self.step)
             if name not in found:

@@ -10,7 +10,7 @@ from torch.utils.tensorboard.summary import Summary, hparams
 
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.figures.curves import curves
+from grok_lightning.figures.curves import draw_curves
 from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
@@ -78,7 +78,7 @@ class RunFigures:
         """Draws the curves of one run, if there are two evaluations or more."""
         rows = self.states.rows[run]
         if len(rows) > 1:
-            figure = curves(rows, self.states.milestones(run), self.titles[run])
+            figure = draw_curves(rows, self.states.milestones(run), self.titles[run])
             self.path(run).write_bytes(png(figure, 150))
 
     def show_images(self, trainer: Trainer, pl_module: LightningModule) -> None:

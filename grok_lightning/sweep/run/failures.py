@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import json
 import shutil
 import sys
 import traceback
@@ -17,6 +16,7 @@ from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
+from grok_lightning.records.record import read_result as read_fields
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.training import close_up, train
 
@@ -117,10 +117,10 @@ def drop_unusable(stack: Stack) -> bool:
 def read_result(stack: Stack, run: int) -> Nested | None:
     """Read the result of a run; None if it is missing or damaged."""
     try:
-        result = json.loads((stack.record(run) / RESULT).read_text(encoding="utf-8"))
+        result = read_fields(str(stack.record(run) / RESULT))
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and "status" in result else None
+    return result if "status" in result else None
 
 
 def _find_unfinished(stack: Stack) -> list[int]:
