@@ -250,7 +250,7 @@ class _Watch:
                     raise PermissionError(errno.EACCES, "nothing may be written there", real)
 
 
-def find_fault(outcome: Outcome, limits: Limits | None = None, statuses: Iterable[int] = (0, 1, 2, 3)) -> str:
+def find_fault(outcome: Outcome, limits: Limits | None = None, statuses: tuple[int, ...] = (0, 1, 2, 3)) -> str:
     """What is wrong with an outcome; empty if nothing is.
 
     Right is success, or one line on stderr and a status that says so; within the limits, and without an offence.
@@ -271,7 +271,7 @@ def find_fault(outcome: Outcome, limits: Limits | None = None, statuses: Iterabl
         return f"took more than {limits.mebibytes} MiB"
     if "Traceback (most recent call last)" in outcome.err:
         return "traceback printed"
-    if outcome.status not in statuses:
+    if outcome.status is None or outcome.status not in statuses:
         return f"exit status {outcome.status}"
     if outcome.status == 0:
         return ""

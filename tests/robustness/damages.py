@@ -9,7 +9,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,16 @@ PLAIN = (  # those that JSON and YAML can hold
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Edit:
+class Shown:
+    """A value whose ``repr`` leaves out what is at its default."""
+
+    def __repr__(self) -> str:
+        given = [each for each in fields(self) if getattr(self, each.name) != each.default or each.default is MISSING]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{each.name}={getattr(self, each.name)!r}' for each in given)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Edit(Shown):
     """A changed value in nested mappings and lists.
 
     Args:
@@ -140,8 +148,8 @@ class Edit:
         return content
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, repr=False)
+class Checkpoint(Shown):
     """A checkpoint with other content, and a right checksum.
 
     Args:
@@ -194,8 +202,8 @@ def seal(content: bytes) -> bytes:
     return sealed + sha256(sealed).hexdigest().encode()
 
 
-@dataclass(frozen=True)
-class Json:
+@dataclass(frozen=True, repr=False)
+class Json(Shown):
     """A JSON file with other content."""
 
     path: str
@@ -221,8 +229,8 @@ def _dump(content: Any) -> str:
     return json.dumps(content, default=repr)
 
 
-@dataclass(frozen=True)
-class Content:
+@dataclass(frozen=True, repr=False)
+class Content(Shown):
     """A file that is replaced by other bytes."""
 
     path: str
@@ -235,8 +243,8 @@ class Content:
         path.write_bytes(self.content)
 
 
-@dataclass(frozen=True)
-class Repeated:
+@dataclass(frozen=True, repr=False)
+class Repeated(Shown):
     """A file of one text many times over, for what would be too long to print."""
 
     path: str
@@ -253,8 +261,8 @@ class Repeated:
         path.write_text(self.before + "".join(lines) + self.after, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Bytes:
+@dataclass(frozen=True, repr=False)
+class Bytes(Shown):
     """A file whose bytes are damaged.
 
     Args:
@@ -293,8 +301,8 @@ class Bytes:
         path.write_bytes(seal(bytes(data)) if self.sealed else bytes(data))
 
 
-@dataclass(frozen=True)
-class Special:
+@dataclass(frozen=True, repr=False)
+class Special(Shown):
     """Something else in the place of a file: ``missing``, ``empty``, ``directory``, ``fifo``, ``loop`` or ``zeros``."""
 
     path: str
@@ -341,8 +349,8 @@ COLUMNS: dict[str, Callable[[int], Any]] = {  # other columns of a Parquet file,
 }
 
 
-@dataclass(frozen=True)
-class Parquet:
+@dataclass(frozen=True, repr=False)
+class Parquet(Shown):
     """A Parquet file with other columns.
 
     Args:
@@ -382,8 +390,8 @@ class Parquet:
         pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-@dataclass(frozen=True)
-class NamedColumn:
+@dataclass(frozen=True, repr=False)
+class NamedColumn(Shown):
     """``Parquet`` with a column by name.
 
     Args:
@@ -404,19 +412,20 @@ class NamedColumn:
 Damage = Checkpoint | Json | Content | Repeated | Bytes | Special | Parquet | NamedColumn
 
 
-@dataclass(frozen=True)
-class Case:
+@dataclass(frozen=True, repr=False)
+class Case(Shown):
     """A command after some damage.
 
     Args:
         command: The command line after the program's name.
         damages: What is done to the files of the template first.
         statuses: Exit statuses that are right.
+        environment: Variables of the environment, with their values.
         same_as: A file whose content must be the same as without the damage.
     """
 
     command: tuple[str, ...]
     damages: tuple[Damage, ...] = ()
     statuses: tuple[int, ...] = (0, 1, 2, 3)
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: tuple[tuple[str, str], ...] = ()
     same_as: str = ""

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from confined import Limits
 from damages import Bytes, Case, Checkpoint, Content, Edit, Json, NamedColumn, Parquet, Repeated, Special
-from strategies import CONFIG, USES
-from template import ARCHIVE, CHECKPOINT, INDEX, METRICS, NOTICE, PLANNED, RESULT
+from strategies import CONFIG, RESUME, USES
+from template import ARCHIVE, CHECKPOINT, INDEX, METRICS, NOTICE, PLANNED, RESULT, STRANGER
 from trials import FormulaCase
 
 FIT = ("fit", "--config", "f.yaml", "--print_config")
 DRY = ("sweep", "f.yaml", "--dry_run")
-RESUME = ("fit", "--ckpt_path", CHECKPOINT, "--trainer.max_steps", "21")
 SMALL = ("--data.modulus", "5", "--model.network", "MLP", "--model.network.width", "4", "--trainer.accelerator", "cpu")
 
 
@@ -32,7 +31,7 @@ class Regression:
 
 
 def _config(*keys: str, odd: str) -> Checkpoint:
-    return Checkpoint(CHECKPOINT, (Edit((CONFIG, *keys), odd),))
+    return Checkpoint(STRANGER, (Edit((CONFIG, *keys), odd),))
 
 
 def _foreign() -> list[Regression]:
@@ -55,22 +54,23 @@ def _foreign() -> list[Regression]:
         (("trainer", "profiler"), "evil mapping"),
         (("model", "network", "class_path"), "acts when imported"),
     ]:
-        name = f"a resumed fit imports what {'.'.join(keys)} of a checkpoint names ({odd})"
-        found.append(Regression(name, "checkpoints", Case(RESUME, (_config(*keys, odd=odd),))))
+        name = f"fit --ckpt_path imports what {'.'.join(keys)} of a checkpoint names ({odd})"
+        found.append(Regression(name, "checkpoints", Case(USES[4], (_config(*keys, odd=odd),))))
     for keys, odd in [
         (("run",), "outside"), (("experiment",), "absolute"), (("trainer", "default_root_dir"), "absolute"),
         (("experiment",), "outside"),
     ]:  # fmt: skip
-        for use in (RESUME, ("validate", "--ckpt_path", CHECKPOINT)):
+        for use in (USES[4], USES[2]):
             name = f"{use[0]} writes where {'.'.join(keys)} of a checkpoint leads ({odd})"
             found.append(Regression(name, "checkpoints", Case(use, (_config(*keys, odd=odd),))))
     fit = ("fit", *SMALL, "--trainer.max_steps", "1")
-    case = Case(fit, environment={"GROK_LIGHTNING_RUN": "../../../outside"}, statuses=(2,))
+    case = Case(fit, environment=(("GROK_LIGHTNING_RUN", "../../../outside"),), statuses=(2,))
     return [*found, Regression("fit writes where GROK_LIGHTNING_RUN leads", "options", case)]
 
 
 def _state(*keys: object, odd: str = "", statuses: tuple[int, ...] = (0, 2, 3), use: tuple[str, ...] = RESUME) -> Case:
-    return Case(use, (Checkpoint(CHECKPOINT, (Edit(keys, odd),)),), statuses)
+    path = CHECKPOINT if use is RESUME else STRANGER
+    return Case(use, (Checkpoint(path, (Edit(keys, odd),)),), statuses)
 
 
 def _checkpoints() -> list[Regression]:
@@ -99,19 +99,19 @@ def _checkpoints() -> list[Regression]:
         "the config is 400 levels deep": _state(CONFIG, "new", odd="nested 400 deep", use=generate),
     }
     found = [Regression(f"checkpoint: {name}", "checkpoints", case) for name, case in cases.items()]
-    bomb = Case(generate, (Checkpoint(CHECKPOINT, compressed=True, zeros=450),), (2,))
+    bomb = Case(generate, (Checkpoint(STRANGER, compressed=True, zeros=450),), (2,))
     found.append(Regression("checkpoint: deflated, 450 MiB of zeros", "checkpoints", bomb))
     found.append(
         Regression(
-            "checkpoint: deflated", "checkpoints", Case(generate, (Checkpoint(CHECKPOINT, compressed=True),), (2,))
+            "checkpoint: deflated", "checkpoints", Case(generate, (Checkpoint(STRANGER, compressed=True),), (2,))
         )
     )
-    code = Case(generate, (Checkpoint(CHECKPOINT, code=True),), (2,))
+    code = Case(generate, (Checkpoint(STRANGER, code=True),), (2,))
     found.append(Regression("checkpoint: an object that runs code", "checkpoints", code))
     for kind in ("fifo", "zeros", "directory"):
-        case = Case(generate, (Special(CHECKPOINT, kind),), (2,))
+        case = Case(generate, (Special(STRANGER, kind),), (2,))
         found.append(Regression(f"checkpoint: {kind} in its place", "checkpoints", case))
-    flipped = Case(generate, (Bytes(CHECKPOINT, "flip", 0.5, 3),), (2,))
+    flipped = Case(generate, (Bytes(STRANGER, "flip", 0.5, 3),), (2,))
     return [*found, Regression("checkpoint: a flipped bit", "checkpoints", flipped)]
 
 
@@ -290,10 +290,10 @@ def _options() -> list[Regression]:
         "a long file's name": Case(("generate", long, "1+1="), statuses=(1, 2)),
         "a long config": Case(("fit", "--config", long), statuses=(2,)),
         "a long sweep": Case(("sweep", long, "--dry_run"), statuses=(2,)),
-        "LOCAL_RANK is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), {"LOCAL_RANK": "x"}),
-        "WORLD_SIZE is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), {"WORLD_SIZE": "x"}),
+        "LOCAL_RANK is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), (("LOCAL_RANK", "x"),)),
+        "WORLD_SIZE is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), (("WORLD_SIZE", "x"),)),
         "GROK_LIGHTNING_CHOSEN is no JSON": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (0, 2),
-        {"GROK_LIGHTNING_CHOSEN": "x"}),
+        (("GROK_LIGHTNING_CHOSEN", "x"),)),
         "unicode digits as a number": Case((*fit, "--data.modulus", "٤٢"), statuses=(2,)),
         "unicode digits as a shard": Case(("sweep", "s.yaml", "--dry_run", "--shard", "١/٢"), statuses=(2,)),
         "unicode digits as a number of workers": Case(("sweep", "s.yaml", "--dry_run", "--workers", "1٢"),

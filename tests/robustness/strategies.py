@@ -25,7 +25,7 @@ from damages import (
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from plain_formulas import Tree, write
-from template import ARCHIVE, CHECKPOINT, INDEX, METRICS, NOTICE, PLANNED, RESULT, with_records, with_run
+from template import ARCHIVE, CHECKPOINT, INDEX, METRICS, NOTICE, PLANNED, RESULT, STRANGER, with_records, with_run
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
@@ -403,15 +403,16 @@ def _yaml_values() -> SearchStrategy[Any]:
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
-USES = (
-    ("generate", CHECKPOINT, "1+1="),
-    ("load_run", CHECKPOINT),
-    ("validate", "--ckpt_path", CHECKPOINT),
-    ("predict", "--ckpt_path", CHECKPOINT, "--output", "p.csv"),
-    ("fit", "--ckpt_path", CHECKPOINT, "--trainer.max_steps", "21"),
-    ("fit", "--init_from", CHECKPOINT, *("--data.modulus", "5", "--model.network", "MLP", "--model.network.width", "4"),
+USES = (  # of a checkpoint that somebody sent
+    ("generate", STRANGER, "1+1="),
+    ("load_run", STRANGER),
+    ("validate", "--ckpt_path", STRANGER),
+    ("predict", "--ckpt_path", STRANGER, "--output", "p.csv"),
+    ("fit", "--ckpt_path", STRANGER, "--trainer.max_steps", "21"),
+    ("fit", "--init_from", STRANGER, *("--data.modulus", "5", "--model.network", "MLP", "--model.network.width", "4"),
      *("--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--run", "n")),
 )  # fmt: skip
+RESUME = ("fit", "--ckpt_path", CHECKPOINT, "--trainer.max_steps", "21")  # in its own place
 CONFIG = "grok_lightning_config"
 ATTACKS = (  # what a stranger would write into the config of a checkpoint
     *(((CONFIG, *keys), odd) for keys in [
@@ -443,32 +444,37 @@ def _places(content: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
             yield from _places(value, (*above, key))
 
 
+_NAMING = ("evil", "acts")  # values that name classes: a run of one's own may name any in its own place
+
+
 @st.composite
 def checkpoints(draw: Any) -> Case:
     """A checkpoint that somebody changed and resealed, or that a disk damaged, and a command that reads it."""
-    use = draw(st.sampled_from(USES))
+    use = draw(st.sampled_from([*USES, RESUME, RESUME]))
+    path = CHECKPOINT if use is RESUME else STRANGER
     form = draw(
         st.sampled_from(
             ["edit", "edit", "edit", "edit", "attack", "attack", "bytes", "resealed bytes", "archive", "special"]
         )
     )
     if form == "bytes":
-        damage = draw(_bytes(CHECKPOINT))
+        damage = draw(_bytes(path))
         return Case(use, (damage,), statuses=(2,))
     if form == "resealed bytes":
-        damage = draw(_bytes(CHECKPOINT, sealed=True))
+        damage = draw(_bytes(path, sealed=True))
     elif form == "special":
-        damage = Special(CHECKPOINT, draw(st.sampled_from(["missing", "empty", "directory", "loop", "fifo", "zeros"])))
+        damage = Special(path, draw(st.sampled_from(["missing", "empty", "directory", "loop", "fifo", "zeros"])))
         return Case(use, (damage,), statuses=(2,))
     elif form == "archive":
         damage = draw(st.sampled_from([
-            Checkpoint(CHECKPOINT, compressed=True), Checkpoint(CHECKPOINT, code=True), Checkpoint(CHECKPOINT,
+            Checkpoint(path, compressed=True), Checkpoint(path, code=True), Checkpoint(path,
             program=True),
-            Checkpoint(CHECKPOINT, compressed=True, zeros=350),
+            Checkpoint(path, compressed=True, zeros=350),
         ]))  # fmt: skip
     elif form == "attack":
-        keys, odd = draw(st.sampled_from(ATTACKS))
-        damage = Checkpoint(CHECKPOINT, (Edit(keys, odd),))
+        attacks = [attack for attack in ATTACKS if use is not RESUME or not attack[1].startswith(_NAMING)]
+        keys, odd = draw(st.sampled_from(attacks))
+        damage = Checkpoint(path, (Edit(keys, odd),))
     else:
         places = places_in_checkpoint()
         keys = st.one_of(
@@ -477,8 +483,12 @@ def checkpoints(draw: Any) -> Case:
                 lambda pair: (*pair[0], pair[1])
             ),
         )
-        edits = st.builds(Edit, keys, st.sampled_from(["", *ODD]))
-        damage = Checkpoint(CHECKPOINT, tuple(draw(st.lists(edits, min_size=1, max_size=2))))
+        edits = st.builds(
+            Edit,
+            keys,
+            st.sampled_from(["", *(name for name in ODD if use is not RESUME or not name.startswith(_NAMING))]),
+        )
+        damage = Checkpoint(path, tuple(draw(st.lists(edits, min_size=1, max_size=2))))
     return Case(use, (damage,))
 
 

@@ -26,6 +26,7 @@ grid:
   seed_everything: [0, 1]
 """
 CHECKPOINT, ARCHIVE = "checkpoints/e/a/last.ckpt", "runs.parquet"
+STRANGER = "stranger.ckpt"  # the same, but not in its own place
 RESULT, METRICS = "lightning_logs/e/b/result.json", "lightning_logs/e/b/metrics.csv"
 _OWN = "lightning_logs/s/.sweep"
 NOTICE, PLANNED, INDEX = f"{_OWN}/workers/x-1.json", f"{_OWN}/planned.parquet", f"{_OWN}/index.parquet"
@@ -68,6 +69,7 @@ def with_run() -> Path:
     directory = base() / "run"
     directory.mkdir()
     _run(directory, "fit", *TINY, "--run", "a", "--trainer.max_steps", "20")
+    shutil.copy(directory / CHECKPOINT, directory / STRANGER)
     _drop_events(directory)
     return directory
 

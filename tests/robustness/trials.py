@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from confined import Limits, Outcome, find_fault, run_confined
-from damages import Case
+from damages import Case, Shown
 from plain_formulas import Modulo, Permutations, Tree, Unsupported, table_of
 from template import base, fresh_copy, with_records, with_run
 
 
-@dataclass(frozen=True)
-class FormulaCase:
+@dataclass(frozen=True, repr=False)
+class FormulaCase(Shown):
     """A formula whose table is compared with one by plain Python.
 
     Args:
@@ -94,7 +94,7 @@ def _template(case: Case) -> Path | None:
     words = " ".join([*case.command, *(damage.path for damage in case.damages)])
     if any(word in words for word in ("report", "sweep", "read_records", "lightning_logs", "runs.parquet")):
         return with_records()
-    return with_run() if "checkpoints/" in words or "--ckpt_path" in words else None
+    return with_run() if ".ckpt" in words or "--ckpt_path" in words else None
 
 
 def _reference(case: Case) -> bytes:
@@ -122,7 +122,7 @@ def action_of(case: Case) -> Callable[[], int]:
     """What a case runs, in its process: drawing of figures is left out, which takes most of the time."""
 
     def act() -> int:
-        os.environ.update(case.environment)
+        os.environ.update(dict(case.environment))
         leave_out_pictures()
         sys.argv = ["grok-lightning", *case.command]
         if case.command[:1] == ("load_run",):
