@@ -25,6 +25,7 @@ import strategies
 import torch
 import trials
 from confined import seconds_left
+from formula_strategies import formulas
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
@@ -33,7 +34,7 @@ from template import base, with_records
 from trials import Fault, FormulaCase, try_case
 
 AREAS: dict[str, SearchStrategy[Any]] = {
-    "formulas": strategies.formulas().map(lambda found: FormulaCase(found[0], found[1], found[3], found[2])),
+    "formulas": formulas().map(lambda found: FormulaCase(found[0], found[1], found[3], found[2])),
     "options": strategies.command_lines(),
     "yaml": strategies.yaml_files(),
     "checkpoints": strategies.checkpoints(),
@@ -156,15 +157,16 @@ def find_mutant(mutant: Mutant, number: int, seconds: float, known: set[str]) ->
                 fault = try_case(each.case, each.limits)
                 if fault is not None:
                     return f"{each.name}: {fault.what}"
-        deadline = time.monotonic() + seconds
-        tried = 0
-        while seconds_left(deadline):
-            number += 1
+    deadline, known, tried = time.monotonic() + seconds, set(known), 0
+    while seconds_left(deadline):
+        number += 1
+        with mutant.applied():
             round_ = Round(mutant.area, known, deadline)
             fault = round_.run(number)
-            tried += round_.tried
-            if fault is not None:
-                return f"random case {tried:,}: {fault.what}"
+        tried += round_.tried
+        if fault is not None and try_case(fault.case) is None:
+            return f"random case {tried:,}: {fault.what}"
+        known |= {fault.what} if fault else set()
     return ""
 
 

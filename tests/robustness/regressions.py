@@ -57,9 +57,11 @@ def _foreign() -> list[Regression]:
         name = f"fit --ckpt_path imports what {'.'.join(keys)} of a checkpoint names ({odd})"
         found.append(Regression(name, "checkpoints", Case(USES[4], (_config(*keys, odd=odd),))))
     for keys, odd in [
-        (("run",), "outside"), (("experiment",), "absolute"), (("trainer", "default_root_dir"), "absolute"),
+        (("run",), "outside"),
+        (("experiment",), "absolute"),
+        (("trainer", "default_root_dir"), "absolute"),
         (("experiment",), "outside"),
-    ]:  # fmt: skip
+    ]:
         for use in (USES[4], USES[2]):
             name = f"{use[0]} writes where {'.'.join(keys)} of a checkpoint leads ({odd})"
             found.append(Regression(name, "checkpoints", Case(use, (_config(*keys, odd=odd),))))
@@ -146,9 +148,11 @@ def _yaml() -> list[Regression]:
             Regression(f"{kind}: a key twice", "yaml", Case(use, (twice,), (2,))),
             Regression(f"{kind}: a tag that imports", "yaml", Case(use, (tag,), (2,))),
             Regression(f"{kind}: an integer of 5,000 digits", "yaml", Case(use, (number,), (2,))),
-            *(Regression(f"{kind}: {special} as the file", "yaml", Case(use, (Special("f.yaml", special),), (1, 2)))
-              for special in ("fifo", "zeros", "directory", "loop")),
-        ]  # fmt: skip
+            *(
+                Regression(f"{kind}: {special} as the file", "yaml", Case(use, (Special("f.yaml", special),), (1, 2)))
+                for special in ("fifo", "zeros", "directory", "loop")
+            ),
+        ]
     return [*found, Regression("sweep: a grid that contains itself", "yaml", Case(DRY, (grid,), (2,)))]
 
 
@@ -161,18 +165,30 @@ def _records() -> list[Regression]:
     report, archive = ("report", "e"), ("report", ARCHIVE)
     status = ("sweep", "status", "s.yaml")
     found = [
-        Regression(f"result.json: {keys[-1] if keys else 'all of it'} is {odd}", "records", Case(report, (Json(RESULT,
-        (Edit(keys, odd),)),), (0, 2)))
+        Regression(
+            f"result.json: {keys[-1] if keys else 'all of it'} is {odd}",
+            "records",
+            Case(report, (Json(RESULT, (Edit(keys, odd),)),), (0, 2)),
+        )
         for keys, odd in [
-            (("steps",), "10^400"), (("grok_step",), "10^400"), (("budget",), "5,000 digits"), (("threshold",),
-            "10^400"), ((), "empty list"),
-            (("config",), "text"), (("config", "data"), "null"), (("config", "seed_everything"), "10^400"),
+            (("steps",), "10^400"),
+            (("grok_step",), "10^400"),
+            (("budget",), "5,000 digits"),
+            (("threshold",), "10^400"),
+            ((), "empty list"),
+            (("config",), "text"),
+            (("config", "data"), "null"),
+            (("config", "seed_everything"), "10^400"),
             (("status",), "list of mixed"),
-            (("config_hash",), "minus one"), (("best",), "text"), (("schema",), "list of mixed"), (("seconds",),
-            "text"), (("stack",), "text"),
-            (("config", "data", "formula"), "control characters"), (("config", "evaluation"), "text"),
+            (("config_hash",), "minus one"),
+            (("best",), "text"),
+            (("schema",), "list of mixed"),
+            (("seconds",), "text"),
+            (("stack",), "text"),
+            (("config", "data", "formula"), "control characters"),
+            (("config", "evaluation"), "text"),
         ]
-    ]  # fmt: skip
+    ]
     brackets = Repeated(RESULT, "", "[", 100_000)
     found.append(Regression("result.json: 100,000 brackets", "records", Case(report, (brackets,), (0,))))
     for column in (
@@ -233,8 +249,10 @@ def _records() -> list[Regression]:
         )
     gone = Case(
         ("fit", "--experiment", "e", "--run", "c", "--ckpt_path", "last", "--trainer.max_steps", "30"),
-        (Special("lightning_logs/e/c/metrics.csv", "missing"),), (0, 2), same_as="",
-    )  # fmt: skip
+        (Special("lightning_logs/e/c/metrics.csv", "missing"),),
+        (0, 2),
+        same_as="",
+    )
     found.append(Regression("a resumed fit without metrics.csv", "records", gone))
     index = Case(("report", "s", "--out", "r"), (Bytes(INDEX, "flip", 0.4, 2),), (0,), same_as="r/conditions.csv")
     found.append(Regression("index.parquet: a flipped bit", "records", index))
@@ -260,18 +278,29 @@ def _formulas() -> list[Regression]:
             "x if -5 % 3 == 1 else 0",
             "mod 7",
             1,
-            ("if", ("compare", ("%", ("-", ("number", 5)), ("number", 3)), ("==", ("number", 1))), ("x", 0),
-            ("number", 0)),
+            (
+                "if",
+                ("compare", ("%", ("-", ("number", 5)), ("number", 3)), ("==", ("number", 1))),
+                ("x", 0),
+                ("number", 0),
+            ),
         ),
         "a power is not reduced": FormulaCase("x**7", "mod 7", 1, ("**", ("x", 0), 7)),
-        "permutations act from the right": FormulaCase("x * y / x", "S3", 2, ("/", ("*", ("x", 0), ("x", 1)), ("x",
-        0))),
-        "a remainder in a condition is one of integers": FormulaCase(
-            "x if x % 3 - 9 < 0 else y", "mod 7", 2,
-            ("if", ("compare", ("-", ("%", ("x", 0), ("number", 3)), ("number", 9)), ("<", ("number", 0))), ("x", 0),
-            ("x", 1)),
+        "permutations act from the right": FormulaCase(
+            "x * y / x", "S3", 2, ("/", ("*", ("x", 0), ("x", 1)), ("x", 0))
         ),
-    }  # fmt: skip
+        "a remainder in a condition is one of integers": FormulaCase(
+            "x if x % 3 - 9 < 0 else y",
+            "mod 7",
+            2,
+            (
+                "if",
+                ("compare", ("-", ("%", ("x", 0), ("number", 3)), ("number", 9)), ("<", ("number", 0))),
+                ("x", 0),
+                ("x", 1),
+            ),
+        ),
+    }
     return [Regression(name, "formulas", case) for name, case in cases.items()]
 
 
@@ -292,19 +321,22 @@ def _options() -> list[Regression]:
         "a long sweep": Case(("sweep", long, "--dry_run"), statuses=(2,)),
         "LOCAL_RANK is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), (("LOCAL_RANK", "x"),)),
         "WORLD_SIZE is no number": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (2,), (("WORLD_SIZE", "x"),)),
-        "GROK_LIGHTNING_CHOSEN is no JSON": Case(("fit", *SMALL, "--trainer.max_steps", "1"), (), (0, 2),
-        (("GROK_LIGHTNING_CHOSEN", "x"),)),
+        "GROK_LIGHTNING_CHOSEN is no JSON": Case(
+            ("fit", *SMALL, "--trainer.max_steps", "1"), (), (0, 2), (("GROK_LIGHTNING_CHOSEN", "x"),)
+        ),
         "unicode digits as a number": Case((*fit, "--data.modulus", "٤٢"), statuses=(2,)),
         "unicode digits as a shard": Case(("sweep", "s.yaml", "--dry_run", "--shard", "١/٢"), statuses=(2,)),
-        "unicode digits as a number of workers": Case(("sweep", "s.yaml", "--dry_run", "--workers", "1٢"),
-        statuses=(2,)),
+        "unicode digits as a number of workers": Case(
+            ("sweep", "s.yaml", "--dry_run", "--workers", "1٢"), statuses=(2,)
+        ),
         "an integer of 5,000 digits": Case((*fit, "--data.modulus", "9" * 5000), statuses=(2,)),
         "workers of 5,000 digits": Case(("sweep", "s.yaml", "--dry_run", "--workers", "9" * 5000), statuses=(2,)),
-        "a name that leads out": Case(("fit", *SMALL, "--trainer.max_steps", "1", "--run", "../../../outside"),
-        statuses=(2,)),
+        "a name that leads out": Case(
+            ("fit", *SMALL, "--trainer.max_steps", "1", "--run", "../../../outside"), statuses=(2,)
+        ),
         "YAML that contains itself as a class": Case((*fit, "--model.optimizer", "{a: &a [*a]}"), statuses=(2,)),
         "a seed of 5,000 digits": Case(("generate", CHECKPOINT, "1+1=", "--seed", "9" * 5000), statuses=(2,)),
-    }  # fmt: skip
+    }
     return [Regression(name, "options", case) for name, case in cases.items()]
 
 

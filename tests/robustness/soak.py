@@ -22,11 +22,12 @@ from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
 
+import soak_hardships
 import soak_runs
 import soak_sweeps
 import torch
+from experiments import TINY, Trial
 from processes import Hang
-from soak_runs import Trial
 from trials import leave_out_pictures
 
 EXPERIMENTS: dict[str, tuple[Callable[[Trial], None], float]] = {  # and their shares of the time
@@ -34,18 +35,18 @@ EXPERIMENTS: dict[str, tuple[Callable[[Trial], None], float]] = {  # and their s
     "kills": (soak_runs.kills, 22),
     "sweep": (soak_sweeps.killed_sweep, 30),
     "edited": (soak_sweeps.edited, 5),
-    "signals": (soak_runs.signals, 5),
+    "signals": (soak_hardships.signals, 5),
     "sweep-signals": (soak_sweeps.hung_up, 4),
-    "limits": (soak_runs.limits, 8),
+    "limits": (soak_hardships.limits, 8),
     "twice": (soak_runs.twice, 3),
     "numbers": (soak_runs.numbers, 2),
     "claims": (soak_runs.claims, 1),
     "end": (soak_runs.at_the_end, 1),
     "lost": (soak_runs.lost_records, 1),
-    "removed": (soak_runs.logs_removed, 2),
-    "pipes": (soak_runs.pipes, 2),
-    "optimized": (soak_runs.optimized, 2),
-    "clock": (soak_runs.clock, 2),
+    "removed": (soak_hardships.logs_removed, 2),
+    "pipes": (soak_hardships.pipes, 2),
+    "optimized": (soak_hardships.optimized, 2),
+    "clock": (soak_hardships.clock, 2),
     "sweep-clock": (soak_sweeps.sweep_clock, 3),
 }
 WHOLE = 600.0  # seconds in which all of it is done
@@ -122,7 +123,7 @@ def import_everything(where: Path) -> None:
     here = os.getcwd()
     os.chdir(where)
     with redirect_stdout(StringIO()), suppress(SystemExit):
-        command(["fit", *soak_runs.TINY, "--print_config"])
+        command(["fit", *TINY, "--print_config"])
     os.chdir(here)
 
 

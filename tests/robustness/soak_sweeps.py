@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from experiments import Trial, leftovers, set_back
 from processes import PATIENCE, Command, children_of, kill_quietly, wait_for
-from soak_runs import Trial, leftovers, set_back
 
 FILE = """\
 set:

@@ -14,14 +14,14 @@ if sys.platform != "linux":
 
 from confined import EVIL, Limits, find_fault, plant, run_confined
 from damages import ODD, Edit
+from experiments import strike
+from formula_strategies import formulas, tree_of
 from fuzz import Round
 from hypothesis import given
 from mutants import MUTANTS, Mutant
 from plain_formulas import Modulo, table_of, write
 from processes import Command, children_of, look_at
 from regressions import regressions
-from soak_runs import strike
-from strategies import formulas, tree_of
 from trials import FormulaCase, try_case
 
 SMALL = Limits(seconds=1, mebibytes=100)

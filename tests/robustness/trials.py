@@ -178,7 +178,7 @@ def check_formula(case: FormulaCase) -> int:
     Raises:
         Wrong: They differ, or a formula of the grammar is refused.
     """
-    from strategies import tree_of
+    from formula_strategies import tree_of
 
     from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
     from grok_lightning.data.operation import Operation
