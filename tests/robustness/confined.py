@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 MEBIBYTE = 1024**2
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what is shown
 PATIENCE = 5.0  # seconds without processor time after which a process hangs
 EVIL = "evil_module"  # stands on sys.path; nothing of a stranger may import it, nor a module that acts when imported
 PLANTED = (EVIL, f"{EVIL}.inner", "unittest.__main__", "this", "antigravity")
@@ -280,7 +282,7 @@ def find_fault(outcome: Outcome, limits: Limits | None = None, statuses: tuple[i
         return f"{len(lines)} lines on stderr"
     if len(lines[0]) > 1200:
         return f"a line of {len(lines[0]) // 1000},000 characters and more"
-    if any(not character.isprintable() for character in lines[0]):
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in _DIRECTIONS for character in lines[0]):
         return "control characters in the message"
     return ""
 
