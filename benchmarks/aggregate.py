@@ -29,10 +29,11 @@ from products import Products, products_of
 from throughput import PlainLoop
 
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.hardware.cores import cores
+from grok_lightning.hardware.process import cores
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
-from grok_lightning.sweep.places import Places, read_notices
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.run.notices import read_notices
 
 SWEEP = """\
 set:
@@ -46,7 +47,7 @@ WARM = 400
 
 
 def _notices(places: Places) -> dict[str, dict[str, Any]]:
-    return read_notices(places.own / "workers")
+    return read_notices(places.notices)
 
 
 def _hold(places: Places, signum: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from grok_lightning.figures.by_value import by_value, by_value_table
-from grok_lightning.figures.measures import measures, measures_table
+from grok_lightning.figures.by_value import draw_by_value, tabulate_by_value
+from grok_lightning.figures.measures import draw_measures, tabulate_measures
 from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
 
@@ -38,18 +38,18 @@ def main() -> int:
     for name, operation in INSIDE.items():
         runs, curves = read_archive(RECORDS / f"{name}.parquet")
         chosen = runs["path"][runs[ALPHA] == 0.4]
-        table = measures_table(curves[curves["run"].isin(set(chosen))])
-        figure = measures(table, f"{operation} mod 97 from 40 % of the table")
+        table = tabulate_measures(curves[curves["run"].isin(set(chosen))])
+        figure = draw_measures(table, f"{operation} mod 97 from 40 % of the table")
         figure.savefig(FIGURES / f"{name}-inside.png", dpi=110)
-    table = by_value_table(clocked()[0], PRODUCT, "lr")
-    figure = by_value(table, "x + y mod 97: grok step by learning rate times weight decay")
+    table = tabulate_by_value(clocked()[0], PRODUCT, "lr")
+    figure = draw_by_value(table, "x + y mod 97: grok step by learning rate times weight decay")
     figure.savefig(FIGURES / "clock.png", dpi=110)
     runs, curves = read_archive(RECORDS / "progress-measures.parquet")
     for _, run in runs.iterrows():
-        table = measures_table(curves[curves["run"] == run["path"]])
+        table = tabulate_measures(curves[curves["run"] == run["path"]])
         marks = [(run[f"{event}_step"], word) for event, word in (("memorize", "memorized"), ("grok", "grokked"))]
         marks = [(float(step), word) for step, word in marks if pd.notna(step)]
-        figure = measures(table, f"x + y mod 113, progress measures, seed {run[SEED]}", marks)
+        figure = draw_measures(table, f"x + y mod 113, progress measures, seed {run[SEED]}", marks)
         figure.savefig(FIGURES / f"progress-measures-{run[SEED]}.png", dpi=110)
     return 0
 

@@ -26,8 +26,7 @@ from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.fit import Fit
 from grok_lightning.options.parsing import resolve, resolve_fit
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, fit_of
+from grok_lightning.sweep.plan.stack import Stack, build_fit
 from grok_lightning.training import updates
 
 PRECISIONS = {"fp32": "32-true", "TF32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
@@ -46,7 +45,7 @@ def stack_of(root: Path, size: int, precision: str, accelerator: str, layers: in
     }
     config, _ = resolve_fit(given)
     configs = [config | {"seed_everything": seed, "experiment": "gpu", "run": f"{seed}"} for seed in range(size)]
-    return Stack(Places(root, "gpu"), configs, [f"{seed:016x}" for seed in range(size)], events=False)
+    return Stack(str(root), "gpu", configs, [f"{seed:016x}" for seed in range(size)], events=False)
 
 
 def rate_of(stack: Stack, limit: float) -> tuple[float, bool]:
@@ -61,7 +60,7 @@ def rate_of(stack: Stack, limit: float) -> tuple[float, bool]:
         if now - begun > limit and len(seen) > 1:
             raise Timed
 
-    fit = fit_of(stack, tell)
+    fit = build_fit(stack, tell)
     with suppress(Timed):
         fit.run()
     (first, before), (last, after) = seen[0], seen[-1]

@@ -13,7 +13,7 @@ import torch
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.measures.base import View
 from grok_lightning.measures.fourier import spectra
-from grok_lightning.measures.progress import Progress, standing_out
+from grok_lightning.measures.progress import Progress, select_key_frequencies
 from grok_lightning.run import load_run
 
 HOME = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def measured(folder: Path) -> list[dict[str, object]]:
     """One run's checkpoints, the frequencies being those that stand out in its last."""
     end = load_run(folder / "last.ckpt")
     assert isinstance(end.data, TableDataModule)
-    (stands_F,) = standing_out(spectra(end.model, end.data.operation.algebra.size)["neurons"])
+    (stands_F,) = select_key_frequencies(spectra(end.model, end.data.operation.algebra.size)["neurons"])
     frequencies = [place + 1 for place in stands_F.nonzero()[:, 0].tolist()]
     rows = []
     for path in [*folder.glob("step=*.ckpt"), folder / "last.ckpt"]:

@@ -18,7 +18,7 @@ import torch
 
 from grok_lightning.errors import UserError
 from grok_lightning.report.making import Report, make_report
-from grok_lightning.report.written import brief
+from grok_lightning.report.text import format_brief
 
 HOME = Path(__file__).parents[1]
 DOCUMENT = HOME / "docs" / "science" / "reproductions.md"
@@ -120,7 +120,7 @@ def renew(experiment: Experiment) -> None:
     for name in experiment.figures:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
-    write_table(experiment.sweep, brief(report.conditions, report.runs))
+    write_table(experiment.sweep, format_brief(report.conditions, report.runs))
     if experiment.tested:
         write_table(f"{experiment.sweep}: test", tested(experiment, report))
 

@@ -27,7 +27,7 @@ from grok_lightning.callbacks.pace import Pace
 from grok_lightning.cli import quiet
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.fit import Fit
-from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.parsing import resolve
 from grok_lightning.training.evaluation import table_pass
 

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from grok_lightning.errors import UserError, whole_traceback
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
-    from grok_lightning.options.parsing import Config
+    from grok_lightning.options.config import Config
 
 USAGE = """\
 usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]
@@ -26,15 +27,21 @@ commands:
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
-grok-lightning COMMAND --help tells the options of a command; --debug shows the traceback of any error."""
+grok-lightning COMMAND --help lists the options of a command; --debug shows the traceback of any error."""
 INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
     "fit": " before the first step; there is nothing to resume",
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
-    "report": "; the report is not complete, the same command makes it anew",
+    "report": "; the report is not complete; the same command writes it again",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+OTHER_COMMANDS = {  # module that runs each
+    "generate": "generate",
+    "sweep": "sweep.command",
+    "report": "report.command",
+    "configs": "options.shipped",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,32 +90,18 @@ def _dispatch(arguments: list[str]) -> int:
     # each command imports what it needs: Lightning alone takes seconds
     if command in TRAINER_COMMANDS:
         return _train_or_evaluate(arguments)
-    if command == "configs":
-        from grok_lightning.options.shipped import configs_command
-
-        return configs_command(arguments[1:])
-    if command == "generate":
-        from grok_lightning.generate import generate_command
-
-        return generate_command(arguments[1:])
-    if command == "sweep":
-        from grok_lightning.sweep.command import sweep_command
-
-        return sweep_command(arguments[1:])
-    if command == "report":
-        from grok_lightning.report.command import report_command
-
-        return report_command(arguments[1:])
+    if command in OTHER_COMMANDS:
+        run = getattr(import_module(f"grok_lightning.{OTHER_COMMANDS[command]}"), f"{command}_command")
+        return int(run(arguments[1:]))
     from grok_lightning.options.classes import suggestion
 
-    known = [*TRAINER_COMMANDS, "generate", "sweep", "report", "configs"]
-    raise UserError(f"there is no command {command!r}{suggestion(command, known)}")
+    raise UserError(f"there is no command {command!r}{suggestion(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS])}")
 
 
 def _train_or_evaluate(arguments: list[str]) -> int:
     from grok_lightning.cli import quiet
     from grok_lightning.fit import evaluate
-    from grok_lightning.hardware.memory import keep_freed_memory
+    from grok_lightning.hardware.process import keep_freed_memory
     from grok_lightning.options.parsing import resolve
 
     keep_freed_memory()
@@ -125,8 +118,7 @@ def _train_or_evaluate(arguments: list[str]) -> int:
 def _train(config: "Config") -> int:
     from torch._dynamo.exc import TorchDynamoException
 
-    from grok_lightning.callbacks.guards import Diverged, Recompiled
-    from grok_lightning.callbacks.signals import StopRequested
+    from grok_lightning.callbacks.guards import Diverged, Recompiled, StopRequested
     from grok_lightning.fit import Fit
 
     fit = Fit(config)

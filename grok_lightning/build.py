@@ -6,9 +6,8 @@ from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import refusing
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import model_parser
-from grok_lightning.options.wording import in_one_line
+from grok_lightning.options.values import parse_values
 
 
 def seeds_of(options: Nested) -> list[int]:
@@ -32,9 +31,6 @@ def build(options: Nested) -> tuple[GrokModule, SequenceDataModule]:
     """
     parser = model_parser()
     wanted = {"data": {**options["data"], "seeds": seeds_of(options)}, "model": options["model"]}
-    try:
-        typed = parser.parse_object(expand(wanted))
-    except (ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise in_one_line(error, wanted, parser) from None
+    typed = parse_values(parser, wanted)
     built = refusing(lambda: parser.instantiate(typed), also=(ArgumentError,))
     return built.model, built.data

@@ -9,8 +9,12 @@ class UserError(Exception):
     """A mistake in what the user asked for.
 
     Its message is one line that names the option, the value given and what would be accepted.
-    The command prints it on stderr without a traceback and exits with status 2.
+    The command prints it on stderr without a traceback and exits with status 2; a notebook shows that line alone.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of the traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 def user_error_in(error: BaseException) -> UserError | None:

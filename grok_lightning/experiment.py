@@ -3,15 +3,15 @@
 import signal
 from typing import Any
 
-from grok_lightning.callbacks.guards import Diverged
-from grok_lightning.callbacks.signals import StopRequested
+from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, suggestion
+from grok_lightning.options.classes import NAMING, Nested, arguments_of, suggestion
+from grok_lightning.options.config import Config
 from grok_lightning.options.merging import merge, normalize
 from grok_lightning.options.parser import command_parser
-from grok_lightning.options.parsing import Config, resolve
+from grok_lightning.options.parsing import resolve
 from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
@@ -81,33 +81,28 @@ class Experiment:
                 raise
             raise KeyboardInterrupt(f"{stop}; saved. Call fit() again to continue") from None
         finally:
-            self.run = _run_of(fit)
+            logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
+            self.run = Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
         return self.run
 
     def _resolve(self) -> Config:
-        arguments, given = list(self._config_arguments), self._given
+        given = self._given
         if self._unfinished and self.run is not None:
             names = {key: self.run.config[key] for key in ("experiment", "run")}
             given = merge(merge({}, given), {**names, "ckpt_path": "last"})
-        return resolve(["fit", *arguments], given)
+        return resolve(["fit", *self._config_arguments], given)
 
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._options.items()]
         return f"Experiment({', '.join([*map(repr, self._config_arguments[1:]), *given])})"
 
 
-def _run_of(fit: Fit) -> Run:
-    """What a fit leaves in memory."""
-    module = fit.cli.model.cpu().eval()
-    recorded = fit.cli.records.runs[0]
-    return Run(module, fit.cli.datamodule, fit.cli.trainer.global_step, fit.config.options, recorded.logs)
-
-
 def _nested(config: list[str], options: dict[str, Any]) -> Nested:
     """Options in any of the accepted forms as one nested mapping."""
     given: Nested = {}
-    groups = {action.dest.split(".")[0] for action in command_parser("fit")._actions}
-    shorts = {option.rsplit(".", 1)[-1]: option for option in (*CLASS_OPTIONS, *LIST_OPTIONS)}
+    of_parser = [argument.name for argument in arguments_of(command_parser("fit"))]
+    groups = {name.split(".")[0] for name in of_parser}
+    shorts = {option.rsplit(".", 1)[-1]: option for option in NAMING}
     names = {name: name.replace("__", ".") for name in options}
     names = {name: dotted if dotted in groups else shorts.get(dotted, dotted) for name, dotted in names.items()}
     leaves = {name: value for name, value in options.items() if "." not in names[name] and names[name] not in groups}
@@ -115,7 +110,8 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
     for name in sorted(options.keys() - leaves.keys(), key=lambda name: names[name].count(".")):
         given = merge(given, normalize(nest(names[name], _named(options[name]))))
     if leaves:
-        known = [*flatten(resolve(["fit", *config], given).options), *_leaves_of_parser()]
+        known = [*flatten(resolve(["fit", *config], given).options)]
+        known += [name for name in of_parser if "." in name and not name.endswith(".help")]
         for name, value in leaves.items():
             found = sorted({option for option in known if option.rsplit(".", 1)[-1] == name})
             if len(found) != 1:
@@ -123,11 +119,6 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
                 raise UserError(f"{name} {why}" + ("; write the whole name, with __ for each dot" if found else ""))
             given = merge(given, normalize(nest(found[0], _named(value))))
     return given
-
-
-def _leaves_of_parser() -> list[str]:
-    names = [action.dest for action in command_parser("fit")._actions]
-    return [name for name in names if "." in name and not name.endswith(".help")]
 
 
 def _named(value: Any) -> Any:

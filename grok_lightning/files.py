@@ -77,10 +77,10 @@ def sweep(directory: Path) -> None:
 
 
 def refuse_unwritable(option: str, directory: Path) -> None:
-    """A directory that is not there and cannot be made, or cannot be written to.
+    """Refuses a directory that cannot be made or written to.
 
     Raises:
-        UserError: If so.
+        UserError: If no file can be written there.
     """
     try:
         existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())

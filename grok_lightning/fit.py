@@ -7,10 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from grok_lightning.cli import GrokCLI, Observers, Records
+from grok_lightning.cli import GrokCLI, Observers
 from grok_lightning.errors import UserError
+from grok_lightning.options.choices import CHOSEN_BY_PARENT
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.parsing import CHOSEN_BY_PARENT, RUN_FROM_PARENT, Config
+from grok_lightning.options.config import Config, RecordedRun, Records
+from grok_lightning.options.parsing import RUN_FROM_PARENT
 from grok_lightning.records.record import run_directories, write_json
 
 
@@ -34,6 +36,8 @@ class Fit:
     def __init__(self, config: Config, records: Records | None = None, observers: Observers | None = None) -> None:
         self.config = config
         self.cli = GrokCLI(config, records, observers)
+        if self.cli.records.fresh:
+            _refuse_claim(self.cli.records.runs[0], config)
 
     def run(self) -> None:
         """Trains until every run is over.
@@ -62,14 +66,36 @@ class Fit:
         for line in config.notes:
             print(line, flush=True)
         for run in self.cli.records.runs:
-            for directory in (run.logs, run.checkpoints) if config.saved is None else ():
-                if directory.exists():
-                    shutil.rmtree(directory)
-                try:
-                    directory.mkdir(parents=True)
-                except FileExistsError:  # another process took the name a moment ago
-                    raise UserError(f"--run {run.config['run']!r} has just been taken; name another") from None
+            if config.saved is None:
+                _claim(run)
             _save_config(run.logs / "config.yaml", run.config)
+
+
+def _refuse_claim(run: RecordedRun, config: Config) -> None:
+    """Refuses to resume a run whose directory is gone, or to begin one whose name is taken."""
+    named = f"run {run.config['run']!r} of experiment {run.config['experiment']!r}"
+    existing = [path for path in (run.logs, run.checkpoints) if path.exists()]
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if config.saved is not None and not run.logs.is_dir():
+        raise UserError(
+            f"--ckpt_path {str(config.saved.path)!r} belongs to {named}, whose directory {str(run.logs)!r} is not here"
+        )
+    if config.saved is None and existing and is_main and not config.overwrite:
+        raise UserError(
+            f"--{named} exists already ({str(existing[0])!r}); "
+            "continue it with --ckpt_path last, replace it with --overwrite, or rename"
+        )
+
+
+def _claim(run: RecordedRun) -> None:
+    """Makes the directories of a new run, in place of those it replaces."""
+    for directory in (run.logs, run.checkpoints):
+        if directory.exists():
+            shutil.rmtree(directory)
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:  # another process took the name a moment ago
+            raise UserError(f"--run {run.config['run']!r} has just been taken; name another") from None
 
 
 def evaluate(config: Config) -> GrokCLI:

@@ -3,14 +3,11 @@
 from math import inf
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.classes import suggestion
+from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.run import Run, load_run
-
-OPTIONS = ("temperature", "top_k", "max_new_tokens", "seed")
 
 
 @torch.no_grad()
@@ -74,10 +71,11 @@ def generate_command(arguments: list[str]) -> int:
 
     Returns:
         The exit status, 0.
+
+    Raises:
+        UserError: If an option, the checkpoint or a prompt is not accepted.
     """
-    parser = ArgumentParser(
-        prog="grok-lightning generate", exit_on_error=False, description="Answers prompts with a checkpoint."
-    )
+    parser = command_parser("generate", "Answers prompts with a checkpoint.", 'checkpoints/addition/0 "91+7=" "3 5"')
     parser.add_argument("checkpoint", type=str, help="Checkpoint file, or a folder of checkpoints.")
     parser.add_argument(
         "prompts", type=str, nargs="+", help="Prompts such as 91/7= or '91 7'; for text, its beginning."
@@ -90,40 +88,10 @@ def generate_command(arguments: list[str]) -> int:
         "--max_new_tokens", type=int | None, help="Most tokens to generate; default: the longest answer."
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the sampling.")
-    try:
-        options = parser.parse_args(_spelled_out(arguments))
-    except ArgumentError as error:
-        raise UserError(f"generate: {' '.join(str(error).split())[:200]}; expected: CKPT PROMPT...") from None
+    options = parse(parser, arguments)
     run = load_run(options.checkpoint)
     generator = torch.Generator().manual_seed(options.seed % 2**63)
     for prompt in options.prompts:
         text = answer(run, prompt, options.temperature, options.top_k, options.max_new_tokens, generator)
         print(run.data.show(prompt, text))
     return 0
-
-
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """Options first, dashes within their names as underscores; then ``--`` and all else: a prompt may begin with ``-``.
-
-    Refuses names that are no option, abbreviations included. A prompt like an option's name has to follow ``--``.
-    """
-    options: list[str] = []
-    prompts: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if argument == "--":
-            prompts += rest
-        elif argument in ("-h", "--help"):
-            options.append("--help")
-        elif name.startswith("--") and name[2:3].isalpha():
-            key = name[2:].replace("-", "_")
-            if key not in OPTIONS:
-                raise UserError(f"{name} is no option of generate{suggestion(key, OPTIONS, '--')}")
-            given = value if equals else next(rest, None)
-            if given is None:
-                raise UserError(f"{name} needs a value")
-            options.append(f"--{key}={given}")
-        else:
-            prompts.append(argument)
-    return [*options, "--", *prompts]

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.batch import Batch, Beginnings, Draw
-from grok_lightning.data.stack_rows import Table
+from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.models import SequenceModel, Transformer
@@ -98,6 +98,11 @@ class GrokModule(LightningModule):
     diverged_at_R: Tensor
     noise_keys_R: Tensor | None
     noise_std_R: Tensor
+    keep_logits = False
+    passed: TablePass | None = None
+    passed_at = -1
+    _updates: Updates | None = None
+    _captured: CapturedUpdates | None = None
 
     def __init__(
         self,
@@ -146,13 +151,8 @@ class GrokModule(LightningModule):
         losses = self._losses
         self._training_losses = torch.compile(losses, fullgraph=True, dynamic=False) if self.compiled else losses
         self.evaluation: dict[str, Tensor] = {}
-        self.keep_logits = False
-        self.passed: TablePass | None = None
-        self.passed_at = -1
         self.steps_ahead: Callable[[], int] = one_by_one
         self.interrupted: Callable[[], bool] = never
-        self._updates: Updates | None = None
-        self._captured: CapturedUpdates | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook it is in some 45 times a step, each time through the slow setter of torch's modules
@@ -204,13 +204,10 @@ class GrokModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Passes the gradients through the filters, in their order."""
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
-        if self.filters and self._will_step(gradients):
+        scaled = self.trainer.precision == "16-mixed"  # its scaler leaves out a step whose gradients overflowed
+        if self.filters and (not scaled or all(bool(part.isfinite().all()) for part in gradients)):
             step = torch.full((), self.trainer.global_step, device=self.device)
             filter_gradients(self.network, self.filters, step, self.seeds)
-
-    def _will_step(self, gradients: Iterable[Tensor]) -> bool:
-        """Whether the optimizer will take the gradients: a scaler of 16-mixed leaves out those that overflowed."""
-        return self.trainer.precision != "16-mixed" or all(bool(part.isfinite().all()) for part in gradients)
 
     def _keep_norms(self) -> None:
         """Brings all weights of a run together back to the norm they must keep."""
@@ -311,12 +308,6 @@ class GrokModule(LightningModule):
         schedule.last_epoch, schedule._step_count = step - 1, step
         schedule.step()
 
-    def validation_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch)
-
-    def test_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch)
-
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """The answer with the highest probability and that probability, each of shape (R, B, A)."""
         logits = self.network(batch.tokens_RBT, self.answer_length)
@@ -326,12 +317,13 @@ class GrokModule(LightningModule):
     def on_validation_model_zero_grad(self) -> None:
         """Keeps the gradient, whose norm the evaluation records."""
 
-    def _evaluate(self, table: Table) -> None:
+    def validation_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Evaluates whole splits, for ``evaluation`` and ``passed``."""
         reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
         double = self.loss_precision == 64
-        evaluation, passed = evaluate(self.network, table, self.targets, self.loss, double, self.keep_logits, reduce)
+        evaluation, passed = evaluate(self.network, batch, self.targets, self.loss, double, self.keep_logits, reduce)
         self.evaluation, self.passed_at = evaluation, self.trainer.global_step
-        self.passed = passed if table.world_size == 1 else None
+        self.passed = passed if batch.world_size == 1 else None
         if self.trainer.state.fn == "fit":
             losses = torch.stack([evaluation["train/loss"], evaluation["val/loss"]])
             newly_R = (~losses.isfinite().all(0)).to(self.device) & (self.diverged_at_R < 0)
@@ -339,6 +331,9 @@ class GrokModule(LightningModule):
         for key, value in evaluation.items():
             # for user callbacks that monitor a key; the loggers are written by the record, at the right step
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)
+
+    def test_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, batch_idx)
 
 
 def _check_options(

@@ -15,7 +15,7 @@ _MASK = 0xFFFFFFFF
 
 
 def derive_key(seed: int, *purpose: str | int) -> int:
-    """A 32-bit key for one purpose of one seed.
+    """Derives a 32-bit key for one purpose of one seed.
 
     Args:
         seed: The run's seed, any integer.

@@ -1,6 +1,7 @@
 """A trained run in Python: its network, data, record and figures."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ from grok_lightning.data import SequenceDataModule, TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
-from grok_lightning.options.parsing import SavedRun
-from grok_lightning.options.wording import title
+from grok_lightning.options.config import Config, SavedRun
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, run_directories
+from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, read_result, run_directories
+from grok_lightning.records.tasks import algebra_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,10 +69,8 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """``result.json``; empty while the run is not over."""
-        import json
-
         path = self._logs() / RESULT
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return read_result(str(path)) if path.exists() else {}
 
     @property
     def memorize_step(self) -> int | None:
@@ -89,7 +88,7 @@ class Run:
         return title(self.config)
 
     def figure(self, name: str = CURVES) -> "Figure":
-        """Draws a figure.
+        """Draws a figure, which a notebook shows.
 
         Args:
             name: ``curves`` (accuracy and loss against steps), or one of the task and the model, such as ``split``,
@@ -98,17 +97,20 @@ class Run:
         Raises:
             UserError: If there is no figure of that name for this run; those there are are listed.
         """
-        if name == CURVES:
-            from grok_lightning.figures.curves import curves
-
-            return curves(read_metrics(self._logs()), self._milestones(), self.title)
         from grok_lightning.callbacks.pictures import pictures
+        from grok_lightning.figures.curves import draw_curves
+        from grok_lightning.figures.saving import png
 
-        found = pictures(self.module, self.data, 0, self.title, self.step)
-        if name not in found:
-            names = [CURVES, *found]
-            raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
-        return found[name][1]
+        if name == CURVES:
+            figure = draw_curves(read_metrics(self._logs()), self._milestones(), self.title)
+        else:
+            found = pictures(self.module, self.data, 0, self.title, self.step)
+            if name not in found:
+                names = [CURVES, *found]
+                raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
+            figure = found[name][1]
+        vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
+        return figure
 
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]
@@ -126,6 +128,15 @@ class Run:
         if not isinstance(self.data, TableDataModule):
             raise UserError(f"a run of {type(self.data).__name__} has no table of operands and results")
         return self.data
+
+
+def title(options: Nested) -> str:
+    """A run in one line: its task, its share of the table and its seed."""
+    data = options["data"]
+    if "strings" in data:
+        return f"text, seed {options['seed_everything']}"
+    share = f"α = {data.get('train_fraction')}" if data.get("train_rows") is None else f"{data['train_rows']} rows"
+    return f"{data.get('formula')} {algebra_title(data)}, {share}, seed {options['seed_everything']}"
 
 
 def load_run(path: str | Path) -> Run:
@@ -169,7 +180,27 @@ def _logs_beside(path: Path, config: Nested) -> Path | None:
     return logs if checkpoints == folder and (logs / METRICS).exists() else None
 
 
-def start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> None:
+def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Config) -> None:
+    """Gives a module the precision of a config, and the weights of its checkpoint or of ``init_from``.
+
+    Raises:
+        UserError: If weights do not fit the module.
+    """
+    saved, init_from = config.saved, config.options.get("init_from")
+    if config.options["trainer"]["precision"] == "64-true":
+        module.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
+    if saved is not None:
+        shapes = {name: weight.shape for name, weight in module.state_dict().items()}
+        if shapes != {name: weight.shape for name, weight in saved.weights.items()}:
+            raise UserError(f"ckpt_path {str(saved.path)!r}: its weights are not those of its config's model")
+        module.load_state_dict(saved.weights)  # of step 0 nothing more is needed than the weights
+    elif init_from == "":
+        raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
+    elif init_from is not None:
+        _start_from(Path(init_from), module, data)
+
+
+def _start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> None:
     """Gives a module the weights of another run, whose tokens must be the same ones.
 
     Args:

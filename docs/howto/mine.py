@@ -17,9 +17,6 @@ from grok_lightning.optim.base import StackOptimizer, per_run, spread
 class EmbeddingNorm(Measure):
     """Frobenius norm of the token embedding."""
 
-    def check(self, network: SequenceModel, data: Any) -> None:
-        """Every network has an embedding: nothing is refused."""
-
     def __call__(self, view: View) -> dict[str, Tensor]:
         return {"mine/embedding_norm": view.network.embedding.detach().flatten(1).norm(dim=1).double()}
 
@@ -34,20 +31,10 @@ class Scale(GradientFilter):
     def hyperparameters(self) -> dict[str, float | list[float]]:
         return {"factor": self.factor}
 
-    @property
-    def kept(self) -> int:
-        return 0  # numbers remembered for each weight
-
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         return {name: part * spread(per_run(self.factor, part), part) for name, part in gradients.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is remembered from step to step."""
 
 
 class SignSGD(StackOptimizer):

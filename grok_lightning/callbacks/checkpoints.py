@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from grok_lightning.callbacks.signals import StopRequested, StopSignals
+from grok_lightning.callbacks.guards import StopRequested, StopSignals
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import sweep
@@ -51,14 +51,10 @@ class Checkpoints(Checkpoint):
         self.directory, self.config = stack or (directories[0], configs[0])
         self.every, self.steps, self.keep = every, frozenset(steps or ()), keep
         self.signals = StopSignals()
-        self._fresh = True
         self._grokked: list[int] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._fresh = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -70,7 +66,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()  # only now, for Lightning puts its own SIGTERM handler in place after on_fit_start
-        if self._fresh:
+        if trainer.global_step == 0:  # else it resumes from a checkpoint
             self.save_stack(trainer)
 
     def mark_grokked(self, run: int) -> None:
@@ -112,7 +108,7 @@ class Checkpoints(Checkpoint):
             (self.directories[run] / name).unlink(missing_ok=True)
 
     def save_stack(self, trainer: Trainer) -> None:
-        """Renews the ``last.ckpt`` that the fit resumes from."""
+        """Saves the ``last.ckpt`` that the fit resumes from."""
         trainer.save_checkpoint(self.directory / LAST)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -1,6 +1,10 @@
-"""Ends a fit in which every run has diverged, or whose training step is compiled more than once."""
+"""What ends a fit early: a signal, the divergence of every run, a training step that is compiled more than once."""
 
+import os
+import signal
+import threading
 import time
+from types import FrameType
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +14,21 @@ from grok_lightning.hardware.compilation import Graph, Kind, remember
 from grok_lightning.module import GrokModule
 
 LOOK_EVERY = 50
+# SIGBREAK is Ctrl-Break on Windows, the only one of them that another process can send there
+WATCHED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+
+
+class StopRequested(Exception):
+    """Ends a fit at a step boundary, after its checkpoint is saved.
+
+    Args:
+        signum: The signal that asked for it.
+        step: The step that the checkpoint stands at.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step:,}")
+        self.signum, self.step = signum, step
 
 
 class Diverged(Exception):
@@ -33,9 +52,46 @@ class Recompiled(Exception):
 
     def __init__(self, count: int) -> None:
         super().__init__(
-            f"the training step was compiled {count} times instead of once, so that something varies which must not; "
+            f"the training step was compiled {count} times instead of once, because one of its inputs varies; "
             "leave model.compile out"
         )
+
+
+class StopSignals:
+    """Records the first of the signals in ``WATCHED`` while installed; a second SIGINT quits at once, without saving.
+
+    Attributes:
+        received: The signal recorded, or 0.
+        kills: Whether a second SIGINT ends the process; else it raises KeyboardInterrupt, as a notebook expects.
+    """
+
+    kills = True
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._interrupted = False
+        self._previous: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Installs the handlers (possible in the main thread only)."""
+        if threading.current_thread() is threading.main_thread() and not self._previous:
+            self._previous = {signum: signal.signal(signum, self._note) for signum in WATCHED}
+
+    def restore(self) -> None:
+        """Restores the previous handlers."""
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous = {}
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT:
+            if self._interrupted and not self.kills:
+                raise KeyboardInterrupt
+            if self._interrupted:
+                os.write(2, b"\nquit at once without saving\n")
+                os._exit(130)
+            self._interrupted = True
+        self.received = self.received or signum
 
 
 def raise_if_diverged(pl_module: LightningModule) -> None:

@@ -1,7 +1,5 @@
 """The life of the runs of a stack: what is done, in this order, when they start, are evaluated, and end."""
 
-from typing import cast
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
@@ -9,9 +7,8 @@ from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures
-from grok_lightning.callbacks.states import Ending, GrokDetection
+from grok_lightning.callbacks.states import Ending, GrokDetection, diverged_at
 from grok_lightning.hardware.compilation import WORTH_COMPILING
-from grok_lightning.module import GrokModule
 from grok_lightning.records.record import DIVERGED, FINISHED, RESULT, STOPPED
 
 
@@ -54,9 +51,6 @@ class Lifecycle(Callback):
 
     # --- when the Trainer calls ---------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.measures.prepare(pl_module)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._recorded = [(directory / RESULT).exists() for directory in self.states.directories]
 
@@ -72,8 +66,11 @@ class Lifecycle(Callback):
             self.checkpoints.mark_grokked(run)
         self.recorder.append(trainer)
         if not trainer.sanity_checking:
-            self._end_runs(trainer, pl_module)
-            self._stop_if_all_done(trainer, pl_module)
+            diverged = diverged_at(pl_module)
+            for run in self.states.in_training() if len(self.states) > 1 else ():
+                if self.states.is_done(run) or diverged[run] >= 0:
+                    self._end(trainer, pl_module, run)
+            self._stop_if(all(map(self.states.is_done, self.states.in_training())), trainer, pl_module)
         # the checkpoints of this step are saved after all other callbacks, because Lightning calls ``Checkpoint`` last
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,28 +97,16 @@ class Lifecycle(Callback):
         self.recorder.begin(trainer)
         left = self.states.in_training()
         # a run that is done and recorded is resumed on purpose, to be trained beyond its end
-        if trainer.global_step and all(self.states.is_done(run) and not self._recorded[run] for run in left):
-            trainer.should_stop = True
-        else:
-            self._stop_to_close_up(trainer, pl_module)
+        over = all(self.states.is_done(run) and not self._recorded[run] for run in left)
+        self._stop_if(trainer.global_step > 0 and over, trainer, pl_module)
 
-    def _end_runs(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the runs of a stack of several that are done or have diverged."""
-        for run in self.states.in_training():
-            if len(self.states) > 1 and (self.states.is_done(run) or _diverged_at(pl_module, run) >= 0):
-                self._end(trainer, pl_module, run)
-
-    def _stop_if_all_done(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the fit when its last run is done, or when the stack is to be closed up."""
-        if all(self.states.is_done(run) for run in self.states.in_training()):
-            trainer.should_stop = True
-        else:
-            self._stop_to_close_up(trainer, pl_module)
-
-    def _stop_to_close_up(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _stop_if(self, over: bool, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the fit if it is over, or if the stack is to be closed up."""
         steps = int(trainer.max_steps) - trainer.global_step
         half_left = 2 * len(self.states.in_training()) <= len(self.states)
-        if self.close_up and half_left and steps > 0 and (not pl_module.compiled or steps >= WORTH_COMPILING):
+        if over:
+            trainer.should_stop = True
+        elif self.close_up and half_left and steps > 0 and (not pl_module.compiled or steps >= WORTH_COMPILING):
             self.closing_up = trainer.should_stop = True
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,9 +119,9 @@ class Lifecycle(Callback):
 
     def _end(self, trainer: Trainer, pl_module: LightningModule, run: int) -> None:
         """Ends a run: checkpoint, curves, record, tidying, pictures. From the record on it counts as over."""
-        step, diverged_at = trainer.global_step, _diverged_at(pl_module, run)
-        if diverged_at >= 0:  # what it saved before is of more use than weights that are not finite
-            ending = Ending(DIVERGED, diverged_at, step)
+        step, diverged = trainer.global_step, diverged_at(pl_module)[run]
+        if diverged >= 0:  # what it saved before is of more use than weights that are not finite
+            ending = Ending(DIVERGED, diverged, step)
         else:
             ending = Ending(FINISHED if step >= int(trainer.max_steps) else STOPPED, step, step)
             self.checkpoints.save_last(trainer, run)
@@ -148,7 +133,3 @@ class Lifecycle(Callback):
         self.states.end(run, ending)
         if self.figures is not None and len(self.states) == 1 and trainer.is_global_zero:
             self.figures.show_images(trainer, pl_module)
-
-
-def _diverged_at(pl_module: LightningModule, run: int) -> int:
-    return int(cast(GrokModule, pl_module).diverged_at_R[run])

@@ -1,6 +1,6 @@
 """Adds the configured measures to every evaluation."""
 
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -16,27 +16,20 @@ class Measures(Callback):
     Args:
         measures: The measures.
         data: The data they are taken on.
+        module: The module whose network they are taken of. Its evaluations keep the logits, if there are measures.
+
+    Raises:
+        UserError: If a measure is listed twice, or cannot be taken of this network and data.
     """
 
-    def __init__(self, measures: list[Measure], data: SequenceDataModule) -> None:
+    def __init__(self, measures: list[Measure], data: SequenceDataModule, module: GrokModule) -> None:
         self.measures, self.data = measures, data
-
-    def check(self, network: Any) -> None:
-        """Refuses measures that cannot be taken of this model and data.
-
-        Raises:
-            UserError: If a measure is listed twice, or cannot be taken.
-        """
-        names = [type(measure).__name__ for measure in self.measures]
-        for name in names:
+        names = [type(measure).__name__ for measure in measures]
+        for name, measure in zip(names, measures, strict=True):
             if names.count(name) > 1:
                 raise UserError(f"measures has {name} {names.count(name)} times; their columns would be the same")
-        for measure in self.measures:
-            measure.check(network, self.data)
-
-    def prepare(self, pl_module: LightningModule) -> None:
-        """Makes evaluations keep the logits, which measures are taken from."""
-        cast(GrokModule, pl_module).keep_logits = bool(self.measures)
+            measure.check(module.network, data)
+        module.keep_logits = bool(measures)
 
     def take(self, pl_module: LightningModule) -> None:
         """Adds the measures to the module's newest evaluation."""
@@ -45,9 +38,6 @@ class Measures(Callback):
             view = View(module.network, self.data, module.passed)
             for measure in self.measures:
                 module.evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.prepare(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.take(pl_module)

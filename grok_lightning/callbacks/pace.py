@@ -56,14 +56,11 @@ class Pace(Callback):
 def _observes_each_step(trainer: Trainer, own: list[Callback]) -> bool:
     """Whether anything but ``own`` callbacks has to see each step."""
     whole: Any = trainer
+    # a hook is overridden in the class or, as by Lightning's LambdaCallback, in the object
+    hooks = [(getattr(each, hook), hook) for each in whole.callbacks if each not in own for hook in PER_STEP_HOOKS]
     return (
         trainer.world_size > 1
         or trainer.precision == "16-mixed"
         or not isinstance(whole.profiler, PassThroughProfiler)
-        or any(_overrides(each, hook) for each in whole.callbacks if each not in own for hook in PER_STEP_HOOKS)
+        or any(getattr(method, "__func__", None) is not getattr(Callback, hook) for method, hook in hooks)
     )
-
-
-def _overrides(callback: Callback, hook: str) -> bool:
-    """Whether a callback overrides a hook, in its class or, as Lightning's LambdaCallback, in the object."""
-    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)

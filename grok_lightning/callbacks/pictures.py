@@ -11,11 +11,11 @@ from grok_lightning.data.algebra import Column, IntegersMod
 from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
-from grok_lightning.data.stacking import union
+from grok_lightning.data.stacking import unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
-from grok_lightning.figures.embeddings import components, components_table
+from grok_lightning.figures.embeddings import draw_components, tabulate_components
 from grok_lightning.models import MLP
 from grok_lightning.module import GrokModule
 from grok_lightning.training.evaluation import TablePass, table_pass
@@ -91,7 +91,7 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
     """Principal components of the token embeddings of one run's operands.
 
     Returns:
-        As ``components_table`` does.
+        As ``tabulate_components`` does.
 
     Raises:
         NothingToShow: If elements have no embedding of their own, or it is not finite.
@@ -104,7 +104,7 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
         raise NothingToShow("the model reads one-hot tokens and has no embedding")
     operands = algebra.operands
     vectors = network.embedding[run, operands.start : operands.stop].detach().cpu().double().numpy()
-    return components_table(vectors, algebra.names[operands.start : operands.stop])
+    return tabulate_components(vectors, algebra.names[operands.start : operands.stop])
 
 
 def pictures(
@@ -123,16 +123,16 @@ def pictures(
     cyclic = isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
     with suppress(NothingToShow):
         table = task_table(data, run)
-        counts = task.value_counts_table(table)
-        found["value_counts"] = counts, task.value_counts(counts, f"Value counts\n{title}")
-        found["answers"] = table, task.answers(table, f"Answers\n{title}", cyclic)
-        found["split"] = table, task.membership(table, f"Split\n{title}")
+        counts = task.tabulate_value_counts(table)
+        found["value_counts"] = counts, task.draw_value_counts(counts, f"Value counts\n{title}")
+        found["answers"] = table, task.draw_answers(table, f"Answers\n{title}", cyclic)
+        found["split"] = table, task.draw_split(table, f"Split\n{title}")
         passed = module.passed if module.passed_at == step else None
         predicted = prediction_table(module, data, run, passed)
-        found["predictions"] = predicted, task.predictions(predicted, f"Predictions at step {step:,}\n{title}")
+        found["predictions"] = predicted, task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
     with suppress(NothingToShow):
         parts = embedding_table(module, data, run)
-        found["embedding"] = parts, components(parts, f"Token embeddings at step {step:,}\n{title}", cyclic)
+        found["embedding"] = parts, draw_components(parts, f"Token embeddings at step {step:,}\n{title}", cyclic)
     return found
 
 
@@ -146,7 +146,7 @@ def _find_own_rows(data: TableDataModule, run: int) -> tuple[Operation, Column]:
     """The table of one run, and the indices of its rows among the stack's."""
     if len(data.operations) == 1:
         return data.operation, np.arange(len(data.operation))
-    return data.operations[run], union(data.operations)[1][run]
+    return data.operations[run], unite_tables(data.operations)[1][run]
 
 
 def _decode_elements(data: TableDataModule, tokens_NA: Column, own_NA: Column) -> Column:

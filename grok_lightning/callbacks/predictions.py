@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.files import write_durably
+from grok_lightning.errors import UserError
+from grok_lightning.files import refuse_unwritable, write_durably
 
 
 class Predictions(Callback):
@@ -21,10 +22,21 @@ class Predictions(Callback):
 
     Args:
         output: The CSV file.
+        split: train, val, test, or all for those that have rows.
         data: The data that are predicted.
+
+    Raises:
+        UserError: If the file cannot be written, or the split has no rows.
     """
 
-    def __init__(self, output: Path, data: SequenceDataModule) -> None:
+    def __init__(self, output: Path, split: str, data: SequenceDataModule) -> None:
+        refuse_unwritable("output", output.parent)
+        if output.is_dir() or not output.name:
+            raise UserError(f"--output is {str(output)!r}; the path of a CSV file is expected")
+        splits = ["train", "val", "test"] if split == "all" else [split]
+        data.predict_splits = [name for name in splits if max(data.counts(name))]
+        if not data.predict_splits:
+            raise UserError(f"--split is {split!r}, which has no rows in this run; use train, val or all")
         self.output, self.data = output, data
         self._rows: list[list[Any]] = []
 

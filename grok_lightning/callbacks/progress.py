@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -17,7 +17,8 @@ FORMAT = "{desc}  |{bar:20}| {n:,}/{total:,}  {rate_noinv_fmt}"
 class ProgressLine(ProgressBar):
     """Shows the phase (memorizing, memorized, grokked), steps, rate, and train and val accuracy.
 
-    In a terminal the line is redrawn in place; elsewhere (a file, a pipe) a line is printed when the phase changes.
+    In a terminal or a notebook the line is redrawn in place; elsewhere (a file, a pipe) a line is printed when the
+    phase changes.
 
     Args:
         states: The states of the runs.
@@ -28,8 +29,7 @@ class ProgressLine(ProgressBar):
         super().__init__()
         self.states, self.name = states, name
         self._bar: tqdm[Any] | None = None
-        self._enabled = True
-        self._phase = ""
+        self._enabled, self._phase = True, ""
 
     def disable(self) -> None:
         self._enabled = False
@@ -38,13 +38,16 @@ class ProgressLine(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
+        stream = _redrawn_stream()
+        if self._enabled and trainer.is_global_zero and stream is not None:
             self._bar = tqdm(
+                desc=self.name,
                 total=trainer.max_steps,
                 initial=trainer.global_step,
                 bar_format=FORMAT,
                 dynamic_ncols=True,
                 unit=" steps",
+                file=stream,
             )
         self._show(trainer)
 
@@ -82,6 +85,13 @@ class ProgressLine(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _redrawn_stream() -> TextIO | None:
+    """Where a line can be redrawn in place: a terminal's stderr, or the output of a notebook's cell."""
+    if type(sys.stdout).__module__.startswith("ipykernel"):
+        return sys.stdout  # what a notebook shows of stderr looks like an error
+    return sys.stderr if sys.stderr.isatty() else None
 
 
 class Heartbeat(Callback):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.events import Events
+from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
-from grok_lightning.data.algebra import identity_of
+from grok_lightning.data.algebra import identify_algebra
 from grok_lightning.files import sweep
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
@@ -113,14 +113,7 @@ class Recorder(Callback):
                         logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
 
     def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
-        """Writes ``result.json`` of a run that is over, and its entries in TensorBoard.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The GrokModule.
-            run: Index of the run in the stack.
-            ending: The end of the run.
-        """
+        """Writes ``result.json`` of a run that is over, and its entries in TensorBoard."""
         directory, rows = self.states.directories[run], self.states.rows[run]
         loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
         if len(self.configs) > 1 and self.events:
@@ -130,7 +123,8 @@ class Recorder(Callback):
             for row in rows:
                 loggers[0].log_metrics(_metrics(row), int(row["step"]))
         for logger in loggers:
-            logger.log_final(self._options(run), _final(rows))
+            final = {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
+            logger.log_final(self._options(run), final)
         if len(self.configs) > 1:
             for logger in loggers:
                 logger.experiment.close()
@@ -178,16 +172,12 @@ def _metrics(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "step"}
 
 
-def _final(rows: list[Row]) -> Row:
-    return {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
-
-
 def _algebra(trainer: Trainer) -> dict[str, str | None]:
     """What the algebra of the data is called, and its identity; null where data have none, as text."""
     algebra = getattr(getattr(getattr(trainer, "datamodule", None), "operation", None), "algebra", None)
     if algebra is None:
         return {"algebra": None, "algebra_identity": None}
-    identity = identity_of(algebra)
+    identity = identify_algebra(algebra)
     return {"algebra": algebra.title or f"over {identity}", "algebra_identity": identity}
 
 

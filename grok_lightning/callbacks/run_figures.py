@@ -1,18 +1,60 @@
-"""Figures of a run: its curves as a file, and its pictures on TensorBoard's images tab."""
+"""What a run shows: TensorBoard events in its own directory, its curves as a file, and pictures of its task."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import Summary, hparams
 
-from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.figures.curves import curves
+from grok_lightning.figures.curves import draw_curves
 from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
 CURVES = "curves.png"
 DOTS_PER_INCH = 100
+
+
+class Events(TensorBoardLogger):
+    """Lightning's TensorBoard logger for one run directory, without a second file of hyperparameters.
+
+    Args:
+        directory: The run's directory.
+        purge_step: On resume, the first step whose events are to be dropped.
+    """
+
+    def __init__(self, directory: Path, purge_step: int | None = None) -> None:
+        super().__init__(str(directory), name="", version="", default_hp_metric=False, purge_step=purge_step)
+
+    def save(self) -> None:
+        self.experiment.flush()
+
+    def log_final(self, options: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Adds a finished run to the HPARAMS tab; its metrics have the keys of scalars logged before.
+
+        Args:
+            options: Numbers, booleans or texts by dotted name.
+            metrics: Final values by key.
+        """
+        for summary in hparams(options, metrics):
+            self.experiment.file_writer.add_summary(summary)
+        self.save()
+
+    def log_images(self, images: Mapping[str, bytes], step: int) -> None:
+        """Adds pictures to the IMAGES tab, without encoding them again.
+
+        Args:
+            images: PNG files by name.
+            step: The optimizer step that they show.
+        """
+        for name, image in images.items():
+            width, height = (int.from_bytes(image[start : start + 4], "big") for start in (16, 20))
+            shown = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=image)
+            self.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)
+        self.save()
 
 
 class RunFigures:
@@ -36,7 +78,7 @@ class RunFigures:
         """Draws the curves of one run, if there are two evaluations or more."""
         rows = self.states.rows[run]
         if len(rows) > 1:
-            figure = curves(rows, self.states.milestones(run), self.titles[run])
+            figure = draw_curves(rows, self.states.milestones(run), self.titles[run])
             self.path(run).write_bytes(png(figure, 150))
 
     def show_images(self, trainer: Trainer, pl_module: LightningModule) -> None:

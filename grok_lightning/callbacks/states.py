@@ -139,17 +139,19 @@ class GrokDetection:
         On resume the evaluations are read back from ``metrics.csv``; those beyond the checkpoint's step are dropped,
         and those that only the end of a smaller budget had called for.
         """
-        states, step = self.states, trainer.global_step
+        states, step, diverged = self.states, trainer.global_step, diverged_at(pl_module)
         for run, directory in enumerate(states.directories):
             rows = None
             if step and (directory / METRICS).exists():
                 rows = [row for row in read_metrics(directory) if self._is_kept(int(row["step"]), trainer)]
             states.restore(run, rows)
             # a run of a stack that had left before the checkpoint was saved: later evaluations are not its own
+            last = int(states.rows[run][-1]["step"]) if states.rows[run] else 0
+            missed = min(self.schedule.next_point(last), trainer.max_steps) <= step  # as its loss was not finite
             if len(states) > 1 and states.is_done(run):
-                states.end(run, Ending(STOPPED, self._last(run), self._last(run)))
-            elif len(states) > 1 and self._had_left_diverged(trainer, pl_module, run):
-                states.end(run, Ending(DIVERGED, _diverged_at(pl_module)[run], self._last(run)))
+                states.end(run, Ending(STOPPED, last, last))
+            elif len(states) > 1 and missed and diverged[run] >= 0:
+                states.end(run, Ending(DIVERGED, diverged[run], last))
 
     def note(self, trainer: Trainer, pl_module: LightningModule) -> list[int]:
         """Adds the newest evaluation of every run in training whose loss is finite.
@@ -159,7 +161,7 @@ class GrokDetection:
         """
         evaluation = cast(GrokModule, pl_module).evaluation
         values = {key: value.tolist() for key, value in evaluation.items()}
-        diverged = _diverged_at(pl_module)
+        diverged = diverged_at(pl_module)
         grokked = []
         for run in self.states.in_training():
             if diverged[run] < 0:
@@ -171,16 +173,8 @@ class GrokDetection:
     def _is_kept(self, step: int, trainer: Trainer) -> bool:
         return step <= trainer.global_step and (self.schedule.is_point(step) or step == trainer.max_steps)
 
-    def _last(self, run: int) -> int:
-        rows = self.states.rows[run]
-        return int(rows[-1]["step"]) if rows else 0
 
-    def _had_left_diverged(self, trainer: Trainer, pl_module: LightningModule, run: int) -> bool:
-        """Whether an evaluation up to the checkpoint left a run out, because its loss was no longer finite."""
-        missed = min(self.schedule.next_point(self._last(run)), trainer.max_steps) <= trainer.global_step
-        return missed and _diverged_at(pl_module)[run] >= 0
-
-
-def _diverged_at(pl_module: LightningModule) -> list[int]:
+def diverged_at(pl_module: LightningModule) -> list[int]:
+    """The step at which each run's loss stopped being finite; -1 while it is finite."""
     found: list[int] = cast(GrokModule, pl_module).diverged_at_R.tolist()
     return found

@@ -37,14 +37,14 @@ class Algebra(ABC):
         """Text of each element, in the order of their numbers."""
 
     @property
-    @abstractmethod
     def operands(self) -> range:
-        """The numbers of the elements that operands run over."""
+        """The numbers of the elements that operands run over; by default all."""
+        return range(self.size)
 
     @property
-    @abstractmethod
     def columns(self) -> int:
         """About how many int64 columns are alive at once while a formula is evaluated."""
+        return 8
 
     @abstractmethod
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
@@ -66,12 +66,12 @@ class Algebra(ABC):
     def representative(self, column: Column) -> Column:
         """The integers that conditions compare; raises UserError where elements have no order."""
 
-    @abstractmethod
     def remainder(self, dividend: Column, divisor: Column) -> Column:
         """``%`` in a condition, on integers; no divisor is 0."""
+        return dividend % divisor
 
 
-def identity_of(algebra: Algebra) -> str:
+def identify_algebra(algebra: Algebra) -> str:
     """The class of an algebra with those of its attributes that are numbers or text, ``IntegersMod(modulus=97)``."""
     options = {name: value for name, value in vars(algebra).items() if isinstance(value, int | float | str)}
     own = ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()) if name != "title")
@@ -109,14 +109,6 @@ class IntegersMod(Algebra):
         return self.modulus
 
     @property
-    def operands(self) -> range:
-        return range(self.size)
-
-    @property
-    def columns(self) -> int:
-        return 8
-
-    @property
     def names(self) -> list[str]:
         return [str(number) for number in range(self.modulus)]
 
@@ -149,9 +141,6 @@ class IntegersMod(Algebra):
 
     def representative(self, column: Column) -> Column:
         return column
-
-    def remainder(self, dividend: Column, divisor: Column) -> Column:
-        return dividend % divisor
 
     def _require_prime(self) -> None:
         divisor = next((d for d in range(2, int(self.modulus**0.5) + 1) if self.modulus % d == 0), None)
@@ -188,10 +177,6 @@ class SymmetricGroup(Algebra):
         return factorial(self.degree)
 
     @property
-    def operands(self) -> range:
-        return range(self.size)
-
-    @property
     def columns(self) -> int:
         return 8 + 3 * self.degree  # the images of both factors and of their product
 
@@ -217,9 +202,6 @@ class SymmetricGroup(Algebra):
 
     def representative(self, column: Column) -> Column:
         raise UserError("data.formula has a condition with an order or a remainder; permutations have only == and !=")
-
-    def remainder(self, dividend: Column, divisor: Column) -> Column:
-        return dividend % divisor
 
     def _find_numbers(self, images: NDArray[np.int64]) -> Column:
         return np.searchsorted(self._codes, images @ self._weights).astype(np.int64)

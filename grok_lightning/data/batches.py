@@ -1,12 +1,17 @@
-"""Batches as a pure function of (seed, step): which rows each run of a stack sees at a step."""
+"""Loaders, and batches as a pure function of (seed, step): which rows each run of a stack sees at a step."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from grok_lightning.batch import Batch, Beginnings
+from grok_lightning.data.table import Table
 from grok_lightning.randomness import derive_key, permutations
+
+BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most steps, and most rows of all runs, whose batches are drawn at once
 
 
 class Chunk(NamedTuple):
@@ -24,35 +29,27 @@ class Evaluation(NamedTuple):
 
 
 class NextBatch(NamedTuple):
-    """Item of the training loader: a request that is filled only when the step is known."""
+    """Item of the training loader: a request that is filled when the step is known."""
 
 
-class TrainingRequests:
-    """The endless training loader. It holds no position: the step comes from the Trainer."""
-
-    def __iter__(self) -> Iterator[NextBatch]:
-        while True:
-            yield NextBatch()
-
-
-class Evaluations:
-    """An evaluation loader: one request for several splits.
+class Requests:
+    """A loader of requests, which the DataModule fills on the device.
 
     Args:
-        splits: Their names.
+        requests: The requests, in order.
     """
 
-    def __init__(self, *splits: str) -> None:
-        self._request = Evaluation(splits)
+    def __init__(self, requests: Sequence[Chunk | Evaluation]) -> None:
+        self._requests = requests
 
-    def __iter__(self) -> Iterator[Evaluation]:
-        yield self._request
+    def __iter__(self) -> Iterator[Chunk | Evaluation]:
+        return iter(self._requests)
 
     def __len__(self) -> int:
-        return 1
+        return len(self._requests)
 
 
-class Chunks:
+class Chunks(Requests):
     """A prediction loader: one process's share of a split, in order.
 
     Args:
@@ -64,13 +61,7 @@ class Chunks:
 
     def __init__(self, split: str, rows: int, size: int, rank: int = 0, world_size: int = 1) -> None:
         start, stop = share(rows, rank, world_size)
-        self._chunks = [Chunk(split, first, min(first + size, stop)) for first in range(start, stop, size)]
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return iter(self._chunks)
-
-    def __len__(self) -> int:
-        return len(self._chunks)
+        super().__init__([Chunk(split, first, min(first + size, stop)) for first in range(start, stop, size)])
 
 
 def share(rows: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -113,3 +104,63 @@ class BatchOrder:
                 keys = torch.tensor([derive_key(self._seeds[run], "batches", epoch) for run, epoch in missing])
                 kept |= dict(zip(missing, permutations(keys.to(self._device), count), strict=True))
         self._permutations = kept
+
+
+class TrainingBatches:
+    """The training batches of a stack on one device: a pure function of the runs' seeds and the step.
+
+    Args:
+        table: The stack's rows.
+        order: The order of the training rows.
+        batch_size: B, of all processes together.
+    """
+
+    def __init__(self, table: Table, order: BatchOrder, batch_size: int) -> None:
+        self._table, self._order, self._batch_size = table, order, batch_size
+        self._block: dict[int, Batch] = {}
+
+    def __call__(self, step: int, steps: int) -> Iterator[Batch]:
+        """The whole batches of several steps, from one on."""
+        for own in range(step, step + steps):
+            if own not in self._block:
+                self._block = self._draw_block(own, step + steps - own)
+            yield self._block[own]
+
+    def share(self, step: int, rank: int, world_size: int) -> Batch:
+        """The part of a step's batch that one of several processes works on."""
+        if world_size == 1:
+            return next(self(step, 1))
+        start, stop = share(self._batch_size, rank, world_size)
+        rows_RB = torch.gather(self._table.rows_RN["train"], 1, self._order(step)[:, start:stop])
+        return self._table.batch(rows_RB, "train", step, start, self._batch_size)
+
+    def _draw_block(self, step: int, steps: int) -> dict[int, Batch]:
+        """The batches of at most ``steps`` steps by their step, looked up with one gather."""
+        train_RN = self._table.rows_RN["train"]
+        steps = max(1, min(steps, BLOCK_STEPS, BLOCK_ROWS // (self._batch_size * len(train_RN))))
+        rows_RB = torch.gather(train_RN, 1, self._order(step, steps))
+        whole = self._table.batch(rows_RB, "train", whole=self._batch_size)
+        shared = whole.beginnings
+
+        def split(tensor: Tensor | None) -> Sequence[Any]:
+            """A tensor (R, S * B, ...) as S contiguous ones (R, B, ...)."""
+            if tensor is None:
+                return [None] * steps
+            blocks = tensor.unflatten(1, (steps, self._batch_size)).transpose(0, 1)
+            # flat in between, so that all blocks have the same strides, also where R is 1: compiled code checks them
+            return blocks.flatten().view(blocks.shape).unbind(0)
+
+        tensors = (whole.tokens_RBT, whole.targets_RBA, rows_RB, None if shared is None else shared.index_RB)
+        return {
+            own: replace(
+                whole,
+                tokens_RBT=tokens_RBT,
+                targets_RBA=targets_RBA,
+                rows_RB=rows_RB,
+                beginnings=None if shared is None else Beginnings(shared.tokens_PS, index_RB),
+                step=own,
+            )
+            for own, (tokens_RBT, targets_RBA, rows_RB, index_RB) in enumerate(
+                zip(*map(split, tensors), strict=True), start=step
+            )
+        }

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from grok_lightning.data.algebra import Algebra, Column, IntegersMod, SymmetricGroup
 from grok_lightning.data.characters import CharacterTokenizer
-from grok_lightning.data.grid import Grid, grid_of
-from grok_lightning.data.noise import NoiseKind, noisy_results
+from grok_lightning.data.grid import Grid, find_grid
+from grok_lightning.data.noise import NoiseKind, add_answer_noise
 from grok_lightning.data.operation import Operation
-from grok_lightning.data.sequences import SequenceDataModule, one_for_each
+from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.data.split import Pairing, Split, split_table
-from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, union
+from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer, Rows, Tokenizer
 from grok_lightning.errors import UserError
 
@@ -93,42 +93,40 @@ class TableDataModule(SequenceDataModule):
                 f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them"
             )
         runs = len(self.seeds)
-        formulas = one_for_each(formula, runs, "formula")
+        formulas = repeat_per_run(formula, runs, "formula")
         algebra = self.algebra()
         tables = {text: Operation(text, algebra, operands, rows, rows_seed) for text in dict.fromkeys(formulas)}
-        tokenizers = {
-            text: TOKENIZERS[tokenizer](operation, operator_token, equals_token) for text, operation in tables.items()
-        }
-        refuse_unlike(tokenizers)
+        make = TOKENIZERS[tokenizer]
+        self._set_tokens({text: make(table, operator_token, equals_token) for text, table in tables.items()})
         own = [tables[text] for text in formulas]
-        self.operations = own if len(tables) > 1 else own[:1]
-        self.operation, self.tokenizer = own[0], tokenizers[formulas[0]]
-        self._padded = any(each.padded for each in tokenizers.values())
-        split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, runs, "split_seed")
-        fractions = one_for_each(train_fraction, runs, "train_fraction")
-        val_fractions = one_for_each(val_fraction, runs, "val_fraction")
-        commutative = one_for_each(commutative_fraction, runs, "commutative_fraction")
-        counts = one_for_each(train_rows, runs, "train_rows")
-        self.splits: list[Split] = [
-            split_table(operation, seed, fraction, val, pairing, mirrored, count)
-            for operation, seed, fraction, val, mirrored, count in zip(
-                own, split_seeds, fractions, val_fractions, commutative, counts, strict=True
-            )
-        ]
-        answers = [operation.results_N for operation in self.operations]
+        self.operation, self.operations = own[0], own if len(tables) > 1 else own[:1]
+        self.columns = [*self.operation.formula.operand_names, "answer"]
+        split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, runs, "split_seed")
+        shares = {"train_fraction": train_fraction, "val_fraction": val_fraction, "train_rows": train_rows}
+        shares["commutative_fraction"] = commutative_fraction
+        self.splits = _split_tables(own, split_seeds, pairing, shares)
+        answers = [table.results_N for table in self.operations]
         if answer_noise != 0:
             answers = [
-                noisy_results(operation.results_N, split.train, seed, answer_noise, answer_noise_kind)
-                for operation, split, seed in zip(own, self.splits, split_seeds, strict=True)
+                add_answer_noise(table.results_N, split.train, seed, answer_noise, answer_noise_kind)
+                for table, split, seed in zip(own, self.splits, split_seeds, strict=True)
             ]
         self._number_rows(answers)
         self.set_batch_size(batch_size)
+
+    def _set_tokens(self, tokenizers: dict[str, Tokenizer]) -> None:
+        """Takes the first run's tokenizer; the formulas' must agree in shape."""
+        refuse_unlike(tokenizers)
+        self.tokenizer = first = next(iter(tokenizers.values()))
+        self.vocabulary, self.operator_place, self.end = first.vocabulary, first.operator_place, first.end
+        self.prompt_length, self.answer_length = first.prompt_length, first.answer_length
+        self.padded = any(tokenizer.padded for tokenizer in tokenizers.values())
 
     def _number_rows(self, answers: list[Column]) -> None:
         """Sets the stack's rows and their answers, and renumbers the splits where several tables have other rows."""
         self.operands_NK, self._results_N = self.operation.operands_NK, self.operation.results_N
         if len(self.operations) > 1:
-            self.operands_NK, places = union(self.operations)
+            self.operands_NK, places = unite_tables(self.operations)
             rows = len(self.operands_NK)
             self._results_N = spread_answers(self._results_N, places[0], rows)
             answers = [spread_answers(shown, place, rows) for shown, place in zip(answers, places, strict=True)]
@@ -139,47 +137,19 @@ class TableDataModule(SequenceDataModule):
     def algebra(self) -> Algebra:
         """The algebra that the operands live in."""
 
-    @property
-    def vocabulary(self) -> list[str]:
-        return self.tokenizer.vocabulary
-
-    @property
-    def prompt_length(self) -> int:
-        return self.tokenizer.prompt_length
-
-    @property
-    def answer_length(self) -> int:
-        return self.tokenizer.answer_length
-
-    @property
-    def padded(self) -> bool:
-        return self._padded
-
-    @property
-    def operator_place(self) -> int | None:
-        return self.tokenizer.operator_place
-
     def rows(self) -> Rows:
         return self.tokenizer.rows(self.operands_NK, self.answers_XN)
 
     def grid(self) -> Grid | None:
         if self.padded or self.answer_length > 1:
             return None
-        return grid_of(self.rows().prompts_NT, self.operands_NK)
-
-    @property
-    def end(self) -> int | None:
-        return self.tokenizer.end
+        return find_grid(self.rows().prompts_NT, self.operands_NK)
 
     def encode(self, text: str) -> Column:
         return self.tokenizer.prompts(self.tokenizer.read(text))[0]
 
     def show(self, prompt: str, continuation: str) -> str:
         return f"{prompt if prompt.rstrip().endswith('=') else prompt + ' ='} {continuation}"
-
-    @property
-    def columns(self) -> list[str]:
-        return [*self.operation.formula.operand_names, "answer"]
 
     def describe(self, row: int) -> list[str]:
         """A row as text; the last entry is its true answer, in a stack of several formulas by the first run's."""
@@ -193,6 +163,15 @@ class TableDataModule(SequenceDataModule):
             operands_NK: Element numbers, shape (N, K), such as rows of ``operands_NK``.
         """
         return torch.from_numpy(self.tokenizer.prompts(operands_NK)).expand(len(self.seeds), -1, -1)
+
+
+def _split_tables(tables: list[Operation], seeds: list[int], pairing: Pairing, shares: dict[str, Any]) -> list[Split]:
+    """Splits each run's table; ``shares`` are options of ``split_table``, one value or one for each run."""
+    per_run = zip(*(repeat_per_run(value, len(tables), name) for name, value in shares.items()), strict=True)
+    return [
+        split_table(table, seed, pairing=pairing, **dict(zip(shares, values, strict=True)))
+        for table, seed, values in zip(tables, seeds, per_run, strict=True)
+    ]
 
 
 class ModularArithmeticDataModule(TableDataModule):

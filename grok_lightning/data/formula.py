@@ -114,7 +114,7 @@ class Formula:
 
         Returns:
             The results, shape (N,), and a mask of the rows on which the branch taken is defined; results of the other
-            rows mean nothing.
+            rows are meaningless.
         """
         value = self._element(self._walk(self._root, algebra, operands_NK), algebra)
         return value.numbers, value.defined

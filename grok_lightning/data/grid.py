@@ -27,7 +27,7 @@ class Grid:
     cells_N: Column
 
 
-def grid_of(prompts_NT: Column, operands_NK: Column) -> Grid | None:
+def find_grid(prompts_NT: Column, operands_NK: Column) -> Grid | None:
     """A table's grid; None where a token depends on several operands, or the rows fill less than half of it.
 
     Args:

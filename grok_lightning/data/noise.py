@@ -1,4 +1,4 @@
-"""Wrong answers on purpose: noise on the answers of training rows."""
+"""Answer noise: random answers in training rows."""
 
 from fractions import Fraction
 from typing import Literal
@@ -13,7 +13,7 @@ from grok_lightning.randomness import derive_keys, hashed
 NoiseKind = Literal["copied", "uniform"]
 
 
-def noisy_count(amount: int | float, train_rows: int) -> int:
+def count_noisy_rows(amount: int | float, train_rows: int) -> int:
     """Number of training rows with noise: a count as given, a fraction of ``train_rows`` floored in exact arithmetic.
 
     Raises:
@@ -34,8 +34,8 @@ def noisy_count(amount: int | float, train_rows: int) -> int:
     return count
 
 
-def noisy_results(results_N: Column, train: Column, seed: int, amount: int | float, kind: NoiseKind) -> Column:
-    """A table's answers as one run is shown them, where the first training rows are answered at random.
+def add_answer_noise(results_N: Column, train: Column, seed: int, amount: int | float, kind: NoiseKind) -> Column:
+    """A table's answers with noise: those of the first training rows are drawn at random.
 
     Kind ``copied`` is the ``_noisy_k`` of the original paper's code, except that its shuffle has one seed for all runs.
 
@@ -53,7 +53,7 @@ def noisy_results(results_N: Column, train: Column, seed: int, amount: int | flo
     Raises:
         UserError: If the amount is out of range.
     """
-    count = noisy_count(amount, len(train))
+    count = count_noisy_rows(amount, len(train))
     source = results_N if kind == "copied" else np.unique(results_N)
     draws = hashed(derive_keys([seed], "answer_noise"), torch.arange(count)).numpy()
     noisy = results_N.copy()

@@ -74,7 +74,7 @@ class Operation:
     @property
     def mirrors_N(self) -> Column:
         """For each row (x, y) the row of (y, x), or -1 where the table has none; only for two operands."""
-        return mirrors(self.operands_NK, self.algebra.size)
+        return find_mirrors(self.operands_NK, self.algebra.size)
 
     @property
     def is_commutative(self) -> bool:
@@ -95,7 +95,7 @@ class Operation:
         return rows * (self.formula.arity + self.algebra.columns) * 8
 
 
-def mirrors(operands_NK: Column, size: int) -> Column:
+def find_mirrors(operands_NK: Column, size: int) -> Column:
     """For each row (x, y) the row of (y, x), or -1 where there is none.
 
     Args:

@@ -1,4 +1,4 @@
-"""Reads typed prompts, such as ``91/7=`` or ``91 7``, into operands."""
+"""Parses typed prompts, such as ``91/7=`` or ``91 7``, into operands."""
 
 import re
 from collections.abc import Mapping

@@ -1,9 +1,10 @@
 """Base class of the DataModules: splits of token rows, their loaders, and the batches made of them on the device."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any, Literal
 
 import torch
@@ -11,19 +12,10 @@ from lightning.pytorch import LightningDataModule
 
 from grok_lightning.batch import Batch
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.batches import (
-    BatchOrder,
-    Chunk,
-    Chunks,
-    Evaluation,
-    Evaluations,
-    NextBatch,
-    TrainingRequests,
-)
-from grok_lightning.data.blocks import TrainingBatches
+from grok_lightning.data.batches import BatchOrder, Chunk, Chunks, Evaluation, NextBatch, Requests, TrainingBatches
 from grok_lightning.data.grid import Grid
 from grok_lightning.data.split import Split
-from grok_lightning.data.stack_rows import StackRows, Table
+from grok_lightning.data.table import Table, build_table
 from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
 
@@ -33,16 +25,32 @@ LARGEST_BATCH = 2**22
 
 
 class SequenceDataModule(LightningDataModule, ABC):
-    """Rows of tokens, split for a stack of runs. A subclass sets ``splits`` and then calls ``set_batch_size``.
+    """Rows of tokens, split for a stack of runs.
+
+    A subclass sets the attributes from ``vocabulary`` to ``splits`` in its constructor, then calls ``set_batch_size``.
 
     Args:
         seeds: One seed for each run of the stack.
 
     Attributes:
+        vocabulary: Text of each token, by its number.
+        prompt_length: Tokens of the longest prompt.
+        answer_length: A, the tokens of the longest answer; their logits stand at the last A input positions.
+        padded: Whether prompts or answers differ in length, so that some of their tokens are padding.
+        end: The token that ends every answer; None where all answers are equally long.
+        operator_place: The token that denotes only the operator, however it is shown; None if there is none.
+        columns: Names of the entries of ``describe``.
         splits: Row numbers of each part, one Split for each run.
         batch_size: Rows a step, a number.
     """
 
+    vocabulary: list[str]
+    prompt_length: int
+    answer_length: int
+    padded: bool
+    end: int | None = None
+    operator_place: int | None = None
+    columns: list[str]
     splits: list[Split]
     batch_size: int
 
@@ -50,29 +58,8 @@ class SequenceDataModule(LightningDataModule, ABC):
         super().__init__()
         self.seeds = list(seeds)
         self.predict_splits: list[str] = ["train", "val", "test"]
-        self._rows: dict[torch.device, StackRows] = {}
+        self._tables: dict[torch.device, Table] = {}
         self._batches: dict[torch.device, TrainingBatches] = {}
-        self._evaluated: dict[torch.device, Table] = {}
-
-    @property
-    @abstractmethod
-    def vocabulary(self) -> list[str]:
-        """Text of each token, by its number."""
-
-    @property
-    @abstractmethod
-    def prompt_length(self) -> int:
-        """Tokens of the longest prompt."""
-
-    @property
-    @abstractmethod
-    def answer_length(self) -> int:
-        """A, the tokens of the longest answer; their logits stand at the last A input positions."""
-
-    @property
-    @abstractmethod
-    def padded(self) -> bool:
-        """Whether prompts or answers differ in length, so that some of their tokens are padding."""
 
     @abstractmethod
     def rows(self) -> Rows:
@@ -81,11 +68,6 @@ class SequenceDataModule(LightningDataModule, ABC):
     def grid(self) -> Grid | None:
         """The rows as a grid of operands, where they fill one."""
         return None
-
-    @property
-    @abstractmethod
-    def end(self) -> int | None:
-        """The token that ends every answer; None where all answers are equally long."""
 
     @abstractmethod
     def encode(self, text: str) -> Column:
@@ -104,19 +86,9 @@ class SequenceDataModule(LightningDataModule, ABC):
     def show(self, prompt: str, continuation: str) -> str:
         """A typed prompt and the text that a model continued it with, as they are printed."""
 
-    @property
-    @abstractmethod
-    def columns(self) -> list[str]:
-        """Names of the entries of ``describe``."""
-
     @abstractmethod
     def describe(self, row: int) -> list[str]:
         """A row as text; the last entry is its true answer."""
-
-    @property
-    def operator_place(self) -> int | None:
-        """The token that denotes only the operator, however it is shown; None if there is none."""
-        return None
 
     @property
     def vocabulary_size(self) -> int:
@@ -151,41 +123,36 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Number of rows of a split (train, val or test) in each run."""
         return [len(getattr(part, split)) for part in self.splits]
 
-    def train_dataloader(self) -> TrainingRequests:
-        return TrainingRequests()
+    def train_dataloader(self) -> Iterable[NextBatch]:
+        return repeat(NextBatch())  # without end or position: the step comes from the Trainer
 
-    def val_dataloader(self) -> Evaluations:
+    def val_dataloader(self) -> Requests:
         """One request: the whole training split and the whole validation split."""
-        return Evaluations("train", "val")
+        return Requests([Evaluation(("train", "val"))])
 
-    def test_dataloader(self) -> Evaluations:
+    def test_dataloader(self) -> Requests:
         if not max(self.counts("test")):
             raise UserError(
                 "data.val_fraction leaves no rows for test; use validate, or train on a table with train_fraction and "
                 "val_fraction that add up to less than 1"
             )
-        return Evaluations("test")
+        return Requests([Evaluation(("test",))])
 
     def predict_dataloader(self) -> list[Chunks]:
-        return [self._chunks(split) for split in self.predict_splits]
+        trainer = self.trainer
+        rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return [Chunks(split, max(self.counts(split)), CHUNK_ROWS, rank, world_size) for split in self.predict_splits]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch | Table:
         """Fills a loader's request from the tables on the device: only here is the step known exactly."""
-        if isinstance(batch, NextBatch):
-            assert self.trainer is not None
-            step, world_size = self.trainer.global_step, self.trainer.world_size
-            first = self.training_batch(step, device, self.trainer.global_rank, world_size)
-            return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
+        if isinstance(batch, Chunk):
+            return self.chunk(batch, device)
+        assert self.trainer is not None
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if isinstance(batch, Evaluation):
-            assert self.trainer is not None
-            return replace(
-                self.table(device),
-                evaluated=batch.splits,
-                rank=self.trainer.global_rank,
-                world_size=self.trainer.world_size,
-            )
-        assert isinstance(batch, Chunk)
-        return self.chunk(batch, device)
+            return replace(self.table(device), evaluated=batch.splits, rank=rank, world_size=world_size)
+        first = self.training_batch(self.trainer.global_step, device, rank, world_size)
+        return replace(first, following=partial(self.training_batches, device)) if world_size == 1 else first
 
     def training_batch(self, step: int, device: torch.device, rank: int = 0, world_size: int = 1) -> Batch:
         """One process's share of the batch at a step: a pure function of the runs' seeds and the step."""
@@ -197,33 +164,23 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def table(self, device: torch.device) -> Table:
         """All rows on a device, with no split to evaluate yet."""
-        if device not in self._evaluated:
-            self._evaluated[device] = self._rows_on(device).whole_table(self.grid())
-        return self._evaluated[device]
+        if device not in self._tables:
+            self._tables[device] = build_table(self.rows(), self.splits, self.grid(), device)
+        return self._tables[device]
 
     def chunk(self, chunk: Chunk, device: torch.device) -> Batch:
         """A stretch of a split, with ``NOTHING_TO_ANSWER`` as target where a run of the stack has no such row."""
-        rows = self._rows_on(device)
-        return rows.batch(rows.splits[chunk.split][:, chunk.start : chunk.stop], chunk.split)
-
-    def _rows_on(self, device: torch.device) -> StackRows:
-        if device not in self._rows:
-            self._rows[device] = StackRows(self.rows(), self.splits, device)
-        return self._rows[device]
+        table = self.table(device)
+        return table.batch(table.rows_RN[chunk.split][:, chunk.start : chunk.stop], chunk.split)
 
     def _training(self, device: torch.device) -> TrainingBatches:
         if device not in self._batches:
             order = BatchOrder(self.seeds, self.counts("train"), self.batch_size, device)
-            self._batches[device] = TrainingBatches(self._rows_on(device), order, self.batch_size)
+            self._batches[device] = TrainingBatches(self.table(device), order, self.batch_size)
         return self._batches[device]
 
-    def _chunks(self, split: str) -> Chunks:
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return Chunks(split, max(self.counts(split)), CHUNK_ROWS, rank, world_size)
 
-
-def one_for_each(value: Any, runs: int, option: str) -> list[Any]:
+def repeat_per_run(value: Any, runs: int, option: str) -> list[Any]:
     """One value for each run: a list as given, anything else repeated.
 
     Raises:

@@ -33,7 +33,7 @@ def _exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))  # 0.7 means seven tenths, not the nearest binary number
 
 
-def split_counts(
+def count_split_rows(
     rows: int, train_fraction: float, val_fraction: float | None, train_rows: int | None = None
 ) -> tuple[int, int, int]:
     """Number of training, validation and test rows: fractions of ``rows``, floored in exact arithmetic.
@@ -47,34 +47,25 @@ def split_counts(
     for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
         if value is not None and not 0 < value < 1:
             raise UserError(f"data.{name} is {value}; it must lie between 0 and 1, both excluded")
-    if train_rows is not None:
-        return _counts_beside(train_rows, rows, val_fraction)
-    train = int(_exact(train_fraction) * rows)
-    total = Fraction(1) if val_fraction is None else _exact(train_fraction) + _exact(val_fraction)
-    if total > 1:
-        raise UserError(
-            f"data.val_fraction is {val_fraction}; with data.train_fraction {train_fraction} "
-            f"it can be at most {float(1 - _exact(train_fraction)):g}"
-        )
-    val = rows - train if total == 1 or val_fraction is None else int(_exact(val_fraction) * rows)
+    if train_rows is None:
+        train = int(_exact(train_fraction) * rows)
+        total = Fraction(1) if val_fraction is None else _exact(train_fraction) + _exact(val_fraction)
+        if total > 1:
+            raise UserError(
+                f"data.val_fraction is {val_fraction}; with data.train_fraction {train_fraction} "
+                f"it can be at most {float(1 - _exact(train_fraction)):g}"
+            )
+    else:
+        train, total = train_rows, Fraction(0)
+    val = rows - train if val_fraction is None or total == 1 else int(_exact(val_fraction) * rows)
+    most = rows - 1 if val_fraction is None else rows - max(val, 1)
+    if train_rows is not None and not 1 <= train_rows <= most:
+        beside = "" if val_fraction is None else f" and data.val_fraction {val_fraction}"
+        raise UserError(f"data.train_rows is {train_rows}; with {rows} rows in the table{beside} it can be 1 to {most}")
     for name, value, count in (("train_fraction", train_fraction, train), ("val_fraction", val_fraction, val)):
         if count == 0:
             raise UserError(f"data.{name} is {value}, which leaves that split empty ({rows} rows in the table)")
     return train, val, rows - train - val
-
-
-def _counts_beside(train_rows: int, rows: int, val_fraction: float | None) -> tuple[int, int, int]:
-    """``split_counts`` for a given number of training rows."""
-    val = rows - train_rows if val_fraction is None else int(_exact(val_fraction) * rows)
-    most = rows - max(val, 1) if val_fraction is not None else rows - 1
-    if not 1 <= train_rows <= most:
-        beside = "" if val_fraction is None else f" and data.val_fraction {val_fraction}"
-        raise UserError(f"data.train_rows is {train_rows}; with {rows} rows in the table{beside} it can be 1 to {most}")
-    if val == 0:
-        raise UserError(
-            f"data.val_fraction is {val_fraction}, which leaves that split empty ({rows} rows in the table)"
-        )
-    return train_rows, val, rows - train_rows - val
 
 
 def split_table(
@@ -86,38 +77,32 @@ def split_table(
     commutative_fraction: float | None = None,
     train_rows: int | None = None,
 ) -> Split:
-    """Deals the rows of a table into training, validation and test.
+    """Splits the rows of a table into training, validation and test.
 
     Args:
         operation: The table.
         seed: The split's seed.
         train_fraction: Share of the rows that train.
         val_fraction: Share that validates; None for all the rest.
-        pairing: ``free`` deals single rows; ``together`` keeps mirrored rows in one part; ``half`` keeps only the rows
+        pairing: ``free`` splits single rows; ``together`` keeps mirrored rows in one part; ``half`` keeps only the rows
             with x >= y (by element number) and takes fractions of those.
-        commutative_fraction: The wanted share of training rows whose mirror is in validation, reached by dealing that
-            many pairs apart and all others together; only with ``free``.
+        commutative_fraction: The wanted share of training rows whose mirror is in validation, reached by separating
+            that many pairs and keeping all others together; only with ``free``.
         train_rows: Number of training rows, in place of ``train_fraction``.
 
     Returns:
         The split; the commutative fraction it reached is measured on it.
 
     Raises:
-        UserError: If the rows cannot be dealt as asked.
+        UserError: If the options contradict each other, or no such split exists.
     """
     mirrors_N = operation.mirrors_N if operation.formula.arity == 2 else None
-    if mirrors_N is None and (pairing != "free" or commutative_fraction is not None):
-        name, value = ("pairing", pairing) if pairing != "free" else ("commutative_fraction", commutative_fraction)
-        raise UserError(f"data.{name} is {value}; mirrored pairs need a formula of two operands")
-    if pairing != "free" and commutative_fraction is not None:
-        raise UserError(
-            f"data.commutative_fraction is {commutative_fraction} with data.pairing {pairing}; it needs pairing free"
-        )
+    _check_pairing(pairing, commutative_fraction, mirrors_N is not None)
     shuffled = permutations(derive_keys([seed], "split"), len(operation))[0].numpy()
     if pairing == "half":
         operands = operation.operands_NK[shuffled]
         shuffled = shuffled[operands[:, 0] >= operands[:, 1]]
-    counts = split_counts(len(shuffled), train_fraction, val_fraction, train_rows)
+    counts = count_split_rows(len(shuffled), train_fraction, val_fraction, train_rows)
     if mirrors_N is None or (pairing != "together" and commutative_fraction is None):
         ends = np.cumsum(counts)
         parts = [shuffled[: ends[0]], shuffled[ends[0] : ends[1]], shuffled[ends[1] :]]
@@ -128,6 +113,16 @@ def split_table(
     return Split(train, val, test, reached)
 
 
+def _check_pairing(pairing: Pairing, commutative_fraction: float | None, has_mirrors: bool) -> None:
+    if not has_mirrors and (pairing != "free" or commutative_fraction is not None):
+        name, value = ("pairing", pairing) if pairing != "free" else ("commutative_fraction", commutative_fraction)
+        raise UserError(f"data.{name} is {value}; mirrored pairs need a formula of two operands")
+    if pairing != "free" and commutative_fraction is not None:
+        raise UserError(
+            f"data.commutative_fraction is {commutative_fraction} with data.pairing {pairing}; it needs pairing free"
+        )
+
+
 def measure_commutative_fraction(train: Column, val: Column, mirrors_N: Column) -> float:
     """|{(x, y) in train : (y, x) in val}| / |train|."""
     in_val = np.zeros(len(mirrors_N) + 1, dtype=bool)  # the last place answers for mirror -1
@@ -136,7 +131,7 @@ def measure_commutative_fraction(train: Column, val: Column, mirrors_N: Column) 
 
 
 def _deal_pairs(shuffled: Column, mirrors_N: Column, counts: tuple[int, int, int], fraction: float) -> list[Column]:
-    """Deals mirrored pairs: the first ``fraction * train`` of them apart (train and val), all others together."""
+    """Splits mirrored pairs: the first ``fraction * train`` of them apart (train and val), all others unbroken."""
     mirrors = mirrors_N[shuffled]
     single = (mirrors == -1) | (mirrors == shuffled)
     place = np.empty(len(mirrors_N), dtype=np.int64)

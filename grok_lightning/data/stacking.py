@@ -12,7 +12,7 @@ from grok_lightning.data.tokenizer import Tokenizer
 from grok_lightning.errors import UserError
 
 
-def union(operations: Sequence[Operation]) -> tuple[Column, list[Column]]:
+def unite_tables(operations: Sequence[Operation]) -> tuple[Column, list[Column]]:
     """All operands that any of several tables has, and where each table's rows are among them.
 
     Args:

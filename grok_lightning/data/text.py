@@ -1,4 +1,4 @@
-"""Text to be memorized: whole strings, one token per character."""
+"""Strings to be memorized, one token per character."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -8,7 +8,7 @@ import numpy as np
 
 from grok_lightning.batch import PADDING
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.sequences import SequenceDataModule, one_for_each
+from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Rows
 from grok_lightning.errors import UserError
@@ -57,36 +57,21 @@ class TextDataModule(SequenceDataModule):
                 f"data.strings has {twice[:40]!r} twice, so data.val_fraction could not hold it out; leave one"
             )
         self._characters = sorted(set("".join(self.strings)))
-        self._token = {character: token for token, character in enumerate(self._characters)}
-        split_seeds = one_for_each(self.seeds if split_seed is None else split_seed, len(self.seeds), "split_seed")
+        self.vocabulary = [*self._characters, BEGIN, END]
+        self._token = {character: token for token, character in enumerate(self.vocabulary)}
+        self.end = self._token[END]
+        lengths = {len(string) for string in self.strings}
+        self.prompt_length, self.answer_length, self.padded = 1, max(lengths) + 1, len(lengths) > 1
+        self.columns = ["text"]
+        split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, len(self.seeds), "split_seed")
         self.splits = [_split(len(self.strings), seed, val_fraction) for seed in split_seeds]
         self.set_batch_size(batch_size)
-
-    @property
-    def vocabulary(self) -> list[str]:
-        return [*self._characters, BEGIN, END]
-
-    @property
-    def prompt_length(self) -> int:
-        return 1
-
-    @property
-    def answer_length(self) -> int:
-        return max(map(len, self.strings)) + 1
-
-    @property
-    def padded(self) -> bool:
-        return len(set(map(len, self.strings))) > 1
-
-    @property
-    def end(self) -> int:
-        return len(self._characters) + 1
 
     def rows(self) -> Rows:
         answers = np.full((len(self.strings), self.answer_length), PADDING, dtype=np.int64)
         for answer, string in zip(answers, self.strings, strict=True):
-            answer[: len(string) + 1] = [*(self._token[character] for character in string), self.end]
-        return Rows(np.full((len(self.strings), 1), self._begin, dtype=np.int64), answers[None])
+            answer[: len(string) + 1] = [*(self._token[character] for character in string), self._token[END]]
+        return Rows(np.full((len(self.strings), 1), self._token[BEGIN], dtype=np.int64), answers[None])
 
     def encode(self, text: str) -> Column:
         """The beginning mark and the tokens of a string's beginning, shape (T,).
@@ -103,21 +88,13 @@ class TextDataModule(SequenceDataModule):
             raise UserError(
                 f"prompt {text!r} has {len(text)} characters; the longest string has {self.answer_length - 1}"
             )
-        return np.array([self._begin, *(self._token[character] for character in text)], dtype=np.int64)
+        return np.array([self._token[BEGIN], *(self._token[character] for character in text)], dtype=np.int64)
 
     def show(self, prompt: str, continuation: str) -> str:
         return prompt + continuation
 
-    @property
-    def columns(self) -> list[str]:
-        return ["text"]
-
     def describe(self, row: int) -> list[str]:
         return [self.strings[row]]
-
-    @property
-    def _begin(self) -> int:
-        return len(self._characters)
 
 
 def _split(strings: int, seed: int, val_fraction: float | None) -> Split:

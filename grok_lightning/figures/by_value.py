@@ -1,6 +1,7 @@
 """Grok step, or best validation accuracy, against a key, the train fraction for example."""
 
-from typing import Literal
+from math import isfinite
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,35 +9,66 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from grok_lightning.figures.conditions import FEW, Look, colorbar, heads
-from grok_lightning.figures.medians import median_row
-from grok_lightning.figures.slots import Slots, slots
-from grok_lightning.figures.style import (
-    CROWD,
-    DOTTED,
-    FAINT,
-    NOTE,
-    SOLID,
-    UP,
-    bare,
-    counted,
-    each,
-    goal,
-    legend,
-    mark,
-    new_figure,
-    percent_axis,
-    points,
-    step_axis,
+from grok_lightning.figures import style
+from grok_lightning.figures.conditions import PLAIN, Look, Naming, add_legend, make_handles, pick_looks
+from grok_lightning.figures.medians import draw_intervals, summarize_median
+from grok_lightning.figures.values import (
+    Places,
+    find_distinct,
+    find_jitter,
+    find_places,
+    format_value,
+    list_keys,
+    set_value_axis,
+    sort_by,
+    spread,
+    to_ordered,
 )
-from grok_lightning.figures.values import ordered_type, sorted_by, value_axis
 from grok_lightning.statistics import times
 
 Quantity = Literal["steps", "accuracy"]
+MOST = 6  # groups that are drawn side by side
 
 
-def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity: Quantity = "steps") -> pd.DataFrame:
-    """The table that ``by_value`` draws.
+class Slot(NamedTuple):
+    """Runs and medians of one value of the second key, with their places on the x axis."""
+
+    look: Look
+    runs: pd.DataFrame
+    runs_at: np.ndarray
+    medians: pd.DataFrame
+    medians_at: np.ndarray
+
+
+class Slots(NamedTuple):
+    """Runs and medians with their places and looks.
+
+    Attributes:
+        key: The key of the x axis.
+        where: Its values and their places.
+        runs: Rows of single runs.
+        medians: Rows of medians.
+        names: The second key and its values, empty without one.
+        parts: One for each of them, or the only one.
+    """
+
+    key: str
+    where: Places
+    runs: pd.DataFrame
+    medians: pd.DataFrame
+    names: Naming
+    parts: list[Slot]
+
+    @property
+    def kinds(self) -> list[Look]:
+        """The look of each part."""
+        return [part.look for part in self.parts]
+
+
+def tabulate_by_value(
+    runs: pd.DataFrame, key: str, by: str | None = None, quantity: Quantity = "steps"
+) -> pd.DataFrame:
+    """The table that ``draw_by_value`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -56,14 +88,14 @@ def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity
         that of the runs with a known accuracy, and their number ``n``.
     """
     keys = [key] if by is None else [key, by]
-    typed = runs[keys].apply(ordered_type).assign(kind="run")
+    typed = runs[keys].apply(to_ordered).assign(kind="run")
     if quantity == "accuracy":
         columns = ["run", "status", "best_val_acc"]
         base, summarize = pd.concat([typed, runs[columns]], axis=1), _summarize_accuracy
         columns += ["n"]
     else:
         known = runs[["run", "status", "memorize_step", "budget", "threshold"]]
-        base, summarize = pd.concat([typed, known, times(runs, "grok")], axis=1), median_row
+        base, summarize = pd.concat([typed, known, times(runs, "grok")], axis=1), summarize_median
         columns = ["run", "status", "step", "observed", "after", "memorize_step"]
         columns += ["low", "high", "n", "grokked", "budget", "threshold"]
     medians = [
@@ -72,7 +104,7 @@ def by_value_table(runs: pd.DataFrame, key: str, by: str | None = None, quantity
     ]
     table = pd.DataFrame([*base.to_dict("records"), *medians], columns=[*keys, "kind", *columns])
     numbers = [name for name in ("step", "low", "high", "best_val_acc") if name in table]
-    return sorted_by(table.astype(dict.fromkeys(numbers, float)), keys)
+    return sort_by(table.astype(dict.fromkeys(numbers, float)), keys)
 
 
 def _summarize_accuracy(runs: pd.DataFrame) -> dict[object, object]:
@@ -80,46 +112,41 @@ def _summarize_accuracy(runs: pd.DataFrame) -> dict[object, object]:
     return {"kind": "median", "best_val_acc": accuracy.median(), "n": int(accuracy.count())}
 
 
-def by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> Figure:
+def draw_by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> Figure:
     """Grok step or best validation accuracy against a key: each run, and the medians joined by a line.
 
     Args:
-        table: From ``by_value_table``; the key's name labels the axis, a second one's the colors.
+        table: From ``tabulate_by_value``; the key's name labels the axis, a second one's the colors.
         title: The figure's title.
         quantity: As for the table.
     """
-    parts = slots(table)
-    figure = new_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
+    parts = _split(table)
+    figure = style.make_figure(title, _describe(parts, quantity), 7.5, 4.4 if quantity == "accuracy" else 4.6)
     axes = figure.subplots()
-    bare(axes)
+    style.hide_frame(axes)
     entries = (_draw_accuracy if quantity == "accuracy" else _draw_steps)(axes, table, parts)
-    value_axis(axes, parts.where, parts.key)
-    names, heading = parts.names.labels, parts.names.title
-    if _has_colorbar(parts):
-        colorbar(figure, parts.names)
-        heading = ""
-    elif names:
-        entries = {**dict(zip(names, heads(parts.kinds), strict=True)), "": mark(""), **entries}
-    legend(figure, list(entries.values()), list(entries), heading)
+    set_value_axis(axes, parts.where, parts.key)
+    named = bool(parts.names.labels)
+    if named and not parts.names.has_scale:
+        entries = {"": style.make_handle(""), **entries}  # apart from the names
+    add_legend(figure, parts.names, make_handles(parts.kinds) if named else [], entries)
     return figure
-
-
-def _has_colorbar(parts: Slots) -> bool:
-    return len(parts.names.labels) > FEW and parts.names.values is not None
 
 
 def _draw_accuracy(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
     """Draws runs and medians of the accuracy; returns their legend entries."""
-    percent_axis(axes, "best validation accuracy (%)")
-    crowd = len(parts.runs) > CROWD
+    style.set_percent_axis(axes, "best validation accuracy (%)")
+    crowd = len(parts.runs) > style.CROWD
     for look, runs, runs_at, medians, medians_at in parts.parts:
         axes.scatter(runs_at, 100 * runs["best_val_acc"], s=8 if crowd else 18, color=look.color, marker=look.marker,
                      alpha=0.15 if crowd else 0.5, linewidths=0, rasterized=crowd, zorder=3)  # fmt: skip
         axes.plot(medians_at, 100 * medians["best_val_acc"], color=look.color, linestyle=look.line,
                   marker=look.marker, markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
-    color = NOTE if parts.names.labels else parts.kinds[0].color
-    median = {"median": mark("o", color, line="-")} if not parts.names.labels or _has_colorbar(parts) else {}
-    return {**median, "a run": mark("o", color, size=4)}
+    color = style.NOTE if parts.names.labels else parts.kinds[0].color
+    median = (
+        {"median": style.make_handle("o", color, line="-")} if not parts.names.labels or parts.names.has_scale else {}
+    )
+    return {**median, "a run": style.make_handle("o", color, size=4)}
 
 
 def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line2D]:
@@ -127,53 +154,68 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
     runs, medians, named = parts.runs, parts.medians, bool(parts.names.labels)
     seen = np.r_[runs["step"].dropna(), runs["memorize_step"].dropna(), 1.0 if runs.empty else []]
     beyond = 2.0 * medians["budget"].max() if np.isinf(medians["step"]).any() else 1.0
-    step_axis(axes, "y", seen.min(), max(seen.max(), beyond), f"steps to {goal(table['threshold'])} accuracy")
+    style.set_step_axis(
+        axes,
+        "y",
+        seen.min(),
+        max(seen.max(), beyond),
+        f"steps to {style.format_threshold(table['threshold'])} accuracy",
+    )
     for look, mine, at, ours, ours_at in parts.parts:
-        color = look.color if named else NOTE
+        color = look.color if named else style.NOTE
         axes.plot(at, mine["memorize_step"].clip(lower=1), "x", color=color, alpha=0.3, markersize=4,
-                  rasterized=len(mine) > CROWD)  # fmt: skip
-        points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
-        _draw_medians(axes, ours_at, ours, look)
-    color = NOTE if named else parts.kinds[0].color
+                  rasterized=len(mine) > style.CROWD)  # fmt: skip
+        style.draw_points(axes, at, mine["step"].clip(lower=1), mine["observed"].eq(True), look.color)
+        middle = draw_intervals(axes, "y", ours_at, ours, look.color, 1.2)
+        axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
+                  markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
+    color = style.NOTE if named else parts.kinds[0].color
     entries = {
-        "median, 95% interval": (np.isfinite(medians["step"]), mark("" if named else "o", color, line="-")),
-        "median not reached": (np.isinf(medians["step"]), mark(UP, color)),
-        "a run": (runs["observed"].eq(True), mark("o", color, size=4)),
-        "not grokked (so far)": (runs["observed"].eq(False), mark("^", color, open=True, size=5)),
-        "memorized": (runs["memorize_step"].notna(), mark("x", FAINT, size=4)),
+        "median, 95% interval": (
+            np.isfinite(medians["step"]),
+            style.make_handle("" if named else "o", color, line="-"),
+        ),
+        "median not reached": (np.isinf(medians["step"]), style.make_handle(style.UP, color)),
+        "a run": (runs["observed"].eq(True), style.make_handle("o", color, size=4)),
+        "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", color, open=True, size=5)),
+        "memorized": (runs["memorize_step"].notna(), style.make_handle("x", style.FAINT, size=4)),
     }
     return {label: handle for label, (occurs, handle) in entries.items() if occurs.any()}
 
 
-def _draw_medians(axes: Axes, at: np.ndarray, rows: pd.DataFrame, look: Look) -> None:
-    """Draws medians joined by a line, their intervals, and arrows up from the budget where they were not reached."""
-    reached = np.isfinite(rows["step"].to_numpy(float))
-    top = axes.get_ylim()[1]
-    low, middle, high = (rows[name].to_numpy(float).clip(1, top) for name in ("low", "step", "high"))
-    bounded = np.isfinite(rows["high"].to_numpy(float))
-    known = reached & np.isfinite(rows["low"].to_numpy(float))  # a single run has no interval at all
-    axes.vlines(at[known], low[known], middle[known], color=look.color, linewidth=1.2, zorder=4)
-    for ends, line, alpha in ((known & bounded, SOLID, 1), (known & ~bounded, DOTTED, 0.45)):
-        axes.vlines(at[ends], middle[ends], high[ends], look.color, line, linewidth=1.2, alpha=alpha, zorder=2)
-    axes.plot(at, np.where(reached, middle, np.nan), color=look.color, linestyle=look.line, linewidth=1.4, zorder=4,
-              marker=look.marker, markersize=7, markeredgecolor="white")  # fmt: skip
-    for x, budget in zip(at[~reached], rows["budget"].to_numpy(float)[~reached], strict=True):
-        axes.annotate("", (x, 1.9 * budget), (x, 1.1 * budget), zorder=4,
-                      arrowprops={"arrowstyle": "-|>", "color": look.color, "linewidth": 1.6})  # fmt: skip
-
-
 def _describe(parts: Slots, quantity: Quantity) -> str:
     """The note: numbers of runs, and how the medians are computed."""
-    runs = parts.runs
-    counts = f"{counted(len(runs), 'run')} ({each(parts.medians['n'])} per median)"
+    runs, each_median = parts.runs, f"{style.format_range(parts.medians['n'])} per median"
     if quantity == "steps":
-        counts += f", {int(runs['observed'].eq(True).sum()):,} grokked"
-    if diverged := int((runs["status"] == "diverged").sum()):
-        counts += f", {diverged:,} diverged"
-    if quantity == "accuracy" and (unknown := int(runs["best_val_acc"].isna().sum())):
-        counts += f", {unknown:,} without any accuracy left out"
-    method = {
-        "steps": "Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.",
-        "accuracy": "Each run counts with the best of its evaluations; the line joins the medians.",
-    }
-    return f"{counts}. {method[quantity]}"
+        counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
+        return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
+    unknown = int(runs["best_val_acc"].isna().sum())
+    left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
+    counts = style.format_count(len(runs), "run")
+    return f"{counts}; {each_median}{left_out}. Points: best evaluation of a run. Line: medians."
+
+
+def _split(table: pd.DataFrame) -> Slots:
+    """Splits a table by its second key, if it has one.
+
+    Args:
+        table: Its one or two keys, then ``kind``: ``run`` or ``median``.
+    """
+    key, *rest = list_keys(table)
+    by = rest[0] if rest else ""
+    runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
+    groups: list[object] = list(find_distinct(table[by])) if by and len(table) else [""]
+    numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
+    labels = [style.wrap_text(group if isinstance(group, str) else format_value(group)) for group in groups]
+    names = Naming("", [], None)
+    if by:
+        names = Naming(style.wrap_text(by), labels, numbers if len(numbers) == len(groups) else None)
+    where = find_places(table[key])
+    width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
+    parts = []
+    for place, (group, look) in enumerate(zip(groups, pick_looks(names) or [PLAIN], strict=True)):
+        shift = width * (place - (len(groups) - 1) / 2)
+        mine, ours = (part[to_ordered(part[by]) == group] if by else part for part in (runs, medians))
+        at = where.of(mine[key]) + shift + spread(mine[key], find_jitter(where, width))
+        parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
+    return Slots(key, where, runs, medians, names, parts)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.style import NOTE, TRAIN, VAL, loss_axis, step_axis
+from grok_lightning.figures import style
 from grok_lightning.records.record import Row
 
 
-def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:
+def draw_curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) -> Figure:
     """Training and validation accuracy and loss of one run on a logarithmic step axis.
 
     Args:
@@ -24,7 +24,7 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
     steps = [row["step"] for row in shown]
     figure = Figure(figsize=(7, 6), layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
-    for split, color, label in (("train", TRAIN, "training"), ("val", VAL, "validation")):
+    for split, color, label in (("train", style.TRAIN, "training"), ("val", style.VAL, "validation")):
         accuracy.plot(steps, [100 * row[f"{split}/acc"] for row in shown], color=color, label=label)
         loss.plot(steps, [row[f"{split}/loss"] for row in shown], color=color, label=label)
     for axes in (accuracy, loss):
@@ -32,9 +32,9 @@ def curves(rows: list[Row], milestones: Mapping[str, int | None], title: str) ->
         axes.spines[["top", "right"]].set_visible(False)
     accuracy.set(ylabel="accuracy (%)", ylim=(-3, 106))
     loss.set(ylabel="loss")
-    step_axis(loss, "x", min(steps, default=1), max(steps, default=1))
+    style.set_step_axis(loss, "x", min(steps, default=1), max(steps, default=1))
     if any(row[f"{split}/loss"] > 0 for row in shown for split in ("train", "val")):
-        loss_axis(loss)
+        style.set_loss_axis(loss)
     _mark_steps(accuracy, loss, milestones)
     accuracy.legend(frameon=False, loc="center left")
     figure.suptitle(title, fontsize=11)
@@ -48,8 +48,8 @@ def _mark_steps(accuracy: Axes, loss: Axes, milestones: Mapping[str, int | None]
         if not step:  # not reached, or at step 0, which a logarithmic axis does not have
             continue
         for axes in (accuracy, loss):
-            axes.axvline(step, color=NOTE, linewidth=1, linestyle=":")
+            axes.axvline(step, color=style.NOTE, linewidth=1, linestyle=":")
         accuracy.annotate(
             f"{word} at step {step:,}", (step, 1), xycoords=("data", "axes fraction"), xytext=(2, 4 + 13 * row),
-            textcoords="offset points", ha="right", va="bottom", fontsize=9, color=NOTE,
+            textcoords="offset points", ha="right", va="bottom", fontsize=9, color=style.NOTE,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import NothingToShow, entitle, name_ticks, placed, room_for
+from grok_lightning.figures.elements import NothingToShow, add_axes, entitle, name_ticks, room_for
 from grok_lightning.figures.style import NOTE
 
 COMPONENTS = 4
@@ -18,7 +18,7 @@ PANEL_INCHES = 4.3
 MARGIN = 0.06  # of the data's range, left free on each side
 
 
-def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> pd.DataFrame:
+def tabulate_components(vectors_VD: NDArray[np.floating], elements: list[str]) -> pd.DataFrame:
     """The first four principal components of the vectors of V elements.
 
     The sign of a component, which is arbitrary, makes its largest score positive. Scores of components that do not
@@ -59,18 +59,18 @@ def components_table(vectors_VD: NDArray[np.floating], elements: list[str]) -> p
     )
 
 
-def components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
+def draw_components(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
     """Scatter plots of the elements in the first two principal components, and in the third and fourth.
 
     Args:
-        table: From ``components_table``.
+        table: From ``tabulate_components``.
         title: The figure's title.
         cyclic: Whether the first element follows the last, as in the integers mod p.
     """
     names = list(table["element"].cat.categories)
     figure, size = Figure(), (2 * PANEL_INCHES + 2.5 + room_for(names), PANEL_INCHES + 1.15)
     lefts = (0.8, PANEL_INCHES + 1.8)
-    panels = [placed(figure, (left, 0.55, PANEL_INCHES, PANEL_INCHES), size) for left in lefts]
+    panels = [add_axes(figure, (left, 0.55, PANEL_INCHES, PANEL_INCHES), size) for left in lefts]
     entitle(figure, title, size[0] / 2)
     scores = table.pivot(index="component", columns="element", values="score").to_numpy()
     explained = table.groupby("component")["explained"].first()

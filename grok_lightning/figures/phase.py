@@ -13,9 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from grok_lightning.figures import style
 from grok_lightning.figures.conditions import SEQUENCE
-from grok_lightning.figures.style import counted, goal, legend, new_figure, plain, short
-from grok_lightning.figures.values import distinct, keys_of, ordered_type, sorted_by, value_text, value_texts
+from grok_lightning.figures.values import find_distinct, format_value, format_values, list_keys, sort_by, to_ordered
 from grok_lightning.statistics import kaplan_meier, times
 
 # outcomes of cells in which fewer than half grokked: face color and hatching
@@ -27,8 +27,8 @@ NAMES = 34  # characters in a line of a name
 CHARACTER, LINE = 0.075, 0.16  # inches
 
 
-def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
-    """The table that ``phase`` draws.
+def tabulate_phase(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:
+    """The table that ``draw_phase`` draws.
 
     Args:
         runs: One row per run, as in a report.
@@ -43,7 +43,7 @@ def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd
         ``diverged`` (numbers of runs) and ``threshold``.
     """
     keys = [x, y] if by is None else [x, y, by]
-    base = pd.concat([runs[keys].apply(ordered_type), runs[["status", "memorize_step", "threshold"]]], axis=1)
+    base = pd.concat([runs[keys].apply(to_ordered), runs[["status", "memorize_step", "threshold"]]], axis=1)
     base = pd.concat([base, times(runs, "grok")], axis=1)
     rows = []
     for values, group in base.groupby(keys, observed=True, sort=False):
@@ -61,7 +61,7 @@ def phase_table(runs: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd
             | {"diverged": int((group["status"] == "diverged").sum()), "threshold": group["threshold"].max()}
         )
     columns = [*keys, "kind", "median", "n", "grokked", "memorized", "diverged", "threshold"]
-    return sorted_by(pd.DataFrame(rows, columns=columns), keys)
+    return sort_by(pd.DataFrame(rows, columns=columns), keys)
 
 
 def _median(steps: NDArray[np.float64], observed: NDArray[np.bool_]) -> float:
@@ -73,24 +73,24 @@ def _median(steps: NDArray[np.float64], observed: NDArray[np.bool_]) -> float:
     return float(grokked[half - 1]) if len(grokked) >= half else float("inf")
 
 
-def phase(table: pd.DataFrame, title: str) -> Figure:
+def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     """A map of cells colored by median grok step; gray or hatched where the median was not reached.
 
     Args:
-        table: From ``phase_table``; the keys' names label the axes, a third one's values stand above a map each.
+        table: From ``tabulate_phase``; the keys' names label the axes, a third one's values stand above a map each.
         title: The figure's title.
     """
-    x, y, *rest = keys_of(table)
-    columns, rows = distinct(table[x]), distinct(table[y])
-    maps = {value: table[ordered_type(table[rest[0]]) == value] for value in distinct(table[rest[0]])} if rest else {}
+    x, y, *rest = list_keys(table)
+    columns, rows = find_distinct(table[x]), find_distinct(table[y])
+    third = table[rest[0]] if rest else pd.Series(dtype=float)
+    maps = {value: table[to_ordered(third) == value] for value in find_distinct(third)}
     cells = table.assign(x=_locate(table[x], columns), y=_locate(table[y], rows))
     readable = len(columns) * len(rows) * max(1, len(maps)) <= MOST
     across = next(number for number in (1, 2, 3, 4, 5, 6) if len(maps) <= number**2 or number == 6)
     down = max(1, -(-len(maps) // across))
     wide, tall = _measure_map(columns, rows)
-    figure = new_figure(
-        title, _describe(cells, readable), wide if across == 1 else 1.8 + across * (wide - 3.2), down * tall
-    )
+    width = wide if across == 1 else 1.8 + across * (wide - 3.2)
+    figure = style.make_figure(title, _describe(cells, readable), width, down * tall)
     steps = cells["median"].to_numpy(float)
     steps = steps[np.isfinite(steps)].clip(1)
     low, high = (float(steps.min()), float(steps.max())) if len(steps) else (1.0, 1.0)
@@ -99,7 +99,7 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     for place, (axes, (value, part)) in enumerate(zip(grid.ravel(), maps.items() or [("", cells)], strict=False)):
         size = 9 if max(len(columns), len(rows)) <= 12 else 7
         _draw_map(axes, cells.loc[part.index], norm, size if readable else 0)
-        axes.set_title(plain(value, 40) if isinstance(value, str) else value_text(value), fontsize=9)
+        axes.set_title(style.wrap_text(value, 40) if isinstance(value, str) else format_value(value), fontsize=9)
         _set_ticks(axes, "x", columns, x, 14)
         _set_ticks(axes, "y", rows, y, 20)
         if place % across:
@@ -111,11 +111,12 @@ def phase(table: pd.DataFrame, title: str) -> Figure:
     for axes in grid.ravel()[max(1, len(maps)) :]:
         axes.remove()
     if len(steps):
-        _draw_colorbar(figure, norm, high / low, f"median steps to {goal(table['threshold']).removesuffix(' of')}")
+        threshold = style.format_threshold(table["threshold"]).removesuffix(" of")
+        _draw_colorbar(figure, norm, high / low, f"median steps to {threshold}")
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
     patches = [Patch(facecolor=PHASES[name][0], hatch=PHASES[name][1], edgecolor=EDGE) for name in occurring]
     if occurring:
-        legend(figure, patches, occurring, "most runs")
+        style.draw_legend(figure, patches, occurring, "most runs")
     return figure
 
 
@@ -133,24 +134,23 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, norm: LogNorm, size: float) -> No
 
 
 def _locate(column: pd.Series, values: list[float] | list[str]) -> NDArray[np.intp]:
-    return pd.Index(values).get_indexer(pd.Index(ordered_type(column)))
+    return pd.Index(values).get_indexer(pd.Index(to_ordered(column)))
 
 
 def _measure_map(columns: list[float] | list[str], rows: list[float] | list[str]) -> tuple[float, float]:
     """Width and height of a map with its labels, in inches."""
     cell = max(0.24, min(0.62, 7 / max(len(columns), len(rows), 1)))
-    lines = max((text.count("\n") + 1 for text in value_texts(rows, NAMES)), default=1)
+    lines = max((text.count("\n") + 1 for text in format_values(rows, NAMES)), default=1)
     wide, tall = max(2.9, cell * len(columns)), max(1.9, max(0.75 * cell, LINE * lines) * len(rows))
-    return 3.6 + wide + CHARACTER * max(0, _count_longest(rows) - 10), 1.3 + tall + CHARACTER * max(
-        0, _count_longest(columns) - 10
-    )
+    beside, below = (CHARACTER * max(0, _count_longest(names) - 10) for names in (rows, columns))
+    return 3.6 + wide + beside, 1.3 + tall + below
 
 
 def _count_longest(values: list[float] | list[str]) -> int:
     """Characters in the longest line of names; 0 for numbers, which always fit."""
     if not values or not isinstance(values[0], str):
         return 0
-    return max(len(line) for text in value_texts(values, NAMES) for line in text.split("\n"))
+    return max(len(line) for text in format_values(values, NAMES) for line in text.split("\n"))
 
 
 def _draw_squares(axes: Axes, cells: pd.DataFrame, faces: NDArray[np.object_], hatched: NDArray[np.bool_]) -> None:
@@ -175,10 +175,11 @@ def _write_counts(axes: Axes, cells: pd.DataFrame, faces: list[str], hatched: ND
 def _set_ticks(axes: Axes, which: str, values: list[float] | list[str], key: str, most: int) -> None:
     named = bool(values) and isinstance(values[0], str)
     every = 1 if named else max(1, -(-len(values) // most))
-    texts = value_texts(values, NAMES)[::every]
+    texts = format_values(values, NAMES)[::every]
     axes.set(**{f"{which}ticks": range(0, len(values), every), f"{which}ticklabels": texts})
     ends = (-0.5, max(len(values), 1) - 0.5)
-    axes.set(**{f"{which}lim": ends[::-1] if named and which == "y" else ends, f"{which}label": plain(key, 60)})
+    ends = ends[::-1] if named and which == "y" else ends
+    axes.set(**{f"{which}lim": ends, f"{which}label": style.wrap_text(key, 60)})
     axes.tick_params(length=0, labelsize=9)
     if which == "x" and (_count_longest(values) > 8 or (len(texts) > 6 and max(map(len, texts)) > 5)):
         axes.tick_params(axis="x", labelrotation=90)
@@ -186,16 +187,15 @@ def _set_ticks(axes: Axes, which: str, values: list[float] | list[str], key: str
 
 
 def _draw_colorbar(figure: Figure, norm: LogNorm, ratio: float, label: str) -> None:
-    bar = figure.colorbar(
-        ScalarMappable(norm, BRIGHT_FIRST), ax=figure.axes, label=label, aspect=9 * figure.get_figheight()
-    )
+    scale = ScalarMappable(norm, BRIGHT_FIRST)
+    bar = figure.colorbar(scale, ax=figure.axes, label=label, aspect=9 * figure.get_figheight())
     subs: Sequence[float] = (1.0, 2.0, 5.0)
     if ratio < 8:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     if ratio < 2:
         subs = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=subs))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda step, _: style.format_steps(step)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=9)
@@ -206,6 +206,6 @@ def _describe(cells: pd.DataFrame, numbers: bool) -> str:
     lost = f", {diverged:,} diverged" if diverged else ""
     counts = "In each cell: grokked/runs." if numbers else "How many grokked of how many is in the table."
     return (
-        f"{counted(runs, 'run')}, {grokked:,} grokked{lost}. Medians by Kaplan-Meier. {counts} Without a color where "
-        "the median was not reached; empty where there is no run."
+        f"{style.format_count(runs, 'run')}, {grokked:,} grokked{lost}. Medians by Kaplan-Meier. {counts} Without a "
+        "color where the median was not reached; empty where there is no run."
     )

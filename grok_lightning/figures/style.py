@@ -30,14 +30,14 @@ _STROKES = [Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO, Path.LINETO]
 UP, RIGHT = Path(_ARROW, _STROKES), Path(_ARROW[:, ::-1], _STROKES)
 
 
-def plain(text: object, width: int = 32, most: int = 4) -> str:
+def wrap_text(text: object, width: int = 32, most: int = 4) -> str:
     """Literal text in lines of a width: no dollar starts a formula, no underscore hides a legend entry."""
     lines = textwrap.wrap(str(text), width) or [""]
     shown = "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
-def short(step: float) -> str:
+def format_steps(step: float) -> str:
     """A number of steps in few characters: ``950``, ``1.5k``, ``20k``, ``3M``."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if step >= size:
@@ -45,7 +45,7 @@ def short(step: float) -> str:
     return f"{step:.3g}"
 
 
-def new_figure(title: str, note: str, width: float, height: float, arranged: bool = True) -> Figure:
+def make_figure(title: str, note: str, width: float, height: float, arranged: bool = True) -> Figure:
     """An empty figure with a title above and a note on counts and intervals below.
 
     Args:
@@ -60,13 +60,13 @@ def new_figure(title: str, note: str, width: float, height: float, arranged: boo
     figure = Figure(figsize=(width, height + 0.16 * lines))
     if arranged:
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    figure.suptitle(plain(title, int(width * 11)), fontsize=11)
+    figure.suptitle(wrap_text(title, int(width * 11)), fontsize=11)
     if note:
-        figure.supxlabel(plain(note, per_line, lines), x=0.012, ha="left", fontsize=8, color=NOTE)
+        figure.supxlabel(wrap_text(note, per_line, lines), x=0.012, ha="left", fontsize=8, color=NOTE)
     return figure
 
 
-def bare(axes: Axes) -> None:
+def hide_frame(axes: Axes) -> None:
     """Hides the upper and right spine and draws a faint grid."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
@@ -74,7 +74,7 @@ def bare(axes: Axes) -> None:
     axes.tick_params(labelsize=9)
 
 
-def step_axis(
+def set_step_axis(
     axes: Axes, which: str, low: float, high: float, label: str = "optimizer steps", narrow: bool = False
 ) -> None:
     """Makes an axis logarithmic with ticks at round numbers.
@@ -98,7 +98,7 @@ def step_axis(
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(LogLocator(subs=(2.0, 5.0) if decades > 2.2 else tuple(map(float, range(2, 10)))))
-    axis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
+    axis.set_major_formatter(FuncFormatter(lambda step, _: format_steps(step)))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -107,23 +107,25 @@ class _PlainFormatter(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def loss_axis(axes: Axes) -> None:
+def set_loss_axis(axes: Axes) -> None:
     """Makes the y axis logarithmic with plain numbers as tick labels."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(_PlainFormatter())
     axes.yaxis.set_minor_formatter(_PlainFormatter(minor_thresholds=(1, 0.4)))
 
 
-def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
+def set_percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
     """Makes the y axis a percent axis, with room at both ends."""
     axes.set(ylabel=label, ylim=(-3, 104), yticks=range(0, 101, 20))
 
 
-def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
+def draw_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = "") -> None:
     """Draws a legend right of the panels, in as many columns as needed, and widens the figure for it."""
+    if not labels:
+        return
     lines = [line for label in labels for line in label.split("\n")]
     columns = -(-len(lines) // max(1, int(figure.get_figheight() / 0.21) - 4))
-    wide = columns * (0.75 + 0.078 * max(map(len, lines), default=0))  # inches, of 9 points a character
+    wide = columns * (0.75 + 0.078 * max(map(len, lines)))  # inches, of 9 points a character
     figure.set_figwidth(figure.get_figwidth() + max(0.0, wide - 0.45 * figure.get_figwidth()))
     figure.legend(
         handles, labels, title=title or None, loc="outside right center", frameon=False, fontsize=9, title_fontsize=9,
@@ -131,29 +133,36 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], tit
     )  # fmt: skip
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """``1 run``, ``12,000 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def each(counts: Iterable[float]) -> str:
+def describe_runs(grokked: "pd.Series[bool]", status: pd.Series) -> str:
+    """Numbers of runs, grokked and diverged ones: ``5 runs, 3 grokked, 1 diverged``."""
+    diverged = int((status == "diverged").sum())
+    lost = f", {diverged:,} diverged" if diverged else ""
+    return f"{format_count(len(grokked), 'run')}, {int(grokked.sum()):,} grokked{lost}"
+
+
+def format_range(counts: Iterable[float]) -> str:
     """Range of counts: ``5``, ``3 to 5``."""
     known = [int(count) for count in counts if isfinite(count)] or [0]
     return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
 
 
-def goal(thresholds: pd.Series) -> str:
+def format_threshold(thresholds: pd.Series) -> str:
     """The threshold, ``99%``; in words where conditions have several."""
     distinct = thresholds.dropna().unique()
-    return percent(float(distinct[0])) if len(distinct) == 1 else "the threshold of"
+    return format_percent(float(distinct[0])) if len(distinct) == 1 else "the threshold of"
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """``99%`` for 0.99."""
     return f"{100 * share:.4g}%"
 
 
-def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: str, marker: str = "o") -> None:
+def draw_points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: str, marker: str = "o") -> None:
     """Draws runs: filled markers for observed events, open triangles for censored runs."""
     x, y, observed = np.asarray(x, float), np.asarray(y, float), np.asarray(observed, bool)
     crowd = len(x) > CROWD
@@ -167,7 +176,7 @@ def points(axes: Axes, x: ArrayLike, y: ArrayLike, observed: ArrayLike, color: s
     )  # fmt: skip
 
 
-def mark(marker: str | Path, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
+def make_handle(marker: str | Path, color: str = NOTE, open: bool = False, line: Line = "", size: float = 6) -> Line2D:
     """Legend handle of a marker or a line."""
     face = "none" if open else color
     return Line2D([], [], color=color, marker=marker, markerfacecolor=face, linestyle=line, markersize=size)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from grok_lightning.figures.elements import NothingToShow, are_long, entitle, name_ticks, placed, room_for, title_lines
+from grok_lightning.figures.elements import NothingToShow, add_axes, are_long, entitle, name_ticks, room_for, wrap_title
 from grok_lightning.figures.style import NOTE, TRAIN
 
 MOST_ELEMENTS = 1024  # of an operand; with more, a cell of a map is smaller than a dot of the picture
@@ -25,7 +25,7 @@ WRONG = {"train": "#3D1A00", "val": "#8F3E00", "test": "#D55E00", "unused": "#E6
 NO_EQUATION: dict[str, Any] = {"facecolor": "white", "edgecolor": "#777777", "hatch": "//////"}  # unlike any of these
 
 
-def answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
+def draw_answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
     """Map of the answer of each pair of operands.
 
     Args:
@@ -48,13 +48,13 @@ def answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figure:
     )  # fmt: skip
     colors = figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0.1, 0.045, 0.8)), label="answer")
     name_ticks(colors.ax.yaxis, elements)
-    agreeing, pairs = symmetry(table)
+    agreeing, pairs = count_symmetric(table)
     share = f" ({_format_percent(agreeing, pairs)})" if pairs else ""
     _annotate(axes, f"({x}, {y}) and ({y}, {x}) have the same answer in {agreeing:,} of {pairs:,} pairs{share}")
     return figure
 
 
-def symmetry(table: pd.DataFrame) -> tuple[int, int]:
+def count_symmetric(table: pd.DataFrame) -> tuple[int, int]:
     """Number of mirrored pairs (x, y), (y, x) with the same answer, and of those with both in the table.
 
     Raises:
@@ -66,11 +66,11 @@ def symmetry(table: pd.DataFrame) -> tuple[int, int]:
     return int((above[both] == below[both]).sum()), int(both.sum())
 
 
-def membership(table: pd.DataFrame, title: str) -> Figure:
+def draw_split(table: pd.DataFrame, title: str) -> Figure:
     """Map of the split of each pair of operands.
 
     Args:
-        table: As in ``answers``, with ``split``: train, val, test, or unused where a row is in none.
+        table: As in ``draw_answers``, with ``split``: train, val, test, or unused where a row is in none.
         title: The figure's title.
 
     Raises:
@@ -86,11 +86,11 @@ def membership(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def predictions(table: pd.DataFrame, title: str) -> Figure:
+def draw_predictions(table: pd.DataFrame, title: str) -> Figure:
     """Map of the pairs of operands that a model answers correctly, by split.
 
     Args:
-        table: As in ``membership``, with ``correct``.
+        table: As in ``draw_split``, with ``correct``.
         title: The figure's title; below it stand the accuracies.
 
     Raises:
@@ -113,7 +113,7 @@ def predictions(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def value_counts_table(table: pd.DataFrame) -> pd.DataFrame:
+def tabulate_value_counts(table: pd.DataFrame) -> pd.DataFrame:
     """Counts of each answer in a table of any number of operands.
 
     Returns:
@@ -125,11 +125,11 @@ def value_counts_table(table: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(even=np.where(occurring, len(table) / max(1, occurring.sum()), 0.0))
 
 
-def value_counts(counts: pd.DataFrame, title: str) -> Figure:
+def draw_value_counts(counts: pd.DataFrame, title: str) -> Figure:
     """Counts of each answer, with the even count as a line.
 
     Args:
-        counts: From ``value_counts_table``.
+        counts: From ``tabulate_value_counts``.
         title: The figure's title.
 
     Raises:
@@ -138,7 +138,7 @@ def value_counts(counts: pd.DataFrame, title: str) -> Figure:
     if len(counts) > MOST_ELEMENTS:
         raise NothingToShow(f"counts of {len(counts):,} elements cannot be seen; at most {MOST_ELEMENTS:,} are drawn")
     figure = Figure()
-    axes = placed(figure, (0.75, 0.95, 5.9, 2.2), (7, 3.9))
+    axes = add_axes(figure, (0.75, 0.95, 5.9, 2.2), (7, 3.9))
     elements, count = list(counts["answer"].cat.categories), counts["count"].to_numpy()
     even = counts["even"].max()
     axes.stairs(count, np.arange(len(count) + 1) - 0.5, fill=True, color=TRAIN, label="equations with that answer")
@@ -191,9 +191,9 @@ def _draw_map(table: pd.DataFrame, title: str, legend: list[Patch], right: float
     left, below = 0.35 + room_for(names), 0.55 + 0.4 * are_long(names)
     legend_rows = -(-len(legend) // 2)
     bottom = below + 0.1 + 0.2 * legend_rows
-    size = (left + SIDE + right, bottom + SIDE + 0.4 + 0.19 * len(title_lines(title)))
+    size = (left + SIDE + right, bottom + SIDE + 0.4 + 0.19 * len(wrap_title(title)))
     figure = Figure()
-    axes = placed(figure, (left, bottom, SIDE, SIDE), size)
+    axes = add_axes(figure, (left, bottom, SIDE, SIDE), size)
     axes.set(xlabel=x, ylabel=y)
     axes.patch.set(**NO_EQUATION)
     for axis in (axes.xaxis, axes.yaxis):

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import AutoLocator
 
-from grok_lightning.figures.style import plain
+from grok_lightning.figures.style import wrap_text
 
 MANY = 12  # more values get ticks at round numbers
 
@@ -22,12 +22,7 @@ class Places(NamedTuple):
 
     def of(self, column: "pd.Series[float]") -> np.ndarray:
         """The places of a column's values."""
-        return self.at[pd.Index(self.values).get_indexer(pd.Index(ordered_type(column)))]
-
-    @property
-    def proportional(self) -> bool:
-        """Whether places are linear in the values."""
-        return self.at.tolist() == self.values
+        return self.at[pd.Index(self.values).get_indexer(pd.Index(to_ordered(column)))]
 
     @property
     def gap(self) -> float:
@@ -35,22 +30,22 @@ class Places(NamedTuple):
         return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
 
 
-def ordered_type(column: "pd.Series[float]") -> pd.Series:
+def to_ordered(column: "pd.Series[float]") -> pd.Series:
     """A key's values as numbers if they all are, else as text."""
     numbers = pd.to_numeric(column.astype(object), errors="coerce")
     return numbers.astype(float) if numbers.notna().all() else column.astype(str)
 
 
-def distinct(column: "pd.Series[float]") -> list[float] | list[str]:
+def find_distinct(column: "pd.Series[float]") -> list[float] | list[str]:
     """Distinct values of a key: numbers ascending, names in order of appearance."""
-    typed = ordered_type(column)
+    typed = to_ordered(column)
     found = list(pd.unique(typed))
     return sorted(found) if typed.dtype.kind == "f" else found
 
 
-def places(column: "pd.Series[float]") -> Places:
+def find_places(column: "pd.Series[float]") -> Places:
     """Linear; logarithmic where values span more than a factor of 20, with a 0 left of them; names evenly spaced."""
-    values = distinct(column)
+    values = find_distinct(column)
     if not values or isinstance(values[0], str):
         return Places(values, np.arange(len(values), dtype=float))
     positive = [float(value) for value in values if float(value) > 0]
@@ -62,12 +57,12 @@ def places(column: "pd.Series[float]") -> Places:
     return Places(values, np.array(values, float))
 
 
-def jitter(where: Places, slot: float) -> float:
+def find_jitter(where: Places, slot: float) -> float:
     """Width over which to spread runs at one value: within its slot, at least 2 % of the axis."""
     return max(0.6 * (slot or 0.5 * where.gap), 0.02 * float(np.ptp(where.at)) if len(where.at) else 0.0)
 
 
-def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None:
+def set_value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None:
     """Sets ticks of an x axis at a key's values, as many as are legible.
 
     Args:
@@ -76,11 +71,11 @@ def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None
         label: Label of the axis.
         width: Number of characters that fit along it.
     """
-    axes.set_xlabel(plain(label, 60))
+    axes.set_xlabel(wrap_text(label, 60))
     if not len(where.at):
         axes.set_xticks([])
         return
-    texts = value_texts(where.values)
+    texts = format_values(where.values)
     span = float(np.ptp(where.at)) or 1.0
     edge = max(0.5 * where.gap, 0.04 * span) if len(texts) > 1 else 0.5
     sizes = [(max(map(len, text.split("\n"))) + 1.5) * (span + 2 * edge) / width for text in texts]
@@ -88,25 +83,25 @@ def value_axis(axes: Axes, where: Places, label: str, width: float = 60) -> None
     for place in range(1, len(texts)):
         if where.at[place] - where.at[shown[-1]] >= (sizes[place] + sizes[shown[-1]]) / 2:
             shown.append(place)
-    if where.proportional and len(shown) < len(texts) > MANY:
+    if where.at.tolist() == where.values and len(shown) < len(texts) > MANY:
         axes.xaxis.set_major_locator(AutoLocator())
     else:
         axes.set_xticks(where.at[shown], [texts[place] for place in shown])
     axes.set_xlim(where.at[0] - edge, where.at[-1] + edge)
 
 
-def value_text(value: object, width: int = 16) -> str:
+def format_value(value: object, width: int = 16) -> str:
     """A value as a label, of several lines where a name is longer than the width."""
-    return f"{value:.6g}" if isinstance(value, float) else plain(value, width)
+    return f"{value:.6g}" if isinstance(value, float) else wrap_text(value, width)
 
 
-def value_texts(values: Sequence[object], width: int = 16) -> list[str]:
+def format_values(values: Sequence[object], width: int = 16) -> list[str]:
     """Tick labels of values, numbers with as few digits as distinguish them."""
     for digits in (3, 4, 5):
-        texts = [f"{value:.{digits}g}" if isinstance(value, float) else value_text(value, width) for value in values]
+        texts = [f"{value:.{digits}g}" if isinstance(value, float) else format_value(value, width) for value in values]
         if len(set(texts)) == len(values):
             return texts
-    return [value_text(value, width) for value in values]
+    return [format_value(value, width) for value in values]
 
 
 def spread(groups: Iterable[object], width: float) -> np.ndarray:
@@ -125,13 +120,13 @@ def spread(groups: Iterable[object], width: float) -> np.ndarray:
     return width * np.where(size <= 12, even, scattered)
 
 
-def sorted_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def sort_by(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The rows of a table in the order of its keys' values, otherwise as they are."""
-    order = {name: {value: place for place, value in enumerate(distinct(table[name]))} for name in keys}
+    order = {name: {value: place for place, value in enumerate(find_distinct(table[name]))} for name in keys}
     ranks = pd.DataFrame({name: table[name].map(order[name]) for name in keys})
     return table.loc[ranks.sort_values(keys, kind="stable").index].reset_index(drop=True)
 
 
-def keys_of(table: pd.DataFrame, end: str = "kind") -> list[str]:
+def list_keys(table: pd.DataFrame, end: str = "kind") -> list[str]:
     """The keys of a table: its columns before the one named."""
     return list(map(str, table.columns[: list(table.columns).index(end)]))

@@ -16,9 +16,7 @@ from grok_lightning.files import write_durably
 from grok_lightning.hardware.products import python_slowness
 
 Kind = Literal["cold", "warm"]
-SAVED = (
-    0.3  # share of an eager step of a transformer that compiling saves: a fifth with one layer, up to a half with two
-)
+SAVED = 0.3  # share of an eager step of a transformer that compiling saves: 0.2 with one layer, up to 0.5 with two
 MARGIN = 1.5  # runs often end before their budget
 COLD_SECONDS, LAYER_SECONDS = 14.0, 8.0  # compiling a transformer without caches: at all, and for each layer
 WARM_SHARE = 0.2  # of that, where torch's caches hold the graph
@@ -116,7 +114,7 @@ def compile_seconds(graph: Graph, kind: Kind) -> float:
         graph: Graph.
         kind: cold, or warm if torch's caches hold the graph.
     """
-    remembered = _remembered().get(graph.key, {}).get(kind)
+    remembered = _read_remembered().get(graph.key, {}).get(kind)
     if remembered is not None:
         return remembered
     cold = (COLD_SECONDS + LAYER_SECONDS * graph.layers) * (3 if graph.noisy else 1) * python_slowness()
@@ -125,14 +123,14 @@ def compile_seconds(graph: Graph, kind: Kind) -> float:
 
 def remember(graph: Graph, kind: Kind, seconds: float) -> None:
     """Record the seconds of a compilation; does nothing if the file cannot be written."""
-    known = _remembered()
+    known = _read_remembered()
     known.setdefault(graph.key, {})[kind] = round(seconds, 2)
     with suppress(OSError):
         write_durably(_file(), json.dumps(known).encode())
 
 
-def _remembered() -> dict[str, dict[str, float]]:
-    """Seconds of earlier compilations by graph and kind."""
+def _read_remembered() -> dict[str, dict[str, float]]:
+    """Read the seconds of earlier compilations, by graph and kind."""
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
         return {

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
-from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.models import SequenceModel
 from grok_lightning.training.evaluation import TablePass, table_pass
@@ -52,31 +51,28 @@ class View:
     @cached_property
     def targets_RNA(self) -> Tensor:
         """The answer tokens that each run is trained and evaluated on, int64; -100 where there is none."""
-        answers = self._for_each_run(self._rows.answers_XNA)
+        answers_XNA = torch.from_numpy(self._rows.answers_XNA).to(self.device)
+        answers = answers_XNA.expand(self.runs, *answers_XNA.shape[1:])
         return answers.masked_fill(answers < 0, NOTHING_TO_ANSWER)
 
     def rows(self, split: str) -> list[Tensor]:
         """Row numbers of a split (train, val or test) in each run: R int64 tensors."""
         return [torch.from_numpy(getattr(part, split)).to(self.device) for part in self.data.splits]
 
-    def _for_each_run(self, array_X: Column) -> Tensor:
-        tensor_X = torch.from_numpy(array_X).to(self.device)
-        return tensor_X.expand(self.runs, *tensor_X.shape[1:])
-
 
 class Measure(ABC):
-    """Something that can be computed of a stack of models and its data, on the evaluation schedule or afterwards.
+    """A quantity computed from a stack of models and its data, on the evaluation schedule or afterwards.
 
     The keys are the same at every evaluation of a run: a value that does not exist is NaN.
     """
 
-    @abstractmethod
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        """Refuses models and data that it cannot be computed for.
+        """Refuses models and data that it cannot be computed for; by default none.
 
         Raises:
             UserError: In one line, naming the measure and what it needs.
         """
+        return
 
     @abstractmethod
     def __call__(self, view: View) -> dict[str, Tensor]:

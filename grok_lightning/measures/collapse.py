@@ -1,12 +1,10 @@
-"""Softmax collapse: training rows whose loss has been rounded to nothing."""
+"""Softmax collapse: training rows whose loss is rounded to zero."""
 
 import torch
 from torch import Tensor
 
-from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View
-from grok_lightning.models import SequenceModel
 from grok_lightning.objective import equation_losses
 
 
@@ -17,9 +15,6 @@ class Collapse(Measure):
     of the softmax's sum was lost in rounding: the softmax collapse of arXiv 2501.04697. It is cross-entropy also where
     a run is trained on another loss.
     """
-
-    def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        pass
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         shares = []

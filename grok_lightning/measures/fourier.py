@@ -62,7 +62,7 @@ def key_frequencies(spectrum_RP: Tensor, top: int) -> tuple[Tensor, Tensor]:
 def neurons_to_logits(network: SequenceModel) -> Tensor | None:
     """The map from the neurons of a network's last feed-forward part to the logits: (R, F, V), float64, or None.
 
-    It is the W_U W_out of arXiv 2301.05217. A norm that stands between the two is left aside.
+    It is the W_U W_out of arXiv 2301.05217. A norm between the two is left out.
     """
     outer = [part for name, part in network.named_modules() if name.endswith("feedforward.outer")]
     if not outer:
@@ -92,10 +92,10 @@ def spectra(network: SequenceModel, modulus: int) -> dict[str, Tensor]:
 
 
 def require_integers(measure: str, data: SequenceDataModule) -> TableDataModule:
-    """The data, if its elements are the integers mod p and each has a token.
+    """Checks that the elements of the data are the integers mod p and each has a token.
 
     Raises:
-        UserError: If not.
+        UserError: If they are over something else, or not written with one token for each number.
     """
     if not isinstance(data, TableDataModule) or not isinstance(data.operation.algebra, IntegersMod):
         raise UserError(

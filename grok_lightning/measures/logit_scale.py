@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
-from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View
-from grok_lightning.models import SequenceModel
 
 
 class LogitScale(Measure):
@@ -17,9 +15,6 @@ class LogitScale(Measure):
     less their mean over the classes. ``logits/margin`` is the mean over the same tokens of the right class's logit less
     the largest of the others.
     """
-
-    def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        pass
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         scales, margins = [], []

@@ -21,13 +21,13 @@ from grok_lightning.training.norms import weight_norm
 STANDS_OUT = 1.5
 
 
-def standing_out(spectrum_RP: Tensor) -> Tensor:
+def select_key_frequencies(spectrum_RP: Tensor) -> Tensor:
     """Mask of the key frequencies among 1..p//2: (R, p // 2) of bool.
 
-    Those whose share of the squared norm, the constant aside, is more than ``STANDS_OUT`` times what each would have if
-    all were alike. A network that has not learnt any frequency has none. The source names no number ("nontrivial
-    coefficients"); ours parted 12 frequencies of 1.85 to 3.9 times the even share from the rest, at most 1.3, in a
-    transformer that had grokked x + y mod 97.
+    Those whose share of the squared norm, the constant aside, is more than ``STANDS_OUT`` times an equal share. A
+    network that has not learned any frequency has none. The source names no number ("nontrivial coefficients"); ours
+    separated 12 frequencies of 1.85 to 3.9 times the equal share from the rest, at most 1.3, in a transformer that had
+    grokked x + y mod 97.
     """
     shares = frequency_shares(spectrum_RP)
     return shares > STANDS_OUT / shares.shape[-1]
@@ -40,7 +40,7 @@ def means_by_answer(logits_RNP: Tensor, results_N: Tensor) -> Tensor:
     return logits_RNP[:, order_N].unflatten(1, (modulus, modulus)).mean(2, dtype=torch.float64)
 
 
-def key_part(means_RSP: Tensor, frequencies_RF: Tensor) -> Tensor:
+def project_on_frequencies(means_RSP: Tensor, frequencies_RF: Tensor) -> Tensor:
     """P . logits as a function of the answer s: (R, p answers, p classes).
 
     The source projects the logits, over all p^2 pairs of inputs, on u_k = (cos x cos - sin x sin) / sqrt(2) and
@@ -64,7 +64,7 @@ def restricted_loss(means_RSP: Tensor, frequencies_RF: Tensor) -> Tensor:
 
     Those logits depend on the answer alone, and every answer has equally many pairs.
     """
-    restricted = key_part(means_RSP, frequencies_RF) + means_RSP.mean(1, keepdim=True)
+    restricted = project_on_frequencies(means_RSP, frequencies_RF) + means_RSP.mean(1, keepdim=True)
     answers = torch.arange(restricted.shape[1], device=restricted.device)
     return torch.stack([cross_entropy(logits, answers) for logits in restricted])
 
@@ -87,7 +87,7 @@ def excluded_loss(
         rows: Each run's training rows.
         targets_RN: The answers they are trained on.
     """
-    part_RSP = key_part(means_RSP, frequencies_RF)
+    part_RSP = project_on_frequencies(means_RSP, frequencies_RF)
     losses = []
     for logits, part, own, targets in zip(logits_RNP, part_RSP, rows, targets_RN, strict=True):
         losses.append(cross_entropy(logits[own].double() - part[results_N[own]], targets[own]))
@@ -132,7 +132,7 @@ class Progress(Measure):
     def _key(self, view: View, modulus: int) -> Tensor:
         if self.frequencies is None:
             found = spectra(view.network, modulus)
-            return standing_out(found.get("neurons", found["unembedding"]))
+            return select_key_frequencies(found.get("neurons", found["unembedding"]))
         given = torch.zeros(view.runs, modulus // 2, dtype=torch.bool, device=double_device(view.device))
         given[:, [frequency - 1 for frequency in self.frequencies]] = True
         return given

@@ -1,4 +1,4 @@
-"""Whether validation is answered by having seen the mirrored row in training."""
+"""Validation accuracy by whether the mirrored row is in the training split."""
 
 import torch
 from torch import Tensor

@@ -32,22 +32,17 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     Returns:
         As x. Products of a query and a key then depend on the distance of their positions alone.
     """
-    return _turn(x, turns[:, :, None])
-
-
-def _turn(x: Tensor, turns: Tensor) -> Tensor:
-    """``rotate`` for turns that broadcast to x as they are."""
-    cosine, sine = turns.unbind(-1)
+    cosine, sine = turns[:, :, None].unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Causal self-attention of H heads. ``pattern`` is the attention of the equations, (R, B, H, queries, T).
+    """Causal self-attention of H heads. ``pattern`` is the attention pattern of the equations, (R, B, H, queries, T).
 
     Args:
-        maps: From D to D each: query, key, value, and what comes after the heads.
+        maps: From D to D each: query, key, value and output.
         length: The most tokens, T.
         heads: H.
     """
@@ -86,12 +81,12 @@ class Attention(nn.Module):
             last: Whether only the last position is asked for.
 
         Returns:
-            What all positions get, or the last one alone.
+            The outputs at all positions, or at the last one alone.
         """
 
         def heads(part: Linear, t: int, turned: bool) -> Tensor:
             x: Tensor = part(xs[t]).unflatten(-1, (self.heads, -1))
-            return x if rotations is None or not turned else _turn(x, rotations[t])
+            return x if rotations is None or not turned else rotate(x, rotations[None, None, t])
 
         keys = [heads(self.key, t, True) for t in range(len(xs))]
         values = [heads(self.value, t, False) for t in range(len(xs))]

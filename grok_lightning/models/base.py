@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -31,11 +32,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         """Logits at the last ``answer_length`` positions.
 
@@ -94,13 +91,10 @@ class SequenceModel(nn.Module, ABC):
         """
         found: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                found[name] = output
+        def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            found[name] = output
 
-            return hook
-
-        handles = [module.register_forward_hook(keep(name)) for name, module in self.named_modules() if name]
+        handles = [module.register_forward_hook(partial(keep, name)) for name, module in self.named_modules() if name]
         try:
             found["logits"] = self(tokens_RBT, tokens_RBT.shape[-1] if self.causal else 1)
         finally:

@@ -15,11 +15,10 @@ def check_counts(**counts: int) -> None:
             raise UserError(f"model.network.{name} is {count}; it must be at least 1")
 
 
-def check_rates(**rates: float) -> None:
-    """Refuses ``model.network`` options that are no rate of dropout."""
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise UserError(f"model.network.{name} is {rate}; it must be at least 0 and below 1")
+def check_dropout(rate: float) -> None:
+    """Refuses a ``model.network.dropout`` that is no rate."""
+    if not 0 <= rate < 1:
+        raise UserError(f"model.network.dropout is {rate}; it must be at least 0 and below 1")
 
 
 def check_scales(**scales: float) -> None:
@@ -29,20 +28,11 @@ def check_scales(**scales: float) -> None:
             raise UserError(f"model.network.{name} is {scale}; it must be a finite number of at least 0")
 
 
-def check_choice(name: str, choice: object, choices: Any) -> None:
-    """Refuses a ``model.network`` option that is not among the words of a ``Literal``."""
-    if choice not in get_args(choices):
-        raise UserError(f"model.network.{name} is {choice}; it must be one of {', '.join(get_args(choices))}")
-
-
 def check_choices(**choices: tuple[object, Any]) -> None:
-    """Checks several options: each name with its value and the ``Literal`` of what it may be.
-
-    Raises:
-        UserError: If a value is not one of its ``Literal``.
-    """
+    """Refuses ``model.network`` options outside their ``Literal``: each name with its value and that type."""
     for name, (value, words) in choices.items():
-        check_choice(name, value, words)
+        if value not in get_args(words):
+            raise UserError(f"model.network.{name} is {value}; it must be one of {', '.join(get_args(words))}")
 
 
 def check_memory(option: str, weights: int) -> None:

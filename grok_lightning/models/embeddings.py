@@ -39,7 +39,7 @@ class Embeddings(nn.Module):
     def forward(self, tokens_RBT: Tensor, layout: Layout) -> Tensor:
         """The rows (R, M, D) of a Layout without beginnings."""
         places_RBT = layout.places_RBT
-        # padding gets the vector of token 0, which nothing reads
+        # padding gets the vector of token 0, which is never attended to
         vectors: Tensor = self.tokens(tokens_RBT if places_RBT is None else tokens_RBT.clamp(min=0))
         table = self._table()
         if table is None:

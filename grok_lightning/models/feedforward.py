@@ -1,4 +1,4 @@
-"""The feed-forward part of a transformer, and what stands between its linear maps."""
+"""Feed-forward layers of a transformer, and their activations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ class _Relu(torch.autograd.Function):
 
 
 def relu(x: Tensor) -> Tensor:
-    """ReLU, by whichever way is faster: 1 pass back instead of 2 eagerly, vector code instead of a mask compiled."""
+    """ReLU by the faster way: 1 pass back instead of 2 eagerly, vector code instead of a mask compiled."""
     out: Tensor = _Relu.apply(x) if torch.compiler.is_compiling() else nn.functional.relu(x)
     return out
 
@@ -34,19 +34,19 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
     "gelu": nn.functional.gelu,
     "square": torch.square,
-    "swiglu": nn.functional.silu,  # of what the gate gives
+    "swiglu": nn.functional.silu,  # of the gate's output
 }
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with an activation between; ``hidden`` is what stands between, (R, M, F).
+    """Two linear maps with an activation between; ``hidden`` is the hidden activations, (R, M, F).
 
     Args:
         inner: From D to F.
         outer: From F to D.
         activation: A name in ``ACTIVATIONS``.
-        gate: A second map from D to F, or None. With it the activation acts on what ``gate`` gives, and ``hidden`` is
-            the product of that and what ``inner`` gives, as in SwiGLU (Shazeer, arXiv 2002.05202).
+        gate: A second map from D to F, or None. With it the activation acts on the output of ``gate``, and ``hidden``
+            is the product of that and the output of ``inner``, as in SwiGLU (Shazeer, arXiv 2002.05202).
     """
 
     def __init__(self, inner: Linear, outer: Linear, activation: str, gate: Linear | None = None) -> None:
@@ -56,7 +56,7 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def without_trace(self, x: Tensor) -> Tensor:
-        """``forward`` where neither gradients nor hooks ask for what stands between."""
+        """``forward`` where neither gradients nor hooks need the hidden activations."""
         if self.activation is not relu:
             return self.forward(x)
         out: Tensor = self.outer(self.inner(x).clamp_(min=0))  # in place: a pass over the largest numbers less

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_choice, check_counts, check_memory
+from grok_lightning.models.checks import check_choices, check_counts, check_dropout, check_memory, check_scales
 from grok_lightning.models.feedforward import relu
-from grok_lightning.models.initialization import LinearMaps, check_initialization
-from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, LinearMaps, gather
 
 Inputs = Literal["embeddings", "one-hot"]
 Activation = Literal["relu", "gelu", "square", "linear"]
@@ -62,7 +61,7 @@ class MLP(SequenceModel):
 
     Its neurons, after their activation, are named ``hidden.0``, ``hidden.1`` and so on.
 
-    How weights begin, by ``initialization`` (s is ``init_scale``, h ``head_scale``, n the number of a map's inputs; a
+    Initial weights by ``initialization`` (s is ``init_scale``, h ``head_scale``, n the number of a map's inputs; a
     normal's number is its standard deviation, a uniform one lies within plus and minus its number):
 
     ================  =========================  =========================
@@ -121,15 +120,13 @@ class MLP(SequenceModel):
         head_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        hidden = list(hidden)
-        _check_equal_lengths(padded)
+        runs, hidden, one_hot = len(seeds), list(hidden), inputs == "one-hot"
         check_counts(width=width)
-        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
-        check_initialization(initialization, Initialization, dropout, **scales)
-        check_choice("inputs", inputs, Inputs)
-        check_choice("activation", activation, Activation)
-        _check_hidden(hidden, dropout)
-        runs, one_hot = len(seeds), inputs == "one-hot"
+        check_dropout(dropout)
+        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
+        check_choices(inputs=(inputs, Inputs), activation=(activation, Activation))
+        check_choices(initialization=(initialization, Initialization))
+        _check_shape(padded, hidden, dropout)
         sizes = [length * (vocabulary if one_hot else width), *hidden, vocabulary]
         weights = runs * sum(before * after for before, after in pairwise(sizes))
         check_memory(f"model.network.hidden is {hidden} with {sizes[0]:,} inputs", weights)
@@ -149,11 +146,7 @@ class MLP(SequenceModel):
         self.reset(seeds)
 
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         """Logits (R, B, 1, V) of the one token that follows the last position.
 
@@ -204,15 +197,12 @@ class MLP(SequenceModel):
         return cast(Linear | OneHotLinear, self.head).weight
 
 
-def _check_equal_lengths(padded: bool) -> None:
+def _check_shape(padded: bool, hidden: Sequence[int], dropout: float) -> None:
     if padded:
         raise UserError(
             "model.network is MLP, which cannot mask the padding of equations that differ in length; "
             "use Transformer, LSTM or GRU, or data.tokenizer elements"
         )
-
-
-def _check_hidden(hidden: Sequence[int], dropout: float) -> None:
     if min(hidden, default=1) < 1:
         raise UserError(f"model.network.hidden is {hidden}; each must be at least 1")
     if dropout and not hidden:

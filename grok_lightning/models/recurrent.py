@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_counts, check_memory
-from grok_lightning.models.initialization import LinearMaps, check_initialization
-from grok_lightning.models.stacked import Dropout, Embedding, Linear, gather, on_cpu
+from grok_lightning.models.checks import check_choices, check_counts, check_dropout, check_memory, check_scales
+from grok_lightning.models.stacked import Dropout, Embedding, Linear, LinearMaps, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
-State = tuple[Tensor, ...]  # each (R, B, H); what is put out comes first
+State = tuple[Tensor, ...]  # each (R, B, H), the hidden state first
 Cell = Callable[[Tensor, Tensor, State], State]
 
 
@@ -57,7 +56,7 @@ def gru_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
 
 
 class RecurrentLayer(nn.Module):
-    """A cell applied to one position after another. ``hidden`` is what it puts out, (R, B, T, H).
+    """A cell applied to one position after another. ``hidden`` is its output, (R, B, T, H).
 
     Args:
         cell: The step.
@@ -81,7 +80,7 @@ class RecurrentLayer(nn.Module):
         """
         outputs = []
         for position, from_input in enumerate(self.from_input(x_RBTD).unbind(2)):
-            # not called as a module: whoever listens to its outputs would get those of the last position alone
+            # not called as a module: a forward hook would see the last position's output only
             new = self.cell(from_input, self.from_hidden.forward(state[0]), state)
             if real_RBT is not None:
                 real = real_RBT[:, :, position, None]
@@ -98,7 +97,7 @@ class Recurrent(SequenceModel):
     512 prompts ``x + y =`` mod 97 (compiled, fp32, 1 CPU core). Dropout between layers, which makes equations of one
     beginning differ, switches this off. Padding leaves a state as it was.
 
-    How weights begin, by ``initialization`` (s is ``init_scale``, h ``head_scale``, H the hidden width, n the number of
+    Initial weights by ``initialization`` (s is ``init_scale``, h ``head_scale``, H the hidden width, n the number of
     a map's inputs; a normal's number is its standard deviation, a uniform one lies within plus and minus its number):
 
     ===================  =========================  =========================
@@ -154,8 +153,9 @@ class Recurrent(SequenceModel):
     ) -> None:
         super().__init__()
         check_counts(layers=layers, hidden=hidden, width=width)
-        scales = {"embedding_std": embedding_std, "init_scale": init_scale, "head_scale": head_scale}
-        check_initialization(initialization, Initialization, dropout, **scales)
+        check_dropout(dropout)
+        check_scales(embedding_std=embedding_std, init_scale=init_scale, head_scale=head_scale)
+        check_choices(initialization=(initialization, Initialization))
         if dropout and layers == 1:
             raise UserError(
                 f"model.network.dropout is {dropout}, but it acts between layers and model.network.layers is 1; "
@@ -185,11 +185,7 @@ class Recurrent(SequenceModel):
         """One step: maps the contributions of input and hidden state to the gates, and the state, to the next state."""
 
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         states: list[State] | None = None
         if beginnings is not None and self._can_share(beginnings, tokens_RBT, answer_length, draw):
@@ -230,7 +226,7 @@ class Recurrent(SequenceModel):
         return on_cpu(tokens_RBT) and not per_row_noise and kinds < batch and answer_length <= length - shared
 
     def _unroll(self, tokens_RBT: Tensor, states: list[State] | None, draw: Draw | None) -> tuple[Tensor, list[State]]:
-        """The last layer's hidden states (R, B, T, H), and each layer's state after the last position."""
+        """The last layer's hidden states (R, B, T, H), and every layer's state after the last position."""
         real_RBT = tokens_RBT >= 0 if self.padded else None
         x = self.embeddings["tokens"](tokens_RBT.clamp(min=0) if self.padded else tokens_RBT)
         if states is None:

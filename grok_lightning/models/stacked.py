@@ -6,6 +6,7 @@ starts alike whatever stack it is in.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def on_cpu(x: Tensor) -> bool:
 
 
 class StackedLayer(nn.Module, ABC):
-    """A layer that initializes its own weights."""
+    """A layer with random numbers of its own."""
 
     @abstractmethod
     def reset(self, seeds: Sequence[int], name: str) -> None:
@@ -70,6 +71,33 @@ class Linear(StackedLayer):
         rows = x.flatten(1, -2)
         out = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
         return out.unflatten(1, x.shape[1:-1])
+
+
+@dataclass(frozen=True)
+class LinearMaps:
+    """Builds the linear maps of a stack.
+
+    Weights are normal with standard deviation ``scale / sqrt(n)`` and biases zero; or, where ``initialization`` is
+    ``torch``, both are uniform within plus and minus ``scale / sqrt(n)``.
+
+    Attributes:
+        runs: R.
+        initialization: ``torch`` for uniform numbers; anything else for normal ones.
+        scale: Factor on all initial weights.
+        fan_in: n; None for the number of inputs of each map.
+    """
+
+    runs: int
+    initialization: str
+    scale: float
+    fan_in: int | None = None
+
+    def __call__(self, inputs: int, outputs: int, bias: bool = True, scale: float = 1.0) -> Linear:
+        """A map of ``inputs`` to ``outputs`` numbers, whose initial weights are multiplied by a further ``scale``."""
+        uniformly = self.initialization == "torch"
+        fan_in = inputs if self.fan_in is None else self.fan_in
+        std = self.scale * scale * (3 * fan_in if uniformly else fan_in) ** -0.5  # uniform on +-a: std is a / sqrt(3)
+        return Linear(self.runs, inputs, outputs, bias, std, uniformly)
 
 
 def _sum_rows(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
@@ -135,16 +163,13 @@ class Embedding(StackedLayer):
         return gather(self.weight, tokens.flatten(1)).unflatten(1, tokens.shape[1:])
 
 
-class LayerNorm(StackedLayer):
+class LayerNorm(nn.Module):
     """Layer normalization over the last dimension with gain (R, 1, D) one and bias zero."""
 
     def __init__(self, runs: int, width: int, bias: bool) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(runs, 1, width))
         self.bias = nn.Parameter(torch.zeros(runs, 1, width)) if bias else None
-
-    def reset(self, seeds: Sequence[int], name: str) -> None:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (R, ..., D)."""
@@ -156,7 +181,7 @@ class LayerNorm(StackedLayer):
         return rows.unflatten(1, x.shape[1:-1])
 
 
-class RMSNorm(StackedLayer):
+class RMSNorm(nn.Module):
     """Division by the root mean square of the last dimension, ``x / sqrt(mean(x**2) + 1e-5)``, then gain (R, 1, D) one.
 
     Zhang and Sennrich, arXiv 1910.07467. It has no bias. The 1e-5 is that of layer norms, where ``torch.nn.RMSNorm``
@@ -166,9 +191,6 @@ class RMSNorm(StackedLayer):
     def __init__(self, runs: int, width: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(runs, 1, width))
-
-    def reset(self, seeds: Sequence[int], name: str) -> None:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (R, ..., D)."""

@@ -1,7 +1,7 @@
 """The decoder-only transformer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -11,12 +11,11 @@ from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.attention import Attention, rotations
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_choices, check_counts, check_memory
+from grok_lightning.models.checks import check_choices, check_counts, check_dropout, check_memory, check_scales
 from grok_lightning.models.embeddings import Embeddings
 from grok_lightning.models.feedforward import FeedForward
-from grok_lightning.models.initialization import LinearMaps, check_initialization
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Dropout, LayerNorm, RMSNorm, on_cpu
+from grok_lightning.models.stacked import Dropout, LayerNorm, LinearMaps, RMSNorm, on_cpu
 
 Norm = Literal["pre", "post", "none"]
 Normalization = Literal["layer", "rms"]
@@ -27,14 +26,35 @@ Bias = bool | Literal["feedforward", "norms"]
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each on a residual branch, with a norm before, after or not at all."""
+    """Attention and feed-forward, each on a residual branch, with a norm before, after or not at all.
+
+    Its arguments are those of ``Transformer``; ``norm_layer`` builds a norm, or nothing where it is not wanted.
+    """
 
     def __init__(
-        self, attention: Attention, feedforward: FeedForward, norms: list[nn.Module], norm: Norm, drop: Dropout
-    ):
+        self,
+        linear: LinearMaps,
+        length: int,
+        width: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        norm: Norm,
+        norm_layer: Callable[[bool], nn.Module],
+        activation: Activation,
+        bias: Bias,
+        residual_scale: float,
+    ) -> None:
         super().__init__()
-        self.attention, self.feedforward, self.dropout = attention, feedforward, drop
-        self.attention_norm, self.feedforward_norm = norms
+        scales = (1.0, 1.0, 1.0, residual_scale)  # of query, key, value and output
+        self.attention = Attention([linear(width, width, bias is True, scale) for scale in scales], length, heads)
+        inner_bias = bias in (True, "feedforward")
+        inner = linear(width, feedforward, inner_bias)
+        outer = linear(feedforward, width, inner_bias, residual_scale)
+        gate = linear(width, feedforward, inner_bias) if activation == "swiglu" else None
+        self.feedforward = FeedForward(inner, outer, activation, gate)
+        self.dropout = Dropout(linear.runs, dropout)
+        self.attention_norm, self.feedforward_norm = norm_layer(norm != "none"), norm_layer(norm != "none")
         self.norm = norm
 
     def forward(self, x: Tensor, layout: Layout, answers: int | None, draw: Draw | None) -> Tensor:
@@ -62,46 +82,10 @@ class Block(nn.Module):
         return out
 
 
-@dataclass(frozen=True)
-class _Builder:
-    """Builds the blocks and norms of a transformer; the attributes are its options."""
-
-    linear: LinearMaps
-    length: int
-    width: int
-    heads: int
-    feedforward: int
-    dropout: float
-    norm: Norm
-    normalization: Normalization
-    activation: Activation
-    bias: Bias
-    residual_scale: float
-
-    def norm_layer(self, wanted: bool) -> nn.Module:
-        """A norm, or nothing."""
-        if not wanted:
-            return nn.Identity()
-        runs = self.linear.runs
-        if self.normalization == "layer":
-            return LayerNorm(runs, self.width, self.bias in (True, "norms"))
-        return RMSNorm(runs, self.width)
-
-    def block(self) -> Block:
-        """A block."""
-        inner_bias = self.bias in (True, "feedforward")
-        scales = (1.0, 1.0, 1.0, self.residual_scale)  # of query, key, value and output
-        maps = [self.linear(self.width, self.width, self.bias is True, scale) for scale in scales]
-        inner = self.linear(self.width, self.feedforward, inner_bias)
-        outer = self.linear(self.feedforward, self.width, inner_bias, self.residual_scale)
-        gate = self.linear(self.width, self.feedforward, inner_bias) if self.activation == "swiglu" else None
-        return Block(
-            Attention(maps, self.length, self.heads),
-            FeedForward(inner, outer, self.activation, gate),
-            [self.norm_layer(self.norm != "none") for _ in range(2)],
-            self.norm,
-            Dropout(self.linear.runs, self.dropout),
-        )
+def _norm_layer(runs: int, width: int, normalization: Normalization, bias: Bias, wanted: bool) -> nn.Module:
+    if not wanted:
+        return nn.Identity()
+    return LayerNorm(runs, width, bias in (True, "norms")) if normalization == "layer" else RMSNorm(runs, width)
 
 
 class Transformer(SequenceModel):
@@ -111,7 +95,7 @@ class Transformer(SequenceModel):
     states of a beginning are computed once: a causal model's state depends only on the tokens up to it. There the
     first layer's queries, keys and values, too, are computed once for each pair of token and position.
 
-    How weights begin, by ``initialization`` (s is ``init_scale``, r ``residual_scale``, h ``head_scale``, D the width,
+    Initial weights by ``initialization`` (s is ``init_scale``, r ``residual_scale``, h ``head_scale``, D the width,
     F ``feedforward``; a normal's number is its standard deviation, uniform numbers lie within plus and minus it):
 
     ========================  ======================  ======================  ======================
@@ -191,37 +175,33 @@ class Transformer(SequenceModel):
     ) -> None:
         super().__init__()
         runs, feedforward = len(seeds), 4 * width if feedforward is None else feedforward
-        scales = {"embedding_std": embedding_std, "init_scale": init_scale}
-        scales |= {"residual_scale": residual_scale, "head_scale": head_scale}
         check_counts(layers=layers, width=width, heads=heads, feedforward=feedforward)
-        check_initialization(initialization, Initialization, dropout, **scales)
+        check_dropout(dropout)
+        check_scales(embedding_std=embedding_std, init_scale=init_scale)
+        check_scales(residual_scale=residual_scale, head_scale=head_scale)
         check_choices(norm=(norm, Norm), normalization=(normalization, Normalization))
         check_choices(positions=(positions, Positions), activation=(activation, Activation))
-        _check_bias(bias)
-        _check_heads(width, heads, positions)
-        _check_tied(tied, head_scale)
+        check_choices(initialization=(initialization, Initialization))
+        _check_combination(width, heads, positions, bias, tied, head_scale)
         block_weights = 4 * width**2 + (3 if activation == "swiglu" else 2) * width * feedforward
         weights = runs * (layers * block_weights + 2 * vocabulary * width)
         check_memory(f"model.network.width is {width} with {layers} layers", weights)
         linear = LinearMaps(runs, initialization, init_scale, width if initialization == "width" else None)
-        build = _Builder(
-            linear, length, width, heads, feedforward, dropout, norm, normalization, activation, bias, residual_scale
-        )
+        norms = partial(_norm_layer, runs, width, normalization, bias)
         self.padded, self.dropout = padded, dropout
         self.embeddings = Embeddings(runs, vocabulary, length, width, positions, init_scale * embedding_std)
         turns = rotations(length, width // heads) if positions == "rotary" else None
         self.register_buffer("rotations", turns, persistent=False)
-        self.layers = nn.ModuleList(build.block() for _ in range(layers))
-        self.final_norm = build.norm_layer(norm == "pre" if final_norm is None else final_norm)
+        self.layers = nn.ModuleList(
+            Block(linear, length, width, heads, feedforward, dropout, norm, norms, activation, bias, residual_scale)
+            for _ in range(layers)
+        )
+        self.final_norm = norms(norm == "pre" if final_norm is None else final_norm)
         self.head = None if tied else linear(width, vocabulary, False, head_scale)
         self.reset(seeds)
 
     def forward(
-        self,
-        tokens_RBT: Tensor,
-        answer_length: int = 1,
-        draw: Draw | None = None,
-        beginnings: Beginnings | None = None,
+        self, tokens_RBT: Tensor, answer_length: int = 1, draw: Draw | None = None, beginnings: Beginnings | None = None
     ) -> Tensor:
         batch, length = tokens_RBT.shape[1:]
         if self.padded or (draw is not None and self.dropout > 0) or not on_cpu(tokens_RBT):
@@ -242,10 +222,7 @@ class Transformer(SequenceModel):
             x = block(x, layout, answers if block is self.layers[-1] else None, draw)
             layout.inputs_RM = None  # from here on every row is its own
         x = self.final_norm(x)
-        if self.head is not None:
-            logits: Tensor = self.head(x)
-        else:
-            logits = torch.bmm(x, self.unembedding)
+        logits: Tensor = torch.bmm(x, self.unembedding) if self.head is None else self.head(x)
         if answers is None:
             return layout.whole(logits)[:, :, -answer_length:]
         return logits.unflatten(1, (batch, answer_length))
@@ -254,10 +231,11 @@ class Transformer(SequenceModel):
         xs = self.embeddings.on_grid(tokens)
         for block in cast(list[Block], self.layers):
             xs = block.on_grid(xs, self.rotations, block is self.layers[-1])
-        x = self.final_norm(xs[-1])
-        return (
-            self.head(x) if self.head is not None else (x.flatten(1, -2) @ self.unembedding).unflatten(1, x.shape[1:-1])
-        )
+        x: Tensor = self.final_norm(xs[-1])
+        if self.head is None:
+            return (x.flatten(1, -2) @ self.unembedding).unflatten(1, x.shape[1:-1])
+        logits: Tensor = self.head(x)
+        return logits
 
     @property
     def embedding(self) -> Tensor:
@@ -268,12 +246,9 @@ class Transformer(SequenceModel):
         return self.embedding.transpose(1, 2) if self.head is None else self.head.weight
 
 
-def _check_bias(bias: Bias) -> None:
+def _check_combination(width: int, heads: int, positions: Positions, bias: Bias, tied: bool, head_scale: float) -> None:
     if bias not in (True, False, "feedforward", "norms"):
         raise UserError(f"model.network.bias is {bias}; it must be true, false, feedforward or norms")
-
-
-def _check_heads(width: int, heads: int, positions: Positions) -> None:
     if width % heads:
         raise UserError(f"model.network.heads is {heads}, which does not divide model.network.width {width}")
     if positions == "rotary" and width // heads % 2:
@@ -281,9 +256,6 @@ def _check_heads(width: int, heads: int, positions: Positions) -> None:
             f"model.network.positions is rotary, which turns pairs of numbers, but each of the {heads} heads has "
             f"{width // heads}; choose model.network.width and model.network.heads so that it is an even number"
         )
-
-
-def _check_tied(tied: bool, head_scale: float) -> None:
     if tied and head_scale != 1:
         raise UserError(
             f"model.network.head_scale is {head_scale}, but a tied head has no weights of its own; "

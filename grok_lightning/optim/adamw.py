@@ -1,6 +1,5 @@
 """AdamW for a stack: torch's mathematics, with hyperparameters for each run, four kinds of decay and update noise."""
 
-from collections.abc import Callable
 from math import log
 from typing import Any, Literal, get_args
 
@@ -10,7 +9,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError
-from grok_lightning.optim.base import StackOptimizer, check_range, gradients_of, spread
+from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, spread
 from grok_lightning.randomness import gaussian, gaussians
 
 Decay = Literal["zero", "initial", "jiggle", "l2"]
@@ -18,19 +17,17 @@ Betas = tuple[float, float]
 _NO_DECAY = torch.zeros(1, dtype=torch.float64)
 
 
-def adamw_update(
+def adamw_step(
+    optimizer: StackOptimizer,
     weights: list[Tensor],
-    gradients: list[Tensor],
-    states: list[dict[str, Any]],
     rates_R: Tensor,
     decays_R: Tensor,
     betas: Betas,
     eps: float,
-    zeros_like: Callable[[list[Tensor]], list[Tensor]],
     coupled: bool = False,
     factor: float | Tensor = 1.0,
 ) -> None:
-    """One step of AdamW, or of Adam with L2, in place on tensors that lead with R.
+    """One step of AdamW, or of Adam with L2, in place on some of an optimizer's parameters, all with a gradient g.
 
     w <- (1 - lr wd) w, or where coupled: g <- g + wd w;
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
@@ -39,17 +36,18 @@ def adamw_update(
     Source: Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW and Adam compute it.
 
     Args:
+        optimizer: Keeps m, v and t (float32, without dimensions) of each parameter, under ``mean``, ``square`` and
+            ``step`` of its state.
         weights: w.
-        gradients: g.
-        states: m, v and t (float32, without dimensions) of each, under ``mean``, ``square`` and ``step``.
-        rates_R: Each run's lr, (R,), or one number for all, (1,): that on the CPU.
+        rates_R: Each run's lr, (R,), or one number for all, (1,), on the CPU.
         decays_R: Each run's wd, or one number for all, likewise.
         betas: b1 and b2.
         eps: Added to the root.
-        zeros_like: Gives zeros in the shapes of tensors; they may be used until the end of the step.
         coupled: Whether the decay is part of the gradient.
         factor: Factor of the learning rates: a number, or a tensor without dimensions on the weights' device.
     """
+    states = [_begin_state(optimizer.state[weight], weight) for weight in weights]
+    gradients = collect_gradients(weights)
     means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
     shared = len(rates_R) == len(decays_R) == 1
     lr: float | Tensor
@@ -58,7 +56,8 @@ def adamw_update(
         moved, weight_decay = weights, decays_R.item()
     else:
         # The fused kernel takes one rate. It moves zeros by the update for rate 1, and each run takes its own share.
-        moved, lr, weight_decay = zeros_like(weights), 1.0, 0.0
+        moved, lr, weight_decay = optimizer.zeros_like(weights), 1.0, 0.0
+        rates_R, decays_R = (optimizer.numbers(numbers_R, weights[0]) for numbers_R in (rates_R, decays_R))
         rates_R = rates_R * factor
         shrinking, rates, decays = (x.to(weights[0]) for x in (1 - rates_R * decays_R, rates_R, decays_R))
         if coupled:
@@ -76,27 +75,12 @@ def adamw_update(
         torch._foreach_addcmul_(weights, moved, [spread(rates, weight) for weight in weights])
 
 
-def adamw_step(
-    optimizer: StackOptimizer,
-    weights: list[Tensor],
-    rates_R: Tensor,
-    decays_R: Tensor,
-    betas: Betas,
-    eps: float,
-    coupled: bool = False,
-    factor: float | Tensor = 1.0,
-) -> None:
-    """``adamw_update`` of some of an optimizer's parameters, by their gradients and states."""
-    if len(rates_R) > 1 or len(decays_R) > 1:
-        rates_R, decays_R = (optimizer.numbers(numbers_R, weights[0]) for numbers_R in (rates_R, decays_R))
-    for weight in weights:
-        state = optimizer.state[weight]
-        if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
-    states = [optimizer.state[weight] for weight in weights]
-    gradients, zeros_like = gradients_of(weights), optimizer.zeros_like
-    adamw_update(weights, gradients, states, rates_R, decays_R, betas, eps, zeros_like, coupled, factor)
+def _begin_state(state: dict[str, Any], weight: Tensor) -> dict[str, Any]:
+    """A parameter's state, set to zeros before its first update."""
+    if "step" not in state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+        state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+    return state
 
 
 def check_betas(option: str, betas: Betas) -> Betas:
@@ -122,7 +106,7 @@ class AdamW(StackOptimizer):
     l2         g <- g + wd w in the gradient, before the moments: Adam with L2 regularization
     =========  ==============================================================================
 
-    then the moments and the update follow (``adamw_update``), where the update noise k gives
+    then the moments and the update follow (``adamw_step``), where the update noise k gives
     w <- w - lr / (1 - b1^t) (m / (sqrt(v / (1 - b2^t)) + eps) + k N), with an N for each weight.
 
     Source: ``CustomAdamW`` in https://github.com/openai/grok, whose order of decay, moments and noise is kept. What

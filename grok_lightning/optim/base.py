@@ -189,6 +189,6 @@ def parameter_names(group: dict[str, Any]) -> list[str]:
     return names
 
 
-def gradients_of(weights: list[Tensor]) -> list[Tensor]:
+def collect_gradients(weights: list[Tensor]) -> list[Tensor]:
     """The gradients of parameters that all have one."""
     return [weight.grad for weight in weights if weight.grad is not None]

@@ -1,7 +1,6 @@
 """Clipping of each run's gradient by its norm."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,10 +42,6 @@ class Clip(GradientFilter):
         self.norm = norm
 
     @property
-    def kept(self) -> int:
-        return 0
-
-    @property
     def hyperparameters(self) -> dict[str, PerRun]:
         return {"norm": self.norm}
 
@@ -56,9 +51,3 @@ class Clip(GradientFilter):
         changed = list(gradients.values())
         clip(changed, per_run(self.norm, changed[0]))
         return gradients
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass

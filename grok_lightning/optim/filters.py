@@ -15,19 +15,22 @@ LARGEST_STATE_BYTES = 16 * 1024**3
 class GradientFilter(ABC):
     """Changes the gradients of a stack. Filters are applied in the order in which they are listed.
 
-    Every run's gradients are changed on their own: no number of one run reaches another, NaN included.
+    Every run's gradients are changed on their own: no number of one run reaches another, NaN included. A subclass that
+    keeps something from step to step overrides ``kept``, ``state_dict`` and ``load_state_dict``.
 
     Attributes:
         capturable: Whether, from its second call on, it does the same operations on the same tensors at every step, and
             neither reads from the device nor copies to it; only then can a step with it be captured as a CUDA graph.
+        kept: Size of the state: numbers for each weight.
     """
 
     capturable: ClassVar[bool] = False
+    kept: int = 0
 
     @property
-    @abstractmethod
     def hyperparameters(self) -> dict[str, PerRun]:
         """The options that may have a value for each run, by name."""
+        return {}
 
     @abstractmethod
     def __call__(
@@ -45,26 +48,21 @@ class GradientFilter(ABC):
             The new gradients by name; they may be the old tensors, changed in place. The filter keeps none of them.
         """
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """The state kept from step to step: floating-point tensors and plain numbers, by name.
 
         Tensors lead with R, or have no dimensions where the runs share a number, so that a run can be taken out of the
         stack. They are the live ones, as in torch's own: to be written at once, or copied.
         """
+        return {}
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what ``state_dict`` gave; later steps then are those of a run never stopped.
+        """Restores the state that ``state_dict`` returned; later steps equal those of an uninterrupted run.
 
         It may come before the first call, and its tensors may be on any device: the next call moves them to the
         gradients' own.
         """
-
-    @property
-    @abstractmethod
-    def kept(self) -> int:
-        """Size of the state: numbers for each weight."""
+        assert not state, f"{type(self).__name__} keeps nothing, but is given a state"
 
     def check_stack(self, runs: int, weights: int = 0) -> None:
         """Refuses hyperparameters that do not fit a stack, before anything is trained.
@@ -74,7 +72,7 @@ class GradientFilter(ABC):
             weights: Number of weights in all runs.
 
         Raises:
-            UserError: If a list has not one number for each run, or what is remembered would not fit into memory.
+            UserError: If a list has not one number for each run, or the state would not fit into memory.
         """
         name = type(self).__name__
         for option, value in self.hyperparameters.items():

@@ -1,7 +1,6 @@
 """Gaussian noise added to gradients."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,10 +41,6 @@ class GradientNoise(GradientFilter):
         self.std, self.decay = std, decay
 
     @property
-    def kept(self) -> int:
-        return 0
-
-    @property
     def hyperparameters(self) -> dict[str, PerRun]:
         return {"std": self.std, "decay": self.decay}
 
@@ -58,9 +53,3 @@ class GradientNoise(GradientFilter):
         keys_R = purpose_keys(tuple(seeds), "gradient noise", first.device)
         torch._foreach_add_(changed, gaussians(keys_R, step, changed, deviations_R[:, None]))
         return gradients
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass

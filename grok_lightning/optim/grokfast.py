@@ -70,16 +70,13 @@ class GrokfastEMA(GradientFilter):
     """
 
     capturable = True
+    kept = 1
 
     def __init__(self, alpha: float | list[float] = 0.98, strength: float | list[float] = 2.0) -> None:
         check_range("model.filters: GrokfastEMA.alpha", alpha, most=1, below=True)
         check_range("model.filters: GrokfastEMA.strength", strength)
         self.alpha, self.strength = alpha, strength
         self._means: dict[str, Tensor] = {}
-
-    @property
-    def kept(self) -> int:
-        return 1
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:
@@ -128,14 +125,10 @@ class GrokfastMean(GradientFilter):
     def __init__(self, window: int = 100, strength: float | list[float] = 5.0) -> None:
         check_range("model.filters: GrokfastMean.window", window, least=1)
         check_range("model.filters: GrokfastMean.strength", strength)
-        self.window, self.strength = window, strength
+        self.window, self.strength, self.kept = window, strength, window + 1
         self._windows: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-
-    @property
-    def kept(self) -> int:
-        return self.window + 1
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:
@@ -144,7 +137,7 @@ class GrokfastMean(GradientFilter):
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        alike: dict[int, list[str]] = {}  # names by the number of gradients taken: the same for all but late comers
+        alike: dict[int, list[str]] = {}  # names by the number of gradients so far, usually the same for all
         for name, gradient in gradients.items():
             if name not in self._counts:
                 self._windows[name] = gradient.new_zeros(self.window, *gradient.shape)

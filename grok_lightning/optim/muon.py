@@ -1,4 +1,4 @@
-"""Muon for a stack: momentum made orthogonal on hidden matrices, AdamW on everything else."""
+"""Muon for a stack: orthogonalized momentum on hidden matrices, AdamW on everything else."""
 
 from fnmatch import fnmatchcase
 
@@ -8,7 +8,7 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim.adamw import adamw_step, check_betas
-from grok_lightning.optim.base import StackOptimizer, check_range, gradients_of, parameter_names, spread
+from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, parameter_names, spread
 
 HIDDEN_MATRICES = (
     "layers.*.attention.*.weight",
@@ -51,51 +51,6 @@ def _iterate(matrices_MNK: Tensor, steps: int) -> Tensor:
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
-
-
-def muon_update(
-    weights: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    rates_R: Tensor,
-    decays_R: Tensor,
-    momenta_R: Tensor,
-    nesterov: bool,
-    steps: int,
-) -> None:
-    """One step of Muon in place, on matrices (R, in, out).
-
-    m <- b m + (1 - b) g;  u <- (1 - b) g + b m, or m without Nesterov's momentum;
-    w <- (1 - lr wd) w - lr sqrt(max(1, out / in)) orthogonalize(u)
-
-    Source: K. Jordan, https://github.com/KellerJordan/Muon, where weights are (out, in). What differs besides: each run
-    has its own numbers, and matrices of one shape, transposed or not, are made orthogonal together.
-
-    Args:
-        weights: w.
-        gradients: g.
-        means: m.
-        rates_R: Each run's lr, or one for all.
-        decays_R: Each run's wd, or one for all.
-        momenta_R: Each run's b, or one for all.
-        nesterov: Whether momentum is Nesterov's.
-        steps: Iterations that make orthogonal.
-    """
-    old, new, rates, kept = (
-        spread(numbers, weights[0]) for numbers in (momenta_R, 1 - momenta_R, rates_R, 1 - rates_R * decays_R)
-    )
-    alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
-    for weight, gradient, mean in zip(weights, gradients, means, strict=True):
-        mean.lerp_(gradient, new)
-        update = gradient.lerp(mean, old) if nesterov else mean
-        update = update.mT if weight.shape[1] > weight.shape[2] else update
-        alike.setdefault(update.shape, []).append((weight, update))
-    for pairs in alike.values():
-        directions = orthogonalize(torch.cat([update for _, update in pairs]), steps).chunk(len(pairs))
-        for (weight, _), direction in zip(pairs, directions, strict=True):
-            inputs, outputs = weight.shape[1:]
-            direction = direction.mT if inputs > outputs else direction
-            weight.mul_(kept).addcmul_(direction, rates, value=-(max(1, outputs / inputs) ** 0.5))
 
 
 class Muon(StackOptimizer):
@@ -154,27 +109,49 @@ class Muon(StackOptimizer):
             for group in self.param_groups
             for name, weight in zip(parameter_names(group), group["params"], strict=True)
         }
-        self.matrices = chosen_matrices(shapes, matrices)
+        self.matrices = choose_matrices(shapes, matrices)
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
         own = [weight for name, weight in weights.items() if name in self.matrices]
         others = [weight for name, weight in weights.items() if name not in self.matrices]
         if own:
-            for weight in own:
-                if not self.state[weight]:
-                    self.state[weight]["mean"] = torch.zeros_like(weight)
-            means = [self.state[weight]["mean"] for weight in own]
-            lr_R, weight_decay_R, momentum_R = (
-                self.numbers(numbers_R, own[0]) for numbers_R in (self.lr_R, self.weight_decay_R, self.momentum_R)
-            )
-            gradients = gradients_of(own)
-            muon_update(own, gradients, means, lr_R * factor, weight_decay_R, momentum_R, self.nesterov, self.steps)
+            self._update_matrices(own, factor)
         if others:
             decays_R = self.adamw_weight_decay_R
             adamw_step(self, others, self.adamw_lr_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
 
+    def _update_matrices(self, weights: list[Tensor], factor: float | Tensor) -> None:
+        """One step of Muon in place, on matrices w (R, in, out) with gradients g and running means m.
 
-def chosen_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | None) -> set[str]:
+        m <- b m + (1 - b) g;  u <- (1 - b) g + b m, or m without Nesterov's momentum;
+        w <- (1 - lr wd) w - lr sqrt(max(1, out / in)) orthogonalize(u)
+
+        Source: K. Jordan, https://github.com/KellerJordan/Muon, where weights are (out, in). What differs besides: each
+        run has its own numbers, and matrices of one shape, transposed or not, are made orthogonal together.
+        """
+        options = (self.lr_R, self.weight_decay_R, self.momentum_R)
+        rates_R, decays_R, momenta_R = (self.numbers(numbers_R, weights[0]) for numbers_R in options)
+        rates_R = rates_R * factor
+        old, new, rates, kept = (
+            spread(numbers, weights[0]) for numbers in (momenta_R, 1 - momenta_R, rates_R, 1 - rates_R * decays_R)
+        )
+        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+        for weight, gradient in zip(weights, collect_gradients(weights), strict=True):
+            if not self.state[weight]:
+                self.state[weight]["mean"] = torch.zeros_like(weight)
+            mean = self.state[weight]["mean"].lerp_(gradient, new)
+            update = gradient.lerp(mean, old) if self.nesterov else mean
+            update = update.mT if weight.shape[1] > weight.shape[2] else update
+            alike.setdefault(update.shape, []).append((weight, update))
+        for pairs in alike.values():
+            directions = orthogonalize(torch.cat([update for _, update in pairs]), self.steps).chunk(len(pairs))
+            for (weight, _), direction in zip(pairs, directions, strict=True):
+                inputs, outputs = weight.shape[1:]
+                direction = direction.mT if inputs > outputs else direction
+                weight.mul_(kept).addcmul_(direction, rates, value=-(max(1, outputs / inputs) ** 0.5))
+
+
+def choose_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | None) -> set[str]:
     """The names that patterns choose.
 
     Args:

@@ -1,12 +1,11 @@
-"""Gradients made orthogonal to their weights: what would only scale the weights is taken out."""
+"""Orthogonal gradients: the component along the weights, which only scales them, is removed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from grok_lightning.optim.base import PerRun, check_range
+from grok_lightning.optim.base import check_range
 from grok_lightning.optim.filters import GradientFilter
 
 
@@ -44,7 +43,7 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 class OrthogonalGradient(GradientFilter):
     """⊥Grad: of each tensor's gradient only the part orthogonal to the weights, at the norm of the whole.
 
-    It stops what raises the scale of the logits and nothing else, by which training without decay ends in softmax
+    It removes the part of an update that only scales the logits, by which training without decay ends in softmax
     collapse. Source: Prieto et al., arXiv 2501.04697; see ``orthogonal``.
 
     Args:
@@ -61,23 +60,9 @@ class OrthogonalGradient(GradientFilter):
         check_range("model.filters: OrthogonalGradient.eps", eps, least=1e-37)  # below, float32 has no full precision
         self.eps = eps
 
-    @property
-    def kept(self) -> int:
-        return 0
-
-    @property
-    def hyperparameters(self) -> dict[str, PerRun]:
-        return {}
-
     @torch.no_grad()
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         changed = orthogonal([weights[name] for name in gradients], list(gradients.values()), self.eps)
         return dict(zip(gradients, changed, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass

@@ -1,59 +1,68 @@
 """Arguments and YAML files as one nested mapping of given options, before any name or type is checked."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from grok_lightning.errors import UserError
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, lookup
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NAMING, Nested, lookup
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
-from grok_lightning.options.yamls import nest, read_yaml, undotted
+from grok_lightning.options.yamls import nest, parse_yaml, read_yaml, undotted
+
+FLAGS = {"overwrite", "model.compile"}  # options that may stand without a value, which then is true
 
 
-def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | None = None) -> tuple[Nested, list[Path]]:
-    """Reads command line arguments.
+def split_arguments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[Path]]:
+    """Splits a command line into options.
 
     Args:
-        arguments: Everything after the subcommand: ``--key value``, ``--key=value``, ``--list+=item``; ``--config``
-            takes a YAML file or the name of a shipped config. Later ones win over earlier ones, the command line over
-            every file.
-        flags: Options that may stand without a value, which then is true.
-        lists: Lists of classes (``LIST_OPTIONS``, nested) of a checkpoint's config, which ``+=`` adds to and options
-            below them change. None: they are not known yet, and what changes a list is left out.
+        arguments: Everything after the command: ``--key value``, ``--key=value``, ``--list+=item``; ``--config`` takes
+            a YAML file or the name of a shipped config. An option of ``FLAGS`` may stand without a value.
 
     Returns:
-        The options given, nested and short; and the config files read.
+        The options with their values, in order; and the config files.
 
     Raises:
-        UserError: If an argument is no option or a file cannot be read.
+        UserError: If an argument is no option, or a value is missing where no name needs to be checked first.
     """
-    flags, assignments, configs = set(flags), [], []
+    assignments: list[tuple[str, str]] = []
+    configs: list[Path] = []
     rest = iter(range(len(arguments)))
     for place in rest:
-        argument = arguments[place]
-        name, equals, value = argument.partition("=")
-        name = {"-c": "--config"}.get(name, name)
+        name, equals, value = arguments[place].partition("=")
+        name = "--config" if name == "-c" else name
         if not name.startswith("--") or name == "--":
-            raise UserError(f"unexpected argument {argument!r}; options are written --name value")
+            raise UserError(f"unexpected argument {arguments[place]!r}; options are written --name value")
         key = option_name(name[2:])
         follows = arguments[place + 1] if place + 1 < len(arguments) else "--"
         if not equals and not follows.startswith("--"):
             value = arguments[next(rest)]
-        elif not equals and key in flags:
-            value = "true"
         elif not equals:
-            value = NO_VALUE
-        if key == "config" and value == NO_VALUE:
-            raise UserError("--config needs a value")
-        if value == NO_VALUE and key.endswith("+"):
+            value = "true" if key in FLAGS else NO_VALUE
+        if value == NO_VALUE and (key == "config" or key.endswith("+")):
             raise UserError(f"--{key.removesuffix('+')} needs a value")
         if key == "config":
             configs.append(find_config(value))
         else:
             assignments.append((key, value))
+    return assignments, configs
+
+
+def given_options(assignments: list[tuple[str, str]], configs: list[Path], lists: Nested | None = None) -> Nested:
+    """The options of a command line as one mapping: later ones win, and the command line over every file.
+
+    Args:
+        assignments: The options with their values.
+        configs: The config files.
+        lists: Options of a checkpoint, whose lists of classes ``+=`` adds to and options below them change. None: they
+            are not known yet, and what changes a list is left out.
+
+    Returns:
+        The options given, nested and short.
+
+    Raises:
+        UserError: If a file cannot be read, or an option contradicts the one above it.
+    """
     given: Nested = {}
     for path in configs:
         merge(given, read_config(path))
@@ -63,11 +72,11 @@ def given_options(arguments: list[str], flags: Iterable[str], lists: Nested | No
             continue
         if changed is not None and lookup(given, changed) is None and lookup(lists or {}, changed):
             merge(given, nest(changed, lookup(lists or {}, changed)))
-        if key in CLASS_OPTIONS or key in LIST_OPTIONS:
+        if key in NAMING:
             merge(given, normalize(nest(key, _class_value(key, value))))
         else:
             assign(given, key, value)
-    return normalize(given), configs
+    return normalize(given)
 
 
 def option_name(written: str) -> str:
@@ -78,7 +87,7 @@ def option_name(written: str) -> str:
 
 
 def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """So that the order of options on one command line does not matter: an option comes before those below it.
+    """Sorts options so that their order does not matter: an option comes before those below it.
 
     Only items added to a list, and the options of those items, keep their order.
     """
@@ -97,8 +106,8 @@ def _class_value(key: str, value: str) -> Any:
     if not value.lstrip().startswith(("{", "[")):
         return value
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return parse_yaml(value)
+    except UserError:
         raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options or a list") from None
 
 

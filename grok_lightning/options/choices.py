@@ -1,6 +1,8 @@
 """Options that may be ``auto``: what a run's own size and this machine make of them, before anything is built."""
 
+import json
 import os
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from math import factorial, prod
@@ -8,22 +10,16 @@ from typing import Any
 
 import torch
 
+from grok_lightning.errors import UserError
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, can_compile, compile_seconds, is_worth
-from grok_lightning.hardware.cores import cores
-from grok_lightning.hardware.products import (
-    FULL,
-    HALF,
-    WORTH_HALF,
-    Product,
-    device_type,
-    fastest_threads,
-    speed_of_half,
-)
-from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.hardware.process import cores
+from grok_lightning.hardware.products import FULL, HALF, Product, device_type, fastest_threads, speed_of_half
+from grok_lightning.options.classes import Nested, lookup, put
 
 AUTO = "auto"
 PRECISION, COMPILE, THREADS = "trainer.precision", "model.compile", "threads"
+CHOSEN_BY_PARENT = "GROK_LIGHTNING_CHOSEN"  # what auto came to, for the other processes of a fit
 SLOWER = 1.1  # how many times slower bf16-mixed must be for its user to be told
 ROWS = 512  # where a batch's size is not known before the data are
 LARGEST = 2**16
@@ -134,7 +130,7 @@ def choose_precision(config: Nested, runs: int = 1) -> Precision:
         runs: How many runs a GPU trains at once.
     """
     speed = _speed_of_half(config, runs)
-    return Precision(HALF if speed >= WORTH_HALF else FULL, speed)
+    return Precision(HALF if speed >= machine.WORTH_HALF else FULL, speed)
 
 
 def _speed_of_half(config: Nested, runs: int = 1) -> float:
@@ -210,9 +206,52 @@ def choose_compile(config: Nested, steps: int, fits: int = 1) -> bool:
     return is_worth(steps, step_seconds(config), cold, fits, warm)
 
 
-def compiles_unasked(config: Nested) -> bool:
-    """Whether ``model.compile`` is chosen as if it were ``auto`` where nobody said anything: on a GPU."""
-    return _device(config) == "cuda"
+def choose(options: Nested, given: Nested, step: int, fresh: bool, auto_precision: bool) -> tuple[Nested, list[str]]:
+    """Puts what ``auto`` is resolved to into the options of a fit, before anything is built.
+
+    Args:
+        options: All options, typed.
+        given: Those that were given.
+        step: The step that the fit starts from.
+        fresh: Whether a new run begins.
+        auto_precision: Whether the precision is to be chosen.
+
+    Returns:
+        Precision and compilation as chosen here or by the parent process, by option; and a line for each choice.
+
+    Raises:
+        UserError: If several processes would each choose a precision.
+    """
+    chosen: Nested = json.loads(os.environ.get(CHOSEN_BY_PARENT, "{}"))
+    notes = []
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if auto_precision:
+        if PRECISION not in chosen:
+            if several:
+                raise UserError(
+                    f"--{PRECISION} is {AUTO}; several processes need one to agree on: write {FULL} or {HALF}"
+                )
+            precision = choose_precision(options)
+            chosen[PRECISION] = precision.name
+            notes.append(f"precision: {precision}")
+        put(options, PRECISION, chosen[PRECISION])
+    elif lookup(given, PRECISION) == HALF and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        slow = slowness_of_half(options)
+        if slow is not None:
+            print(f"grok-lightning: {slow}", file=sys.stderr)
+    if is_auto(options, THREADS):
+        threads, speed = choose_threads(options)
+        put(options, THREADS, threads)
+        if speed > 1:
+            notes.append(f"threads: {threads} (auto: {speed:.1f} times as fast as 1 here)")
+    # on a GPU a new run compiles as if compile were auto, unless it is given
+    unasked = fresh and lookup(given, COMPILE) is None and _device(options) == "cuda"
+    if unasked or is_auto(options, COMPILE):
+        if COMPILE not in chosen:
+            chosen[COMPILE] = not several and choose_compile(options, int(options["trainer"]["max_steps"]) - step)
+            notes += ["compile: true (auto: it pays within the steps to come)"] if chosen[COMPILE] else []
+        put(options, COMPILE, chosen[COMPILE])
+    return chosen, notes
 
 
 def is_auto(config: Nested, option: str) -> bool:

@@ -4,22 +4,24 @@ import copy
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from inspect import isabstract
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
 
 Nested = dict[str, Any]
 
 
+@dataclass(frozen=True)
 class ClassOption:
     """An option that names a class.
 
-    Args:
+    Attributes:
         default: Dotted path of the class taken when none is named.
         base: Dotted path of the class that all of them extend.
         rooms: Modules in which bare names are looked up, with everything below them.
@@ -27,10 +29,11 @@ class ClassOption:
         hidden: Further parameters that the program supplies.
     """
 
-    def __init__(
-        self, default: str, base: str, rooms: tuple[str, ...], skip: int = 0, hidden: frozenset[str] = frozenset()
-    ) -> None:
-        self.default, self.base, self.rooms, self.skip, self.hidden = default, base, rooms, skip, hidden
+    default: str
+    base: str
+    rooms: tuple[str, ...]
+    skip: int = 0
+    hidden: frozenset[str] = frozenset()
 
 
 CLASS_OPTIONS = {
@@ -51,15 +54,12 @@ LIST_OPTIONS = {  # options that name a list of classes, empty by default
     "model.filters": ClassOption("", "grok_lightning.optim.filters.GradientFilter", ("grok_lightning.optim",)),
     "measures": ClassOption("", "grok_lightning.measures.base.Measure", ("grok_lightning.measures",)),
 }
-
-
-def _option(option: str) -> ClassOption:
-    return CLASS_OPTIONS.get(option) or LIST_OPTIONS[option]
+NAMING = CLASS_OPTIONS | LIST_OPTIONS
 
 
 def class_of(option: str, value: Nested) -> str:
     """The class that a mapping of options names, or the default one."""
-    return str(value.get("class_path", CLASS_OPTIONS[option].default if option in CLASS_OPTIONS else ""))
+    return str(value.get("class_path", NAMING[option].default if option in NAMING else ""))
 
 
 @cache
@@ -69,7 +69,7 @@ def class_path(option: str, name: str) -> str:
     Raises:
         UserError: If there is no such class.
     """
-    base = _imported(_option(option).base)
+    base = _imported(NAMING[option].base)
     if "." in name:
         named = _imported(name)
         if not isinstance(named, type) or not issubclass(named, base):
@@ -87,9 +87,9 @@ def class_path(option: str, name: str) -> str:
 @cache
 def _classes(option: str) -> dict[str, str]:
     """The classes that a bare name can mean: name to dotted path."""
-    base = _imported(_option(option).base)
+    base = _imported(NAMING[option].base)
     found: dict[str, str] = {}
-    for room in _option(option).rooms:
+    for room in NAMING[option].rooms:
         package = importlib.import_module(room)
         modules = [room]
         if room.startswith("grok_lightning"):
@@ -107,7 +107,7 @@ def class_names(option: str) -> list[str]:
 
 
 def _imported(path: str) -> Any:
-    """What a dotted path names, or None."""
+    """The object at a dotted path, or None. All classes that options name are imported here."""
     module, _, last = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), last, None)
@@ -122,9 +122,8 @@ def _imported(path: str) -> Any:
 @cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
-    kept = _option(option)
-    skip: set[Any] = {kept.skip} if kept.skip else set()
-    parser.add_class_arguments(_imported(name), skip=skip | kept.hidden)
+    first: set[Any] = {NAMING[option].skip} - {0}
+    parser.add_class_arguments(_imported(name), skip=first | NAMING[option].hidden)
     return parser
 
 
@@ -134,19 +133,31 @@ def class_defaults(option: str, name: str) -> Nested:
 
 
 class Argument(NamedTuple):
-    """An option of a parser: its dotted name, its type, its default, and its help."""
+    """An option of a parser.
+
+    Attributes:
+        name: Dotted, without dashes.
+        hint: Its type.
+        default: Its default.
+        help: Its description.
+        positional: Whether it is given without its name.
+        many: Whether it takes one or more values.
+    """
 
     name: str
     hint: Any
     default: Any
     help: str
+    positional: bool
+    many: bool
 
 
 def arguments_of(parser: ArgumentParser) -> Iterator[Argument]:
     """The options of a parser, in its order."""
     for action in parser._actions:
         hint = getattr(action, "_typehint", None) or action.type
-        yield Argument(action.dest, hint, action.default, action.help or "")
+        positional, many = not action.option_strings, action.nargs == "+"
+        yield Argument(action.dest, hint, action.default, action.help or "", positional, many)
 
 
 def class_arguments(option: str, name: str) -> list[Argument]:
@@ -159,59 +170,12 @@ def class_hints(option: str, name: str) -> dict[str, Any]:
     return {argument.name: argument.hint for argument in class_arguments(option, name)}
 
 
-def item_mistake(option: str, items: list[Nested]) -> str | None:
-    """What is wrong with the first option of a listed class whose value has the wrong type, in words."""
-    for item in items:
-        name = str(item["class_path"])
-        parser = _class_parser(option, name)
-        for key, value in item.items():
-            if key == "class_path":
-                continue
-            try:
-                parser.parse_object({key: value})
-            except (ArgumentError, TypeError, ValueError, KeyError):
-                hint = next(
-                    getattr(action, "_typehint", None) or action.type
-                    for action in parser._actions
-                    if action.dest == key
-                )
-                return f"{option}: {name.rsplit('.', 1)[-1]}.{key} is {value!r}; expected: {_in_words(hint)}"
-    return None
-
-
-def expected(option: str, whole: Nested, parser: ArgumentParser) -> str:
-    """What an option accepts, in words."""
-    for owner in CLASS_OPTIONS:
-        if option.startswith(f"{owner}."):
-            name = class_of(owner, lookup(whole, owner) or {})
-            parser, option = _class_parser(owner, name), option.removeprefix(f"{owner}.")
-            break
-    for action in parser._actions:
-        if action.dest == option:
-            return _in_words(getattr(action, "_typehint", None) or action.type)
-    return "another kind of value"
-
-
-def _in_words(hint: Any) -> str:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ", ".join(map(str, inner))
-    if origin is Union or (inner and origin is not None and origin.__module__ == "types"):
-        return " or ".join(_in_words(kind) for kind in inner)
-    if origin is tuple:
-        return f"a list of {len(inner)} {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
-    if origin is not None and inner:
-        return f"a list of {_in_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def place_of(nested: Nested, option: str) -> tuple[Nested, str]:
-    """The mapping that holds a dotted option (made where missing), and the option's last name in it."""
+def put(nested: Nested, option: str, value: Any) -> None:
+    """Sets a dotted option, in place."""
     *parents, last = option.split(".")
     for parent in parents:
         nested = nested.setdefault(parent, {})
-    return nested, last
+    nested[last] = value
 
 
 def lookup(nested: Nested, option: str) -> Any:

@@ -1,30 +1,29 @@
-"""The short help of fit, validate, test and predict: this project's own options, one line each."""
+"""The help of fit, validate, test and predict: this project's own options, one line each."""
 
 import re
+import sys
 import textwrap
-import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
+from grok_lightning.errors import UserError
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
+    NAMING,
     Argument,
     arguments_of,
     class_arguments,
     class_names,
     class_path,
 )
-from grok_lightning.options.parser import LINKED, METHOD_OPTIONS
+from grok_lightning.options.lines import WIDTH, describe, first_sentence, help_text, line
+from grok_lightning.options.parser import LINKED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import FREE_ON_RESUME
 
-WIDTH = 100
 HELP = re.compile(r"-h|--help|--help[-_]all|--[\w.]+\.help(=.*)?")  # what asks for help on a command line
-_NAME, _VALUE = 34, 16  # columns of the option, with its indent, and of its type and default
+_COLUMN = 34  # where the type and default of an option begin
 _LIGHTNING = {  # options of Lightning's that belong to every run, in our words
     "config": "Options from a YAML file or a shipped config.",
     "seed_everything": "Seed of the weights, split and batches.",
@@ -59,7 +58,7 @@ _GROUPS = {  # heading: options, or the names that they begin with; the longest 
     "Measures": ("measures",),
     "Output": ("split", "output"),
 }  # fmt: skip
-_COMMANDS = {  # what a command does, and an example
+_COMMANDS = {  # what a command does, and what an example adds to its name
     "fit": ("Trains a run.", "--config addition --data.train_fraction 0.4 --seed_everything 1"),
     "validate": (
         "Evaluates a checkpoint on its training and validation rows.",
@@ -73,44 +72,60 @@ _COMMANDS = {  # what a command does, and an example
 }
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option as the short help shows it.
-
-    Attributes:
-        name: Dotted, without dashes.
-        value: Its type and default: ``float = 0.5``; the type alone where it has no default of its own.
-        text: What it is, in one sentence, with the values it can have.
-        group: The heading that it stands under.
-    """
-
-    name: str
-    value: str
-    text: str
-    group: str
-
-    @property
-    def line(self) -> str:
-        """The option in one line."""
-        return f"{f'  --{self.name}':<{_NAME}}{self.value:<{_VALUE}}{self.text}".rstrip()
-
-
-def options_of(parser: ArgumentParser, subcommand: str) -> list[Option]:
-    """The options that this project adds to a command, and those of the Trainer that every run needs, in order.
+def print_help(command: str, arguments: list[str]) -> None:
+    """Prints the help that a command line asks for, whatever else stands in it.
 
     Args:
-        parser: The subcommand's parser.
-        subcommand: fit, validate, test or predict; only options that it takes beside a checkpoint are listed of the
-            last three.
+        command: fit, validate, test or predict.
+        arguments: What follows it, with one argument that ``HELP`` matches.
+
+    Raises:
+        UserError: If a class of that name does not exist.
+        SystemExit: With 0, when it is printed.
     """
-    found = [_option(argument, subcommand) for argument in _arguments(parser) if _takes(subcommand, argument.name)]
-    headings = list(_GROUPS)
+    place = next(i for i, argument in enumerate(arguments) if HELP.fullmatch(argument))
+    if arguments[place] in ("-h", "--help"):
+        print(short_help(command))
+        sys.exit(0)
+    asked = arguments[place : place + (2 if arguments[place].endswith(".help") else 1)]
+    option, _, name = arguments[place].removeprefix("--").partition(".help")
+    name = name.removeprefix("=") or (asked[1] if len(asked) == 2 else "")
+    if option in NAMING:
+        if not name:
+            print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
+            sys.exit(0)
+        asked = [f"--{option}.help", class_path(option, name)]
+    elif option in ("help-all", "help_all"):
+        asked = ["--help"]
+    try:
+        command_parser(command).parse_args(asked)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(f"{asked[0]}: {' '.join(str(error).split())[:200]}") from None
+    sys.exit(0)
 
-    def place(option: Option) -> tuple[int, int]:
-        named = _GROUPS[option.group]
-        return headings.index(option.group), named.index(option.name) if option.name in named else len(named)
 
-    return sorted(found, key=place)
+def short_help(command: str) -> str:
+    """The text of ``--help``, at most 100 columns wide.
+
+    Args:
+        command: fit, validate, test or predict; of the last three, the options that they take beside a checkpoint.
+    """
+    description, example = _COMMANDS[command]
+    needed = "[--config NAME|FILE]" if command == "fit" else "--ckpt_path FILE"
+    if command != "fit":
+        description += "\nThe checkpoint holds the other options of its run."
+    listed = [one for one in _arguments(command_parser(command)) if command == "fit" or _is_of_evaluation(one.name)]
+    groups: dict[str, list[str]] = {}
+    for group, names in _GROUPS.items():
+        members = [argument for argument in listed if _group(argument.name) == group]
+        # the options that are named in the table come in its order, before those below them
+        members.sort(key=lambda one: names.index(one.name) if one.name in names else len(names))
+        lines = [each for argument in members for each in _lines(argument, command)]
+        if lines:
+            groups[group] = lines
+    usage = f"{command} {needed} [--option value ...]"
+    all_options = "--help-all shows every option in full, the Trainer's too."
+    return help_text(usage, description, groups, f"{command} {example}", ["", all_options, *_help_of_classes(listed)])
 
 
 def _arguments(parser: ArgumentParser) -> Iterator[Argument]:
@@ -128,106 +143,41 @@ def _arguments(parser: ArgumentParser) -> Iterator[Argument]:
                 yield own._replace(name=f"{name}.{own.name}")
 
 
-def _takes(subcommand: str, name: str) -> bool:
-    """Whether a subcommand takes an option: beside a checkpoint only what does not change the run."""
-    if subcommand == "fit":
-        return True
+def _is_of_evaluation(name: str) -> bool:
+    """Whether an option may stand beside a checkpoint that is evaluated: it does not change the run."""
     of_fit = ("trainer.max_steps", "trainer.devices", "model.compile", "checkpoint", "overwrite", "threads")
-    free = {*FREE_ON_RESUME, "measures", "ckpt_path", "experiment", "run", "print_config", "config"}
-    return _begins(name, free) and not _begins(name, of_fit)
+    free = (*FREE_ON_RESUME, "measures", "ckpt_path", "experiment", "run", "print_config", "config")
+    return _is_below(name, free) and not _is_below(name, of_fit)
 
 
-def _begins(name: str, options: Iterable[str]) -> bool:
+def _is_below(name: str, options: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(f"{option}.") for option in options)
 
 
-def _option(argument: Argument, subcommand: str) -> Option:
+def _group(name: str) -> str:
+    fitting = {option: group for group, options in _GROUPS.items() for option in options if _is_below(name, [option])}
+    return fitting[max(fitting, key=len)]
+
+
+def _lines(argument: Argument, command: str) -> list[str]:
+    """The line of an option; below an option that names classes, also their names."""
     name = argument.name
-    fitting = {option: group for group, options in _GROUPS.items() for option in options if _begins(name, [option])}
-    group = fitting[max(fitting, key=len)]
+    value, text = describe(argument, _LIGHTNING.get(name))[1:]
     if name in CLASS_OPTIONS:
-        return Option(name, f"class = {CLASS_OPTIONS[name].default.rsplit('.', 1)[-1]}", "", group)
-    if name in LIST_OPTIONS:
-        return Option(name, "class list", first_sentence(argument.help), group)
-    if name == "print_config":
-        return Option(name, "", _LIGHTNING[name], group)
-    if subcommand != "fit" and name in _OF_A_CHECKPOINT:
-        return Option(name, "str", _OF_A_CHECKPOINT[name], group)
-    kinds, choices = _kinds(argument.hint)
-    default = _shown(argument.default)
-    if name in _LIGHTNING:
-        text, kind = _LIGHTNING[name], kinds[0] if default is None else type(argument.default).__name__
-    else:
-        text, kind = first_sentence(argument.help), "|".join(kinds) or "str"
-        listed = ", ".join(choice for choice in choices if choice not in text)
-        joint = "; or " if kinds and get_origin(argument.hint) is not Literal else ": "
-        text = f"{text.removesuffix('.')}{joint}{listed}." if listed else text
-    value = kind if default is None else f"{kind} = {default}"
-    return Option(name, value if len(value) < _VALUE - 1 else f"{default}", text, group)
+        value, text = f"class = {CLASS_OPTIONS[name].default.rsplit('.', 1)[-1]}", ""
+    elif name in LIST_OPTIONS:
+        value, text = "class list", first_sentence(argument.help)
+    elif name == "print_config":
+        value = ""
+    elif command != "fit" and name in _OF_A_CHECKPOINT:
+        value, text = "str", _OF_A_CHECKPOINT[name]
+    return [line(_COLUMN, f"--{name}", value, text), *(_list_classes(name) if name in NAMING else ())]
 
 
-def first_sentence(text: str) -> str:
-    """The first sentence of a docstring's entry, without its marks of code."""
-    found = re.match(r".+?[.?](?=\s|$)", " ".join(text.replace("``", "").split()))
-    return found[0] if found else text
-
-
-def _kinds(hint: Any) -> tuple[list[str], list[str]]:
-    """The names of an option's types, and the values that it can have where they are listed.
-
-    A list is left out beside a single value: it is for stacks, with one for each run.
-    """
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ([] if isinstance(inner[0], str) else [type(inner[0]).__name__]), [str(value) for value in inner]
-    if origin in (Union, types.UnionType):
-        both = [_kinds(kind) for kind in inner if kind not in (type(None), Path)]
-        kinds = list(dict.fromkeys(kind for found, _ in both for kind in found))
-        return (kinds if len(kinds) == 1 else [kind for kind in kinds if kind != "list"]), [
-            choice for _, found in both for choice in found
-        ]
-    return ["list" if origin is not None else getattr(hint, "__name__", "str")], []
-
-
-def _shown(default: Any) -> str | None:
-    """A default as it is written on a command line; None for none."""
-    if isinstance(default, bool):
-        return str(default).lower()
-    if isinstance(default, float):
-        return f"{default:g}"
-    if isinstance(default, tuple | list):
-        return f"[{', '.join(map(str, default))}]"
-    return None if default is None or str(default).startswith("==") else f"{default}"
-
-
-def short_help(parser: ArgumentParser, subcommand: str) -> str:
-    """The help that ``--help`` prints, at most 100 columns wide.
-
-    Args:
-        parser: The subcommand's parser.
-        subcommand: fit, validate, test or predict.
-    """
-    does, example = _COMMANDS[subcommand]
-    needed = "[--config NAME|FILE]" if subcommand == "fit" else "--ckpt_path FILE"
-    lines = [f"usage: grok-lightning {subcommand} {needed} [--option value ...]", "", does]
-    if subcommand != "fit":
-        lines.append("The checkpoint holds the other options of its run.")
-    group, options = "", options_of(parser, subcommand)
-    for option in options:
-        if option.group != group:
-            group = option.group
-            lines += ["", f"{group}:"]
-        lines.append(option.line)
-        if option.name in (*CLASS_OPTIONS, *LIST_OPTIONS):
-            lines += _classes(option.name)
-    lines += ["", "Example:", f"  grok-lightning {subcommand} {example}", ""]
-    lines.append("--help-all shows every option in full, the Trainer's too.")
-    return "\n".join([*lines, *_help_of_classes(options)])
-
-
-def _help_of_classes(options: Iterable[Option]) -> list[str]:
-    """How to see the options of a class, wrapped."""
-    named = [option.name for option in options if option.name in (*CLASS_OPTIONS, *LIST_OPTIONS)]
+def _help_of_classes(listed: Iterable[Argument]) -> list[str]:
+    """Lines that say how to list the options of a class."""
+    names = {argument.name for argument in listed}
+    named = [name for name in NAMING if name in names]
     if not named:
         return []
     first = "model.network" if "model.network" in named else named[0]
@@ -237,7 +187,7 @@ def _help_of_classes(options: Iterable[Option]) -> list[str]:
     return textwrap.wrap(f"{text}; likewise {others}." if others else f"{text}.", WIDTH, break_on_hyphens=False)
 
 
-def _classes(option: str) -> list[str]:
+def _list_classes(option: str) -> list[str]:
     """The classes that an option takes, wrapped."""
     own, others = [], False
     for name in class_names(option):

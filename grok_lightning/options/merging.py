@@ -13,12 +13,13 @@ from grok_lightning.errors import UserError
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
+    NAMING,
     Nested,
     class_defaults,
     class_of,
     class_path,
     lookup,
-    place_of,
+    put,
     suggestion,
 )
 from grok_lightning.records.record import flatten
@@ -29,7 +30,7 @@ NO_VALUE = "\0"  # stands for a missing value until the option's name has been c
 def normalize(nested: Nested) -> Nested:
     """The short form: classes by full path, their options beside it, no ``init_args``."""
     nested = copy.deepcopy(nested)
-    for option in (*CLASS_OPTIONS, *LIST_OPTIONS):
+    for option in NAMING:
         *parents, last = option.split(".")
         place: Any = nested
         for parent in parents:
@@ -45,10 +46,8 @@ def normalize(nested: Nested) -> Nested:
         else:
             items = place[last] if isinstance(place[last], list) else [place[last]]
             place[last] = [_item(option, item) for item in items]
-    for group in [
-        key for key, value in nested.items() if value is None and any(o.startswith(f"{key}.") for o in CLASS_OPTIONS)
-    ]:
-        del nested[group]
+    if "model" in nested and nested["model"] is None:
+        del nested["model"]
     return nested
 
 
@@ -97,14 +96,12 @@ def complete(given: Nested) -> Nested:
     """Adds the default classes and every class's own defaults, still in the short form."""
     whole = copy.deepcopy(given)
     for option in CLASS_OPTIONS:
-        place, last = place_of(whole, option)
-        value = place.setdefault(last, {})
+        value = lookup(whole, option) or {}
         name = class_of(option, value)
-        place[last] = {"class_path": name, **class_defaults(option, name), **value}
+        put(whole, option, {"class_path": name, **class_defaults(option, name), **value})
     for option in LIST_OPTIONS:
-        place, last = place_of(whole, option)
-        items = place.setdefault(last, [])
-        place[last] = [{**class_defaults(option, item["class_path"]), **item} for item in items]
+        items = lookup(whole, option) or []
+        put(whole, option, [{**class_defaults(option, item["class_path"]), **item} for item in items])
     return whole
 
 
@@ -112,9 +109,8 @@ def expand(whole: Nested) -> Nested:
     """The form that jsonargparse takes: ``class_path`` and ``init_args``."""
     whole = copy.deepcopy(whole)
     for option in CLASS_OPTIONS:
-        place, last = place_of(whole, option)
-        name = place[last].pop("class_path")
-        place[last] = {"class_path": name, "init_args": place[last]}
+        value = lookup(whole, option)
+        put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
     for option in LIST_OPTIONS:
         for item in lookup(whole, option) or []:
             item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}

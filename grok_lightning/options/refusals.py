@@ -1,9 +1,6 @@
-"""What is refused before anything is built: options that the workbench decides, and what contradicts a checkpoint."""
+"""Refusals before anything is built: options that the workbench decides, and those that contradict a checkpoint."""
 
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,8 @@ from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.config import SavedRun
+from grok_lightning.records.record import flatten
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 _IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
@@ -46,7 +45,7 @@ FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrit
 
 
 def refuse_at_once(wanted: Nested) -> None:
-    """What is wrong whatever its type, in better words than a type's.
+    """Refuses values that are wrong whatever their type, with a clearer message than the check of types gives.
 
     Raises:
         UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
@@ -62,7 +61,7 @@ def refuse_at_once(wanted: Nested) -> None:
 
 
 def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:
-    """Trainer options that are decided here, or cannot be had.
+    """Refuses options of the Trainer that are decided here or not available.
 
     Args:
         given: The Trainer's options as the user gave them.
@@ -70,12 +69,12 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
         subcommand: fit, validate, test or predict.
 
     Raises:
-        UserError: For the first that is refused.
+        UserError: For the first such option.
     """
     for name, (harmless, reason) in OWNED.items():
         same = [value for value in harmless if type(value) is type(resolved[name]) and value == resolved[name]]
         if name in given and not same:
-            raise UserError(f"--trainer.{name} is {given[name]!r} but is not taken here; {reason}")
+            raise UserError(f"--trainer.{name} is {given[name]!r} which is not accepted here; {reason}")
     on_gpu = torch.cuda.is_available() and resolved["accelerator"] in ("auto", "gpu", "cuda")
     if resolved["precision"] == "16-mixed" and not on_gpu:
         raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
@@ -104,76 +103,47 @@ def refuse_float64_on_mps(resolved: Nested) -> None:
             )
 
 
-def refuse_changes(subcommand: str, checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Options that differ from those a checkpoint was trained with, save the ones that may.
+def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
+    """Refuses options that contradict the checkpoint a command begins with.
 
     Args:
-        subcommand: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
-        checkpoint: The file, to be named.
-        before: The checkpoint's config, flat.
-        after: The config asked for, flat.
+        command: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
+        saved: The checkpoint.
+        options: The options asked for.
 
     Raises:
-        UserError: For the first that differs; both values are named.
+        UserError: If an option that changes results differs from the checkpoint's, or the budget of a fit is spent.
     """
-    may = FREE_ON_RESUME if subcommand == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
+    before, after, path = flatten(saved.config), flatten(options), str(saved.path)
+    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
     for key in {**before, **after}:
-        free = any(key == name or key.startswith(f"{name}.") for name in may)
-        if not free and before.get(key) != after.get(key):
+        if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
             raise UserError(
-                f"--{key} is {after.get(key)!r}, but the checkpoint {str(checkpoint)!r} was trained with "
-                f"{before.get(key)!r}; leave the option out or start a fresh run"
+                f"--{key} is {after.get(key)!r}, but the checkpoint {path!r} was trained with {before.get(key)!r}; "
+                "leave the option out or start a fresh run"
             )
-
-
-def refuse_changed_schedule(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Another budget, where the learning rate was laid out for the old one.
-
-    Raises:
-        UserError: If so.
-    """
-    old, new = before.get("trainer.max_steps"), after["trainer.max_steps"]
-    if after["model.schedule"] == "cosine" and old != new:
+    old, budget = before.get("trainer.max_steps"), after["trainer.max_steps"]
+    if command == "fit" and after["model.schedule"] == "cosine" and old != budget:
         raise UserError(
-            f"--trainer.max_steps is {new}, but model.schedule cosine of the checkpoint {str(checkpoint)!r} falls to 0 "
+            f"--trainer.max_steps is {budget}, but model.schedule cosine of the checkpoint {path!r} falls to 0 "
             f"at step {old}; leave the option out or start a fresh run"
         )
-
-
-def refuse_directories(
-    checkpoint: Path | None, resolved: Nested, overwrite: bool, logs: Path, checkpoints: Path
-) -> None:
-    """A resumed run whose directory has gone, or a fresh one whose name is taken.
-
-    Raises:
-        UserError: If so.
-    """
-    run, experiment = resolved["run"], resolved["experiment"]
-    if checkpoint is not None:
-        if not logs.is_dir():
-            raise UserError(
-                f"--ckpt_path {str(checkpoint)!r} belongs to run {run!r} of experiment {experiment!r}, "
-                f"whose directory {str(logs)!r} is not here"
-            )
-        return
-    existing = [path for path in (logs, checkpoints) if path.exists()]
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if existing and is_main and not overwrite:
+    if command == "fit" and saved.step >= budget:
         raise UserError(
-            f"--run {run!r} of experiment {experiment!r} exists already ({str(existing[0])!r}); "
-            "continue it with --ckpt_path last, replace it with --overwrite, or rename"
+            f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
+            "give a larger one to continue"
         )
 
 
 def refuse_nothing_to_learn(module: Any, data: Any) -> None:
-    """A model.mask_first_n that leaves no token of a split to count.
+    """Refuses a ``model.mask_first_n`` that leaves an equation without a token to count.
 
     Args:
         module: The GrokModule.
         data: Its DataModule.
 
     Raises:
-        UserError: If so.
+        UserError: If an equation of the train or val split has none.
     """
     for split in ("train", "val") if module.mask_first_n else ():
         batch = data.chunk(Chunk(split, 0, max(data.counts(split))), torch.device("cpu"))
@@ -184,24 +154,11 @@ def refuse_nothing_to_learn(module: Any, data: Any) -> None:
             )
 
 
-def refuse_spent_budget(checkpoint: Path, step: int, budget: int) -> None:
-    """A budget that leaves a checkpoint nothing to do.
-
-    Raises:
-        UserError: If the checkpoint's step is at the budget or beyond.
-    """
-    if step >= budget:
-        raise UserError(
-            f"--trainer.max_steps is {budget}, but the checkpoint {str(checkpoint)!r} "
-            f"already stands at step {step}; give a larger one to continue"
-        )
-
-
 def refuse_optimizer(module: GrokModule) -> None:
-    """Tries a module's optimizer on a copy before anything is written: what it refuses is refused now.
+    """Takes a step of a module's optimizer on copies of its weights, so that bad options are refused early.
 
     Raises:
-        UserError: If it refuses its options.
+        UserError: If the optimizer does not accept its options.
     """
     named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
     for _, weight in named:

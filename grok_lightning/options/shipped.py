@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 
 from grok_lightning.errors import UserError
@@ -52,16 +53,10 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: If there is neither a file nor a shipped config of that name, or several of the latter.
     """
-    if _exists(name):
+    if _is_file(name):
         return Path(name)
-    shipped = shipped_configs()
-    matches = _matches(name, shipped, ("configs/",))
-    if len(matches) == 1:
-        return shipped[matches[0]]
     shown = repr(name if len(name) <= 80 else f"{name[:50]}...")
-    if matches:
-        raise UserError(f"--config {shown} is the name of several shipped configs; write {' or '.join(matches)}")
-    raise UserError(f"--config {shown} is neither a file nor a shipped config{_suggestion(name, shipped)}")
+    return _find(name, shipped_configs(), f"--config {shown} is neither a file nor a shipped config")
 
 
 def experiment_of(path: Path) -> str:
@@ -81,53 +76,53 @@ def find_sweep(name: str) -> Path:
     Raises:
         UserError: If there is neither a file nor a shipped sweep of that name, or several of the latter, or a folder.
     """
-    if _exists(name):
+    if _is_file(name):
         return Path(name)
-    shipped = shipped_sweeps()
-    matches = _matches(name, shipped, (f"configs/{SWEEPS}/", f"{SWEEPS}/"))
-    if len(matches) == 1:
-        return shipped[matches[0]]
-    if matches:
-        raise UserError(f"it is the name of several shipped sweeps; write {' or '.join(matches)}")
-    if len(name) < 1000 and Path(name).is_dir():
+    if len(name) < 1000 and Path(name).is_dir() and not _matches(name, shipped_sweeps()):
         raise UserError("it cannot be read: Is a directory")
-    raise UserError(f"there is no such file, and no shipped sweep of that name{_suggestion(name, shipped)}")
+    return _find(name, shipped_sweeps(), "there is no such file, and no shipped sweep of that name")
 
 
-def _exists(name: str) -> bool:
+def _is_file(name: str) -> bool:
     try:
         return Path(name).exists() and not Path(name).is_dir()
     except OSError:  # a name too long for a file
         return False
 
 
-def _matches(name: str, shipped: Collection[str], prefixes: tuple[str, ...]) -> list[str]:
-    """The shipped names that a written one can mean: itself, else all with that stem."""
-    written = Path(name).as_posix().removesuffix(".yaml")
-    for prefix in prefixes:
-        written = written.removeprefix(prefix)
-    if written in shipped:
-        return [written]
-    return [key for key in shipped if key.rsplit("/", 1)[-1] == written]
+def _find(name: str, shipped: Mapping[str, Path], absent: str) -> Path:
+    """The shipped file of a name.
 
-
-def _suggestion(name: str, shipped: Collection[str]) -> str:
-    """``; did you mean ...?`` for the nearest name with or without its folder, else how to list them."""
-    stems = {key.rsplit("/", 1)[-1] for key in shipped}
-    near = get_close_matches(Path(name).as_posix().removesuffix(".yaml")[:100], {*shipped, *stems}, 1, 0.6)
+    Raises:
+        UserError: If there is none, with the words of ``absent``, or if there are several.
+    """
+    matches = _matches(name, shipped)
+    if len(matches) == 1:
+        return shipped[matches[0]]
+    if matches:
+        raise UserError(f"{name!r} is the name of several shipped files; write {' or '.join(matches)}")
+    known = {*shipped, *(key.rsplit("/", 1)[-1] for key in shipped)}
+    near = get_close_matches(_written(name)[:100], known, 1, 0.6)
     if near:
-        return f"; did you mean {' or '.join(_matches(near[0], shipped, ()))}?"
-    return "; `grok-lightning configs` lists them"
+        raise UserError(f"{absent}; did you mean {' or '.join(_matches(near[0], shipped))}?")
+    raise UserError(f"{absent}; `grok-lightning configs` lists them")
+
+
+def _matches(name: str, shipped: Collection[str]) -> list[str]:
+    """The shipped names that a written one can mean: itself, else all with that stem."""
+    written = _written(name)
+    written = written if written in shipped else written.removeprefix(f"{SWEEPS}/")
+    return [written] if written in shipped else [key for key in shipped if key.rsplit("/", 1)[-1] == written]
+
+
+def _written(name: str) -> str:
+    return Path(name).as_posix().removesuffix(".yaml").removeprefix("configs/")
 
 
 def title_of(path: Path) -> str:
     """The first sentence of the comment that a config begins with."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("# "):
-            break
-        lines.append(line.removeprefix("# "))
-    text = " ".join(lines)
+    comment = takewhile(lambda line: line.startswith("# "), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("# ") for line in comment)
     sentence = re.match(r".+?[.?](?=\s|$)", text)
     return sentence[0] if sentence else text
 
@@ -148,15 +143,6 @@ def _listing() -> Iterator[str]:
         yield f"  {path.stem:<{width}}  {title_of(path)}".rstrip()
 
 
-def _shown(name: str, known: Mapping[str, Path]) -> str:
-    matches = _matches(name, known, ("configs/",))
-    if len(matches) == 1:
-        return known[matches[0]].read_text(encoding="utf-8").rstrip("\n")
-    if matches:
-        raise UserError(f"configs: {name!r} is the name of several; write {' or '.join(matches)}")
-    raise UserError(f"configs: there is no shipped config or sweep {name!r}{_suggestion(name, known)}")
-
-
 def configs_command(arguments: list[str]) -> int:
     """Runs ``configs``: lists what is shipped, or prints the files of the names given.
 
@@ -173,7 +159,8 @@ def configs_command(arguments: list[str]) -> int:
         print(USAGE)
     elif arguments:
         known = shipped_configs() | {f"{SWEEPS}/{name}": path for name, path in shipped_sweeps().items()}
-        print("\n\n".join([_shown(name, known) for name in arguments]))
+        files = [_find(name, known, f"configs: there is no shipped config or sweep {name!r}") for name in arguments]
+        print("\n\n".join(file.read_text(encoding="utf-8").rstrip("\n") for file in files))
     else:
         print("\n".join(_listing()))
     return 0

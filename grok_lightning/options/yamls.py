@@ -1,4 +1,4 @@
-"""YAML files of options as written: nothing in them is dropped in silence."""
+"""YAML of options, read so that nothing in it is dropped in silence."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from grok_lightning.options.classes import Nested
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; PyYAML keeps the last and drops the others in silence."""
+    """Refuses a key that occurs twice in one mapping; PyYAML keeps the last and drops the others in silence."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
                 line = key.start_mark.line + 1
                 if (key.tag, key.value) in lines:
                     first = lines[key.tag, key.value]
-                    raise UserError(f"the key {key.value!r} stands twice in one mapping, in lines {first} and {line}")
+                    raise UserError(f"the key {key.value!r} occurs twice in one mapping, in lines {first} and {line}")
                 lines[key.tag, key.value] = line
         return node
 
@@ -32,8 +32,17 @@ def read_yaml(path: Path) -> Any:
         UserError: If it is no YAML, or has a key twice in one mapping.
         OSError: If it cannot be read.
     """
+    return parse_yaml(path.read_bytes())
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """What a text holds as YAML.
+
+    Raises:
+        UserError: If it is no YAML, or has a key twice in one mapping.
+    """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(text, _Loader)
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"it cannot be read as YAML: {' '.join(str(error).split())[:150]}") from None
 

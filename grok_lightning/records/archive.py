@@ -47,14 +47,17 @@ def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned:
     write_durably(path, buffer.getvalue())
 
 
-def read_plan(path: Path) -> pd.DataFrame | None:
-    """Read the planned runs of sweeps, as given to ``write_archive``; None if the archive has none."""
-    plan = (pq.read_schema(path).metadata or {}).get(PLAN)
-    return None if plan is None else pd.DataFrame(json.loads(plan), dtype=object)
-
-
 def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read records and curves, as given to ``write_archive``, with metrics in single precision.
+
+    Raises:
+        UserError: As ``read_archive_and_plan``.
+    """
+    return read_archive_and_plan(path)[:2]
+
+
+def read_archive_and_plan(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+    """Read records, curves and the planned runs of sweeps; None for the latter if the archive has no plan.
 
     Raises:
         UserError: The file is missing, damaged, not an archive, or was written by a later version.
@@ -64,7 +67,8 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: no whole Parquet file ({reason}); give a runs.parquet that a report wrote") from None
-    version = (table.schema.metadata or {}).get(MARK)
+    metadata = table.schema.metadata or {}
+    version = metadata.get(MARK)
     if version is None:
         raise UserError(f"{path}: not the runs.parquet of a report")
     if version != str(VERSION).encode():
@@ -83,15 +87,12 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         curves["run"] = np.repeat(runs["path"].to_numpy(object), lengths)
     for name, column in parts.items():
         curves[name.removeprefix(CURVE)] = column.flatten().to_numpy(zero_copy_only=False)
-    return runs, pd.DataFrame(curves)
+    planned = pd.DataFrame(json.loads(metadata[PLAN]), dtype=object) if PLAN in metadata else None
+    return runs, pd.DataFrame(curves), planned
 
 
 def _to_column(values: pd.Series) -> pa.Array:
     if values.dtype == object:
-        return encode([None if _is_missing(value) else value for value in values])
+        return encode([None if value is None or value is pd.NA or value != value else value for value in values])
     array = pa.Array.from_pandas(values)
     return array.cast(pa.string()).dictionary_encode() if pa.types.is_large_string(array.type) else array
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

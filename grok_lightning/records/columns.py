@@ -1,7 +1,6 @@
 """Columns of values from JSON files: in a native Parquet type where all values have one, else as JSON."""
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from grok_lightning.records.record import DECODER
+
 TEXT, JSON = (pa.dictionary(pa.int32(), kind) for kind in (pa.string(), pa.binary()))
 NATIVE = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: TEXT.value_type}
 NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-
-# JSON has no NaN; where another writer left one, it is null
-DECODER = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}.get)
 
 
 def encode(values: Sequence[Any]) -> pa.Array:
@@ -82,7 +80,9 @@ def to_series(column: pa.ChunkedArray) -> pd.Series:
     array = column.combine_chunks()
     if array.type == JSON:
         values = decode(array.dictionary)
-        distinct = encode(_as_floats(values))
+        # integers among floats become floats if that is exact for all
+        exact = all(type(value) is float or (type(value) is int and abs(value) <= 2**53) for value in values)
+        distinct = encode(list(map(float, values)) if exact and float in map(type, values) else values)
         if distinct.type == JSON:
             places = array.indices.fill_null(len(values)).to_numpy()
             return pd.Series(pd.Series([*values, None], dtype=object).to_numpy()[places], dtype=object)
@@ -90,9 +90,3 @@ def to_series(column: pa.ChunkedArray) -> pd.Series:
     if array.type == TEXT:
         array = array.cast(pa.large_string())
     return array.to_pandas(types_mapper=NULLABLE.get if array.null_count else None)
-
-
-def _as_floats(values: list[Any]) -> list[Any]:
-    """Convert integers among floats to floats if that is exact for all; return other values unchanged."""
-    can = all(type(value) is float or (type(value) is int and abs(value) <= 2**53) for value in values)
-    return list(map(float, values)) if can and {float} < set(map(type, values)) else values

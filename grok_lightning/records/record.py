@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.files import write_durably
+from grok_lightning.files import read_bytes, write_durably
 
 METRICS = "metrics.csv"
 RESULT = "result.json"
@@ -28,6 +28,9 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
 NOT_RESULTS += (
     *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
 )
+
+# JSON has no NaN; where another writer left one, it is null
+DECODER = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}.get)
 
 Row = dict[str, float]
 
@@ -69,15 +72,45 @@ def write_metrics(directory: Path, rows: list[Row]) -> None:
 
 
 def read_metrics(directory: Path) -> list[Row]:
-    """Read the evaluations of a run, oldest first; an incomplete last line (a killed process) is left out."""
-    text = (directory / METRICS).read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    rows = list(csv.reader(lines))
+    """Read the evaluations of a run, oldest first; an incomplete last line (a killed process) is left out.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no table of evaluations.
+    """
+    names, body = split_metrics(read_bytes(str(directory / METRICS)))
+    rows = csv.reader(body.decode().splitlines())
     return [
-        {key: int(cell) if key == "step" else float(cell or math.nan) for key, cell in zip(rows[0], row, strict=True)}
-        for row in rows[1:]
-        if len(row) == len(rows[0])
+        {key: int(cell) if key == "step" else float(cell or math.nan) for key, cell in zip(names, row, strict=True)}
+        for row in rows
+        if len(row) == len(names)
     ]
+
+
+def split_metrics(content: bytes) -> tuple[list[str], bytes]:
+    """Split the content of ``metrics.csv`` into its columns and its complete lines.
+
+    Raises:
+        ValueError: It has no column ``step``, or two columns of one name.
+    """
+    head, _, rest = content.partition(b"\n")
+    names = head.decode().split(",")
+    if "step" not in names or len(set(names)) < len(names):
+        raise ValueError(f"{METRICS} has the columns {', '.join(names)}; expected: step and metrics, each once")
+    return names, rest[: rest.rfind(b"\n") + 1]
+
+
+def read_result(path: str) -> dict[str, Any]:
+    """Read the fields of a ``result.json``.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON, or holds no fields.
+    """
+    content = DECODER.decode(read_bytes(path).decode())
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no fields")
+    return content
 
 
 def _cell(value: float, key: str) -> str:
@@ -98,20 +131,20 @@ def reaches(accuracy: float, count: int | None, threshold: float) -> bool:
         return accuracy > threshold
     if count is None:
         count = Fraction(accuracy).limit_denominator(2**20).denominator
-    return round(accuracy * count) >= _exactly(threshold) * count
+    return round(accuracy * count) >= _to_fraction(repr(threshold)) * count
 
 
-@cache
-def _exactly(number: float) -> Fraction:
-    return Fraction(repr(number))
+_to_fraction = cache(Fraction)
 
 
-def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sustain: int) -> dict[str, int | None]:
+def milestones(
+    rows: list[Row], counts: Mapping[str, int | None], threshold: float, sustain: int
+) -> dict[str, int | None]:
     """Steps at which a run memorized and grokked, from its record.
 
     Args:
         rows: Its evaluations, oldest first.
-        counts: Equations in the ``train`` and ``val`` splits.
+        counts: Equations in the ``train`` and ``val`` splits, as for ``reaches``.
         threshold: The accuracy to reach, 0.99 say.
         sustain: k, how many evaluations must stand at the threshold, to the end, for it to be sustained; the first of
             them counts.
@@ -132,7 +165,7 @@ def milestones(rows: list[Row], counts: Mapping[str, int], threshold: float, sus
     return found
 
 
-def standing(rows: list[Row], counts: Mapping[str, int], threshold: float) -> int:
+def standing(rows: list[Row], counts: Mapping[str, int | None], threshold: float) -> int:
     """Number of newest evaluations in a row with validation accuracy at the threshold."""
     lasting = 0
     for row in reversed(rows):

@@ -8,7 +8,7 @@ import pandas as pd
 NONE = "-"
 
 
-def shown(value: Any, common: tuple[str, ...] = (), exactly: bool = False) -> str:
+def format_option(value: Any, common: tuple[str, ...] = (), exactly: bool = False) -> str:
     """Label of a value: numbers in short form, a class by its name and options, ``-`` for null.
 
     Args:
@@ -26,10 +26,10 @@ def shown(value: Any, common: tuple[str, ...] = (), exactly: bool = False) -> st
     if isinstance(value, dict):
         inner = {key: item for key, item in value.items() if key not in common}
         name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]
-        options = (f"{key}={shown(item, exactly=exactly)}" for key, item in inner.items())
+        options = (f"{key}={format_option(item, exactly=exactly)}" for key, item in inner.items())
         return " ".join([*([name] if name else []), *options])
     if isinstance(value, list):
-        return f"[{', '.join(shown(item, exactly=exactly) for item in value)}]"
+        return f"[{', '.join(format_option(item, exactly=exactly) for item in value)}]"
     return NONE if value is None or value is pd.NA or value != value else str(value)
 
 
@@ -43,13 +43,13 @@ def words_of(values: list[Any]) -> dict[str, str]:
     keys = [key for key in (blocks[0] if blocks else {}) if key != "class_path"]
     alike = [key for key in keys if all(key in block and block[key] == blocks[0][key] for block in blocks)]
     for common, exactly in ((tuple(alike) if len(blocks) > 1 else (), False), ((), False), ((), True)):
-        words = {repr(value): shown(value, common, exactly) or "{}" for value in values}
+        words = {repr(value): format_option(value, common, exactly) or "{}" for value in values}
         if len(set(words.values())) == len(words):
             break
     return words
 
 
-def value_of(word: str) -> Any:
+def parse_option(word: str) -> Any:
     """Parse a value that an older sweep's plan holds as text, in the spelling of Python or YAML."""
     plain = {"none": None, "null": None, NONE: None, "true": True, "yes": True, "false": False, "no": False}
     if word.lower() in plain:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
-from grok_lightning.options.commands import command_parser, parsed
+from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
 
@@ -28,14 +28,13 @@ def _parser() -> ArgumentParser:
         "report",
         "Writes tables and figures of runs, finished or not, into a folder: report.md, "
         "report.html, each figure as PNG, SVG and CSV, and runs.parquet, which report also reads.",
+        "addition-fractions --by data.train_fraction",
     )
     parser.add_argument(
         "experiments", type=str, nargs="+",
-        help="Experiments below lightning_logs, experiment/run, directories, or a report's runs.parquet.",
+        help="Experiments, EXPERIMENT/RUN, folders, or runs.parquet of reports.",
     )  # fmt: skip
-    parser.add_argument(
-        "--by", type=str, nargs="+", help="Options that group runs into conditions; default: those that vary."
-    )
+    parser.add_argument("--by", type=str, nargs="+", help="Options that define conditions; default: those that vary.")
     parser.add_argument("--out", type=str | None, help="Folder to write; default: reports/<experiment>.")
     parser.add_argument("--title", type=str | None, help="Title of the report; default: the experiments' names.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs.")
@@ -56,7 +55,7 @@ def report_command(arguments: list[str]) -> int:
         UserError: A source or an option does not exist, a condition would pool several tasks or thresholds, or the
             folder cannot be written. Nothing has been written then.
     """
-    options = parsed(_parser(), arguments, "report")
+    options = parse(_parser(), arguments)
     names = [Path(source).stem if source.endswith(".parquet") else source.strip("/") for source in options.experiments]
     slug = re.sub(r"[^\w.=+-]+", "-", "+".join(names))[:100].strip("-.") or "runs"
     out = Path(options.out or Path("reports", slug))

@@ -19,11 +19,11 @@ COUNTS = ("diverged", "unfinished", "end_k")
 MOST_COMPARED = 6  # conditions that are all compared with each other
 
 
-def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
+def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
     """One row per condition, with intervals of 95 %.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
         missing: Number of missing runs of each condition. One without any run gets a row too, in the plan's order.
 
     Returns:
@@ -43,14 +43,15 @@ def conditions_table(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.Data
         memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
         curve = kaplan_meier(*grokked[:2])
         row = {"condition": name, "n": len(places)}
-        row |= _describe_event("memorize", kaplan_meier(*memorized[:2]), *memorized) | _describe_event(
-            "grok", curve, *grokked
-        )
-        rows.append(row | _restrict_mean(curve, budgets[places]))
+        row |= _describe_event("memorize", kaplan_meier(*memorized[:2]), *memorized)
+        row |= _describe_event("grok", curve, *grokked)
+        budget = budgets[places].min() if len(places) else nan
+        means = zip(("grok_mean", "grok_mean_low", "grok_mean_high"), curve.restricted_mean(budget), strict=True)
+        rows.append(row | {"budget": budget} | dict(means))
     conditions = pd.DataFrame(rows)
     begun = conditions["memorize_median"].where(conditions["memorize_median"].between(0, inf, inclusive="neither"))
     conditions["delay"] = conditions["grok_median"] / begun
-    return conditions.join(_aggregate(table), on="condition").pipe(_add_counts, missing)
+    return conditions.join(_aggregate(table, conditions, missing))
 
 
 def _insert_missing(here: list[str], planned: list[str]) -> list[str]:
@@ -86,36 +87,25 @@ def _describe_event(
     return {f"{event}_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def _restrict_mean(curve: KaplanMeier, budgets: NDArray[np.float64]) -> dict[str, float]:
-    budget = float(budgets.min()) if len(budgets) else nan
-    mean, low, high = curve.restricted_mean(budget) if len(budgets) else (nan, nan, nan)
-    return {"budget": budget, "grok_mean": mean, "grok_mean_low": low, "grok_mean_high": high}
-
-
-def _aggregate(table: pd.DataFrame) -> pd.DataFrame:
-    """Counts, accuracies and steps by condition."""
+def _aggregate(table: pd.DataFrame, conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
+    """Counts, accuracies and steps of each condition, with its number of runs that grokked."""
     known = table[["steps", *ACCURACIES]].assign(
         diverged=table["status"] == "diverged",
         unfinished=table["status"] == UNFINISHED,
         end_k=[reaches(acc, None, at) for acc, at in zip(table["final_val_acc"], table["threshold"], strict=True)],
     )
-    grouped = known.groupby(table["condition"].astype(str), sort=False)
-    columns = {name: grouped[name].sum() for name in COUNTS}
+    grouped, names = known.groupby(table["condition"].astype(str), sort=False), conditions["condition"]
+    columns = {name: grouped[name].sum().reindex(names, fill_value=0).astype(int) for name in COUNTS}
     for short in ACCURACIES:
         column = grouped[short]
         columns |= {short: column.median(), f"{short}_least": column.min(), f"{short}_most": column.max()}
-    return pd.DataFrame(columns | {"steps": grouped["steps"].sum()})
+    columns["steps"] = grouped["steps"].sum().reindex(names, fill_value=0.0)
+    found = pd.DataFrame({name: column.reindex(names).to_numpy() for name, column in columns.items()})
+    per_success = (found["steps"] / conditions["grok_k"]).where(conditions["grok_k"] > 0, inf)
+    return found.assign(steps_per_success=per_success, missing=[missing.get(name, 0) for name in names])
 
 
-def _add_counts(conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
-    counted = {name: conditions[name].fillna(0).astype(int) for name in COUNTS}
-    steps = conditions["steps"].fillna(0.0)
-    per_success = (steps / conditions["grok_k"]).where(conditions["grok_k"] > 0, inf)
-    absent = [missing.get(name, 0) for name in conditions["condition"]]
-    return conditions.assign(**counted, steps=steps, steps_per_success=per_success, missing=absent)
-
-
-def comparisons(table: pd.DataFrame) -> pd.DataFrame:
+def compare_conditions(table: pd.DataFrame) -> pd.DataFrame:
     """Log-rank tests of the grok step between conditions: all pairs of up to six, else each against the first.
 
     Returns:

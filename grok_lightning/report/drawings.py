@@ -7,18 +7,17 @@ from functools import cache, partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.ablation import ablation, ablation_table
-from grok_lightning.figures.band import band_table
-from grok_lightning.figures.by_value import Quantity, by_value, by_value_table
-from grok_lightning.figures.condition_curves import condition_curves
-from grok_lightning.figures.conditions import FEW, by_condition, naming, shortest
-from grok_lightning.figures.curves import curves as one_run
-from grok_lightning.figures.delay import delay, delay_table
-from grok_lightning.figures.measures import measures, measures_table
-from grok_lightning.figures.overlaid import overlaid_table
-from grok_lightning.figures.phase import phase, phase_table
-from grok_lightning.figures.slots import MOST as SLOTS
-from grok_lightning.figures.survival import survival, survival_table
+from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
+from grok_lightning.figures.by_value import MOST as SIDE_BY_SIDE
+from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
+from grok_lightning.figures.condition_curves import draw_condition_curves
+from grok_lightning.figures.conditions import FEW, Naming, pick_names, shorten_names, split_conditions
+from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
+from grok_lightning.figures.curves import draw_curves
+from grok_lightning.figures.delay import draw_delay, tabulate_delay
+from grok_lightning.figures.measures import draw_measures, tabulate_measures
+from grok_lightning.figures.phase import draw_phase, tabulate_phase
+from grok_lightning.figures.survival import draw_survival, tabulate_survival
 
 BETWEEN = " / "  # several keys as one
 BOTH = "accuracy and loss"
@@ -43,37 +42,40 @@ class Drawing:
     make: Callable[[], tuple[pd.DataFrame, Figure]]
 
 
-def drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
+def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
     """Yields the figures that the keys of these runs allow.
 
     Args:
-        runs: Runs from ``frame``.
+        runs: Runs from ``tabulate_runs``.
         curves: Their evaluations.
         keys: The options that group them into conditions, columns in ``runs``.
     """
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
-    if runs["condition"].nunique() == 1 and len(curves):
-        caption = "Accuracy, loss, weight norm and all other measures."
-        yield Drawing("measures", caption, _prepare(lambda: measures_table(curves), measures, of))
+    if len(curves):
+        yield from _draw_measures(runs, curves, of)
     if len(runs) == 1:
         yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
         return
-    shown, which = _select(runs)
+    shown, which = _select(runs, MANY - 1, SHOWN)
     if len(curves):
-        yield from _draw_over_steps(shown, curves[curves["run"].isin(set(shown["run"]))], of, which)
+        yield from _draw_over_steps(shown, curves, of, which)
     caption = f"Share of runs that have not grokked yet{which}."
-    yield Drawing("survival", caption, _prepare(lambda: survival_table(shown), survival, f"{of}: not yet grokked"))
+    yield Drawing(
+        "survival", caption, _prepare(lambda: tabulate_survival(shown), draw_survival, f"{of}: not yet grokked")
+    )
     if runs["condition"].nunique() > 1:
         caption = f"Grok step of each condition{which}."
         title = f"{of}: grok step by condition"
-        yield Drawing("ablation", caption, _prepare(lambda: ablation_table(shown), ablation, title))
-    names = shortest(keys)
+        yield Drawing("ablation", caption, _prepare(lambda: tabulate_ablation(shown), draw_ablation, title))
+    names = shorten_names(keys)
     yield from _draw_by_value(runs, names, of)
     yield from _draw_maps(runs, names, of)
     pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
     caption = "Steps to memorize against steps to grok."
-    yield Drawing("delay", caption, _prepare(lambda: delay_table(pooled), delay, f"{of}: memorizing and grokking"))
+    yield Drawing(
+        "delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, f"{of}: memorizing and grokking")
+    )
 
 
 def _prepare(
@@ -86,39 +88,55 @@ def _prepare(
     return make
 
 
-def _select(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Runs of the conditions that figures show one by one, and a remark for captions if those are not all."""
+def _select(runs: pd.DataFrame, most: int, some: int) -> tuple[pd.DataFrame, str]:
+    """The runs, of some conditions only if there are more than ``most``, and a remark for captions in that case."""
     conditions = runs["condition"].cat.remove_unused_categories().cat.categories
-    if len(conditions) < MANY:
+    if len(conditions) <= most:
         return runs, ""
-    places = [place * (len(conditions) - 1) // (SHOWN - 1) for place in range(SHOWN)]
+    places = [place * (len(conditions) - 1) // (some - 1) for place in range(some)]
     chosen = runs[runs["condition"].isin(conditions[places])]
     chosen = chosen.assign(condition=chosen["condition"].cat.remove_unused_categories())
-    return chosen, f" ({SHOWN} of the {len(conditions):,} conditions, evenly from the first to the last)"
+    return chosen, f" ({some} of the {len(conditions):,} conditions, evenly from the first to the last)"
+
+
+def _draw_measures(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Iterator[Drawing]:
+    """All measures of one condition, or a comparison of conditions, of some of them where colors are too few."""
+    shown, which = runs, ""
+    if not _name(runs).has_colors:
+        shown, which = _select(runs, FEW, FEW)
+    caption = "Accuracy, loss, weight norm and all other measures"
+    if runs["condition"].nunique() > 1:
+        caption = "Weight norm and all other measures, the median over the runs of each condition"
+    title = f"{of}: measures{which}" if which else of
+    yield Drawing(
+        "measures", f"{caption}{which}.", _prepare(lambda: tabulate_measures(curves, shown), draw_measures, title)
+    )
+
+
+def _name(runs: pd.DataFrame) -> Naming:
+    return pick_names([condition for condition, _ in split_conditions(runs)])
 
 
 def _draw_single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:
     run = runs.iloc[0]
     rows = [{str(key): value for key, value in row.items()} for row in curves.drop(columns="run").to_dict("records")]
     marks = {name: None if pd.isna(run[name]) else int(run[name]) for name in ("memorize_step", "grok_step")}
-    return one_run(rows, marks, of)
+    return draw_curves(rows, marks, of)
 
 
 def _draw_over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
-    conditions = [condition for condition, _ in by_condition(runs)]
-    # where each condition has a panel of its own, a figure shows one measure
-    alone = len(conditions) > FEW and naming(conditions).values is None
-    medians, single = cache(partial(band_table, runs, curves)), cache(partial(overlaid_table, runs, curves))
+    alone = not _name(runs).has_colors  # each condition has a panel, and a figure shows one measure
+    medians, single = cache(partial(tabulate_medians, runs, curves)), cache(partial(tabulate_single_runs, runs, curves))
     for measure, word in {"acc": "accuracy", "loss": "loss"}.items() if alone else {"acc": BOTH}.items():
         name = f"-{word}" if alone else ""
         if runs["condition"].duplicated().any():
             caption = f"{word.capitalize()}, the median over the runs of each condition{which}."
             yield Drawing(
-                f"median-curves{name}", caption, _prepare(medians, condition_curves, f"{of}: {word}", measure)
+                f"median-curves{name}", caption, _prepare(medians, draw_condition_curves, f"{of}: {word}", measure)
             )
         caption = f"{word.capitalize()} of single runs{which}."
         yield Drawing(
-            f"curves{name}", caption, _prepare(single, condition_curves, f"{of}: {word}, single runs", measure)
+            f"curves{name}", caption, _prepare(single, draw_condition_curves, f"{of}: {word}, single runs", measure)
         )
 
 
@@ -129,14 +147,14 @@ def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iter
             continue
         others = [other for other in keys if other != key and runs[other].nunique() > 1]
         groups = runs.groupby(others, observed=True, sort=False, dropna=False).ngroups if others else 1
-        if groups > (MOST_VALUES if len(others) == 1 else SLOTS):
+        if groups > (MOST_VALUES if len(others) == 1 else SIDE_BY_SIDE):
             continue
         shown, by = _join(runs, others, keys)
         word = keys[key]
         for quantity, label in QUANTITIES.items():
-            table, title = partial(by_value_table, shown, key, by, quantity), f"{of}: {label} by {word}"
+            table, title = partial(tabulate_by_value, shown, key, by, quantity), f"{of}: {label} by {word}"
             caption = f"{label.capitalize()} against {word}."
-            yield Drawing(f"{quantity}-by-{word}", caption, _prepare(table, by_value, title, quantity))
+            yield Drawing(f"{quantity}-by-{word}", caption, _prepare(table, draw_by_value, title, quantity))
 
 
 def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
@@ -152,8 +170,8 @@ def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator
     if by and shown[by].nunique() > MOST_MAPS:
         return
     words = f"{keys[x]} and {keys[y]}"
-    table = partial(phase_table, shown, x, y, by)
-    yield Drawing("phase", f"Grok step by {words}.", _prepare(table, phase, f"{of}: grok step by {words}"))
+    table = partial(tabulate_phase, shown, x, y, by)
+    yield Drawing("phase", f"Grok step by {words}.", _prepare(table, draw_phase, f"{of}: grok step by {words}"))
 
 
 def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> tuple[pd.DataFrame, str | None]:

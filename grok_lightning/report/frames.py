@@ -7,18 +7,18 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.records.planned import HASH
-from grok_lightning.records.words import shown
+from grok_lightning.records.words import format_option
 from grok_lightning.report.gather import Gathered, plan_order
 from grok_lightning.report.keys import PREFIX, Key
-from grok_lightning.report.pooling import tasks
-from grok_lightning.report.words import label, ranks, values
+from grok_lightning.report.pooling import identify_tasks
+from grok_lightning.report.words import label_value, rank_values, read_values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
 ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", "final.train/acc": "final_train_acc"}
 
 
-def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
+def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
     """One row per run, and the number of missing runs of each condition.
 
     Args:
@@ -39,12 +39,12 @@ def frame(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[s
         table[short] = _to_floats(runs, name)
     table["seed"] = _to_floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
-    table["operation"], table["task"] = tasks(runs)
-    columns = {key.name: values(key, options) for key in keys}
+    table["operation"], table["task"] = identify_tasks(runs)
+    columns = {key.name: read_values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
     labels, exactly = _label_conditions(keys, set(rows))
     by_plan = plan_order(options[HASH], gathered.planned)
-    orders = {name: ranks(column.iloc[by_plan].tolist()) for name, column in columns.items()}
+    orders = {name: rank_values(column.iloc[by_plan].tolist()) for name, column in columns.items()}
     order = sorted(set(rows), key=lambda row: [orders[key.name][value] for key, value in zip(keys, row, strict=True)])
     missing = dict.fromkeys((labels[row] for row in order), 0)
     for row in rows[len(runs) :]:
@@ -64,7 +64,7 @@ def _label_conditions(
     """Labels of conditions, and whether their numbers have all digits: only where six would not tell them apart."""
     for exactly in (False, True):
         labels = {
-            row: ", ".join(label(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
+            row: ", ".join(label_value(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
             for row in rows
         }
         if len(set(labels.values())) == len(labels):
@@ -82,4 +82,4 @@ def _type(column: pd.Series, exactly: bool) -> pd.Series:
     """A key's values as numbers if they all are, else in words."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in column):
         return pd.to_numeric(column)
-    return column.map(partial(shown, exactly=exactly))
+    return column.map(partial(format_option, exactly=exactly))

@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from grok_lightning.errors import UserError
-from grok_lightning.records.archive import read_archive, read_plan
+from grok_lightning.figures.style import format_count
+from grok_lightning.records.archive import read_archive_and_plan
+from grok_lightning.records.curves import read_curves
 from grok_lightning.records.planned import HASH, read_planned
 from grok_lightning.records.record import FAILED, RESULT, SCHEMA
 from grok_lightning.records.results import read_records
-from grok_lightning.report.curves import read_curves
 from grok_lightning.report.keys import EXPERIMENT, PREFIX
 from grok_lightning.report.missing import missing_rows, varied_options
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
@@ -62,6 +64,15 @@ class Gathered:
         return both.where(both.notna(), None)
 
 
+class Source(NamedTuple):
+    """What one source of a report holds: records, evaluations, planned runs, and remarks for the reader."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    planned: pd.DataFrame
+    remarks: list[str]
+
+
 def gather(sources: Sequence[str], root: Path) -> Gathered:
     """Finds and reads runs.
 
@@ -73,53 +84,56 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     Raises:
         UserError: One of them does not exist or has no runs, or records are of several or later schema versions.
     """
-    tables, curves, planned, remarks, empty = [], [], [], [], []
-    for source in sources:
-        if source.endswith(".parquet"):
-            if not os.path.isfile(source):
-                raise UserError(f"{source}: there is no such file")
-            runs, curve = read_archive(Path(source))
-            if not len(runs):
-                raise UserError(f"{source}: it holds no runs")
-            if (plan := read_plan(Path(source))) is not None and {HASH, EXPERIMENT} <= set(plan):
-                planned.append(plan)
-        else:
-            directory = _find_directory(source, root)
-            runs, curve, more = _read(directory)
-            remarks += more
-            if (plan := read_planned(directory)) is not None and HASH in plan:
-                planned.append(plan.assign(experiment=directory.resolve().name))
-            if not len(runs):  # a sweep without records yet, beside others
-                empty.append(f"{source}: no runs with a record are below {str(directory)!r}")
-                continue
-        tables.append(runs)
-        curves.append(curve)
-    if not tables:
-        raise UserError(empty[0])
-    remarks += [f"{message}." for message in empty]
-    runs = _concatenate(
-        [pd.concat([table, pd.Series(place, table.index, name=SOURCE)], axis=1) for place, table in enumerate(tables)]
-    )
+    found = [_read_source(source, root) for source in sources]
+    remarks = [remark for source in found for remark in source.remarks]
+    filled = [source for source in found if len(source.runs)]
+    if not filled:
+        raise UserError(remarks[-1].removesuffix("."))
+    runs = _concatenate([source.runs.assign(**{SOURCE: place}) for place, source in enumerate(filled)])
     _refuse_other_schema(runs)
     failed = runs["status"] == FAILED
     if failed.all():
-        raise UserError(f"{', '.join(sources)}: all {len(runs):,} runs failed with an error; see their result.json")
-    hashes_of_failed = set(runs[HASH][failed]) - set(runs[HASH][~failed])
+        raise UserError(
+            f"{', '.join(sources)}: {format_count(len(runs), 'run')}, and none without an error; see result.json"
+        )
+    plans = _merge_plans([source.planned for source in found])
+    if len(plans):
+        hashes_of_failed = set(runs[HASH][failed]) - set(runs[HASH][~failed])
+        plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
     runs, twice = _drop_duplicates(runs[~failed].reset_index(drop=True))
     if twice:
-        remarks.append(f"{twice:,} runs were given more than once, or have the options of another: counted once.")
+        remarks.append(
+            f"Duplicates, counted once: {format_count(twice, 'run')} (given twice, or with the same options)."
+        )
     if failed.any():
-        remarks.append(f"{int(failed.sum()):,} runs failed with an error; they are in no figure.")
-    plans = _merge_plans(planned).drop_duplicates(HASH) if planned else pd.DataFrame()
+        remarks.append(f"Failed with an error, and in no table or figure: {format_count(int(failed.sum()), 'run')}.")
     runs = runs.iloc[plan_order(runs[HASH], plans)].reset_index(drop=True)
-    names = _name_runs(runs)
-    whole = _select_curves(runs, names, curves)
+    alike = runs["path"].duplicated(keep=False)
+    names = runs["path"].where(~alike, runs["path"] + " (" + runs[HASH].astype(str) + ")")
+    curves = _select_curves(runs, names, [source.curves for source in filled])
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
     named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
     runs = pd.concat([runs.drop(columns=["path", SOURCE]), named], axis=1)
-    if len(plans):
-        plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)
-    return Gathered(runs, whole, plans, missing_rows(runs, plans), int(failed.sum()), remarks)
+    return Gathered(runs, curves, plans, missing_rows(runs, plans), int(failed.sum()), remarks)
+
+
+def _read_source(source: str, root: Path) -> Source:
+    if source.endswith(".parquet"):
+        if not os.path.isfile(source):
+            raise UserError(f"{source}: there is no such file")
+        runs, curves, planned = read_archive_and_plan(Path(source))
+        if not len(runs):
+            raise UserError(f"{source}: it holds no runs")
+        usable = planned is not None and {HASH, EXPERIMENT} <= set(planned)
+        return Source(runs, curves, planned if planned is not None and usable else pd.DataFrame(), [])
+    directory = _find_directory(source, root)
+    runs, curves, remarks = _read_directory(directory)
+    if not len(runs):  # a sweep without records yet, beside others
+        remarks.append(f"{source}: no runs with a record are below {str(directory)!r}.")
+    planned = read_planned(directory)
+    if planned is None or HASH not in planned:
+        return Source(runs, curves, pd.DataFrame(), remarks)
+    return Source(runs, curves, planned.assign(experiment=directory.resolve().name), remarks)
 
 
 def _concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -130,12 +144,13 @@ def _concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _merge_plans(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Plans of all experiments, each from the first source that has one."""
+    """Plans of all experiments, each from the first source that has one, and each run once."""
     parts, known = [], set[str]()
     for plan in planned:
-        parts.append(plan[~plan[EXPERIMENT].isin(known)])
-        known |= set(plan[EXPERIMENT])
-    return pd.concat(parts, ignore_index=True)
+        if len(plan):
+            parts.append(plan[~plan[EXPERIMENT].isin(known)])
+            known |= set(plan[EXPERIMENT])
+    return pd.concat(parts, ignore_index=True).drop_duplicates(HASH) if parts else pd.DataFrame()
 
 
 def plan_order(hashes: pd.Series, plans: pd.DataFrame) -> NDArray[np.intp]:
@@ -160,42 +175,37 @@ def _find_directory(source: str, root: Path) -> Path:
     raise UserError(f"there is no experiment {source!r} in {str(logs)!r}, nor a directory of that name{hint}")
 
 
-def _read(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def _read_directory(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Records, curves and remarks of the runs in a directory, unfinished runs included."""
     runs = read_records(directory)
     damaged = list(runs.attrs["damaged"])
     if len(runs):
         whole = _is_whole(runs)
         damaged += runs["path"][~whole].tolist()
         runs = runs[whole].reset_index(drop=True)
-    message = "The record of {} is damaged; it was left out."
-    remarks = _format_remarks(message, "records are damaged; they were left out", damaged)
-    open_ones = [] if (directory / RESULT).exists() else unfinished_runs(directory)
-    curves = read_curves([*runs["path"].tolist(), *open_ones])
+    remarks = _list_runs("Left out because the record is damaged", damaged)
+    unfinished = [] if (directory / RESULT).exists() else unfinished_runs(directory)
+    curves = read_curves([*runs["path"].tolist(), *unfinished])
     if len(runs):
-        known = set(curves["run"].unique())
-        without = [path for path in runs["path"][runs["status"] != FAILED] if path not in known]
-        message = "The curve of {} is damaged or missing; its record counts, its curve is in no figure."
-        remarks += _format_remarks(
-            message, "curves are damaged or missing; their records count, they are in no figure", without
+        without = runs["path"][(runs["status"] != FAILED) & ~runs["path"].isin(curves["run"])].tolist()
+        remarks += _list_runs(
+            "In tables but not in figures of curves, because metrics.csv is damaged or missing", without
         )
-    if open_ones:
-        groups = dict(tuple(curves[curves["run"].isin(set(open_ones))].groupby("run", sort=False)))
-        found = {name: unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in open_ones}
-        rows = [row for row in found.values() if row is not None]
-        without = [name for name in open_ones if found[name] is None]
-        message = "The run {} has no whole config or no evaluation yet; it was left out."
-        remarks += _format_remarks(
-            message, "runs have no whole config or no evaluation yet; they were left out", without
-        )
+    if unfinished:
+        groups = dict(tuple(curves[curves["run"].isin(set(unfinished))].groupby("run", sort=False)))
+        records = {name: unfinished_record(name, groups.get(name, curves.iloc[:0])) for name in unfinished}
+        rows = [row for row in records.values() if row is not None]
+        without = [name for name, row in records.items() if row is None]
+        remarks += _list_runs("Left out because there is no whole config or no evaluation yet", without)
         if rows:
             runs = _concatenate([part for part in (runs, pd.DataFrame(rows)) if len(part)])
     return runs, curves, remarks
 
 
-def _format_remarks(one: str, many: str, names: Sequence[str]) -> list[str]:
-    if len(names) <= MOST_NAMED:
-        return [one.format(name) for name in names]
-    return [f"{len(names):,} {many}, {names[0]} among them."]
+def _list_runs(reason: str, names: Sequence[str]) -> list[str]:
+    """A remark on runs, with the names of the first."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return [f"{reason}: {', '.join(names[:MOST_NAMED])}{more}."] if names else []
 
 
 def _is_whole(runs: pd.DataFrame) -> pd.Series:
@@ -217,7 +227,7 @@ def _refuse_other_schema(runs: pd.DataFrame) -> None:
                                            for version in sorted(set(versions), key=str)))  # fmt: skip
         raise UserError(
             f"records of schema version {found}, this program reads {SCHEMA}; "
-            f"give the others apart, to the grok_lightning that wrote them (one is {runs['path'][others.index[0]]})"
+            f"report the others, such as {runs['path'][others.index[0]]}, with the grok_lightning that wrote them"
         )
 
 
@@ -230,21 +240,12 @@ def _drop_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return runs[~twice].reset_index(drop=True), int(twice.sum())
 
 
-def _name_runs(runs: pd.DataFrame) -> list[str]:
-    """Unique names of runs: their paths, with the hash where two runs have the same path."""
-    alike = runs["path"].duplicated(keep=False)
-    return [
-        f"{path} ({hashed})" if is_alike else path
-        for path, hashed, is_alike in zip(runs["path"], runs[HASH], alike, strict=True)
-    ]
-
-
-def _select_curves(runs: pd.DataFrame, names: Sequence[str], curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _select_curves(runs: pd.DataFrame, names: pd.Series, curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Evaluations of runs, each from the source of its record, under unique names."""
     parts = []
     for place, curve in enumerate(curves):
         mine = (runs[SOURCE] == place).to_numpy()
-        name_of = pd.Series(names)[mine].set_axis(runs["path"][mine])
+        name_of = names[mine].set_axis(runs["path"][mine])
         part = curve[curve["run"].isin(name_of.index)]
         parts.append(part.assign(run=part["run"].map(name_of)))
     whole = pd.concat(parts, ignore_index=True)

@@ -6,27 +6,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from grok_lightning.errors import UserError
-from grok_lightning.figures.conditions import shortest
+from grok_lightning.figures.conditions import shorten_names
 from grok_lightning.options.classes import suggestion
 
 PREFIX = "config."
+WORDS = ".words."  # columns of an older plan's labels of blocks of options without any run
 EXPERIMENT, RUN = "experiment", "run"
 SEEDS = ("seed_everything", "data.split_seed")
 BLOCKS = ("data", "model.network", "model.optimizer")
 # options that are no condition of an experiment
 OWN = (
-    EXPERIMENT,
-    RUN,
-    "overwrite",
-    "ckpt_path",
-    "checkpoint",
-    "evaluation",
-    "trainer",
-    "measures",
-    "model.compile",
-    "threads",
-    *SEEDS,
-)
+    EXPERIMENT, RUN, "overwrite", "ckpt_path", "checkpoint", "evaluation", "trainer", "measures", "model.compile",
+    "threads", *SEEDS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,47 +56,49 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
         return Key(name, (EXPERIMENT,))
     if name == RUN:  # a table of runs has another column of this name
         return Key(f"{PREFIX}{RUN}", (f"{PREFIX}{RUN}",))
-    options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
-    if name in options:
-        return Key(name, (f"{PREFIX}{name}",))
-    if any(option.startswith(f"{name}.") for option in options):
-        return _find_block(name, runs, options)
-    endings = [option for option in options if option.endswith(f".{name}")]
-    blocks = {option[: option.rindex(f".{name}.")] + f".{name}" for option in options if f".{name}." in option}
-    if len(endings) + len(blocks) > 1:
-        raise UserError(
-            f"--by {name}: several options end so: {', '.join(sorted([*endings, *blocks]))}; give one in full"
-        )
-    if endings:
-        return Key(endings[0], (f"{PREFIX}{endings[0]}",))
-    if blocks:
-        return _find_block(blocks.pop(), runs, options)
-    parts = [part for option in options for part in option.split(".")]  # endings and blocks are named so
-    raise UserError(
-        f"--by {name}: no run has such an option{suggestion(name, [*dict.fromkeys([*parts, *options, EXPERIMENT])])}"
-    )
+    options = _list_options(runs)
+    blocks = {".".join(parts[:count]) for parts in (option.split(".") for option in options) for count in
+              range(1, len(parts))}  # fmt: skip
+    known = [*options, *sorted(blocks)]
+    found = [name] if name in known else [option for option in known if option.endswith(f".{name}")]
+    if len(found) > 1:
+        raise UserError(f"--by {name}: several options end so: {', '.join(sorted(found))}; give one in full")
+    if not found:
+        parts = [part for option in options for part in option.split(".")]
+        near = suggestion(name, [*dict.fromkeys([*parts, *options, EXPERIMENT])])
+        raise UserError(f"--by {name}: no run has such an option{near}")
+    if found[0] in options:
+        return Key(found[0], (f"{PREFIX}{found[0]}",))
+    inner = [option for option in options if option.startswith(f"{found[0]}.") and option not in SEEDS]
+    columns = [f"{PREFIX}{option}" for option in inner]
+    varied = [column for column in columns if _count_distinct(runs, column) > 1]
+    return Key(found[0], tuple(varied or columns[:1]))
 
 
 def find_keys(names: Sequence[str], runs: pd.DataFrame) -> list[Key]:
-    """Finds the options that several keys name, each once; a block leaves out options that are keys themselves.
+    """Finds the options that several keys name, each once.
+
+    A block leaves out options that are keys themselves, and one in which a single option varies is that option.
 
     Raises:
         UserError: As ``find_key``.
     """
     keys = list(dict.fromkeys(find_key(name, runs) for name in names))
     alone = {column for key in keys if not key.is_block for column in key.columns}
-    short = shortest([key.name for key in keys])
-    return [
-        replace(key, short=short[key.name], columns=_without(key.columns, alone) if key.is_block else key.columns)
-        for key in keys
-    ]
+    keys = list(dict.fromkeys(_narrow(key, alone, runs) if key.is_block else key for key in keys))
+    short = shorten_names([key.name for key in keys])
+    return [replace(key, short=short[key.name]) for key in keys]
 
 
-def _without(columns: Sequence[str], alone: Collection[str]) -> tuple[str, ...]:
-    return tuple(column for column in columns if column not in alone) or tuple(columns[:1])
+def _narrow(block: Key, alone: Collection[str], runs: pd.DataFrame) -> Key:
+    columns = tuple(column for column in block.columns if column not in alone) or block.columns[:1]
+    single = columns[0].removeprefix(PREFIX)
+    if len(columns) > 1 or single.endswith(".class_path") or f"{WORDS}{block.name}" in runs:
+        return replace(block, columns=columns)
+    return Key(single, columns)
 
 
-def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
+def find_varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> list[Key]:
     """Default keys: the options that a sweep varies, else those that differ between runs; never the seeds.
 
     Several experiments are each searched for keys, and the experiment is a key as well.
@@ -115,45 +109,32 @@ def varying_keys(runs: pd.DataFrame, varied: Mapping[str, Sequence[str]]) -> lis
     """
     own = {name: [option for option in options if option not in SEEDS] for name, options in varied.items()}
     parts = [_find_varying(part, own.get(str(name), [])) for name, part in runs.groupby(EXPERIMENT, sort=False)]
-    names = dict.fromkeys(key.name for keys in parts for key in keys)
+    names = dict.fromkeys(name for names in parts for name in names)
     return find_keys([*([EXPERIMENT] if len(parts) > 1 else []), *names], runs)
 
 
-def _find_varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[Key]:
-    keys = [key for name in varied if (key := _try_find(name, runs)) and _count_distinct(runs, key) > 1]
-    if varied and (keys or len(runs) <= 1):
-        return keys
-    options = [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
+def _find_varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
+    """Names of the options, or of the blocks, that vary between the runs of one experiment."""
+    options = _list_options(runs)
+    keys = [find_key(name, runs) for name in varied if any(is_within(option, [name]) for option in options)]
+    names = [key.name for key in keys if any(_count_distinct(runs, column) > 1 for column in key.columns)]
+    if varied and (names or len(runs) <= 1):
+        return names
     differing = [
-        option
-        for option in options
-        if not is_within(option, OWN) and _count_distinct(runs, Key(option, (PREFIX + option,))) > 1
+        option for option in options if not is_within(option, OWN) and _count_distinct(runs, f"{PREFIX}{option}") > 1
     ]
-    names = []
-    for option in differing:
-        block = next(
-            (block for block in BLOCKS if option.startswith(f"{block}.") and f"{block}.class_path" in differing), option
-        )
-        names += [] if block in names else [block]
-    return [find_key(name, runs) for name in names]
+    blocks = [block for block in BLOCKS if f"{block}.class_path" in differing]
+    return list(
+        dict.fromkeys(next((block for block in blocks if is_within(option, [block])), option) for option in differing)
+    )
 
 
-def _try_find(name: str, runs: pd.DataFrame) -> Key | None:
-    try:
-        return find_key(name, runs)
-    except UserError:
-        return None
+def _list_options(runs: pd.DataFrame) -> list[str]:
+    return [str(column).removeprefix(PREFIX) for column in runs if str(column).startswith(PREFIX)]
 
 
-def _find_block(name: str, runs: pd.DataFrame, options: Sequence[str]) -> Key:
-    inner = [option for option in options if option.startswith(f"{name}.") and option not in SEEDS]
-    columns = [f"{PREFIX}{option}" for option in inner]
-    varied = [column for column in columns if _count_distinct(runs, Key(column, (column,))) > 1]
-    return Key(name, tuple(varied or columns[:1]))
-
-
-def _count_distinct(runs: pd.DataFrame, key: Key) -> int:
-    return max((countable(runs[column]).nunique(dropna=False) for column in key.columns), default=0)
+def _count_distinct(runs: pd.DataFrame, column: str) -> int:
+    return int(countable(runs[column]).nunique(dropna=False))
 
 
 def is_within(option: str, names: Collection[str]) -> bool:

@@ -1,24 +1,37 @@
 """A report from its sources to its folder."""
 
+import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
+from urllib.parse import unquote
 
+import markdown
 import pandas as pd
 
 from grok_lightning.figures.saving import png, svg
 from grok_lightning.records.archive import write_archive
-from grok_lightning.report.conditions import comparisons, conditions_table
-from grok_lightning.report.drawings import Drawing, drawings
-from grok_lightning.report.frames import frame
+from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
+from grok_lightning.report.drawings import Drawing, list_drawings
+from grok_lightning.report.frames import tabulate_runs
 from grok_lightning.report.gather import Gathered, gather
-from grok_lightning.report.keys import find_keys, varying_keys
-from grok_lightning.report.page import page
-from grok_lightning.report.pooling import pooled_options, refuse_pooled
-from grok_lightning.report.written import figure_files, written
+from grok_lightning.report.keys import find_keys, find_varying_keys
+from grok_lightning.report.pooling import describe_pooled, refuse_pooled
+from grok_lightning.report.text import compose_markdown, find_figures
 
 RESOLUTION = 150  # dots per inch of PNG files
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
+th { text-align: left; background: #f6f6f6; white-space: normal; } img { max-width: 100%; height: auto; }
+pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; }
+@media (prefers-color-scheme: dark) { body, img { background: #fff; } }
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,7 @@ class Report:
     @cached_property
     def drawings(self) -> list[Drawing]:
         """Its figures."""
-        return list(drawings(self.runs, self.gathered.curves, self.keys))
+        return list(list_drawings(self.runs, self.gathered.curves, self.keys))
 
     def write(self, out: Path, title: str, command: str) -> None:
         """Writes the folder.
@@ -55,21 +68,22 @@ class Report:
             command: The command that makes it.
         """
         out.mkdir(parents=True, exist_ok=True)
-        _draw(self.drawings, out)
-        self._write_tables(out)
-        pictures = {drawing.name: drawing.caption for drawing in self.drawings}
-        text = written(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
-        markdown = out / "report.md"
-        earlier = figure_files(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.exists() else set()
-        for name in earlier - figure_files(text):  # before the list of them is replaced: a kill leaves none behind
-            (out / name).unlink(missing_ok=True)
-        markdown.write_text(text, encoding="utf-8", newline="\n")
-        (out / "report.html").write_text(page(text, out, title), encoding="utf-8", newline="\n")
-
-    def _write_tables(self, out: Path) -> None:
+        for drawing in self.drawings:
+            table, figure = drawing.make()
+            table.to_csv(out / f"{drawing.name}.csv", index=False, lineterminator="\n")
+            (out / f"{drawing.name}.png").write_bytes(png(figure, RESOLUTION))
+            (out / f"{drawing.name}.svg").write_bytes(svg(figure))
         self.conditions.to_csv(out / "conditions.csv", index=False, lineterminator="\n")
         self.tests.to_csv(out / "comparisons.csv", index=False, lineterminator="\n")
         write_archive(out / "runs.parquet", *self._shorten_paths(), self.gathered.planned)
+        pictures = {drawing.name: drawing.caption for drawing in self.drawings}
+        text = compose_markdown(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
+        file = out / "report.md"
+        earlier = find_figures(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else set()
+        for name in earlier - find_figures(text):  # before the list of them is replaced: a kill leaves none behind
+            (out / name).unlink(missing_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
+        (out / "report.html").write_text(render_html(text, out, title), encoding="utf-8", newline="\n")
 
     def _shorten_paths(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Records and curves for the archive, with runs named ``experiment/run`` if those names are unique."""
@@ -93,17 +107,27 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     """
     gathered = gather(sources, root)
     options = gathered.options()
-    keys = varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
-    runs, missing = frame(gathered, keys)
+    keys = find_varying_keys(options, gathered.varied()) if by is None else find_keys(by, options)
+    runs, missing = tabulate_runs(gathered, keys)
     refuse_pooled(runs)
-    conditions = conditions_table(runs, missing)
-    remarks = [*gathered.remarks, *pooled_options(runs, gathered.runs, keys)]
-    return Report(gathered, runs, conditions, comparisons(runs), remarks, [key.name for key in keys])
+    conditions = tabulate_conditions(runs, missing)
+    remarks = [*gathered.remarks, *describe_pooled(runs, gathered.runs, keys)]
+    return Report(gathered, runs, conditions, compare_conditions(runs), remarks, [key.name for key in keys])
 
 
-def _draw(drawings: Sequence[Drawing], out: Path) -> None:
-    for drawing in drawings:
-        table, figure = drawing.make()
-        table.to_csv(out / f"{drawing.name}.csv", index=False, lineterminator="\n")
-        (out / f"{drawing.name}.png").write_bytes(png(figure, RESOLUTION))
-        (out / f"{drawing.name}.svg").write_bytes(svg(figure))
+def render_html(text: str, folder: Path, title: str) -> str:
+    """Renders Markdown as one HTML file with its images inside.
+
+    Args:
+        text: The Markdown.
+        folder: Where its images lie.
+        title: The document's title.
+    """
+
+    def embed(found: re.Match[str]) -> str:
+        return f'src="data:image/png;base64,{base64.b64encode((folder / unquote(found[1])).read_bytes()).decode()}"'
+
+    body = re.sub(r'src="([^":]+\.png)"', embed, markdown.markdown(text, extensions=["tables", "sane_lists"]))
+    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'

@@ -6,10 +6,8 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.records.planned import HASH, VARIED
-from grok_lightning.records.words import value_of
-from grok_lightning.report.keys import EXPERIMENT, PREFIX
-
-WORDS = ".words."  # an older plan's label of a block of options without any run
+from grok_lightning.records.words import parse_option
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS
 
 
 def varied_options(planned: pd.DataFrame) -> list[str]:
@@ -63,7 +61,7 @@ def _infer_types(plan: pd.DataFrame, missing: pd.DataFrame, known: pd.DataFrame)
             values = [
                 known.at[like[word], f"{PREFIX}{option}"]
                 if word in like and f"{PREFIX}{option}" in known
-                else value_of(str(word))
+                else parse_option(str(word))
                 for word in words
             ]
             columns[f"{PREFIX}{option}"] = values

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.errors import UserError
+from grok_lightning.figures.style import format_count
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
-from grok_lightning.records.words import NONE, shown
+from grok_lightning.records.words import NONE, format_option
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable, is_within
 
 DATA = f"{PREFIX}data."
@@ -17,7 +18,7 @@ UNRELATED = (*NOT_RESULTS, EXPERIMENT, "ckpt_path", *SEEDS)  # to results
 MOST_VALUES, MOST_OPTIONS = 6, 12  # that are named
 
 
-def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def identify_tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The task of each run.
 
     Args:
@@ -33,7 +34,11 @@ def tasks(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     for row in zip(*options.values(), strict=True) if options else [()] * len(runs):
         key = repr(row)
         if key not in known:
-            data = {name: _to_integer(value) for name, value in zip(options, row, strict=True) if shown(value) != NONE}
+            data = {
+                name: _to_integer(value)
+                for name, value in zip(options, row, strict=True)
+                if format_option(value) != NONE
+            }
             known[key] = data, repr(task_options(data))
         found.append(known[key])
     titles, identities = [], []
@@ -55,7 +60,7 @@ def refuse_pooled(table: pd.DataFrame) -> None:
     """Refuses conditions whose runs have no common task or threshold: their medians and shares would mean nothing.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
 
     Raises:
         UserError: A condition has runs of several tasks, or of several thresholds.
@@ -68,19 +73,22 @@ def refuse_pooled(table: pd.DataFrame) -> None:
             name = next(iter(options)) if len(options) == 1 else "data"
             raise UserError(
                 f"--by: the condition {str(condition)!r} pools runs of {differing or 'different algebras'} ({titles}); "
-                f"add {name} to --by, or report them apart"
+                f"add {name} to --by, or report them separately"
             )
         if group["threshold"].nunique() > 1:
+            values = _join_values(sorted(group["threshold"].unique()))
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} "
-                f"{_join_values(sorted(group['threshold'].unique()))}; add {THRESHOLD} to --by, or report them apart"
+                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} {values}; add {THRESHOLD} to --by, "
+                "or report them separately"
             )
 
 
 def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
     """Options of the task that differ between runs, with their values."""
     rows = [
-        task_options({str(name).removeprefix(DATA): value for name, value in row.items() if shown(value) != NONE})
+        task_options(
+            {str(name).removeprefix(DATA): value for name, value in row.items() if format_option(value) != NONE}
+        )
         for row in group.filter(like=DATA).drop_duplicates(ignore_index=True).to_dict("records")
     ]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -89,16 +97,16 @@ def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _join_values(values: Sequence[Any]) -> str:
-    words = [shown(value) for value in values]
+    words = [format_option(value) for value in values]
     more = f", ... ({len(words):,} values)" if len(words) > MOST_VALUES else ""
     return ", ".join(words[:MOST_VALUES]) + more if more or len(words) > 2 else " and ".join(words)
 
 
-def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
+def describe_pooled(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Key]) -> list[str]:
     """Remarks on options, other than seeds, that differ between the runs of one condition.
 
     Args:
-        table: Runs from ``frame``.
+        table: Runs from ``tabulate_runs``.
         records: Their records, in the same order.
         keys: The options that group them into conditions.
     """
@@ -116,15 +124,15 @@ def pooled_options(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[Ke
         if not mixed.any():
             continue
         inside = table["condition"].isin(mixed.index[mixed]).to_numpy()
-        counts = records[column][inside].map(shown).value_counts(sort=False)
-        some = [f"{word} in {count:,}" for word, count in counts.items()]
-        more = f" and {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
-        found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more} of {int(inside.sum()):,} runs)"
+        counts = records[column][inside].map(format_option).value_counts(sort=False)
+        some = [f"{word}: {format_count(count, 'run')}" for word, count in counts.items()]
+        more = f", {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
+        found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more})"
     if not found:
         return []
     rest = list(found)[MOST_OPTIONS:]
-    more = f"; and in {', '.join(rest)}" if rest else ""
+    more = f"; {', '.join(rest)}" if rest else ""
     return [
-        f"Runs of one condition differ in {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
-        "Add to --by what should not be pooled."
+        f"Runs of one condition differ in: {'; '.join(list(found.values())[:MOST_OPTIONS])}{more}. "
+        "Options added to --by are not pooled."
     ]

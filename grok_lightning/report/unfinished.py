@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
-from grok_lightning.records.record import METRICS, RESULT, flatten, reaches
+from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
@@ -61,17 +60,12 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
     hashed = HASHED.fullmatch(Path(directory).name)
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
     record |= {"steps": int(curve["step"].iloc[-1]), "budget": budget}
-    for event, split in (("memorize", "train"), ("grok", "val")):
-        reached = [at for at, accuracy in enumerate(curve[f"{split}/acc"]) if reaches(accuracy, None, threshold)]
-        first = reached[0] if reached else None
-        record[f"{event}_step"] = None if first is None else int(curve["step"].iloc[first])
-        record[f"{event}_after"] = int(curve["step"].iloc[first - 1]) if first else None
+    rows = [{str(key): value for key, value in row.items()} for row in curve.to_dict("records")]
+    events = milestones(rows, {"train": None, "val": None}, threshold, 1)
+    record |= {name: step for name, step in events.items() if name != "sustained_grok_step"}  # it may still fall
     record |= {f"final.{key}": float(curve[key].iloc[-1]) for key in curve.columns if "/" in key}
-    best = curve["val/acc"].to_numpy()
-    if not np.isnan(best).all():
-        record |= {
-            "best.val/acc": float(np.nanmax(best)),
-            "best.step": int(curve["step"].iloc[int(np.nanargmax(best))]),
-        }
+    if (accuracy := curve["val/acc"]).notna().any():
+        best = int(accuracy.argmax())
+        record |= {"best.val/acc": float(accuracy.iloc[best]), "best.step": int(curve["step"].iloc[best])}
     record["config_hash"] = hashed and hashed[1]
     return record | config

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grok_lightning.records.words import NONE, shown
-from grok_lightning.report.keys import EXPERIMENT, PREFIX, Key, countable
-from grok_lightning.report.missing import WORDS
+from grok_lightning.records.words import NONE, format_option
+from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS, Key, countable
 
 
-def values(key: Key, runs: pd.DataFrame) -> pd.Series:
+def read_values(key: Key, runs: pd.DataFrame) -> pd.Series:
     """Each run's value of a key: typed, or in words for lists and blocks."""
     if not key.is_block:
         column = runs[key.columns[0]]
@@ -43,14 +42,14 @@ def _drop_constants(value: Any, same: Collection[tuple[str, str]]) -> Any:
     ]
 
 
-def label(key: Key, value: Any, exactly: bool = False) -> str:
+def label_value(key: Key, value: Any, exactly: bool = False) -> str:
     """A value as a part of a condition's name."""
     if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
         return str(value)
-    return f"{key.short}={shown(value, exactly=exactly)}"
+    return f"{key.short}={format_option(value, exactly=exactly)}"
 
 
-def ranks(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
+def rank_values(values: Sequence[Any]) -> dict[Any, tuple[int, float, int]]:
     """A sorting key for each distinct value: numbers by size, the others after them as they come."""
     distinct = list(dict.fromkeys(values))
     return {
@@ -81,7 +80,7 @@ def _describe_blocks(key: Key, runs: pd.DataFrame) -> list[str]:
             value = _normalize(_drop_constants(runs.at[place, column], same[column]))
             if value is not None:
                 short = column.rsplit(".", 1)[-1]
-                parts.append(str(value) if short == "formula" else f"{short}={shown(value)}")
+                parts.append(str(value) if short == "formula" else f"{short}={format_option(value)}")
         words.append(" ".join(parts) or _strip_path(name))
     return words
 
@@ -93,5 +92,5 @@ def _strip_path(path: Any) -> str:
 
 def _normalize(value: Any) -> Any:
     if isinstance(value, list | dict):
-        return shown(value)
-    return None if shown(value) == NONE else value
+        return format_option(value)
+    return None if format_option(value) == NONE else value

@@ -1,20 +1,37 @@
-"""Kaplan-Meier estimate of the step of an event, with right-censored runs, and the log-rank test between two groups."""
+"""Shares with intervals, Kaplan-Meier estimates of the step of an event with right-censored runs, and tests."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, nan
+from math import inf, nan, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import CensoredData, ecdf, logrank
 
-from grok_lightning.statistics.shares import QUANTILE
-
+QUANTILE = NormalDist().inv_cdf(0.975)  # of two-sided 95 % intervals
 Steps = NDArray[np.float64]
 Order = tuple[tuple[int, bool], ...]  # of each run the rank of its step, and whether the event was observed
 ROUNDING = 1e-9  # a product of quotients such as 3/4 * 2/3 may miss its 1/2 by a few units of the last place
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927) for a share, without continuity correction.
+
+    It is where (share - x)^2 <= QUANTILE^2 x (1 - x) / n.
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials; 0 gives (0, 1).
+    """
+    if n == 0:
+        return 0.0, 1.0
+    squared = QUANTILE**2
+    middle = (successes + squared / 2) / (n + squared)
+    half = QUANTILE * sqrt(successes * (n - successes) / n + squared / 4) / (n + squared)
+    return 0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half
 
 
 @dataclass(frozen=True)

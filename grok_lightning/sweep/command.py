@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,52 +14,26 @@ from jsonargparse import ArgumentParser, Namespace
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
-from grok_lightning.options.commands import command_parser, parsed
+from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
-from grok_lightning.sweep.display import Display, Tally
-from grok_lightning.sweep.executor import Executor
-from grok_lightning.sweep.local import LocalExecutor
-from grok_lightning.sweep.outline import format_outline
-from grok_lightning.sweep.pending import COLUMNS, PendingStack, Standing, find_standing, make_job, pending_stacks
-from grok_lightning.sweep.places import Places, read_notices, refuse_without_posix
-from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.precision import keep_precision, slow_precision
-from grok_lightning.sweep.sizes import Choice, choose
-from grok_lightning.sweep.table import format_table
-from grok_lightning.sweep.trial import try_runs
-from grok_lightning.sweep.worker import Job
+from grok_lightning.records.record import RESULT
+from grok_lightning.sweep.places import OWNER
+from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_pending, find_standing
+from grok_lightning.sweep.plan.precision import find_slow_precision, keep_precision
+from grok_lightning.sweep.plan.runs import Plan, read_plan
+from grok_lightning.sweep.plan.sizes import choose, try_runs
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.executor import Executor
+from grok_lightning.sweep.run.local import LocalExecutor
+from grok_lightning.sweep.run.locks import refuse_without_posix
+from grok_lightning.sweep.run.worker import Tally
+from grok_lightning.sweep.show.display import Display
+from grok_lightning.sweep.show.outline import format_outline
+from grok_lightning.sweep.show.table import format_status, format_table
 
-FLAGS = ("dry_run", "retry_failed")
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
-OWNER = "sweep.json"
 OVER = ("finished", "stopped", "diverged")
-
-
-@dataclass
-class Experiment:
-    """One sweep file of the command line.
-
-    Attributes:
-        plan: Its runs.
-        places: Its directories.
-        found: Its progress.
-        choice: Its settings.
-        stacks: Its unfinished runs.
-        known: Results of runs trained elsewhere.
-    """
-
-    plan: Plan
-    places: Places
-    found: Standing
-    choice: Choice
-    stacks: list[PendingStack]
-    known: pd.DataFrame | None = None
-
-    @property
-    def runs(self) -> int:
-        """Number of runs to train."""
-        return sum(not self.found.is_over(run, self.choice.retry_failed) for stack in self.stacks for run in stack.runs)
 
 
 def _parser() -> ArgumentParser:
@@ -68,15 +41,16 @@ def _parser() -> ArgumentParser:
         "sweep",
         "Trains the runs of one or more sweep files that are not done yet; "
         "`grok-lightning sweep status FILE...` shows their progress.",
+        "addition-fractions --workers 2",
     )
     parser.add_argument("files", type=str, nargs="+", help="Sweep files, or names of shipped sweeps.")
-    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and do nothing.")
+    parser.add_argument("--dry_run", type=bool, default=False, help="Print the plan and train nothing.")
     parser.add_argument("--workers", type=str | None, help="Processes; default: one per CPU core, or per GPU.")
     parser.add_argument(
-        "--stack_size", type=str | None, help="Most runs trained as one model; default: chosen by model size."
+        "--stack_size", type=str | None, help="Maximum runs trained as one model; default: by model size."
     )
     parser.add_argument(
-        "--executor", type=str, default="local", help="local: processes on this machine; ray: tasks of a Ray cluster."
+        "--executor", type=str, default="local", help="local: processes of this machine; ray: tasks of a cluster."
     )
     parser.add_argument("--shard", type=str, default="1/1", help="i/n: only part i of n, counted from 1.")
     parser.add_argument("--keep", type=str | None, help="Checkpoints left of a run at its end: none, grok, last.")
@@ -84,7 +58,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
     )
-    parser.add_argument("--retry_failed", type=bool, default=False, help="Run failed runs again.")
+    parser.add_argument("--retry_failed", type=bool, default=False, help="Train failed runs again.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
     return parser
 
@@ -103,34 +77,34 @@ def sweep_command(arguments: list[str]) -> int:
     """
     quiet()
     status = arguments[:1] == ["status"]
-    options = _options(arguments[1:] if status else arguments)
+    options = _read_options(arguments[1:] if status else arguments)
     refuse_without_posix()
     root = Path(options.root)
     plans = [read_plan(path, root) for path in options.files]
     names = [plan.name for plan in plans]
     for plan in plans:
-        if names.count(plan.name) > 1:
-            raise UserError(
-                f"{plan.grid.path}: {names.count(plan.name)} files are named {plan.name}; rename one of them"
-            )
-    known = _read_known(options)
+        if (count := names.count(plan.name)) > 1:
+            raise UserError(f"{plan.grid.path}: {count} files are named {plan.name}; rename one of them")
+    known = _read_known(options.known) if options.known else None
     if status:
-        print("\n\n".join(_format_status(plan, Places(root, plan.name), known) for plan in plans))
+        print("\n\n".join(format_status(plan, find_standing(plan, known)) for plan in plans))
         return 0
     refuse_unwritable("root", root)
     if options.executor == "ray" and not options.dry_run:
-        from grok_lightning.sweep.connection import connect
+        from grok_lightning.sweep.run.cluster import connect
 
         connect()
-    experiments = [_plan_experiment(plan, Places(root, plan.name), options, known) for plan in plans]
+    schedules = [_schedule(plan, options, known) for plan in plans]
     if options.dry_run:
-        print("\n\n".join(format_outline(each.plan, each.found, each.stacks, each.choice) for each in experiments))
+        print("\n\n".join(map(format_outline, schedules)))
         return 0
-    return _run([_with_kept_precision(each, options) for each in experiments], options)
+    schedules = [_keep_precision(schedule, options, known) for schedule in schedules]
+    tally = _train(schedules, options)
+    return max([_summarize(schedule, known) for schedule in schedules] + [_describe_end(tally)])
 
 
-def _options(arguments: list[str]) -> Namespace:
-    options = parsed(_parser(), arguments, "sweep", FLAGS)
+def _read_options(arguments: list[str]) -> Namespace:
+    options = parse(_parser(), arguments)
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")
@@ -145,39 +119,37 @@ def _options(arguments: list[str]) -> Namespace:
     return options
 
 
-def _plan_experiment(plan: Plan, places: Places, options: Namespace, known: pd.DataFrame | None) -> Experiment:
-    found = find_standing(plan, places, known)
-    _refuse_other_sweep(plan, places, found)
-    missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
-    sizes = try_runs(plan, missing or plan.runs[:1])
-    choice = choose(plan, len(missing), sizes, options)
-    stacks = pending_stacks(plan, places, found, choice.stack_size, options.shard, options.retry_failed)
-    slow = slow_precision(plan.grid) if missing else None
-    if slow is not None:
-        print(f"{plan.grid.path}: {slow}", file=sys.stderr)
-    return Experiment(plan, places, found, choice, stacks, known)
-
-
-def _with_kept_precision(experiment: Experiment, options: Namespace) -> Experiment:
-    """Record the precision of an experiment; plan it again if another process has just begun it with another one."""
-    plan, places = experiment.plan, experiment.places
-    if plan.precision is None or keep_precision(places, plan.precision):
-        return experiment
-    return _plan_experiment(read_plan(plan.grid.path, places.root), places, options, experiment.known)
-
-
-def _read_known(options: Namespace) -> pd.DataFrame | None:
-    """Finished runs of the archives of ``--known``."""
-    if not options.known:
-        return None
-    tables = [read_archive(Path(name))[0] for name in options.known]
-    runs = pd.concat([table.reindex(columns=list(COLUMNS)) for table in tables], ignore_index=True)
+def _read_known(paths: list[str]) -> pd.DataFrame:
+    """Finished runs of archives."""
+    tables = [read_archive(Path(path))[0].reindex(columns=list(COLUMNS)) for path in paths]
+    runs = pd.concat(tables, ignore_index=True)
     return runs[runs["status"].isin(OVER)]
 
 
-def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
+def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Schedule:
+    """Find what a sweep has to train, and choose its settings; nothing is written."""
+    found = find_standing(plan, known)
+    _refuse_other_sweep(plan, found)
+    missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
+    choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1]), options)
+    slow = find_slow_precision(plan.grid) if missing else None
+    if slow is not None:
+        print(f"{plan.grid.path}: {slow}", file=sys.stderr)
+    stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
+    return Schedule(plan, found, choice, stacks)
+
+
+def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame | None) -> Schedule:
+    """Record the precision of a sweep; plan it again if another process has just begun it with another one."""
+    plan = schedule.plan
+    if plan.precision is None or keep_precision(plan.places, plan.precision):
+        return schedule
+    return _schedule(read_plan(plan.grid.path, plan.places.root), options, known)
+
+
+def _refuse_other_sweep(plan: Plan, found: Standing) -> None:
     """Refuse a directory that holds the runs of another sweep file of the same name."""
-    path = places.own / OWNER
+    path = plan.places.own / OWNER
     if not path.exists():
         return
     try:
@@ -186,61 +158,61 @@ def _refuse_other_sweep(plan: Plan, places: Places, found: Standing) -> None:
         return
     mine = {run.hash for run in plan.runs}
     if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
-        raise UserError(
-            f"{plan.grid.path}: {str(places.logs)!r} holds the runs of another sweep, {owner}; rename one of the two"
-        )
+        holds = f"{str(plan.places.logs)!r} holds the runs of another sweep, {owner}"
+        raise UserError(f"{plan.grid.path}: {holds}; rename one of the two")
 
 
-def _run(experiments: list[Experiment], options: Namespace) -> int:
-    for each in experiments:
-        if each.plan.precision is not None:
-            print(f"{each.plan.name}: precision {each.plan.precision}", flush=True)
-        others = each.found.names.keys() - {run.hash for run in each.plan.runs}
+def _train(schedules: list[Schedule], options: Namespace) -> Tally:
+    """Train all stacks, and show their progress."""
+    for schedule in schedules:
+        plan, hashes = schedule.plan, [run.hash for run in schedule.plan.runs]
+        if plan.precision is not None:
+            print(f"{plan.name}: precision {plan.precision}", flush=True)
+        others = schedule.found.names.keys() - set(hashes)
         if others:
-            print(f"{each.plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
-        owner = {"file": str(each.plan.grid.path.resolve())}
-        write_durably(each.places.own / OWNER, json.dumps(owner).encode())
-        hashes = [run.hash for run in each.plan.runs]
-        save_planned(each.places.logs, hashes, each.plan.grid.options, each.plan.typed_options())
-    waiting: list[Callable[[], Job]] = [
-        partial(make_job, each.plan, each.places, each.found, stack, each.choice)
-        for each in experiments
-        for stack in each.stacks
+            print(f"{plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
+        owner = {"file": str(plan.grid.path.resolve())}
+        write_durably(plan.places.own / OWNER, json.dumps(owner).encode())
+        save_planned(plan.places.logs, hashes, plan.grid.options, plan.typed_options())
+    waiting: list[Callable[[], Stack]] = [
+        partial(schedule.make, stack) for schedule in schedules for stack in schedule.stacks
     ]
-    tally = Tally()
-    if waiting:
-        display = Display([each.places for each in experiments], sum(each.runs for each in experiments))
-        logs = experiments[0].places.own / "logs"
-        tally = _executor(options, experiments[0].choice.workers, logs, display.show).run(waiting)
-        display.show(tally, last=True)
-    return _summarize(experiments, tally)
+    if not waiting:
+        return Tally()
+    display = Display([schedule.plan.places for schedule in schedules], sum(each.missing for each in schedules))
+    executor: Executor
+    if options.executor == "ray":
+        from grok_lightning.sweep.run.cluster import RayExecutor
+
+        executor = RayExecutor(options.workers, display.show)
+    else:
+        logs = schedules[0].plan.places.own / "logs"
+        executor = LocalExecutor(schedules[0].choice.workers, logs, display.show)
+    tally = executor.run(waiting)
+    display.show(tally, last=True)
+    return tally
 
 
-def _executor(options: Namespace, workers: int, logs: Path, look: Callable[[Tally], None]) -> Executor:
-    if options.executor == "local":
-        return LocalExecutor(workers, logs, look)
-    from grok_lightning.sweep.cluster import RayExecutor
+def _summarize(schedule: Schedule, known: pd.DataFrame | None) -> int:
+    """Print the results of a sweep; 1 if runs failed, else 0."""
+    plan = schedule.plan
+    found = find_standing(plan, known)
+    print(f"{plan.name}\n{format_table(plan, found)}")
+    if all(found.is_over(run) for run in plan.runs) and plan.places.stacks.is_dir():
+        shutil.rmtree(plan.places.stacks)
+    failures = [run for run in plan.runs if found.status.get(run.hash) == "failed"]
+    if failures:
+        path = plan.places.of_run(found.names[failures[0].hash])[0] / RESULT
+        print(
+            f"{len(failures):,} of {len(plan.runs):,} runs failed; the error of the first is in {path}; "
+            "do them again with --retry-failed",
+            file=sys.stderr,
+        )
+    return int(bool(failures))
 
-    return RayExecutor(options.workers, look)
 
-
-def _summarize(experiments: list[Experiment], tally: Tally) -> int:
-    failed = 0
-    for each in experiments:
-        found = find_standing(each.plan, each.places, each.known)
-        missing = [run for run in each.plan.runs if not found.is_over(run)]
-        failures = [run for run in each.plan.runs if found.status.get(run.hash) == "failed"]
-        failed += len(failures)
-        print(f"{each.plan.name}\n{format_table(each.plan, found)}")
-        if not missing and each.places.stacks.is_dir():
-            shutil.rmtree(each.places.stacks)
-        if failures:
-            path = each.places.of_run(found.names[failures[0].hash])[0] / "result.json"
-            print(
-                f"{len(failures):,} of {len(each.plan.runs):,} runs failed; the error of the first is in {path}; "
-                "do them again with --retry-failed",
-                file=sys.stderr,
-            )
+def _describe_end(tally: Tally) -> int:
+    """Print why a sweep ended before its runs did, and return the exit status for that."""
     if tally.busy:
         print(f"{tally.busy:,} runs were left to another process that has them", file=sys.stderr)
     if tally.full:
@@ -249,23 +221,4 @@ def _summarize(experiments: list[Experiment], tally: Tally) -> int:
     if tally.stopped:
         print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
         return 128 + tally.stopped
-    return 1 if failed or tally.failed else 0
-
-
-def _format_status(plan: Plan, places: Places, known: pd.DataFrame | None) -> str:
-    """Format the progress of a sweep."""
-    found = find_standing(plan, places, known)
-    notices = read_notices(places.own / "workers").values()
-    counts: dict[str, int] = {}
-    for run in plan.runs:
-        state = found.status.get(run.hash, "not done")
-        counts[state] = counts.get(state, 0) + 1
-    lines = [f"{plan.name}: {len(plan.runs):,} runs, " + ", ".join(f"{n:,} {state}" for state, n in counts.items())]
-    running = sum(notice["runs"] - notice["over"] for notice in notices)
-    if notices:
-        lines.append(f"{len(notices)} workers are training {running:,} runs")
-        lines += [
-            f"  {n['name']}: step {n['step']:,} of {n['budget']:,}{', compiling' * n.get('compiling', False)}"
-            for n in notices
-        ]
-    return "\n".join([*lines, format_table(plan, found)])
+    return int(tally.failed > 0)

@@ -1,6 +1,6 @@
 """Evaluation: one pass over a stack's whole table, from which loss, accuracy, measures and pictures are taken."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from grok_lightning.batch import Beginnings
 from grok_lightning.data.batches import share
-from grok_lightning.data.stack_rows import Table
+from grok_lightning.data.table import Table
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.models import SequenceModel
 from grok_lightning.objective import LossName, Score, row_scores
@@ -74,23 +74,31 @@ def table_pass(
         double: Whether it is computed in float64.
         keep_logits: Whether the logits of all rows are kept.
     """
-    runs, device = len(network.embedding), table.tokens_XNT.device
-    rows, answers = table.targets_XNA.shape[1:]
+    runs = len(network.embedding)
     tokens_RNT = table.tokens_XNT.expand(runs, -1, -1)
-    targets_RNA = table.targets_XNA.expand(runs, -1, -1)
-    scored_RNL = targets(tokens_RNT, targets_RNA)
+    scored_RNL = targets(tokens_RNT, table.targets_XNA.expand(runs, -1, -1))
     chosen: Tensor | None = None
     if table.grid_tokens is not None and scored_RNL.shape[-1] == 1 and table.world_size == 1:
         parts = _pass_grid(network, table)
     else:
-        chosen = None if keep_logits else _select_rows(table)
-        if chosen is None:
-            chosen = torch.arange(*share(rows, table.rank, table.world_size), device=device)
-        elif table.world_size > 1:
-            chosen = chosen[slice(*share(len(chosen), table.rank, table.world_size))]
+        chosen = _select_rows(table, keep_logits)
         parts = _pass_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
-    is_double = double or network.embedding.dtype == torch.float64
-    losses_RN = torch.zeros(runs, rows, dtype=torch.float64 if is_double else torch.float32, device=device)
+    double = double or network.embedding.dtype == torch.float64
+    return _score_rows(parts, chosen, scored_RNL, table.targets_XNA.shape[2], loss, double, keep_logits)
+
+
+def _score_rows(
+    parts: Iterable[tuple[Tensor | slice, Tensor]],
+    chosen: Tensor | None,
+    scored_RNL: Tensor,
+    answers: int,
+    loss: LossName,
+    double: bool,
+    keep_logits: bool,
+) -> TablePass:
+    """Losses and answers of blocks of rows, from their numbers and logits."""
+    (runs, rows), device = scored_RNL.shape[:2], scored_RNL.device
+    losses_RN = torch.zeros(runs, rows, dtype=torch.float64 if double else torch.float32, device=device)
     right_RN, counted_RN = (torch.zeros(runs, rows, dtype=torch.bool, device=device) for _ in range(2))
     predictions_RNA = torch.zeros(runs, rows, answers, dtype=torch.int64, device=device)
     logits_RNAV = None
@@ -138,11 +146,15 @@ def evaluate(
     return {key: to_double(value).cpu() for key, value in metrics.items()}, found
 
 
-def _select_rows(table: Table) -> Tensor | None:
-    """The rows of the splits to be evaluated, of all runs; None for all rows, where these are more than half."""
-    rows = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
-    rows = rows[rows >= 0]
-    return rows if 2 * len(rows) < table.targets_XNA.shape[1] else None
+def _select_rows(table: Table, whole: bool) -> Tensor:
+    """This process's share of the rows that any run evaluates, or of the whole table where these are half of it."""
+    count, device = table.targets_XNA.shape[1], table.targets_XNA.device
+    rows = torch.arange(count, device=device)
+    if not whole:
+        evaluated = torch.cat([table.rows_RN[split].flatten() for split in table.evaluated]).unique()
+        evaluated = evaluated[evaluated >= 0]
+        rows = evaluated if 2 * len(evaluated) < count else rows
+    return rows[slice(*share(len(rows), table.rank, table.world_size))]
 
 
 def _pass_rows(

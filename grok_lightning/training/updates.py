@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from grok_lightning.optim.filters import GradientFilter
 
 CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
 CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured
-EAGER_STEPS = 3  # taken before a capture: states are made, kernels are chosen and compiled
+EAGER_STEPS = 3  # taken before a capture: optimizer states are allocated, kernels chosen and compiled
 BLOCK_STEPS, BLOCK_ROWS = 64, 2**20  # most batches, and most rows of all runs, that a captured step finds on the device
 
 Losses = Callable[[Tensor, Tensor, Beginnings | None, Draw | None], Tensor]
@@ -146,21 +146,11 @@ class Updates:
         return all(getattr(part, "capturable", False) for part in parts) and not torch.is_anomaly_enabled()
 
 
-class Capture(Protocol):
-    """A way to record what a function does on a device, and to do it again."""
-
-    def rehearse(self, function: Callable[[], None]) -> None:
-        """Runs a function that is to be captured later."""
-
-    def capture(self, function: Callable[[], None]) -> Callable[[], Any]:
-        """Records what a function does on the device, without doing it; what it returns does it."""
-
-
 class CudaGraphs:
     """Captures by CUDA graphs, as https://docs.pytorch.org/docs/stable/notes/cuda.html has it."""
 
     def rehearse(self, function: Callable[[], None]) -> None:
-        """Runs a function on a separate stream, as captures do."""
+        """Runs a function that is to be captured later, on a separate stream, as captures do."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -168,7 +158,7 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(stream)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], Any]:
-        """Captures a function as a graph."""
+        """Records what a function does on the device, without doing it; what it returns does it."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             function()
@@ -183,10 +173,10 @@ class CapturedUpdates:
 
     Args:
         updates: The step that is captured.
-        capture: The way of capturing.
+        capture: Captures by CUDA graphs, or whatever has the same methods.
     """
 
-    def __init__(self, updates: Updates, capture: Capture) -> None:
+    def __init__(self, updates: Updates, capture: CudaGraphs) -> None:
         assert isinstance(updates.optimizer, StackOptimizer)
         self.updates, self._capture = updates, capture
         self.optimizer = updates.optimizer
@@ -211,9 +201,8 @@ class CapturedUpdates:
                 while step < min(end, self._first + self._length) and not ended:
                     self._take(step)
                     step += 1
-                    ended = (
-                        interrupted() or time.monotonic() > deadline
-                    )  # asked after a step: a call takes one at least
+                    # asked after a step: a call takes one at least
+                    ended = interrupted() or time.monotonic() > deadline
                 self._next = step
                 taken += self._losses_SR[place : step - self._first].clone().unbind(0)
         finally:

@@ -17,14 +17,13 @@ from scoring import score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from grok_lightning.callbacks import pictures as room
-from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.pictures import (
     embedding_table,
     pictures,
     prediction_table,
     task_table,
 )
-from grok_lightning.callbacks.run_figures import RunFigures
+from grok_lightning.callbacks.run_figures import Events, RunFigures
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import (
     ModularArithmeticDataModule,

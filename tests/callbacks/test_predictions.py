@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def written(data: Any, path: Path, logits: torch.Tensor, chunk: Chunk) -> list[dict[str, str]]:
     """The file's rows after one batch with these logits."""
-    callback, trainer = Predictions(path, data), SimpleNamespace()
+    callback, trainer = Predictions(path, chunk.split, data), SimpleNamespace()
     probability, prediction = logits.softmax(-1).max(-1)
     callback.on_predict_batch_end(trainer, None, (prediction, probability), data.chunk(chunk, CPU), 0)  # type: ignore[arg-type]
     callback.on_predict_end(trainer, None)  # type: ignore[arg-type]

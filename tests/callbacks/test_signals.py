@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from grok_lightning.callbacks.signals import WATCHED, StopRequested, StopSignals
+from grok_lightning.callbacks.guards import WATCHED, StopRequested, StopSignals
 
 
 class Quit(BaseException):
@@ -77,7 +77,7 @@ def test_a_second_interrupt_quits_at_once(
     send(*before)
     with pytest.raises(Quit, match="130"):
         send(signal.SIGINT)
-    assert "unsaved" in capfd.readouterr().err
+    assert "without saving" in capfd.readouterr().err
 
 
 def test_restoring_puts_the_old_handlers_back(signals: StopSignals) -> None:

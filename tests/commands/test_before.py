@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from grok_lightning import load_run
-from grok_lightning.cli import recorded_run
-from grok_lightning.options.parsing import resolve
+from grok_lightning.options.parsing import recorded_run, resolve
 from grok_lightning.records.record import read_metrics
 from grok_lightning.records.results import read_records
 

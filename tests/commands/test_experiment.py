@@ -1,5 +1,6 @@
 """Experiments from Python: options in every form, what a run holds, interruption."""
 
+import io
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ def test_a_finished_run_has_its_metrics_figures_and_model() -> None:
     assert (run.memorize_step, run.grok_step) == (run.result["memorize_step"], run.result["grok_step"])
     assert len(run.figure("curves").axes) == len(run.figure().axes) > 0
     assert run.figure("predictions").axes
+    assert vars(run.figure())["_repr_png_"]().startswith(b"\x89PNG")  # what a notebook shows
     tokens = run.data.tokens(run.operands_NK[:5])
     logits = run.model(tokens)
     assert logits.shape == (1, 5, 1, run.data.vocabulary_size)
@@ -83,6 +85,27 @@ def test_mistakes_are_one_line_and_write_nothing(options: dict[str, Any], words:
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(Path().iterdir()) == []
+
+
+def test_a_notebook_shows_one_line_of_a_mistake_and_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cell(io.StringIO):
+        """What a cell prints to; IPython's kernel has it under this name."""
+
+        __module__ = "ipykernel.iostream"
+
+    cell = Cell()
+    monkeypatch.setattr(sys, "stdout", cell)
+    Experiment(run="r", **SMALL).fit()
+    shown = cell.getvalue()
+    assert shown.count("\n") == 1
+    assert shown.endswith("\n")
+    frames = shown.strip().split("\r")
+    assert len(frames) > 3
+    assert all(frame.startswith("default/r") for frame in frames)
+    assert "60/60" in frames[-1]
+    with pytest.raises(UserError) as caught:
+        Experiment(modulu=3)
+    assert caught.value._render_traceback_() == [f"UserError: {caught.value}"]
 
 
 def test_an_interrupted_run_continues_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,8 +144,8 @@ def test_prompts_may_begin_with_a_minus(words: list[str], printed: str | None, m
         (["x", "1+1", "--temperature"], "--temperature needs a value"),
         (["x", "1+1", "--temperature", "hot"], "temperature"),
         (["x", "1+1", "--top", "1"], "did you mean --top_k?"),
-        (["x"], "CKPT PROMPT"),
-        (["--seed", "1"], "CKPT PROMPT"),
+        (["x"], "CHECKPOINT PROMPTS..."),
+        (["--seed", "1"], "CHECKPOINT PROMPTS..."),
     ],
 )
 def test_bad_command_lines_are_refused_in_one_line(words: list[str], said: str, capsys) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from grok_lightning.callbacks.signals import StopSignals
+from grok_lightning.callbacks.guards import StopSignals
 from grok_lightning.records.checkpoint import load
 
 Command = Callable[..., tuple[int, str, str]]
@@ -159,7 +159,7 @@ def test_what_contradicts_the_checkpoint_is_refused(full: Command) -> None:
 def test_a_finished_run_needs_a_larger_budget(full: Command) -> None:
     status, _, err = full("fit", "--ckpt_path", "checkpoints/e/full/last.ckpt")
     assert status == 2
-    assert "already stands at step 40" in err
+    assert "is already at step 40" in err
 
 
 def test_the_same_config_again_is_no_contradiction(full: Command) -> None:

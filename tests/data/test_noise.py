@@ -8,7 +8,7 @@ import torch
 
 from grok_lightning.data import ModularArithmeticDataModule, SignedRemaindersDataModule
 from grok_lightning.data.batches import Chunks
-from grok_lightning.data.noise import noisy_count, noisy_results
+from grok_lightning.data.noise import add_answer_noise, count_noisy_rows
 from grok_lightning.errors import UserError
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ COUNTS = [
 
 def test_counts_are_exact() -> None:
     for amount, rows, expected in COUNTS:
-        assert noisy_count(amount, rows) == expected
+        assert count_noisy_rows(amount, rows) == expected
 
 
 def test_amounts_out_of_range_are_refused() -> None:
@@ -109,14 +109,14 @@ def test_noise_is_a_function_of_the_split_seed(kind) -> None:
     assert np.array_equal(answers(seeds=[1]), answers(seeds=[2], split_seed=1))
     assert not np.array_equal(answers(seeds=[1]), answers(seeds=[2]))
     rows, results = np.arange(529), ModularArithmeticDataModule(modulus=23).operation.results_N
-    one, other = (noisy_results(results, rows, seed, 529, kind) for seed in (1, 2))
+    one, other = (add_answer_noise(results, rows, seed, 529, kind) for seed in (1, 2))
     assert np.mean(one == other) < 0.15  # on the same rows, other answers
 
 
 def test_copied_answers_follow_the_table_and_uniform_ones_do_not() -> None:
     results = np.repeat([3, 8, 5], [9000, 900, 100])  # very uneven
     rows = np.arange(10_000)
-    copied, uniform = (noisy_results(results, rows, 0, 10_000, kind) for kind in KINDS)
+    copied, uniform = (add_answer_noise(results, rows, 0, 10_000, kind) for kind in KINDS)
     for noisy, shares in ((copied, {3: 0.9, 8: 0.09, 5: 0.01}), (uniform, {3: 1 / 3, 8: 1 / 3, 5: 1 / 3})):
         assert set(noisy.tolist()) <= set(shares)
         for answer, share in shares.items():
@@ -140,5 +140,5 @@ def test_without_noise_all_runs_share_one_table_of_answers() -> None:
 def test_a_part_of_the_answers_stays_right_by_chance() -> None:
     results = np.tile(np.arange(2), 5000)
     for kind, seed in itertools.product(KINDS, range(3)):
-        noisy = noisy_results(results, np.arange(10_000), seed, 10_000, kind)
+        noisy = add_answer_noise(results, np.arange(10_000), seed, 10_000, kind)
         assert np.mean(noisy == results) == pytest.approx(0.5, abs=0.03)

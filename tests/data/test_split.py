@@ -10,7 +10,7 @@ from hypothesis.strategies import floats, integers, just, sampled_from
 
 from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.operation import Operation
-from grok_lightning.data.split import split_counts, split_table
+from grok_lightning.data.split import count_split_rows, split_table
 from grok_lightning.errors import UserError
 
 ADDITION = Operation("x + y", IntegersMod(97))
@@ -25,8 +25,8 @@ def parts(split):
 
 
 def of_the_rest(alpha, share):
-    """A share of the rows that training leaves as a fraction of all rows."""
-    return None if share is None else share * (1 - alpha)
+    """A share of the rows that training leaves as a fraction of all rows; a row of half the smallest table at least."""
+    return None if share is None else max(share * (1 - alpha), 1 / 60)
 
 
 def share_with_mirror_in_val(operation, split):
@@ -40,7 +40,7 @@ PUBLISHED_COUNTS = [(9409, (6586, 1411, 1412)), (9312, (6518, 1396, 1398)), (127
 
 def test_published_counts() -> None:
     for rows, expected in PUBLISHED_COUNTS:
-        assert split_counts(rows, 0.7, 0.15) == expected
+        assert count_split_rows(rows, 0.7, 0.15) == expected
 
 
 PUBLISHED = {
@@ -74,7 +74,7 @@ def test_published_row_counts() -> None:
 )
 def test_parts_are_disjoint_and_complete(operation, seed, alpha, share, pairing) -> None:
     val_fraction = of_the_rest(alpha, share)
-    counts = split_counts(len(operation), alpha, val_fraction)
+    counts = count_split_rows(len(operation), alpha, val_fraction)
     split = split_table(operation, seed, alpha, val_fraction, pairing=pairing)
     assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(len(operation)))
     assert tuple(len(part) for part in parts(split).values()) == counts
@@ -103,7 +103,7 @@ def test_half_keeps_only_one_of_each_pair(operation, alpha, share) -> None:
     rows = np.concatenate([split.train, split.val, split.test])
     wanted = np.flatnonzero(operation.operands_NK[:, 0] >= operation.operands_NK[:, 1])
     assert sorted(rows) == wanted.tolist()
-    assert (len(split.train), len(split.val), len(split.test)) == split_counts(len(wanted), alpha, val_fraction)
+    assert (len(split.train), len(split.val), len(split.test)) == count_split_rows(len(wanted), alpha, val_fraction)
 
 
 @given(alpha=floats(0.3, 0.7), wanted=floats(0, 0.4))
@@ -151,8 +151,8 @@ def test_fractions_out_of_range_or_too_small_are_refused() -> None:
 def test_fractions_over_one_are_refused_and_exact_sums_are_not() -> None:
     with pytest.raises(UserError, match=r"^data\.val_fraction is 0\.31; .*at most 0\.3$"):
         split_table(SMALL, 0, 0.7, 0.31)
-    assert split_counts(9409, 0.7, 0.3) == (6586, 2823, 0)
-    assert split_counts(10, 0.1, 0.9) == (1, 9, 0)
+    assert count_split_rows(9409, 0.7, 0.3) == (6586, 2823, 0)
+    assert count_split_rows(10, 0.1, 0.9) == (1, 9, 0)
 
 
 def test_a_commutative_fraction_out_of_range_is_refused() -> None:
@@ -173,11 +173,11 @@ def test_a_table_too_large_for_memory_names_its_size() -> None:
 
 
 def test_training_rows_may_be_counted() -> None:
-    assert split_counts(121, 0.5, None, 1) == (1, 120, 0)
-    assert split_counts(121, 0.5, None, 120) == (120, 1, 0)
-    assert split_counts(100, 0.5, 0.29, 50) == (50, 29, 21)
-    assert split_counts(100, 0.5, 0.29, 71) == (71, 29, 0)
-    assert split_counts(121, 0.5, 0.5, 1) == (1, 60, 60)
+    assert count_split_rows(121, 0.5, None, 1) == (1, 120, 0)
+    assert count_split_rows(121, 0.5, None, 120) == (120, 1, 0)
+    assert count_split_rows(100, 0.5, 0.29, 50) == (50, 29, 21)
+    assert count_split_rows(100, 0.5, 0.29, 71) == (71, 29, 0)
+    assert count_split_rows(121, 0.5, 0.5, 1) == (1, 60, 60)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
 from grok_lightning.data.algebra import IntegersMod
 from grok_lightning.data.batches import Chunks
-from grok_lightning.data.operation import Operation, mirrors
-from grok_lightning.data.stacking import union
+from grok_lightning.data.operation import Operation, find_mirrors
+from grok_lightning.data.stacking import unite_tables
 from grok_lightning.errors import UserError
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_a_list_of_one_formula_is_that_formula() -> None:
 
 def test_a_union_has_every_row_of_every_table_once() -> None:
     tables = [Operation(formula, IntegersMod(5)) for formula in ("x / y", "y / x", "x / (x - y)")]
-    operands_NK, places = union([*tables, tables[0]])
+    operands_NK, places = unite_tables([*tables, tables[0]])
     every = {tuple(row) for table in tables for row in table.operands_NK.tolist()}
     assert [tuple(row) for row in operands_NK.tolist()] == sorted(every)
     assert every == set(itertools.product(range(5), repeat=2)) - {(0, 0)}
@@ -138,7 +138,7 @@ def test_a_union_has_every_row_of_every_table_once() -> None:
 
 def test_mirrors_are_found_among_all_rows() -> None:
     stack, _ = stack_and_singles({"formula": FOUR}, SEEDS[0])
-    place = mirrors(stack.operands_NK, stack.operation.algebra.size)
+    place = find_mirrors(stack.operands_NK, stack.operation.algebra.size)
     assert np.array_equal(stack.operands_NK[place], stack.operands_NK[:, ::-1])
 
 

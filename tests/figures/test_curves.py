@@ -6,7 +6,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from grok_lightning.figures.curves import curves
+from grok_lightning.figures.curves import draw_curves
 from grok_lightning.records.record import Row
 
 NOTHING = {"memorize_step": None, "grok_step": None}
@@ -31,7 +31,7 @@ def marks(figure: Figure) -> list[list[float]]:
 
 
 def test_two_panels_share_a_logarithmic_step_axis() -> None:
-    figure = drawn(curves(ROWS, NOTHING, "x + y mod 97"))
+    figure = drawn(draw_curves(ROWS, NOTHING, "x + y mod 97"))
     accuracy, loss = figure.axes
     assert accuracy.get_xscale() == loss.get_xscale() == "log"
     assert accuracy.get_shared_x_axes().joined(accuracy, loss)
@@ -42,7 +42,7 @@ def test_two_panels_share_a_logarithmic_step_axis() -> None:
 
 
 def test_the_lines_are_the_rows_after_step_0() -> None:
-    accuracy, loss = curves(ROWS, NOTHING, "").axes
+    accuracy, loss = draw_curves(ROWS, NOTHING, "").axes
     found = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in accuracy.get_lines()}
     assert found == {"training": ([10, 100, 1000], [50, 100, 100]), "validation": ([10, 100, 1000], [10, 20, 100])}
     assert [list(line.get_ydata()) for line in loss.get_lines()] == [[1.0, 0.1, 0.01], [2.0, 0.2, 0.02]]
@@ -50,7 +50,7 @@ def test_the_lines_are_the_rows_after_step_0() -> None:
 
 @pytest.mark.parametrize(("memorize", "grok"), [(None, None), (0, 0), (10, None), (None, 1000), (10, 1000)])
 def test_marks_stand_where_milestones_came(memorize: int | None, grok: int | None) -> None:
-    figure = drawn(curves(ROWS, {"memorize_step": memorize, "grok_step": grok}, ""))
+    figure = drawn(draw_curves(ROWS, {"memorize_step": memorize, "grok_step": grok}, ""))
     came = [step for step in (memorize, grok) if step]
     assert marks(figure) == [came, came]
     words = [text.get_text() for text in figure.axes[0].texts]
@@ -59,7 +59,7 @@ def test_marks_stand_where_milestones_came(memorize: int | None, grok: int | Non
 
 
 def test_milestones_may_be_missing_altogether() -> None:
-    assert marks(drawn(curves(ROWS, {}, ""))) == [[], []]
+    assert marks(drawn(draw_curves(ROWS, {}, ""))) == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_milestones_may_be_missing_altogether() -> None:
     ],
 )
 def test_odd_records_are_drawn_without_a_warning(rows: list[Row]) -> None:
-    figure = drawn(curves(rows, NOTHING, "title"))
+    figure = drawn(draw_curves(rows, NOTHING, "title"))
     assert len(figure.axes) == 2
 
 
@@ -83,6 +83,6 @@ def test_drawing_twice_gives_the_same_picture_and_changes_no_row() -> None:
     pictures = [io.BytesIO(), io.BytesIO()]
     before = [dict(row) for row in ROWS]
     for picture in pictures:
-        curves(ROWS, {"grok_step": 1000}, "title").savefig(picture, format="raw", dpi=40)
+        draw_curves(ROWS, {"grok_step": 1000}, "title").savefig(picture, format="raw", dpi=40)
     assert pictures[0].getvalue() == pictures[1].getvalue()
     assert before == ROWS

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.elements import NothingToShow
-from grok_lightning.figures.embeddings import components, components_table
+from grok_lightning.figures.embeddings import draw_components, tabulate_components
 
 RANDOM = np.random.default_rng(0).normal(size=(97, 32)) * np.linspace(3, 0.1, 32)
 NAMES = [str(number) for number in range(97)]
@@ -35,7 +35,7 @@ def circles(frequencies: list[int], radii: list[float], size: int = 23) -> np.nd
 
 
 def test_two_circles_are_found_the_larger_one_first() -> None:
-    table = components_table(circles([3, 8], [1.0, 2.0]), NAMES[:23])
+    table = tabulate_components(circles([3, 8], [1.0, 2.0]), NAMES[:23])
     assert explained(table) == pytest.approx([0.4, 0.4, 0.1, 0.1])
     np.testing.assert_allclose(np.hypot(*scores(table)[:, :2].T), 2.0)
     np.testing.assert_allclose(np.hypot(*scores(table)[:, 2:].T), 1.0)
@@ -43,45 +43,47 @@ def test_two_circles_are_found_the_larger_one_first() -> None:
 
 def test_distances_are_kept_where_four_components_are_all_there_is() -> None:
     vectors = circles([1, 5], [1.0, 0.3])
-    np.testing.assert_allclose(distances(scores(components_table(vectors, NAMES[:23]))), distances(vectors), atol=1e-9)
+    np.testing.assert_allclose(
+        distances(scores(tabulate_components(vectors, NAMES[:23]))), distances(vectors), atol=1e-9
+    )
 
 
 def test_explained_is_the_share_of_the_variance_and_falls() -> None:
-    table = components_table(RANDOM, NAMES)
+    table = tabulate_components(RANDOM, NAMES)
     assert explained(table) == pytest.approx((scores(table).var(axis=0) / RANDOM.var(axis=0).sum()).tolist())
     assert explained(table) == sorted(explained(table), reverse=True)
     assert list(table["element"][:97]) == NAMES
 
 
 def test_signs_do_not_depend_on_those_of_the_vectors() -> None:
-    table = components_table(RANDOM, NAMES)
-    pd.testing.assert_frame_equal(components_table(-RANDOM, NAMES), table)
+    table = tabulate_components(RANDOM, NAMES)
+    pd.testing.assert_frame_equal(tabulate_components(-RANDOM, NAMES), table)
     assert (scores(table).max(axis=0) >= -scores(table).min(axis=0)).all()
 
 
 @pytest.mark.parametrize("vectors", [RANDOM[:2], RANDOM[:97, :1], np.ones((5, 8)), RANDOM[:1].astype(np.float32)])
 def test_what_has_few_components_is_drawn_without_a_warning(vectors: np.ndarray) -> None:
-    table = components_table(vectors, NAMES[: len(vectors)])
+    table = tabulate_components(vectors, NAMES[: len(vectors)])
     assert np.isfinite(table["score"]).all()
     assert 0 <= sum(explained(table)) <= 1 + 1e-9
-    components(table, "title").savefig(io.BytesIO(), dpi=40)
+    draw_components(table, "title").savefig(io.BytesIO(), dpi=40)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(NothingToShow, match="not finite"):
-        components_table(np.where(np.arange(32) == 3, bad, RANDOM), NAMES)
+        tabulate_components(np.where(np.arange(32) == 3, bad, RANDOM), NAMES)
 
 
 def figure_of(vectors: np.ndarray, names: list[str]) -> Figure:
-    figure = components(components_table(vectors, names), "title", cyclic=True)
+    figure = draw_components(tabulate_components(vectors, names), "title", cyclic=True)
     figure.draw_without_rendering()
     return figure
 
 
 def test_points_stand_at_their_scores_and_axes_tell_what_they_explain() -> None:
-    table = components_table(RANDOM, NAMES)
-    first, second = components(table, "title").axes[:2]
+    table = tabulate_components(RANDOM, NAMES)
+    first, second = draw_components(table, "title").axes[:2]
     np.testing.assert_array_equal(first.collections[0].get_offsets(), scores(table)[:, :2])
     np.testing.assert_array_equal(second.collections[0].get_offsets(), scores(table)[:, 2:])
     labels = [first.get_xlabel(), first.get_ylabel(), second.get_xlabel(), second.get_ylabel()]

@@ -12,14 +12,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from sets_of_runs import curves_of, ordered, runs_of
 
-from grok_lightning.figures.ablation import ablation, ablation_table
-from grok_lightning.figures.band import band_table
-from grok_lightning.figures.by_value import by_value, by_value_table
-from grok_lightning.figures.condition_curves import condition_curves
-from grok_lightning.figures.delay import delay, delay_table
-from grok_lightning.figures.overlaid import overlaid_table
-from grok_lightning.figures.phase import phase, phase_table
-from grok_lightning.figures.survival import survival, survival_table
+from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
+from grok_lightning.figures.by_value import draw_by_value, tabulate_by_value
+from grok_lightning.figures.condition_curves import draw_condition_curves
+from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
+from grok_lightning.figures.delay import draw_delay, tabulate_delay
+from grok_lightning.figures.measures import draw_measures, tabulate_measures
+from grok_lightning.figures.phase import draw_phase, tabulate_phase
+from grok_lightning.figures.survival import draw_survival, tabulate_survival
 
 
 class Kind(NamedTuple):
@@ -28,19 +28,19 @@ class Kind(NamedTuple):
 
 
 KEY, SEED = "train_fraction", "seed"
-accuracy_by_value = partial(by_value, quantity="accuracy")
+accuracy_by_value = partial(draw_by_value, quantity="accuracy")
 KINDS = {
-    "overlaid": Kind(lambda runs: overlaid_table(runs, curves_of(runs)), condition_curves),
-    "band": Kind(lambda runs: band_table(runs, curves_of(runs)), condition_curves),
-    "steps by value": Kind(lambda runs: by_value_table(runs, KEY), by_value),
-    "steps by two": Kind(lambda runs: by_value_table(runs, SEED, KEY), by_value),
-    "accuracy by value": Kind(lambda runs: by_value_table(runs, KEY, None, "accuracy"), accuracy_by_value),
-    "accuracy by two": Kind(lambda runs: by_value_table(runs, SEED, KEY, "accuracy"), accuracy_by_value),
-    "survival": Kind(survival_table, survival),
-    "ablation": Kind(ablation_table, ablation),
-    "phase": Kind(lambda runs: phase_table(runs, KEY, SEED), phase),
-    "maps": Kind(lambda runs: phase_table(runs, SEED, "budget", KEY), phase),
-    "delay": Kind(delay_table, delay),
+    "overlaid": Kind(lambda runs: tabulate_single_runs(runs, curves_of(runs)), draw_condition_curves),
+    "band": Kind(lambda runs: tabulate_medians(runs, curves_of(runs)), draw_condition_curves),
+    "steps by value": Kind(lambda runs: tabulate_by_value(runs, KEY), draw_by_value),
+    "steps by two": Kind(lambda runs: tabulate_by_value(runs, SEED, KEY), draw_by_value),
+    "accuracy by value": Kind(lambda runs: tabulate_by_value(runs, KEY, None, "accuracy"), accuracy_by_value),
+    "accuracy by two": Kind(lambda runs: tabulate_by_value(runs, SEED, KEY, "accuracy"), accuracy_by_value),
+    "survival": Kind(tabulate_survival, draw_survival),
+    "ablation": Kind(tabulate_ablation, draw_ablation),
+    "phase": Kind(lambda runs: tabulate_phase(runs, KEY, SEED), draw_phase),
+    "maps": Kind(lambda runs: tabulate_phase(runs, SEED, "budget", KEY), draw_phase),
+    "delay": Kind(tabulate_delay, draw_delay),
 }
 
 
@@ -103,7 +103,7 @@ def test_a_figure_is_drawn_from_its_csv_and_says_what_it_shows(kind: Kind, name:
     assert figure.get_suptitle() == "x + y mod 97"
     assert "run" in figure.get_supxlabel()
     assert any(axes.get_xlabel() for axes in figure.axes)
-    assert any(axes.get_ylabel() for axes in figure.axes) or figure.get_supylabel() or kind.draw is ablation
+    assert any(axes.get_ylabel() for axes in figure.axes) or figure.get_supylabel() or kind.draw is draw_ablation
 
 
 def check_its_texts(figure: Figure) -> None:
@@ -142,11 +142,11 @@ def test_no_text_is_cut_off_of_any_set_of_runs(kind: Kind, name: str) -> None:
 
 OPTIMIZERS = ["AdamW weight_decay=0.005 decay=l2", "AdamW weight_decay=0.05 decay=zero", "SGD lr=0.01 momentum=0.99"]
 BY_NAME = {
-    "names beside rows": lambda runs: phase(phase_table(runs, KEY, "optimizer"), "title"),
-    "names below columns": lambda runs: phase(phase_table(runs, "optimizer", KEY), "title"),
-    "names above maps": lambda runs: phase(phase_table(runs, KEY, SEED, "optimizer"), "title"),
-    "names in a legend": lambda runs: by_value(by_value_table(runs, KEY, "optimizer"), "title"),
-    "names in another": lambda runs: accuracy_by_value(by_value_table(runs, KEY, "optimizer", "accuracy"), "title"),
+    "names beside rows": lambda runs: draw_phase(tabulate_phase(runs, KEY, "optimizer"), "title"),
+    "names below columns": lambda runs: draw_phase(tabulate_phase(runs, "optimizer", KEY), "title"),
+    "names above maps": lambda runs: draw_phase(tabulate_phase(runs, KEY, SEED, "optimizer"), "title"),
+    "names in a legend": lambda runs: draw_by_value(tabulate_by_value(runs, KEY, "optimizer"), "title"),
+    "names in another": lambda runs: accuracy_by_value(tabulate_by_value(runs, KEY, "optimizer", "accuracy"), "title"),
 }
 
 
@@ -189,7 +189,7 @@ def test_conditions_keep_their_order_of_display(kind: Kind) -> None:
 @pytest.mark.slow
 @every_kind
 def test_ten_thousand_runs_are_drawn(kind: Kind) -> None:
-    runs = runs_of([0.3, 0.5], 5000) if kind.draw is not condition_curves else runs_of([0.3, 0.5], 400)
+    runs = runs_of([0.3, 0.5], 5000) if kind.draw is not draw_condition_curves else runs_of([0.3, 0.5], 400)
     figure = kind.draw(kind.table(runs.assign(seed=runs["seed"] % 10)), "many")
     picture(figure)
     assert f"{len(runs):,}" in figure.get_supxlabel()
@@ -201,3 +201,27 @@ def test_a_single_run_has_no_interval(kind: str, runs: int) -> None:
     table = KINDS[kind].table(at_once(runs_of([0.5], runs)).assign(grok_step=[100.0, 200.0, 300.0][:runs]))
     drawn = [part for part in KINDS[kind].draw(table, "title").axes[0].collections if isinstance(part, LineCollection)]
     assert bool([segment for part in drawn for segment in part.get_segments()]) == (runs > 1)
+
+
+def colors_by_label(figure: Figure) -> dict[str, object]:
+    """The color of each condition in a figure's legend, by its label without counts and remarks."""
+    (shown,) = figure.legends
+    pairs = zip(shown.get_texts(), shown.legend_handles, strict=True)
+    return {text.get_text().split(" (")[0]: handle.get_color() for text, handle in pairs}
+
+
+@pytest.mark.parametrize("key", ["train_fraction", "optimizer"])
+def test_a_condition_has_one_color_in_all_figures_also_where_it_is_not_drawn(key: str) -> None:
+    values = [0.3, 0.5, 0.7, 0.9] if key == "train_fraction" else list("abcd")
+    runs = runs_of(values, key=key)
+    first = runs["condition"] == runs["condition"].iloc[0]
+    runs = runs.assign(memorize_step=runs["memorize_step"].mask(first))
+    curves = curves_of(runs[~first]).assign(**{"norm/weights": 1.0})
+    kinds = [KINDS[name] for name in ("survival", "delay")]
+    figures = [kind.draw(kind.table(runs), "t") for kind in kinds]
+    figures += [draw_condition_curves(make(runs, curves), "t") for make in (tabulate_medians, tabulate_single_runs)]
+    figures += [draw_measures(tabulate_measures(curves, runs), "t")]
+    found = [colors_by_label(figure) for figure in figures]
+    for value in values:
+        assert len({str(colors[str(value)]) for colors in found}) == 1
+    assert len({str(found[0][str(value)]) for value in values}) == len(values)

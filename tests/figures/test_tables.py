@@ -5,13 +5,12 @@ import pandas as pd
 import pytest
 from sets_of_runs import BUDGET, curves_of, ordered, runs_of
 
-from grok_lightning.figures.ablation import ablation_table
-from grok_lightning.figures.band import QUARTILES, RANGE, band_table
-from grok_lightning.figures.by_value import by_value_table
-from grok_lightning.figures.delay import delay_table
-from grok_lightning.figures.overlaid import overlaid_table
-from grok_lightning.figures.phase import phase_table
-from grok_lightning.figures.survival import survival_table
+from grok_lightning.figures.ablation import tabulate_ablation
+from grok_lightning.figures.by_value import tabulate_by_value
+from grok_lightning.figures.curve_tables import QUARTILES, RANGE, tabulate_medians, tabulate_single_runs
+from grok_lightning.figures.delay import tabulate_delay
+from grok_lightning.figures.phase import tabulate_phase
+from grok_lightning.figures.survival import tabulate_survival
 from grok_lightning.statistics import kaplan_meier, times
 
 KEY = "train_fraction"
@@ -19,7 +18,7 @@ RUNS = runs_of([0.3, 0.5, 0.4], 7)
 
 
 def test_survival_is_kaplan_meiers_from_1_down_and_ticks_count_the_censored() -> None:
-    table = survival_table(RUNS)
+    table = tabulate_survival(RUNS)
     for condition, rows in table.groupby("condition", sort=False):
         curve, gone = rows[rows["kind"] == "curve"], rows[rows["kind"] == "censored"]
         group = times(RUNS[RUNS["condition"] == condition], "grok")
@@ -31,7 +30,7 @@ def test_survival_is_kaplan_meiers_from_1_down_and_ticks_count_the_censored() ->
         assert set(rows["n"]) == {len(group)}
 
 
-@pytest.mark.parametrize("table", [by_value_table(RUNS, KEY), ablation_table(RUNS)], ids=["by value", "ablation"])
+@pytest.mark.parametrize("table", [tabulate_by_value(RUNS, KEY), tabulate_ablation(RUNS)], ids=["by value", "ablation"])
 def test_every_run_stands_in_the_table_once_beside_its_conditions_median(table: pd.DataFrame) -> None:
     first = table.columns[0]
     assert sorted(table["run"].dropna()) == sorted(RUNS["run"])
@@ -43,14 +42,14 @@ def test_every_run_stands_in_the_table_once_beside_its_conditions_median(table: 
 
 
 def test_numbers_are_in_order_and_names_in_that_of_the_records() -> None:
-    assert list(by_value_table(RUNS, KEY)[KEY].unique()) == [0.3, 0.4, 0.5]
+    assert list(tabulate_by_value(RUNS, KEY)[KEY].unique()) == [0.3, 0.4, 0.5]
     named = runs_of(["b", "a", "c"], key="optimizer")
-    assert list(by_value_table(named, "optimizer", None, "accuracy")["optimizer"].unique()) == ["b", "a", "c"]
+    assert list(tabulate_by_value(named, "optimizer", None, "accuracy")["optimizer"].unique()) == ["b", "a", "c"]
 
 
 def test_best_accuracy_of_a_run_that_has_none_does_not_count() -> None:
     runs = runs_of([0.3], 3).assign(best_val_acc=[0.2, np.nan, 0.6])
-    median = by_value_table(runs, KEY, None, "accuracy").query("kind == 'median'").iloc[0]
+    median = tabulate_by_value(runs, KEY, None, "accuracy").query("kind == 'median'").iloc[0]
     assert (median["best_val_acc"], median["n"]) == (0.4, 2)
 
 
@@ -67,7 +66,7 @@ def test_a_cell_is_called_after_most_of_its_runs() -> None:
                 memorize_step=[100.0 if kind in ("grokked", "memorized only") else np.nan for kind in kinds],
                 lr=0.1,
             )
-            cell = phase_table(runs, KEY, "lr").iloc[0]
+            cell = tabulate_phase(runs, KEY, "lr").iloc[0]
             assert cell["kind"] == most
             assert (cell["n"], cell["grokked"]) == (3, kinds.count("grokked"))
 
@@ -79,11 +78,11 @@ def test_medians_of_the_map_are_kaplan_meiers() -> None:
         runs["steps"] = chance.integers(100, 1000, len(runs))
         runs["grok_step"] = np.where(chance.random(len(runs)) < 0.6, runs["steps"], np.nan)
         at = times(runs, "grok")
-        assert phase_table(runs, KEY, "lr")["median"].iloc[0] == kaplan_meier(at["step"], at["observed"]).median
+        assert tabulate_phase(runs, KEY, "lr")["median"].iloc[0] == kaplan_meier(at["step"], at["observed"]).median
 
 
 def test_delay_has_each_run_with_both_its_steps() -> None:
-    table = delay_table(RUNS).set_index("run").loc[RUNS["run"]]
+    table = tabulate_delay(RUNS).set_index("run").loc[RUNS["run"]]
     assert table["step"].tolist() == RUNS["grok_step"].fillna(BUDGET).tolist()
     np.testing.assert_array_equal(table["memorize_step"], RUNS["memorize_step"])
 
@@ -91,11 +90,11 @@ def test_delay_has_each_run_with_both_its_steps() -> None:
 def test_overlaid_runs_are_as_many_as_allowed_and_even_over_conditions() -> None:
     for most in (1, 2, 3, 10, 16, 1000):
         runs = ordered(pd.concat([RUNS[RUNS["condition"] != "train_fraction=0.4"], RUNS.tail(2)]))
-        table = overlaid_table(runs, curves_of(RUNS), most)
+        table = tabulate_single_runs(runs, curves_of(RUNS), most)
         kept = table.groupby("condition", sort=False)["run"].nunique()
         assert kept.sum() == min(most, len(runs))
         assert kept.max() - kept.min() <= 1 or kept.min() == 2
-        assert (table["step"] > 0).all()
+        assert (table["step"].dropna() > 0).all()
         sizes = runs["condition"].value_counts()
         assert all(sizes[name] == number for name, number in table.groupby("condition")["runs"].first().items())
 
@@ -105,10 +104,10 @@ def test_long_runs_are_thinned_but_keep_their_ends() -> None:
     step = np.arange(0, 200_001)
     long = pd.DataFrame({"step": step} | dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), 0.5))
     curves = pd.concat([long.assign(run=name) for name in runs["run"]], ignore_index=True)
-    for _, rows in overlaid_table(runs, curves).groupby("run"):
+    for _, rows in tabulate_single_runs(runs, curves).groupby("run"):
         assert (rows["step"].iloc[0], rows["step"].iloc[-1]) == (1, 200_000)
         assert 100 < len(rows) <= 30_001
-    assert len(band_table(runs, curves)) < 4 * 1000
+    assert len(tabulate_medians(runs, curves)) < 4 * 1000
 
 
 def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[str, object], pd.DataFrame]:
@@ -122,7 +121,7 @@ def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[
 
 def band_of(*records: tuple[dict[str, object], pd.DataFrame]) -> pd.DataFrame:
     rows, curves = zip(*records, strict=True)
-    table = band_table(ordered(pd.DataFrame(list(rows))), pd.concat(curves, ignore_index=True))
+    table = tabulate_medians(ordered(pd.DataFrame(list(rows))), pd.concat(curves, ignore_index=True))
     return table[table["measure"] == "val/acc"].set_index("step")
 
 

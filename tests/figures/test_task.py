@@ -58,7 +58,7 @@ def legend(figure: Figure) -> list[str]:
 
 def test_an_answer_stands_at_its_operands_and_nothing_where_there_is_no_equation() -> None:
     table = table_of(11, divided)
-    figure = task.answers(table, "x / y mod 11", cyclic=True)
+    figure = task.draw_answers(table, "x / y mod 11", cyclic=True)
     cells = drawn(figure)
     assert np.isnan(cells[0]).all()
     assert np.isnan(cells).sum() == 11
@@ -69,7 +69,7 @@ def test_an_answer_stands_at_its_operands_and_nothing_where_there_is_no_equation
 
 
 def test_answers_that_follow_each_other_in_a_circle_do_so_in_color() -> None:
-    image = task.answers(table_of(11, added), "", cyclic=True).axes[0].images[0]
+    image = task.draw_answers(table_of(11, added), "", cyclic=True).axes[0].images[0]
     first, last, middle = (np.array(image.cmap(image.norm(answer))[:3]) for answer in (0, 10.999, 5.5))
     assert np.abs(first - last).max() < 0.02
     assert np.abs(first - middle).max() > 0.5
@@ -86,13 +86,13 @@ def test_answers_that_follow_each_other_in_a_circle_do_so_in_color() -> None:
 )
 def test_symmetry_counts_pairs_with_both_rows(formula: Formula, agreeing: int, pairs: int) -> None:
     table = table_of(11, formula)
-    assert task.symmetry(table) == (agreeing, pairs)
-    assert f"{agreeing} of {pairs} pairs" in task.answers(table, "").axes[0].get_title()
+    assert task.count_symmetric(table) == (agreeing, pairs)
+    assert f"{agreeing} of {pairs} pairs" in task.draw_answers(table, "").axes[0].get_title()
 
 
 def test_membership_is_painted_as_the_split_says() -> None:
     table = table_of(11, divided)
-    figure = task.membership(table, "")
+    figure = task.draw_split(table, "")
     painted = colors(figure)
     assert len(painted) == len(table)
     for row in table.itertuples():
@@ -105,7 +105,7 @@ def test_membership_is_painted_as_the_split_says() -> None:
 
 def test_what_is_painted_wrong_is_what_is_wrong() -> None:
     table = table_of(11, divided)
-    figure = task.predictions(table, "")
+    figure = task.draw_predictions(table, "")
     painted = colors(figure)
     assert len(painted) == len(table)
     for row in table.itertuples():
@@ -116,8 +116,8 @@ def test_what_is_painted_wrong_is_what_is_wrong() -> None:
 
 def test_a_single_wrong_answer_is_not_lost_in_rounding() -> None:
     table = table_of(50, lambda x, y: 0).assign(split="train")
-    assert "99.9 %" in task.predictions(table.assign(correct=np.arange(2500) > 0), "").axes[0].get_title()
-    assert "100.0 %" in task.predictions(table.assign(correct=True), "").axes[0].get_title()
+    assert "99.9 %" in task.draw_predictions(table.assign(correct=np.arange(2500) > 0), "").axes[0].get_title()
+    assert "100.0 %" in task.draw_predictions(table.assign(correct=True), "").axes[0].get_title()
 
 
 @pytest.mark.parametrize("palette", [[*task.RIGHT.values(), *task.WRONG.values()], list(task.MEMBERS.values())])
@@ -130,7 +130,7 @@ def test_cells_differ_in_gray_and_the_right_ones_are_lighter(palette: list[str])
 
 def test_value_counts_add_up_to_the_rows_and_keep_the_elements_order() -> None:
     table = table_of(11, lambda x, y: x * x * y * y % 11)
-    counts = task.value_counts_table(table)
+    counts = task.tabulate_value_counts(table)
     assert counts["count"].sum() == len(table)
     assert list(counts["answer"]) == [str(number) for number in range(11)]
     for answer, count in zip(counts["answer"], counts["count"], strict=True):
@@ -141,8 +141,8 @@ def test_value_counts_add_up_to_the_rows_and_keep_the_elements_order() -> None:
 
 
 def test_bars_are_the_counts_and_the_line_is_the_even_count() -> None:
-    counts = task.value_counts_table(table_of(11, divided))
-    axes = task.value_counts(counts, "").axes[0]
+    counts = task.tabulate_value_counts(table_of(11, divided))
+    axes = task.draw_value_counts(counts, "").axes[0]
     assert list(axes.patches[0].get_data().values) == list(counts["count"])
     assert list(axes.get_lines()[0].get_ydata()) == [10.0, 10.0]
     assert "110 equations; 11 of 11 elements" in axes.get_title()
@@ -153,11 +153,11 @@ def test_other_tables_are_refused_in_words() -> None:
     three, one = table.assign(z=table["x"])[["x", "y", "z", "answer"]], table[["x", "answer"]]
     for odd, count in ((three, 3), (one, 1)):
         with pytest.raises(NothingToShow, match=f"has {count}"):
-            task.answers(odd, "")
-    assert task.value_counts_table(three)["count"].sum() == len(table)
+            task.draw_answers(odd, "")
+    assert task.tabulate_value_counts(three)["count"].sum() == len(table)
     many = [str(number) for number in range(task.MOST_ELEMENTS + 1)]
     large = pd.DataFrame({name: pd.Categorical(["0"], categories=many) for name in ("x", "y", "answer")})
-    for draw in (task.symmetry, lambda table: task.value_counts(task.value_counts_table(table), "")):
+    for draw in (task.count_symmetric, lambda table: task.draw_value_counts(task.tabulate_value_counts(table), "")):
         with pytest.raises(NothingToShow, match="1,025"):
             draw(large)
     assert issubclass(NothingToShow, ValueError)
@@ -173,9 +173,9 @@ def test_other_tables_are_refused_in_words() -> None:
 )
 def test_odd_tables_are_drawn_without_a_warning_and_left_as_they_were(table: pd.DataFrame) -> None:
     before = table.copy()
-    for figure in (task.answers(table, "t"), task.membership(table, "t"), task.predictions(table, "t")):
+    for figure in (task.draw_answers(table, "t"), task.draw_split(table, "t"), task.draw_predictions(table, "t")):
         assert drawn(figure).size == len(table)
-    task.value_counts(task.value_counts_table(table), "t").savefig(io.BytesIO(), dpi=40)
+    task.draw_value_counts(task.tabulate_value_counts(table), "t").savefig(io.BytesIO(), dpi=40)
     pd.testing.assert_frame_equal(table, before)
 
 
@@ -183,8 +183,8 @@ def test_everything_written_lies_inside_the_figure() -> None:
     names = [f"(0 1 2 3)({n} {n + 1})" for n in range(24)]
     for table in (table_of(11, divided), table_of(24, lambda x, y: x, names)):
         title = "Predictions at step 3,000\nexperiment/run: x + y mod 11, α = 0.5, seed 0 and more of it: words, words"
-        maps = [draw(table, title) for draw in (task.answers, task.membership, task.predictions)]
-        for figure in [*maps, task.value_counts(task.value_counts_table(table), title)]:
+        maps = [draw(table, title) for draw in (task.draw_answers, task.draw_split, task.draw_predictions)]
+        for figure in [*maps, task.draw_value_counts(task.tabulate_value_counts(table), title)]:
             figure.draw_without_rendering()
             tight = figure.get_tightbbox()
             width, height = figure.get_size_inches()

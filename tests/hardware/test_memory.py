@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import resource
-from grok_lightning.hardware.memory import keep_freed_memory
+from grok_lightning.hardware.process import keep_freed_memory
 import numpy as np
 kept = {keep} and keep_freed_memory()
 np.ones(2**21)

@@ -23,7 +23,7 @@ from grok_lightning.data import PermutationDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.measures import Progress, View
 from grok_lightning.measures.fourier import spectrum
-from grok_lightning.measures.progress import key_part, means_by_answer, standing_out
+from grok_lightning.measures.progress import means_by_answer, project_on_frequencies, select_key_frequencies
 from grok_lightning.models import Transformer
 
 
@@ -58,7 +58,7 @@ def mask(modulus: int, frequencies: list[list[int]]) -> torch.Tensor:
 def test_the_key_part_is_the_projection_over_all_pairs(formula, sign, modulus, frequencies) -> None:
     data = addition(formula, modulus)
     logits_RNP, results_N = random_logits(data)[..., :modulus], torch.from_numpy(data.operation.results_N)
-    found = key_part(means_by_answer(logits_RNP, results_N), mask(modulus, frequencies))[:, results_N]
+    found = project_on_frequencies(means_by_answer(logits_RNP, results_N), mask(modulus, frequencies))[:, results_N]
     for run, of_run in enumerate(frequencies):
         expected = projector(modulus, of_run, sign) @ logits_RNP[run]
         torch.testing.assert_close(found[run], expected, rtol=0, atol=1e-12)
@@ -127,7 +127,7 @@ def test_frequencies_stand_out_above_one_and_a_half_times_the_even_share() -> No
     spectrum_RP[0, 0] = 100.0  # the constant is no frequency
     spectrum_RP[1, 5] = math.sqrt(2.18)  # with its sine 3.18, of 21.18 in all: more than 1.5 of 10 even parts
     spectrum_RP[2, 5] = math.sqrt(2.17)
-    found = standing_out(spectrum_RP)
+    found = select_key_frequencies(spectrum_RP)
     assert [row.nonzero().flatten().add(1).tolist() for row in found] == [[], [3], []]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from grok_lightning.options.arguments import given_options
+from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.classes import Nested
 
 CLASSES = {
@@ -27,9 +27,9 @@ KNOWN = {
 }
 
 
-def given(*arguments: str, flags: tuple[str, ...] = ("overwrite",)) -> Nested:
+def given(*arguments: str) -> Nested:
     """What these words and the files that they name say together."""
-    return given_options(list(arguments), flags, {})[0]
+    return given_options(*split_arguments(list(arguments)), {})
 
 
 def config_file(directory: Path, content: Nested | str) -> str:

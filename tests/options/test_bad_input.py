@@ -182,8 +182,8 @@ OTHER_COMMANDS = [
     ("test", "needs --ckpt_path"),
     ("predict", "needs --ckpt_path"),
     ("validate --ckpt_path last", "has no unfinished run"),
-    ("generate", "CKPT PROMPT"),
-    ("generate x.ckpt", "CKPT PROMPT"),
+    ("generate", "CHECKPOINT PROMPTS"),
+    ("generate x.ckpt", "CHECKPOINT PROMPTS"),
     ("generate x.ckpt 1+1=", "cannot be read"),
     ("generate x.ckpt 1+1= --temp 1", "did you mean --temperature?"),
 ]

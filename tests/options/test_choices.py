@@ -15,9 +15,8 @@ from grok_lightning.hardware.compilation import Graph, compile_seconds, is_worth
 from grok_lightning.hardware.products import FULL, HALF, Product
 from grok_lightning.options import choices
 from grok_lightning.options.arguments import read_config
-from grok_lightning.options.choices import choose_compile, work_of
+from grok_lightning.options.choices import CHOSEN_BY_PARENT, choose_compile, work_of
 from grok_lightning.options.merging import complete
-from grok_lightning.options.parsing import CHOSEN_BY_PARENT
 from grok_lightning.options.shipped import shipped_configs
 from grok_lightning.records.checkpoint import CONFIG_KEY, load, save
 
@@ -223,7 +222,7 @@ def test_compiling_must_pay_within_the_steps_to_come(
 def test_auto_compiles_where_the_steps_to_come_are_worth_it(
     printed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grok_lightning.options.parsing.choose_compile", lambda config, steps: steps == 3)
+    monkeypatch.setattr("grok_lightning.options.choices.choose_compile", lambda config, steps: steps == 3)
     assert printed("--model.compile", "auto")["model"]["compile"] is True
     assert printed("--model.compile", "auto", "--trainer.max_steps", "4")["model"]["compile"] is False
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, class_arguments, class_names, class_path
-from grok_lightning.options.help import WIDTH, first_sentence
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NAMING, class_arguments, class_names, class_path
+from grok_lightning.options.lines import WIDTH, first_sentence
 from grok_lightning.options.parser import LINKED
 from grok_lightning.records.record import flatten
 
@@ -20,7 +20,7 @@ EVALUATED = {"config", "experiment", "run", "ckpt_path", "print_config"} | {
 }
 CLASSES = [
     (option, name)
-    for option in (*CLASS_OPTIONS, *LIST_OPTIONS)
+    for option in NAMING
     for name in class_names(option)
     if class_path(option, name).startswith("grok_lightning.")
 ]
@@ -149,26 +149,29 @@ def test_the_options_of_a_class_are_told_in_sentences(option: str, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "arguments", "options"),
     [
-        (
-            "sweep",
-            "dry_run workers stack_size executor shard keep events known retry_failed root",
-        ),
-        ("report", "by out title root ckpt_path"),
-        ("generate", "temperature top_k max_new_tokens seed"),
+        ("sweep", "FILES...", "dry_run workers stack_size executor shard keep events known retry_failed root"),
+        ("report", "EXPERIMENTS...", "by out title root ckpt_path"),
+        ("generate", "CHECKPOINT PROMPTS...", "temperature top_k max_new_tokens seed"),
     ],
 )
-def test_the_help_of_other_commands(
-    ended: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str, options: str
+def test_the_help_of_other_commands_looks_alike(
+    ended: Callable[..., str], name: str, arguments: str, options: str
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(WIDTH))
     printed = ended(name, "--help")
+    assert ended(name, "x", "-h") == printed
+    assert printed.startswith(f"usage: grok-lightning {name} {arguments} [--option value ...]\n\n")
     assert max(map(len, printed.splitlines())) <= WIDTH
-    described = " ".join(printed.split()).partition("options: -h, --help")[2]
-    assert re.findall(r"--(\w+) (?:[A-Z]+|\{)", described) == options.split()
-    for option in options.split():
-        assert re.search(rf"--{option} .+?[.] \(type: ", described), option
+    lines = lines_of(printed)
+    assert list(lines) == options.split()
+    texts = [
+        re.fullmatch(r"  --\w+ +(?:int|float|bool|str)(?: \.\.\.| = \S+)?  +(\S.+\.)", line) for line in lines.values()
+    ]
+    assert all(texts)
+    assert len({text.start(1) for text in texts if text}) == 1  # aligned
+    assert re.findall(r"^(\w.*):$", printed, re.MULTILINE) == ["Arguments", "Options", "Example"]
+    assert f"\n  grok-lightning {name} " in printed
 
 
 @pytest.mark.parametrize(

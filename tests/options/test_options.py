@@ -7,7 +7,7 @@ import pytest
 import yaml
 from options_as_given import config_file, given
 
-from grok_lightning.options.arguments import given_options
+from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.merging import complete, plain
 from grok_lightning.options.shipped import find_config, shipped_configs
 
@@ -65,7 +65,8 @@ def test_the_command_line_wins_over_later_files_over_earlier_files(tmp_path: Pat
     second = config_file(tmp_path, {"run": "b", "data": {"modulus": 7}})
     words = [("--run=c",), ("--config", first), (f"-c={second}",)]
     for order in permutations(words):
-        found, configs = given_options([word for group in order for word in group], ())
+        assignments, configs = split_arguments([word for group in order for word in group])
+        found = given_options(assignments, configs)
         late_first = order.index(words[1]) > order.index(words[2])
         assert found["run"] == "c"
         assert found["data"] == {"modulus": 5 if late_first else 7, "formula": "x"}

@@ -90,7 +90,7 @@ def test_the_yaml_of_the_pages_is_yaml() -> None:
 
 
 def test_the_sweeps_of_the_pages_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from grok_lightning.sweep.grid import read_grid
+    from grok_lightning.sweep.file import read_grid
 
     monkeypatch.chdir(tmp_path)
     sweeps = [

@@ -11,7 +11,7 @@ PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
     ("batch", "errors", "randomness"),
-    ("files",),
+    ("files", "reading"),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
     ("training", "figures"),
     ("measures",),

@@ -10,8 +10,8 @@ import grok_lightning
 from grok_lightning.options.shipped import find_sweep
 from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
-from grok_lightning.report.written import brief
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.report.text import format_brief
+from grok_lightning.sweep.plan.runs import read_plan
 
 HOME = Path(grok_lightning.__file__).parents[1]
 TEXT = (HOME / "docs" / "science" / "reproductions.md").read_text()
@@ -38,7 +38,7 @@ def block(name):
 def test_a_table_is_that_of_the_records(name):
     path = HOME / "docs" / "science" / "reproductions" / f"{name}.parquet"
     report = make_report([str(path)], HOME, EXPERIMENTS[name].by)
-    assert block(name) == brief(report.conditions, report.runs)
+    assert block(name) == format_brief(report.conditions, report.runs)
 
 
 def test_records_tell_no_place_of_a_machine():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grok_lightning.records.archive import read_archive, read_plan, write_archive
+from grok_lightning.records.archive import read_archive, read_archive_and_plan, write_archive
 from grok_lightning.records.results import read_records
 
 VALUES = {
@@ -117,6 +117,6 @@ def test_the_plan_of_a_sweep_is_kept(tmp_path):
     runs = pd.DataFrame({"path": ["e/a", "e/b"]})
     plan = pd.DataFrame({"config_hash": ["a", "b"], "data.formula": ["x + y", None]}, dtype=object)
     write_archive(tmp_path / "runs.parquet", runs, empty_curves(), plan)
-    pd.testing.assert_frame_equal(read_plan(tmp_path / "runs.parquet"), plan)
+    pd.testing.assert_frame_equal(read_archive_and_plan(tmp_path / "runs.parquet")[2], plan)
     write_archive(tmp_path / "without.parquet", runs, empty_curves())
-    assert read_plan(tmp_path / "without.parquet") is None
+    assert read_archive_and_plan(tmp_path / "without.parquet")[2] is None

@@ -68,25 +68,22 @@ def test_an_empty_record_has_no_rows(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
 
-def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
+def test_an_unfinished_last_line_is_left_out_and_replaced_by_the_next_row(tmp_path: Path) -> None:
     table = rows((0.1, 0.2), (0.3, 0.4))
     write_metrics(tmp_path, table)
     whole = (tmp_path / METRICS).read_bytes()
-    before_last = whole[:-1].rfind(b"\n") + 1
-    for length in range(before_last, len(whole)):
+    for length in range(whole[:-1].rfind(b"\n") + 1, len(whole)):
         (tmp_path / METRICS).write_bytes(whole[:length])
         assert read_metrics(tmp_path) == table[:-1]
-
-
-def test_a_row_after_an_unfinished_line_is_whole(tmp_path: Path) -> None:
-    table = rows((0.1, 0.2), (0.3, 0.4))
-    write_metrics(tmp_path, table)
-    whole = (tmp_path / METRICS).read_bytes()
-    before_last = whole[:-1].rfind(b"\n") + 1
-    for length in range(before_last, len(whole)):
-        (tmp_path / METRICS).write_bytes(whole[:length])
         append_metrics(tmp_path, table[-1])
         assert read_metrics(tmp_path) == table
+
+
+@pytest.mark.parametrize("head", ["", "train/acc,val/acc", "step,val/acc,val/acc"])
+def test_a_file_without_steps_or_with_a_column_twice_is_refused(tmp_path: Path, head: str) -> None:
+    (tmp_path / METRICS).write_text(f"{head}\n0,1,1\n")
+    with pytest.raises(ValueError, match="expected: step and metrics, each once"):
+        read_metrics(tmp_path)
 
 
 def test_a_new_key_widens_the_table(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from grok_lightning.records.results import read_records, refresh
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_table_says_exactly_what_the_files_say(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grok_lightning.records.reading.ROWS_AT_ONCE", [2048, 1, 7, 3][seed])
+    monkeypatch.setattr("grok_lightning.records.results.ROWS_AT_ONCE", [2048, 1, 7, 3][seed])
     rng = random.Random(seed)
     contents = {f"{run:03}": any_result(rng, missing=0.2 * seed) for run in range(40)}
     for run, content in contents.items():

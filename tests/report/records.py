@@ -49,7 +49,7 @@ CONFIG: dict[str, Any] = {
 
 def reporting(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> Report:
     """``grok-lightning report ... --out out`` without figures, which are other tests' and take most of the time."""
-    monkeypatch.setattr(making, "drawings", lambda *_: iter(()))
+    monkeypatch.setattr(making, "list_drawings", lambda *_: iter(()))
 
     def run(*arguments: Any, out: str = "out") -> tuple[int, str, str]:
         return command("report", *arguments, "--out", out)

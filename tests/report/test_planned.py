@@ -7,8 +7,8 @@ import yaml
 from records import conditions, plan, reporting, write_run
 
 from grok_lightning.records.planned import read_planned, save_planned
-from grok_lightning.records.words import shown, value_of, words_of
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.records.words import format_option, parse_option, words_of
+from grok_lightning.sweep.plan.runs import read_plan
 
 LOGS = Path("lightning_logs/e")
 
@@ -79,11 +79,11 @@ def test_a_sweep_keeps_the_typed_values_of_what_differs(tmp_path, monkeypatch):
     [("True", True), ("no", False), ("None", None), ("1e6", 1e6), ("1000000", 1000000), ("x + y", "x + y")],
 )
 def test_text_is_typed(word, value):
-    assert value_of(word) == value
-    assert type(value_of(word)) is type(value)
+    assert parse_option(word) == value
+    assert type(parse_option(word)) is type(value)
 
 
 def test_words_tell_values_apart():
     assert words_of([0.12345678, 0.12345679]) == {"0.12345678": "0.12345678", "0.12345679": "0.12345679"}
     assert words_of([0.1, 1e6, None, True]) == {"0.1": "0.1", "1000000.0": "1e+06", "None": "-", "True": "yes"}
-    assert shown({"class_path": "a.b.Clip", "norm": 1.0}) == "Clip norm=1"
+    assert format_option({"class_path": "a.b.Clip", "norm": 1.0}) == "Clip norm=1"

@@ -6,7 +6,7 @@ import pytest
 from records import conditions, reporting, write_run
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
-from grok_lightning.data.algebra import IntegersMod, identity_of
+from grok_lightning.data.algebra import IntegersMod, identify_algebra
 from grok_lightning.records.tasks import algebra_title, task_options, task_title
 
 
@@ -83,10 +83,10 @@ def test_what_else_differs_within_a_condition_is_reported_with_its_values(report
         write_run(f"{seed}", changes={"seed_everything": seed} | changes)
     assert report("e")[0] == 0
     text = Path("out/report.md").read_text()
-    assert "trainer.precision (32-true in 2, 64-true in 3 of 5 runs)" in text
-    assert "trainer.max_steps (40 in 1, 80 in 4 of 5 runs)" in text
-    assert "evaluation.every (5 in 3, 200 in 2 of 5 runs)" in text
-    assert "Add to --by what should not be pooled." in text
+    assert "trainer.precision (32-true: 2 runs, 64-true: 3 runs)" in text
+    assert "trainer.max_steps (40: 1 run, 80: 4 runs)" in text
+    assert "evaluation.every (5: 3 runs, 200: 2 runs)" in text
+    assert "Options added to --by are not pooled." in text
     assert "threads" not in text
 
 
@@ -113,8 +113,8 @@ def test_an_algebra_has_the_title_that_is_read_from_a_config(module, options, ex
 
 
 def test_an_identity_is_the_class_and_its_options():
-    assert identity_of(IntegersMod(7)) == "IntegersMod(modulus=7)"
-    assert identity_of(IntegersMod(7)) != identity_of(IntegersMod(11))
+    assert identify_algebra(IntegersMod(7)) == "IntegersMod(modulus=7)"
+    assert identify_algebra(IntegersMod(7)) != identify_algebra(IntegersMod(11))
 
 
 def test_a_task_is_what_decides_its_table():

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY
 from records import THRESHOLD, conditions, curve, plan, reporting, sweep, write_run
 
-from grok_lightning.report.conditions import comparisons, conditions_table
+from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
 from grok_lightning.report.unfinished import UNFINISHED
 from grok_lightning.statistics import kaplan_meier, log_rank, times, wilson
 
@@ -45,7 +45,7 @@ def some_runs(random: np.random.Generator, names: list[str]) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(5))
 def test_each_row_is_that_of_its_runs_alone(seed):
     table = some_runs(np.random.default_rng(seed), ["b", "a", "c"])
-    found = conditions_table(table, {"a": 2, "new": 3}).set_index("condition")
+    found = tabulate_conditions(table, {"a": 2, "new": 3}).set_index("condition")
     assert found.index.tolist() == ["b", "a", "new", "c"]
     assert found["missing"].to_dict() == {"b": 0, "a": 2, "new": 3, "c": 0}
     for name, runs in table.groupby("condition", observed=True):
@@ -78,7 +78,7 @@ def test_each_row_is_that_of_its_runs_alone(seed):
 def test_up_to_six_conditions_are_all_compared_more_with_the_first_alone(count):
     names = [f"c{place}" for place in range(count)]
     table = some_runs(np.random.default_rng(count), names)
-    found = comparisons(table)
+    found = compare_conditions(table)
     pairs = list(combinations(names, 2)) if count <= 6 else [("c0", name) for name in names[1:]]
     assert list(zip(found["first"], found["second"], strict=True)) == pairs
     for row in found.itertuples():
@@ -163,7 +163,7 @@ def test_missing_runs_count_where_they_belong(report):
     }
     assert conditions()["n"].tolist() == [2, 1, 0]
     page = Path("out/report.md").read_text()
-    assert "**Not complete**: of 6 runs 3 are missing and 0 are unfinished" in page
+    assert "3 runs of x + y mod 7 in 3 conditions: 2 grokked. **Incomplete**: 3 of 6 planned runs missing." in page
     (when,) = (line for line in page.splitlines() if "train_fraction=0.9 | 0 | - | - | - | - | - | - | - | 2 |" in line)
     assert when.startswith("|")
 
@@ -226,7 +226,7 @@ def test_a_run_that_failed_is_not_missing(report):
     plan([here, failed, "a" * 16], {"seed_everything": ["0", "1", "2"]})
     assert report("e")[0] == 0
     assert conditions()[["n", "missing"]].to_numpy().tolist() == [[1, 1]]
-    assert "1 runs failed" in Path("out/report.md").read_text()
+    assert "Failed with an error, and in no table or figure: 1 run." in Path("out/report.md").read_text()
 
 
 def test_missing_runs_of_several_sweeps_are_told_by_experiment(report):

@@ -130,7 +130,7 @@ def test_what_varies_within_a_condition_is_told(report):
     write_run("b", changes={"model.optimizer.lr": 0.2, "data.train_fraction": 0.25})
     write_run("c", changes={"model.optimizer.lr": 0.3, "data.train_fraction": 0.25})
     report("e", "--by", "train_fraction")
-    told = "Runs of one condition differ in model.optimizer.lr (0.2 in 1, 0.3 in 1 of 2 runs)."
+    told = "Runs of one condition differ in: model.optimizer.lr (0.2: 1 run, 0.3: 1 run)."
     assert told in Path("out/report.md").read_text()
     report("e", "--by", "lr")
     assert "differ in" not in Path("out/report.md").read_text()
@@ -143,7 +143,7 @@ def test_each_run_counts_once_however_often_it_is_given(report):
     again = ("e", "lightning_logs", Path("lightning_logs/e").resolve(), "first/runs.parquet")
     assert report(*again, out="second")[0] == 0
     assert Path("second/conditions.csv").read_text() == once
-    assert "9 runs were given more than once" in Path("second/report.md").read_text()
+    assert "Duplicates, counted once: 9 runs" in Path("second/report.md").read_text()
     runs = [pd.read_parquet(f"{out}/runs.parquet") for out in ("first", "second")]
     assert runs[0]["curve.step"].map(list).tolist() == runs[1]["curve.step"].map(list).tolist()
 
@@ -169,3 +169,11 @@ def test_runs_of_other_options_that_are_called_alike_are_both_there(report):
     assert report("e", "old/runs.parquet")[0] == 0
     assert conditions()["grok_median"].to_dict() == {"lr=0.001": 40, "lr=0.5": 80}
     assert pd.read_parquet("out/runs.parquet")["path"].is_unique
+
+
+def test_a_block_in_which_one_option_varies_is_that_option(command):
+    for layers in (1, 2, 4):
+        write_run("a", changes={"model.network": NETWORK | {"layers": layers}})
+    assert command("report", "e", "--by", "network", "--out", "out")[0] == 0
+    assert names() == ["layers=1", "layers=2", "layers=4"]
+    assert pd.read_csv("out/steps-by-layers.csv")["model.network.layers"].unique().tolist() == [1, 2, 4]

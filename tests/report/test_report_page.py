@@ -13,8 +13,8 @@ from records import reporting, sweep, write_run
 
 from grok_lightning.report import making
 from grok_lightning.report.drawings import Drawing
-from grok_lightning.report.page import page
-from grok_lightning.report.written import plain
+from grok_lightning.report.making import render_html
+from grok_lightning.report.text import escape_markdown
 
 VOID = {"meta", "img", "br", "hr", "link"}
 
@@ -100,7 +100,7 @@ def test_formulas_come_through(report, formula):
 
 @pytest.mark.parametrize("text", STRANGE)
 def test_plain_text_is_shown_as_it_is_in_a_table(text, tmp_path):
-    found = Page(page(f"| a | b |\n| --- | --- |\n| {plain(text)} | c |", tmp_path, "t"))
+    found = Page(render_html(f"| a | b |\n| --- | --- |\n| {escape_markdown(text)} | c |", tmp_path, "t"))
     assert found.cells == [" ".join(text.split()), "c"]
 
 
@@ -111,7 +111,7 @@ def some_drawings(*_):
 
 
 def test_a_page_needs_no_other_file(report, monkeypatch):
-    monkeypatch.setattr(making, "drawings", some_drawings)
+    monkeypatch.setattr(making, "list_drawings", some_drawings)
     write_run("a")
     assert report("e")[0] == 0
     found = shown()
@@ -150,7 +150,7 @@ def test_figures_of_an_earlier_report_go_and_what_is_not_its_own_stays(report, m
     everything = {}
     for names in (("one", "x y(1)"), ("one", "two"), ()):
         drawn = [Drawing(name, name, lambda: (pd.DataFrame({"a": [1]}), Figure())) for name in names]
-        monkeypatch.setattr(making, "drawings", lambda *_, drawn=drawn: iter(drawn))
+        monkeypatch.setattr(making, "list_drawings", lambda *_, drawn=drawn: iter(drawn))
         assert report("e")[0] == 0
         everything[names] = {path.stem for path in Path("out").glob("*.[psc][nvs][gv]")}
         with Path("out/report.md").open("a") as page:

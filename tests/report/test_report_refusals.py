@@ -119,9 +119,9 @@ def test_failed_runs_are_left_out_and_told(report):
     write_run("bad", changes={"seed_everything": 7}, status="failed", error="RuntimeError", **failed)
     assert report("e")[0] == 0
     assert conditions()["n"].tolist() == [2]
-    assert "1 runs failed with an error" in Path("out/report.md").read_text()
+    assert "Failed with an error, and in no table or figure: 1 run." in Path("out/report.md").read_text()
     write_run("bad", changes={"seed_everything": 8}, experiment="bad", status="failed", error="RuntimeError", **failed)
-    assert "all 1 runs failed" in refused(report, "bad", out="other")
+    assert "1 run, and none without an error" in refused(report, "bad", out="other")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_damaged_records_are_left_out_and_told(report, content):
     path.write_text(content)
     assert report("e")[0] == 0
     assert conditions()["n"].tolist() == [2]
-    assert f"The record of {path.parent} is damaged" in Path("out/report.md").read_text()
+    assert f"Left out because the record is damaged: {path.parent}." in Path("out/report.md").read_text()
 
 
 METRICS = [
@@ -172,11 +172,11 @@ def test_evaluations_of_any_form(report, text, over):
     (directory_of(write_run("odd", changes={"seed_everything": 7}, over=over)) / "metrics.csv").write_text(text)
     assert report("e")[0] == 0
     told = Path("out/report.md").read_text()
-    left_out = "it was left out" in told
+    left_out = "Left out because" in told
     assert conditions()["n"].tolist() == [2 if left_out else 3]
     assert over <= (not left_out)
     curves = read_archive(Path("out/runs.parquet"))[1]
-    assert (curves["run"].nunique() == 2) == (left_out or "its curve is in no figure" in told)
+    assert (curves["run"].nunique() == 2) == (left_out or "metrics.csv is damaged or missing" in told)
 
 
 @pytest.mark.parametrize(
@@ -187,4 +187,4 @@ def test_configs_of_any_form(report, text):
     (directory_of(write_run("odd", changes={"seed_everything": 7}, over=False)) / "config.yaml").write_text(text)
     assert report("e")[0] == 0
     assert conditions()["n"].tolist() == [2]
-    assert "has no whole config or no evaluation yet" in Path("out/report.md").read_text()
+    assert "Left out because there is no whole config or no evaluation yet" in Path("out/report.md").read_text()

@@ -1,7 +1,7 @@
 """The points of a grid as mappings, and classes that they name."""
 
 from grok_lightning.options.classes import Nested
-from grok_lightning.sweep.grid import Grid
+from grok_lightning.sweep.file import Grid
 
 ADAMW, MUON = "grok_lightning.optim.AdamW", "grok_lightning.optim.Muon"
 

@@ -15,14 +15,13 @@ import pytest
 import yaml
 
 from grok_lightning.cli import quiet
-from grok_lightning.sweep import command, sizes
-from grok_lightning.sweep.display import Tally
-from grok_lightning.sweep.pending import find_standing, make_job, pending_stacks
-from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.sizes import Choice
-from grok_lightning.sweep.trial import Size
-from grok_lightning.sweep.worker import Job, run_job
+from grok_lightning.sweep import command
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.pending import Schedule, find_pending, find_standing
+from grok_lightning.sweep.plan.runs import Plan, read_plan
+from grok_lightning.sweep.plan.sizes import Choice, Size
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.worker import Tally, run_job
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "Transformer": {"model.network": {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}},
@@ -46,7 +45,7 @@ class InThisProcess:
     def __init__(self, workers: int, logs: Path, look: Callable[[Tally], None]) -> None:
         self.tally = Tally()
 
-    def run(self, stacks: Iterable[Callable[[], Job]]) -> Tally:
+    def run(self, stacks: Iterable[Callable[[], Stack]]) -> Tally:
         for work in stacks:
             outcome = run_job(work())
             self.tally.add(outcome)
@@ -139,11 +138,10 @@ def _plan(path: Path, text: str) -> Plan:
     return read_plan(path)
 
 
-def jobs(path: Path, stack_size: int, **options: Any) -> list[Job]:
+def jobs(path: Path, stack_size: int, **options: Any) -> list[Stack]:
     """What a worker would be handed for the runs of a file that are not over."""
     plan = _plan(path, path.read_text())
-    places = Places(Path.cwd(), plan.name)
-    found = find_standing(plan, places)
+    found = find_standing(plan)
     choice = Choice(1, 1, stack_size, None, False, False, False, Size(1, 1, 1))
-    pending = pending_stacks(plan, places, found, stack_size)
-    return [replace(make_job(plan, places, found, stack, choice), **options) for stack in pending]
+    schedule = Schedule(plan, found, choice, find_pending(plan, found, stack_size))
+    return [replace(schedule.make(stack), **options) for stack in schedule.stacks]

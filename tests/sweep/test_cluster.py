@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.errors import UserError
-from grok_lightning.sweep.cluster import RayExecutor, train_on_node
-from grok_lightning.sweep.connection import connect
-from grok_lightning.sweep.worker import NOTHING_DONE, Job
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.cluster import RayExecutor, connect, train_on_node
+from grok_lightning.sweep.run.worker import Tally
 
-DONE = NOTHING_DONE | {"done": 1}
+DONE = asdict(Tally(done=1))
 
 
 class RayError(Exception):
@@ -55,7 +56,7 @@ class ScriptedRay:
     def remote(self, num_gpus: int, **_: Any) -> Callable[[Any], Any]:
         return lambda function: SimpleNamespace(remote=partial(self._hand, num_gpus))
 
-    def _hand(self, num_gpus: int, job: Job, here: str, again: bool) -> int:
+    def _hand(self, num_gpus: int, job: Stack, here: str, again: bool) -> int:
         assert Path(job.root).is_absolute()
         self.handed.append(job.configs[0]["run"])
         self.on_gpu.append(num_gpus > 0)
@@ -88,12 +89,12 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Script
     return made
 
 
-def stacks(*names: str, accelerator: str = "auto") -> list[Callable[[], Job]]:
+def stacks(*names: str, accelerator: str = "auto") -> list[Callable[[], Stack]]:
     configs = [{"experiment": "e", "run": name, "trainer": {"accelerator": accelerator}} for name in names]
-    return [partial(Job, ".", "e", [config], [f"hash of {config['run']}"]) for config in configs]
+    return [partial(Stack, ".", "e", [config], [f"hash of {config['run']}"]) for config in configs]
 
 
-def run(*waiting: Callable[[], Job], workers: int | None = None) -> Any:
+def run(*waiting: Callable[[], Stack], workers: int | None = None) -> Any:
     return RayExecutor(workers, lambda tally: None).run(waiting)
 
 
@@ -136,14 +137,14 @@ def test_a_stack_that_is_lost_again_and_again_is_recorded_as_failed(ray: Callabl
 
 
 def test_a_worker_that_somebody_stops_is_a_lost_one(ray: Callable[..., ScriptedRay]) -> None:
-    outcomes = iter([NOTHING_DONE | {"stopped": 15}, DONE])
+    outcomes = iter([asdict(Tally(stopped=15)), DONE])
     scripted = ray(lambda name: next(outcomes))
     assert run(*stacks("a")).done == 1
     assert scripted.handed == ["a", "a"]
 
 
 def test_nothing_more_is_handed_out_when_the_disk_is_full(ray: Callable[..., ScriptedRay]) -> None:
-    scripted = ray(lambda name: NOTHING_DONE | {"full": "No space left"})
+    scripted = ray(lambda name: asdict(Tally(full="No space left")))
     assert run(*stacks(*NAMES)).full == "No space left"
     assert len(scripted.handed) == 8
 
@@ -163,9 +164,9 @@ def test_a_node_without_the_storage_and_a_lost_cluster_end_the_sweep(ray: Callab
 
 
 def test_a_task_looks_for_the_sweep_s_own_file_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("grok_lightning.sweep.cluster.PATIENCE", 0.0)
+    monkeypatch.setattr("grok_lightning.sweep.run.cluster.PATIENCE", 0.0)
     (make,) = stacks("a")
-    outcome = train_on_node(Job(str(tmp_path), "e", make().configs, ["0"]), str(tmp_path), False)
+    outcome = train_on_node(Stack(str(tmp_path), "e", make().configs, ["0"]), str(tmp_path), False)
     assert list(outcome) == ["unseen"]
     assert f"{tmp_path}/lightning_logs/e/.sweep/sweep.json" in outcome["unseen"]
     assert not list(tmp_path.iterdir())
@@ -179,7 +180,7 @@ def test_a_task_on_another_node_of_a_slurm_job_is_no_rank_of_its_fit(
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     seen = []
     monkeypatch.setattr(
-        "grok_lightning.sweep.cluster.run_job",
+        "grok_lightning.sweep.run.cluster.run_job",
         lambda job: seen.append((rank_zero_only.rank, os.environ.get("SLURM_PROCID"))) or DONE,
     )
     (make,) = stacks("a")

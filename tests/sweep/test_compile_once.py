@@ -11,23 +11,24 @@ from small_sweeps import EASY, NETWORKS, jobs, write
 
 from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.callbacks.states import RunStates
-from grok_lightning.sweep import sizes
-from grok_lightning.sweep.display import Display, Tally
-from grok_lightning.sweep.executor import QueuedStack
-from grok_lightning.sweep.local import LOOK_AHEAD, LocalExecutor, Worker
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stacking import graph_key
-from grok_lightning.sweep.worker import PREPARE, Job
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.plan.stacking import graph_key
+from grok_lightning.sweep.run.executor import QueuedStack
+from grok_lightning.sweep.run.local import LOOK_AHEAD, LocalExecutor, Worker
+from grok_lightning.sweep.run.worker import PREPARE, Tally
+from grok_lightning.sweep.show.display import Display
 
 
-def job(name: str, graph: str) -> Job:
-    return Job(".", "e", [{"run": name}], [name], graph=graph)
+def job(name: str, graph: str) -> Stack:
+    return Stack(".", "e", [{"run": name}], [name], graph=graph)
 
 
 class Staff(LocalExecutor):
     """An executor whose workers only note what they are sent."""
 
-    def __init__(self, workers: int, jobs: list[Job]) -> None:
+    def __init__(self, workers: int, jobs: list[Stack]) -> None:
         super().__init__(workers, Path("logs"), lambda tally: None)
         self._queue.extend(QueuedStack(lambda own=own: own) for own in jobs)
         self._workers = [Worker(Mock(stdin=io.StringIO(), pid=number)) for number in range(workers)]
@@ -40,7 +41,7 @@ class Staff(LocalExecutor):
 
     def tell(self, number: int, compiling: bool) -> None:
         """What a worker says of itself."""
-        folder = Places(Path(), "e").own / "workers"
+        folder = Places(Path(), "e").notices
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"elsewhere-{number}.json").write_text(json.dumps({"compiling": compiling, "time": 2e10}))
         self._note_compiled()
@@ -97,7 +98,7 @@ def test_eager_stacks_never_wait() -> None:
 def test_few_jobs_are_made_to_look_for_another_graph() -> None:
     made: list[int] = []
 
-    def make(number: int) -> Job:
+    def make(number: int) -> Stack:
         made.append(number)
         return job(str(number), "g")
 

@@ -15,10 +15,11 @@ from grok_lightning.callbacks import recorder
 from grok_lightning.optim import AdamW
 from grok_lightning.records.record import read_metrics
 from grok_lightning.records.results import read_records
-from grok_lightning.sweep.executor import MOST_DEATHS
-from grok_lightning.sweep.failures import NOTHING_RECORDED
-from grok_lightning.sweep.local import LocalExecutor
-from grok_lightning.sweep.worker import Job, run_job
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.executor import MOST_DEATHS
+from grok_lightning.sweep.run.failures import NOTHING_RECORDED
+from grok_lightning.sweep.run.local import LocalExecutor
+from grok_lightning.sweep.run.worker import run_job
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
@@ -127,7 +128,7 @@ def test_a_failure_that_cannot_be_recorded_fails_the_sweep_all_the_same(
         result.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
 
-    broken.setattr("grok_lightning.sweep.failures.write_json", obstructed)
+    broken.setattr("grok_lightning.sweep.run.failures.write_json", obstructed)
     status, _, err = command("sweep", path, *OPTIONS, 4)
     assert status == 1
     assert "1 failed" in err
@@ -162,7 +163,7 @@ def starts() -> int:
     return Path("starts").read_text().count("\n")
 
 
-def run_all(stacks: list[Job], workers: int = 1) -> LocalExecutor:
+def run_all(stacks: list[Stack], workers: int = 1) -> LocalExecutor:
     executor = LocalExecutor(workers, Path("logs"), lambda tally: None)
     executor.run([lambda stack=stack: stack for stack in stacks])
     return executor

@@ -12,7 +12,7 @@ import pytest
 from grid_points import ADAMW, MUON, as_mappings
 
 from grok_lightning.options.classes import Nested
-from grok_lightning.sweep.grid import read_grid
+from grok_lightning.sweep.file import read_grid
 
 Write = Callable[..., Path]
 GRIDS = [

@@ -11,7 +11,7 @@ from grok_lightning.options.arguments import read_config
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import normalize
 from grok_lightning.options.shipped import shipped_configs
-from grok_lightning.sweep.grid import build_options, read_grid
+from grok_lightning.sweep.file import build_options, read_grid
 
 Write = Callable[..., Path]
 

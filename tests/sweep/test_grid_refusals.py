@@ -9,7 +9,7 @@ from grid_points import MUON
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
-from grok_lightning.sweep.grid import read_grid
+from grok_lightning.sweep.file import read_grid
 
 Write = Callable[..., Path]
 SEED = {"seed_everything": [0, 1, 2]}
@@ -131,7 +131,7 @@ def test_a_name_that_no_run_directory_may_have_is_refused(write_yaml: Write) -> 
     ],
 )
 def test_a_key_that_stands_twice_is_refused(write_yaml: Write, text: str, key: str, lines: str) -> None:
-    assert f"the key {key!r} stands twice in one mapping, in lines {lines}" in refusal(write_yaml(text))
+    assert f"the key {key!r} occurs twice in one mapping, in lines {lines}" in refusal(write_yaml(text))
 
 
 def test_the_same_key_in_two_mappings_is_no_repetition(write_yaml: Write) -> None:

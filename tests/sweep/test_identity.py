@@ -10,12 +10,11 @@ import torch
 import yaml
 from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.cli import recorded_run
-from grok_lightning.options.parsing import resolve
+from grok_lightning.options.parsing import recorded_run, resolve
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep.grid import build_options
-from grok_lightning.sweep.plan import read_plan
+from grok_lightning.sweep.file import build_options
+from grok_lightning.sweep.plan.runs import read_plan
 
 Command = Callable[..., tuple[int, str, str]]
 ADAMW = "grok_lightning.optim.AdamW"

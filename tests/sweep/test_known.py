@@ -16,7 +16,7 @@ from grok_lightning.report import making
 @pytest.fixture
 def sweep(command, monkeypatch):
     train_here(monkeypatch)
-    monkeypatch.setattr(making, "drawings", lambda *_: iter(()))
+    monkeypatch.setattr(making, "list_drawings", lambda *_: iter(()))
     return lambda *arguments: command("sweep", *arguments, *(("--events", "off") if arguments[0] != "status" else ()))
 
 
@@ -28,7 +28,7 @@ def trained(tmp_path_factory) -> Path:
         patch.chdir(directory)
         leave_out_images(patch)
         train_here(patch)
-        patch.setattr(making, "drawings", lambda *_: iter(()))
+        patch.setattr(making, "list_drawings", lambda *_: iter(()))
         write("known", {"seed_everything": [0, 1]}, **EASY)
         assert main(["sweep", "known.yaml", "--events", "off"]) == 0
         assert main(["report", "known", "--out", "known"]) == 0

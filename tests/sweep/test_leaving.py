@@ -16,9 +16,9 @@ from grok_lightning.fit import Fit
 from grok_lightning.hardware.compilation import WORTH_COMPILING
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep import stack as stack_module
-from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.stack import Stack, train
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run import training
+from grok_lightning.sweep.run.training import train
 
 Command = Callable[..., tuple[int, str, str]]
 DIVERGES = 1e30
@@ -35,13 +35,13 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs each fit had."""
     found: list[int] = []
-    original = stack_module.fit_of
+    original = training.build_fit
 
     def noted(stack: Stack, *rest: Any) -> Fit:
         found.append(len(stack.configs))
         return original(stack, *rest)
 
-    monkeypatch.setattr(stack_module, "fit_of", noted)
+    monkeypatch.setattr(training, "build_fit", noted)
     return found
 
 
@@ -83,7 +83,7 @@ def test_closing_up_changes_nothing(command: Command, sizes: list[int]) -> None:
     (job,) = jobs(write("e", {"model.optimizer.lr": RATES}, **LEAVING), 4)
     for name in ("closed", "open"):
         configs = [config | {"experiment": name} for config in job.configs]
-        stack = Stack(Places(Path.cwd(), name), configs, job.hashes, events=False)
+        stack = Stack(str(Path.cwd()), name, configs, job.hashes, events=False)
         with as_the_program():
             train(replace(stack, close_up=name == "closed"))
     assert sizes == [4, 2, 1, 4]

@@ -1,15 +1,13 @@
 """The parts of an array job: together all runs, none twice, the same whatever has been done and by which machine."""
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import pytest
 from small_sweeps import results, train_here, write
 
-from grok_lightning.sweep.pending import Standing, pending_stacks
-from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import Plan, read_plan
+from grok_lightning.sweep.plan.pending import Standing, find_pending
+from grok_lightning.sweep.plan.runs import Plan, read_plan
 
 Command = Callable[..., tuple[int, str, str]]
 GRID: dict[str, Any] = {"data.batch_size": [16, "full"], "data.train_fraction": [0.4, 0.6], "seed_everything": "0..6"}
@@ -24,7 +22,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def stacks(plan: Plan, number: int, of: int, size: int = 4, done: Collection[str] = ()) -> list[list[str]]:
     found = Standing(dict.fromkeys(done, "finished"), {})
-    pending = pending_stacks(plan, Places(Path(), plan.name), found, size, (number, of))
+    pending = find_pending(plan, found, size, (number, of))
     return [[run.hash for run in stack.runs] for stack in pending]
 
 

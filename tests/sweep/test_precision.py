@@ -14,10 +14,10 @@ from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import lookup
 from grok_lightning.options.shipped import shipped_sweeps
 from grok_lightning.sweep import command as sweep_command
-from grok_lightning.sweep.grid import read_grid
+from grok_lightning.sweep.file import read_grid
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.plan import read_plan
-from grok_lightning.sweep.precision import KEPT, keep_precision
+from grok_lightning.sweep.plan.precision import KEPT, keep_precision
+from grok_lightning.sweep.plan.runs import read_plan
 
 Command = Callable[..., tuple[int, str, str]]
 SEEDS = {"seed_everything": [0, 1]}

@@ -29,7 +29,7 @@ from grok_lightning.__main__ import main
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.worker import run_job
+from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
 Undisturbed = Callable[[int], tuple[Any, ...]]
@@ -266,9 +266,9 @@ def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
 def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path) -> None:
     places = Places(tmp_path, "e")
     places.note_members("a", ["1", "2"])
-    assert places.members() == {}
+    assert places.read_members() == {}
     (places.stacks / "a" / "last.ckpt").touch()
-    assert places.members() == {"a": ["1", "2"]}
+    assert places.read_members() == {"a": ["1", "2"]}
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 from small_sweeps import EASY, write
 
-from grok_lightning.sweep import sizes
+from grok_lightning.sweep.plan import sizes
 
 
 @pytest.mark.parametrize(

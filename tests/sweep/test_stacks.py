@@ -8,8 +8,8 @@ import pytest
 from small_sweeps import NETWORKS, as_the_program, directories, jobs, outcomes, results, write
 
 from grok_lightning.records.record import read_metrics
-from grok_lightning.sweep.plan import read_plan
-from grok_lightning.sweep.worker import run_job
+from grok_lightning.sweep.plan.runs import read_plan
+from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
 STEPS = ("status", "steps", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")

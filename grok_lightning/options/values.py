@@ -1,0 +1,106 @@
+"""Values of options: given their types, or refused in one line that says what is expected."""
+
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from grok_lightning.errors import UserError
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LIST_OPTIONS,
+    Nested,
+    arguments_of,
+    class_hints,
+    class_of,
+    lookup,
+)
+from grok_lightning.options.merging import expand
+from grok_lightning.records.record import flatten
+
+NOT_ACCEPTED = (ArgumentError, TypeError, ValueError, KeyError)  # what jsonargparse raises
+
+
+def parse_values(parser: ArgumentParser, wanted: Nested) -> Namespace:
+    """The options with the types that a parser gives them.
+
+    Args:
+        parser: The parser.
+        wanted: All options, in the short form.
+
+    Raises:
+        UserError: If a value has the wrong type.
+    """
+    try:
+        return parser.parse_object(expand(wanted))
+    except NOT_ACCEPTED as error:
+        reason = _find_mistake(wanted, parser) or f"options: {' '.join(str(error).split())[:300]}"
+        raise UserError(reason) from None
+
+
+def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
+    """Refuses null where it means nothing: jsonargparse lets it through for every option.
+
+    Args:
+        given: What was given, in the short form.
+        named: The same over the classes of a checkpoint, so that options of a class are found.
+        parser: The command's parser.
+
+    Raises:
+        UserError: For the first such option, or a group of options that is no mapping.
+    """
+    hints = _hints(named, parser)
+    for option, value in flatten(given).items():
+        if value is None and option in hints and "null" not in (expected := _describe_type(hints[option])):
+            raise UserError(f"--{option} is null; expected: {expected}")
+    for group in ("trainer", "evaluation", "checkpoint", "data", "model"):
+        if group in given and not isinstance(given[group], dict):
+            raise UserError(f"--{group} is {given[group]!r}; a mapping of options is expected")
+
+
+def _find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
+    """The first option whose value has the wrong type, with the value and what is expected."""
+    for owner in LIST_OPTIONS:
+        for item in lookup(wanted, owner) or []:
+            name = item["class_path"]
+            for key, hint in class_hints(owner, name).items():
+                if not _accepts(hint, item[key]):
+                    option = f"{owner}: {name.rsplit('.', 1)[-1]}.{key}"
+                    return f"{option} is {item[key]!r}; expected: {_describe_type(hint)}"
+    hints = _hints(wanted, parser)
+    for option, value in flatten(wanted).items():
+        if option in hints and not _accepts(hints[option], value):
+            return f"--{option} is {value!r}; expected: {_describe_type(hints[option])}"
+    return None
+
+
+def _hints(named: Nested, parser: ArgumentParser) -> dict[str, Any]:
+    """The types of a parser's options and of those of the classes named, by dotted name."""
+    hints = {argument.name: argument.hint for argument in arguments_of(parser)}
+    for owner in CLASS_OPTIONS:
+        own = class_hints(owner, class_of(owner, lookup(named, owner) or {}))
+        hints |= {f"{owner}.{key}": hint for key, hint in own.items()}
+    return {option: hint for option, hint in hints.items() if hint is not None and option not in LIST_OPTIONS}
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        parser.parse_object({"value": value})
+    except NOT_ACCEPTED:
+        return False
+    return True
+
+
+def _describe_type(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_describe_type(kind) for kind in inner)
+    if inner:
+        count = f"{len(inner)} " if origin is tuple else ""
+        return f"a list of {count}{_describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))

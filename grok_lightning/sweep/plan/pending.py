@@ -1,0 +1,168 @@
+"""Unfinished runs of a sweep, as stacks in the order in which they are handed out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.record import FAILED
+from grok_lightning.records.results import refresh
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.sizes import Choice
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.plan.stacking import graph_key, has_transformer
+
+COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Progress of a sweep.
+
+    Attributes:
+        status: Status of each planned run that is over, by hash.
+        names: Names of runs that have a directory, by hash.
+        rows: Results of the planned runs that are over, one row each, with the ``COLUMNS``.
+        taken: Directories of runs that a ``fit`` has resumed with other options: they are other runs now.
+    """
+
+    status: dict[str, str]
+    names: dict[str, str]
+    rows: pd.DataFrame = field(repr=False, default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
+    taken: set[str] = field(default_factory=set)
+
+    def is_over(self, run: PlannedRun, retry_failed: bool = False) -> bool:
+        """Whether a run needs no more training."""
+        status = self.status.get(run.hash)
+        return status is not None and not (retry_failed and status == FAILED)
+
+    def name(self, plan: Plan, run: PlannedRun) -> str:
+        """Name of a run, or the name that it will have."""
+        name = self.names.get(run.hash) or plan.fresh_name(run)
+        while name in self.taken:
+            name = f"{name[:-17]}+again{name[-17:]}"
+        return name
+
+
+def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
+    """Find which runs are over, from the files of the experiment.
+
+    Args:
+        plan: Plan of the sweep.
+        known: Results of runs trained elsewhere, with the ``COLUMNS``; planned runs among them count as over.
+    """
+    own = refresh(plan.places.logs, COLUMNS) if plan.places.logs.is_dir() else None
+    if own is not None and not len(own):
+        own = None
+    planned = {run.hash for run in plan.runs}
+    taken: set[str] = set()
+    names: dict[str, str] = {}
+    if own is not None:
+        taken = set(own["run"][(own["run"].str[-17:-16] == "-") & (own["run"].str[-16:] != own["config_hash"])])
+        of_plan = own[own["config_hash"].isin(planned)].drop_duplicates("config_hash")
+        names = dict(zip(of_plan["config_hash"], of_plan["run"], strict=True))
+    names = plan.places.find_runs(taken) | names
+    tables = [table[list(COLUMNS)].astype(object) for table in (own, known) if table is not None]
+    if not tables:
+        return Standing({}, names)
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
+    return Standing(dict(zip(rows["config_hash"], rows["status"], strict=True)), names, rows, taken)
+
+
+@dataclass(frozen=True)
+class PendingStack:
+    """Runs that will train together.
+
+    Attributes:
+        runs: The runs.
+        begun: Whether they have a checkpoint.
+    """
+
+    runs: list[PlannedRun]
+    begun: bool = False
+
+
+def find_pending(
+    plan: Plan, found: Standing, stack_size: int, shard: tuple[int, int] = (1, 1), retry_failed: bool = False
+) -> list[PendingStack]:
+    """Unfinished runs as stacks: interrupted stacks first, then interrupted single runs, then the rest by shape.
+
+    Args:
+        plan: Plan of the sweep.
+        found: Progress of the sweep.
+        stack_size: Largest number of runs per stack.
+        shard: (i, n): only the i-th of n parts, counted from 1. The parts depend on the file only: runs are dealt out
+            one by one after sorting by shape, so machines with more memory, and larger stacks, get the same parts.
+        retry_failed: Whether to run failed runs again.
+    """
+    number, of = shard
+    mine = sorted(plan.runs, key=lambda run: run.shape)[number - 1 :: of]
+    missing = {run.hash: run for run in mine if not found.is_over(run, retry_failed)}
+    of_hash = {run.hash: run for run in plan.runs}
+    stacks = []
+    for hashes in sorted(plan.places.read_members().values(), key=len):
+        if any(hashed in missing for hashed in hashes) and all(hashed in of_hash for hashed in hashes):
+            stacks.append(PendingStack([of_hash[hashed] for hashed in hashes], begun=True))
+            for hashed in hashes:
+                missing.pop(hashed, None)
+    named = [run for run in missing.values() if run.hash in found.names]
+    begun = [run for run in named if (plan.places.of_run(found.names[run.hash])[1] / LAST).exists()]
+    stacks += [PendingStack([missing.pop(run.hash)], begun=True) for run in begun]
+    return stacks + _split_into_stacks(missing.values(), stack_size)
+
+
+def _split_into_stacks(runs: Iterable[PlannedRun], stack_size: int) -> list[PendingStack]:
+    groups: dict[int, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.shape, []).append(run)
+    return [
+        PendingStack(group[start : start + stack_size])
+        for group in groups.values()
+        for start in range(0, len(group), stack_size)
+    ]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a sweep has to train.
+
+    Attributes:
+        plan: Plan of the sweep.
+        found: Its progress.
+        choice: Its settings.
+        stacks: Its unfinished runs.
+    """
+
+    plan: Plan
+    found: Standing
+    choice: Choice
+    stacks: list[PendingStack]
+
+    @property
+    def missing(self) -> int:
+        """Number of runs to train."""
+        runs = [run for stack in self.stacks for run in stack.runs]
+        return sum(not self.found.is_over(run, self.choice.retry_failed) for run in runs)
+
+    def make(self, pending: PendingStack) -> Stack:
+        """Make a stack as it is sent to a worker."""
+        choice, configs = self.choice, []
+        for run in pending.runs:
+            config = self.plan.config(run, self.found.name(self.plan, run))
+            if choice.keep is not None:
+                config["checkpoint"]["keep"] = choice.keep
+            config["model"]["compile"] |= choice.compile and has_transformer(config)
+            configs.append(config)
+        return Stack(
+            str(self.plan.places.root),
+            self.plan.name,
+            configs,
+            hashes=[run.hash for run in pending.runs],
+            retry=choice.retry_failed,
+            events=choice.events,
+            threads=choice.threads,
+            over=[run.hash for run in pending.runs if self.found.is_over(run, choice.retry_failed)],
+            graph=graph_key(configs[0], len(configs)) if configs[0]["model"]["compile"] else "",
+        )

@@ -1,0 +1,185 @@
+"""Sizes of a sweep's runs, from runs that are built for trial, and the default settings that follow from them."""
+
+import os
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import torch
+
+from grok_lightning.build import build
+from grok_lightning.errors import UserError
+from grok_lightning.hardware.process import cores
+from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
+from grok_lightning.options.classes import lookup
+from grok_lightning.options.refusals import refuse_optimizer
+from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.stack import Stack, build_fit
+from grok_lightning.sweep.plan.stacking import SEED, graph_key, has_transformer
+
+MOST_TRIALS = 100
+NOWHERE = "/nonexistent"
+LARGEST_STACK = 256
+MOST_CHECKPOINTS = 20 * 2**30
+MOST_EVENTS = 1000
+PROCESS_BYTES = 700 * 2**20
+STATE_BYTES = 20  # a weight, its gradient, two moments and a copy in half precision
+ROW_BYTES = 150_000  # activations of a row of four tokens at width 128 and two layers, on a GPU
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a run.
+
+    Attributes:
+        weights: Number of weights of its network.
+        batch_rows: Rows per batch.
+        budget: Largest number of steps.
+    """
+
+    weights: int
+    batch_rows: int
+    budget: int
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Estimated bytes of a checkpoint: weights and two moments in 32 bits, and the rest."""
+        return 12 * self.weights + 60_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings of a sweep.
+
+    Attributes:
+        workers: Number of processes.
+        threads: CPU threads of each; 0: torch's default.
+        stack_size: Largest number of runs trained as one model.
+        keep: Checkpoints that are kept of a run; None: as its config says.
+        events: Whether to write TensorBoard events and a figure of each run.
+        compile: Whether to compile transformers where the file does not decide, see ``choose_compile``.
+        retry_failed: Whether to run failed runs again.
+        size: Size of its largest runs.
+    """
+
+    workers: int
+    threads: int
+    stack_size: int
+    keep: str | None
+    events: bool
+    compile: bool
+    retry_failed: bool
+    size: Size
+
+    @property
+    def worker_bytes(self) -> int:
+        """Estimated memory of a process, in bytes."""
+        return PROCESS_BYTES + STATE_BYTES * self.size.weights * self.stack_size
+
+
+def _choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Choose runs that cover every value of every option that varies, except seeds; at most 100."""
+    seeds = [place for place, option in enumerate(plan.grid.options) if option == SEED]
+    covered: set[tuple[int, int, int]] = set()
+    chosen: list[PlannedRun] = []
+    stride = max(1, round(0.618 * len(runs)))  # large, so that few runs cover all values
+    while gcd(stride, len(runs)) > 1:
+        stride += 1
+    for place in range(len(runs)):
+        run = runs[place * stride % len(runs)]
+        varied = {number: id(value) for number, value in enumerate(run.varied) if number not in seeds}
+        values = {(run.block, -1, 0), *((run.block, number, value) for number, value in varied.items())}
+        if not values <= covered:
+            covered |= values
+            chosen.append(run)
+            if len(chosen) == MOST_TRIALS:
+                break
+    return chosen
+
+
+def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
+    """Build some of the runs, without writing anything.
+
+    Args:
+        plan: Plan of the sweep.
+        runs: Unfinished runs.
+
+    Returns:
+        Size of the first run of each block.
+
+    Raises:
+        UserError: A run cannot be built; the message names it.
+    """
+    sizes: dict[int, Size] = {}
+    outside = [option for option in plan.leaves if not option.startswith(("data.", "model.")) and option != SEED]
+    for run in _choose_trials(plan, runs):
+        config = plan.config(run, "trial")
+        try:
+            if outside or run.block not in sizes:
+                fit = build_fit(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
+                module, data = fit.cli.model, fit.cli.datamodule
+            else:  # a third of the time
+                module, data = build(config)
+                refuse_optimizer(module)
+        except UserError as error:
+            raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None
+        weights = sum(weight.numel() for weight in module.network.parameters())
+        sizes.setdefault(run.block, Size(weights, data.batch_size, int(config["trainer"]["max_steps"])))
+    return sizes
+
+
+def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Choice:
+    """Choose the settings that the user did not give.
+
+    On a CPU, a process for each core, one thread each, and stacks of one: two single-thread processes do more than one
+    stack of two on two threads. Fewer processes than cores share these out as threads, as far as OMP_NUM_THREADS lets
+    them. On a GPU, a process for each, and stacks as large as memory allows. Checkpoints stay as the config says unless
+    those of all runs would take more than 20 GiB. Events and figures for up to 1,000 runs.
+
+    Args:
+        plan: Plan of the sweep.
+        missing: Number of its unfinished runs.
+        sizes: Sizes of the runs of each block.
+        options: Options of the command.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    size = max(sizes.values(), key=lambda own: own.weights)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    stack_size, workers = options.stack_size, options.workers
+    if stack_size is None:
+        stack_size = 1
+        if gpus:
+            each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
+            stack_size = max(1, min(LARGEST_STACK, int(0.6 * torch.cuda.mem_get_info()[0]) // each))
+    if workers is None:
+        workers = gpus or cores()
+    keep = options.keep
+    if keep is None and 2 * size.checkpoint_bytes * len(plan.runs) > MOST_CHECKPOINTS:
+        keep = "none"
+    events = len(plan.runs) <= MOST_EVENTS if options.events is None else options.events == "on"
+    stacks = max(1, -(-missing // stack_size))
+    workers = min(workers, stacks)
+    threads = 0 if gpus else 1
+    if options.workers and not gpus:
+        threads = max(1, min(cores() // workers, int(given) if given.isdigit() and int(given) else cores()))
+    compiled = _choose_compile(plan, sizes, -(-stacks // workers))
+    return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
+
+
+def _choose_compile(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:
+    """Whether compiling the largest transformers saves time, where the file does not decide.
+
+    Args:
+        plan: Plan of the sweep.
+        sizes: Sizes of the runs of each block.
+        fits: Number of stacks that a worker trains one after another.
+    """
+    said = lookup(plan.grid.fixed, COMPILE)
+    if said not in (None, AUTO) or COMPILE in plan.grid.options:
+        return False
+    configs = {block: plan.blocks[block].resolved for block in sizes if has_transformer(plan.blocks[block].resolved)}
+    if not configs:
+        return False
+    largest = max(configs, key=lambda block: sizes[block].weights)
+    graphs = len({graph_key(config, 1) for config in configs.values()})
+    return choose_compile(configs[largest], sizes[largest].budget, -(-fits // graphs))

@@ -1,0 +1,140 @@
+"""Which runs can train as one stack, and which stacks share a compiled graph."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from grok_lightning.data.formula import Formula
+from grok_lightning.module import GrokModule
+from grok_lightning.optim.base import StackOptimizer
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
+from grok_lightning.records.record import flatten
+
+SEED, FORMULA = "seed_everything", "data.formula"
+NAMES = ("experiment", "run")
+# single options on whose values it depends in which others the runs of a stack may differ
+DECIDING = (
+    *("data.batch_size", "data.tokenizer", "init_from"),
+    *("trainer.precision", "trainer.callbacks", "trainer.logger"),
+)
+# options on which the compiled part of a step, the forward and its loss, does not depend
+OUTSIDE_GRAPH = (
+    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.weight_norm", "model.compile"),
+    *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
+    *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind"),
+)
+# torch's optimizers that treat each number by itself; Adafactor and LBFGS mix the runs of a stack
+ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
+    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+))  # fmt: skip
+
+
+def _takes_one_each(hint: Any) -> bool:
+    """Whether an option's type is one value, or a list with one for each run of a stack."""
+    if get_origin(hint) not in (Union, UnionType):
+        return False
+    kinds = get_args(hint)
+    return any(get_origin(kind) is list and get_args(kind)[0] in kinds for kind in kinds)
+
+
+@cache
+def _per_run_arguments(option: str, name: str) -> frozenset[str]:
+    return frozenset(key for key, hint in class_hints(option, name).items() if _takes_one_each(hint))
+
+
+def find_per_run_options(resolved: Nested) -> set[str]:
+    """Find the dotted options in which the runs of a stack may differ, without those in lists of classes.
+
+    Args:
+        resolved: Resolved config of one of the runs.
+    """
+    if _mixes_runs(resolved):
+        return set()
+    hints = get_type_hints(GrokModule.__init__)
+    found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
+    for option in CLASS_OPTIONS:
+        found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
+    data = resolved["data"]
+    if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
+        found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
+    if data.get("tokenizer") != "elements" or resolved.get("measures"):  # lengths differ; measures look at one table
+        found.discard(FORMULA)
+    return found
+
+
+def _mixes_runs(resolved: Nested) -> bool:
+    """Whether a component acts on the stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
+
+    So does ``init_from``, which loads the weights of a single run.
+    """
+    trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
+    module, _, name = optimizer.rpartition(".")
+    return (
+        not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
+        or resolved.get("init_from") is not None
+        or bool(trainer.get("callbacks"))
+        or not isinstance(trainer.get("logger", True), bool)
+        or trainer.get("precision") == "16-mixed"
+    )
+
+
+def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:
+    """Text that is the same for two configs only if their runs can be stacked.
+
+    Args:
+        resolved: Resolved config.
+        without: Options to leave out, which the caller compares.
+    """
+    free = find_per_run_options(resolved)
+    flat = flatten(resolved)
+    for option in (*NAMES, *without):
+        flat.pop(option, None)
+    for option in flat.keys() & free:
+        flat[option] = value_key(option, flat[option])
+    for option in LIST_OPTIONS:
+        items = lookup(resolved, option) or []
+        flat[option] = [
+            item | {key: value_key(key, item[key]) for key in _per_run_arguments(option, item["class_path"])}
+            for item in items
+        ]
+    return json.dumps(flat, sort_keys=True, default=str)
+
+
+def graph_key(resolved: Nested, runs: int) -> str:
+    """Text that is the same for stacks with the same compiled graph of the training step.
+
+    Args:
+        resolved: Resolved config of one of the stack's runs.
+        runs: Number of its runs.
+    """
+    flat = flatten({"model": resolved["model"], "data": resolved["data"], "trainer": {
+        name: resolved["trainer"][name] for name in ("precision", "accelerator")
+    }})  # fmt: skip
+    sized = not isinstance(resolved["data"].get("batch_size"), int)  # by the training rows
+    outside = [name for name in OUTSIDE_GRAPH if not (sized and name.startswith("data."))]
+    kept = {
+        option: value_key(option, value) if option == FORMULA and not sized else value
+        for option, value in flat.items()
+        if not any(f"{option}.".startswith(f"{name}.") for name in outside)
+    }
+    return json.dumps([runs, kept], sort_keys=True, default=str)
+
+
+def has_transformer(resolved: Nested) -> bool:
+    """Whether the network is the Transformer, for which compiling was measured to pay."""
+    return str(resolved["model"]["network"]["class_path"]).endswith(".Transformer")
+
+
+def value_key(option: str, value: Any) -> Any:
+    """Stack-compatibility key of a per-run value: that it is a number, or the value itself."""
+    if option == FORMULA:
+        return f"a formula of {_count_operands(value)} operands"
+    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+@cache
+def _count_operands(formula: str) -> int:
+    return len(Formula(formula).operand_names)

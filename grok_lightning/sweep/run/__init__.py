@@ -1,0 +1,1 @@
+"""Training of a planned sweep: workers on this machine or in a Ray cluster, locks, and failures."""

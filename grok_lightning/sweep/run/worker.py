@@ -1,0 +1,187 @@
+"""Training of stacks in a local worker process or a Ray task."""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grok_lightning.callbacks.guards import StopRequested
+from grok_lightning.cli import quiet
+from grok_lightning.hardware.compilation import prepare
+from grok_lightning.hardware.process import keep_freed_memory
+from grok_lightning.options.classes import Nested
+from grok_lightning.records.record import FAILED, RESULT
+from grok_lightning.sweep.plan.stack import Stack
+from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
+from grok_lightning.sweep.run.locks import Locks
+from grok_lightning.sweep.run.notices import Notice
+
+PREPARE = "null\n"  # sent instead of a job: prepare for compilation
+_locks: dict[Path, Locks] = {}
+
+
+@dataclass
+class Tally:
+    """Counts of runs, of a stack or of a whole sweep.
+
+    Attributes:
+        done: Runs that are over now and were not when the sweep began.
+        grokked, diverged, failed: Numbers of these.
+        busy: Runs that another process trains.
+        stopped: Signal that ended the training, or 0.
+        full: The system's message when nothing more could be written, else an empty text.
+        compiling: Workers that compile a graph for which others wait.
+        waiting: Workers that wait for it.
+    """
+
+    done: int = 0
+    grokked: int = 0
+    diverged: int = 0
+    failed: int = 0
+    busy: int = 0
+    stopped: int = 0
+    full: str = ""
+    compiling: int = 0
+    waiting: int = 0
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Add the outcome of one stack."""
+        for name in ("done", "grokked", "diverged", "failed", "busy"):
+            setattr(self, name, getattr(self, name) + outcome.get(name, 0))
+        self.full = self.full or outcome.get("full", "")
+
+    def count(self, result: Nested | None) -> None:
+        """Count the result of a run; without one it has failed, unless the training ended early."""
+        if result is None and (self.stopped or self.full):
+            return
+        self.done += 1
+        self.grokked += result is not None and result.get("grok_step") is not None
+        self.diverged += result is not None and result["status"] == "diverged"
+        self.failed += result is None or result["status"] == FAILED
+
+
+def run_job(job: Stack) -> dict[str, Any]:
+    """Train the runs of a stack that no other process trains.
+
+    Args:
+        job: The stack.
+
+    Returns:
+        Fields of a ``Tally``.
+    """
+    tally = Tally()
+    places = job.places
+    path = (places.own / "locks").absolute()
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    try:
+        locks = _locks[path] = _locks.get(path) or Locks(path)
+    except OSError as error:
+        return asdict(Tally(full=str(error)))
+    taken = [run for run, hashed in enumerate(job.hashes) if locks.take(hashed)]
+    tally.busy = len(job.hashes) - len(taken)
+    todo = [run for run in taken if not _is_over(job, run)]
+    notice = Notice(places.notices)
+    try:
+        for stack in _find_stacks(job, taken, todo):
+            _train_all(stack, partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"]))
+    except StopRequested as stop:
+        tally.stopped = int(stop.signum)
+    except OSError as error:
+        if find_full_disk(error) is None:
+            raise
+        tally.full = f"{error.strerror} (below {str(places.root.absolute())!r})"
+    finally:
+        notice.remove()
+        for hashed in job.hashes:
+            locks.release(hashed)
+    for run in taken:
+        if job.hashes[run] not in job.over:
+            tally.count(read_result(job, run))
+    return asdict(tally)
+
+
+def _train_all(stack: Stack, tell: Callable[..., None]) -> None:
+    """Train a stack, and then those runs of it alone whose results were damaged after they had ended."""
+    attempt(stack, tell)
+    if len(stack.configs) > 1:
+        for single in [stack.take([run]) for run in range(len(stack.configs)) if read_result(stack, run) is None]:
+            drop_unusable(single)
+            attempt(single, tell)
+
+
+def _is_over(job: Stack, run: int) -> bool:
+    """Whether a run has a result, which another process may have written; removes a damaged one."""
+    result = read_result(job, run)
+    if result is None:
+        with suppress(OSError):
+            (job.record(run) / RESULT).unlink()
+    return result is not None and not (result["status"] == FAILED and job.retry)
+
+
+def _find_stacks(job: Stack, taken: list[int], todo: list[int]) -> list[Stack]:
+    """Stacks to train: those that have checkpoints, and one of all runs that are in no checkpoint."""
+    stacks, rest = [], todo
+    own = {job.hashes[run]: run for run in taken}
+    for members in sorted(job.places.read_members().values(), key=len):  # the smaller is the later one of two
+        runs = [own[hashed] for hashed in members if hashed in own]
+        if len(runs) == len(members) and set(runs) & set(rest):
+            stack = job.take(runs)  # with those that are over, for a bit-identical resume
+            if not drop_unusable(stack):
+                stacks.append(stack)
+                rest = [run for run in rest if run not in runs]
+    if rest:
+        drop_unusable(job.take(rest))
+        stacks.append(job.take(rest))
+    return stacks
+
+
+def main() -> int:
+    """Read jobs from stdin, one JSON object per line, and write the outcome of each to stdout, one per line.
+
+    The line ``PREPARE`` has no answer: the process prepares to compile while another one compiles the same graph.
+    When stdin ends, because the sweep has ended, the current fit saves a checkpoint and ends.
+    """
+    keep_freed_memory()
+    quiet()
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)  # other output goes to the log
+    jobs: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(jobs.put,), daemon=True).start()
+    while line := jobs.get():
+        if line == PREPARE:
+            prepare()
+            continue
+        outcome = run_job(Stack(**json.loads(line)))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
+        with suppress(BrokenPipeError):  # the sweep has ended
+            print(json.dumps(outcome), file=answers, flush=True)
+        if outcome["stopped"]:
+            return 128 + int(outcome["stopped"])
+    return 0
+
+
+def _listen(take: Callable[[str], None]) -> None:
+    for line in sys.stdin:
+        take(line)
+    take("")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def to_line(job: Stack) -> str:
+    """Encode a stack as a worker reads it."""
+    return json.dumps(asdict(job)) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Output of a sweep: its plan, its progress and its results."""
