@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 Undo = Callable[[], None]
@@ -77,6 +78,24 @@ def replace(path: str, make: Callable[[Any], Any]) -> list[Undo]:
     for place, name in dict.fromkeys(places):
         setattr(place, name, changed)
         undo.append(partial(setattr, place, name, original))
+    return undo
+
+
+def wherever(*changes: Callable[[], list[Undo]]) -> list[Undo]:
+    """Those of several changes for which the program has a place.
+
+    Raises:
+        NotHere: It has none for any of them.
+    """
+    undo: list[Undo] = []
+    missing: list[NotHere] = []
+    for change in changes:
+        try:
+            undo += change()
+        except NotHere as place:
+            missing.append(place)
+    if len(missing) == len(changes):
+        raise missing[0]
     return undo
 
 
@@ -165,13 +184,32 @@ def _any_page() -> list[Undo]:
     return [partial(setattr, pq, "ParquetFile", original)]
 
 
-def _first_wins() -> list[Undo]:
+def _last_wins() -> list[Undo]:
     import yaml
 
-    def unchecked(_: Any) -> Callable[[Any], Any]:
-        return lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))
+    def of_path(_: Any) -> Callable[[Any], Any]:
+        return lambda path: yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
-    return replace("grok_lightning.options.yamls:read_yaml", unchecked)
+    return wherever(
+        lambda: replace("grok_lightning.options.yamls:read_yaml", of_path),
+        lambda: replace("grok_lightning.reading:read_yaml", of_path),
+    )
+
+
+def _as_jsonargparse_says() -> list[Undo]:
+    owner, _, original = find("grok_lightning.options.values:NOT_ACCEPTED")
+    owner.NOT_ACCEPTED = _NeverRaised
+    return [partial(setattr, owner, "NOT_ACCEPTED", original)]
+
+
+def _remainders_of_c() -> list[Undo]:
+    def as_in_c(_: Any) -> Callable[..., Any]:
+        return lambda self, dividend, divisor: (
+            dividend - divisor * (abs(dividend) // divisor) * (2 * (dividend > 0) - 1)
+        )
+
+    owners = ("IntegersMod", "Algebra")
+    return wherever(*(partial(replace, f"{ALGEBRA}:{owner}.remainder", as_in_c) for owner in owners))
 
 
 ALGEBRA = "grok_lightning.data.algebra"
@@ -186,26 +224,19 @@ MUTANTS = (
         "names of runs are not checked", "options",
         lambda: replace("grok_lightning.records.runs:check_name", lambda _: lambda option, name, *more: name),
     ),
-    Mutant(
-        "errors of jsonargparse are shown as they are", "options",
-        lambda: replace("grok_lightning.options.wording:in_one_line", lambda _: lambda error, *more: error),
-    ),
-    Mutant("of a key that stands twice the last is taken", "yaml", _first_wins),
+    Mutant("errors of jsonargparse are shown as they are", "options", _as_jsonargparse_says),
+    Mutant("of a key that stands twice the last is taken", "yaml", _last_wins),
     Mutant("the pages of an index are not verified", "records", _any_page),
     Mutant(
         "one bad result.json ends a report", "records",
-        lambda: uncaught("grok_lightning.records.reading", "ValueError", "RecursionError", "OSError"),
+        lambda: uncaught("grok_lightning.records.results", "ValueError", "RecursionError", "OSError"),
     ),
     Mutant(
         "exponents are reduced", "formulas",
         lambda: replace(f"{ALGEBRA}:IntegersMod.power", lambda power: lambda self, base, n: power(self, base,
         n % self.modulus)),
     ),
-    Mutant(
-        "remainders have the sign of the dividend", "formulas",
-        lambda: replace(f"{ALGEBRA}:IntegersMod.remainder", lambda _: lambda self, a,
-        b: a - b * (abs(a) // b) * (2 * (a > 0) - 1)),
-    ),
+    Mutant("remainders have the sign of the dividend", "formulas", _remainders_of_c),
     Mutant(
         "permutations act from the left", "formulas",
         lambda: replace(f"{ALGEBRA}:SymmetricGroup.binary", lambda f: lambda self, symbol, a, b: f(self, symbol, b, a)),

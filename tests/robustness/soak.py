@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
@@ -114,16 +113,19 @@ def import_everything(where: Path) -> None:
     """Imports what commands need, for the processes that are forked from this one."""
     from grok_lightning.__main__ import main as command
 
-    for name in ("fit", "generate", "report.command", "sweep.command"):
-        import_module(f"grok_lightning.{name}")
-
     torch.set_num_threads(1)
     leave_out_pictures()
     where.mkdir(exist_ok=True)
     here = os.getcwd()
     os.chdir(where)
-    with redirect_stdout(StringIO()), suppress(SystemExit):
-        command(["fit", *TINY, "--print_config"])
+    for arguments in (
+        ["generate", "--help"],
+        ["sweep", "--help"],
+        ["report", "--help"],
+        ["fit", *TINY, "--print_config"],
+    ):
+        with redirect_stdout(StringIO()), suppress(SystemExit):
+            command(arguments)
     os.chdir(here)
 
 
