@@ -4,6 +4,7 @@ The process is a copy of this one, with everything imported already, so that a c
 seconds, and nothing that it does to itself outlives it. Linux only.
 """
 
+import ctypes
 import errno
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 MEBIBYTE = 1024**2
 _DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what is shown
+_LIBC = ctypes.CDLL(None)
 PATIENCE = 5.0  # seconds without processor time after which a process hangs
 EVIL = "evil_module"  # stands on sys.path; nothing of a stranger may import it, nor a module that acts when imported
 PLANTED = (EVIL, f"{EVIL}.inner", "unittest.__main__", "this", "antigravity")
@@ -85,6 +87,7 @@ def run_confined(action: Callable[[], Any], work: Path, limits: Limits | None = 
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        _LIBC.malloc_trim(0)  # a fit has had this process keep what it frees: the forked one would use it again
         before = _kibibytes("RssAnon")
         pid = os.fork()
         if not pid:
@@ -217,6 +220,8 @@ class _Watch:
 
     def __init__(self, work: Path, tell: Callable[[str, Any], None]) -> None:
         self.work, self.tell, self.busy = str(work), tell, False
+        caches = [os.environ[name] for name in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR") if name in os.environ]
+        self.own = [self.work, *map(os.path.realpath, caches)]
 
     def hide(self, path: str) -> str:
         """A path without what differs from one run of the harness to the next."""
@@ -246,7 +251,7 @@ class _Watch:
         for path in paths:
             if isinstance(path, str | bytes | os.PathLike):
                 real = os.path.realpath(os.fsdecode(path))
-                inside = real == self.work or real.startswith(f"{self.work}{os.sep}")
+                inside = any(real == place or real.startswith(f"{place}{os.sep}") for place in self.own)
                 if not inside and not real.startswith(("/dev/", "/proc/self/", "/memfd:")):
                     self.tell("offence", f"{event} outside of the working directory: {self.hide(real)}")
                     raise PermissionError(errno.EACCES, "nothing may be written there", real)

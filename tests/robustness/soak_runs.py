@@ -70,7 +70,7 @@ def kills(trial: Trial) -> None:
             if read_result(trial.where, run) is not None:
                 break
             if status != -signal.SIGKILL:
-                trial.note(f"a run can never be finished: {command.complain(0)}"[:160])
+                trial.note(f"a run can never be finished: {command.complain(0)}".replace(run, "RUN")[:160])
                 break
             first = _random_strike(trial, steps) if killed < wanted else None
             if last(trial.where, run).exists():

@@ -112,9 +112,9 @@ def killed_sweep(trial: Trial) -> None:
     write(reference, sample)
     trial.note(f"undisturbed: {fault}" if (fault := sweep(reference).complain(0)) else "")
     write(where, list(range(count)))
-    counts = {"worker": 0, "parent": 0, "both": 0, "two": 0}
+    counts = {"two": 0, "worker": 0, "both": 0, "parent": 0}
     kinds = list(counts)
-    while done(where) < count and not trial.is_over:
+    while done(where) < count and not (trial.is_over and all(counts.values())):
         kind = kinds[sum(counts.values()) % 4]
         commands = [sweep(where) for _ in range(2 if kind == "two" else 1)]
         before = done(where)
