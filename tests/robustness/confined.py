@@ -220,8 +220,9 @@ class _Watch:
 
     def __init__(self, work: Path, tell: Callable[[str, Any], None]) -> None:
         self.work, self.tell, self.busy = str(work), tell, False
-        caches = [os.environ[name] for name in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR") if name in os.environ]
-        self.own = [self.work, *map(os.path.realpath, caches)]
+        self.cache = os.path.realpath(
+            os.environ.get("TORCHINDUCTOR_CACHE_DIR", self.work)
+        )  # made when torch is imported
 
     def hide(self, path: str) -> str:
         """A path without what differs from one run of the harness to the next."""
@@ -251,7 +252,7 @@ class _Watch:
         for path in paths:
             if isinstance(path, str | bytes | os.PathLike):
                 real = os.path.realpath(os.fsdecode(path))
-                inside = any(real == place or real.startswith(f"{place}{os.sep}") for place in self.own)
+                inside = any(f"{real}{os.sep}".startswith(f"{place}{os.sep}") for place in (self.work, self.cache))
                 if not inside and not real.startswith(("/dev/", "/proc/self/", "/memfd:")):
                     self.tell("offence", f"{event} outside of the working directory: {self.hide(real)}")
                     raise PermissionError(errno.EACCES, "nothing may be written there", real)

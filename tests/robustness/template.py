@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
@@ -40,9 +41,8 @@ def base() -> Path:
     directory = Path(mkdtemp(prefix="robustness-")).resolve()
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == owner else None)
-    for name, folder in (("MPLCONFIGDIR", "matplotlib"), ("TORCHINDUCTOR_CACHE_DIR", "inductor")):
-        os.environ[name] = str(directory / folder)
-        (directory / folder).mkdir()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory / "inductor")
+    import_module("matplotlib.font_manager")  # makes its cache where there is none
     plant(directory / "planted")
     return directory
 
