@@ -14,7 +14,7 @@ from grok_lightning.__main__ import main
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 GENERATED = {DOCS / "reference" / name for name in ("options.md", "configs.md")}  # written when the site is built
-TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES = sorted({*DOCS.rglob("*.md")} - GENERATED)
 
 
