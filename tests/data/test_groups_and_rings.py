@@ -73,8 +73,7 @@ def test_dihedral_groups_are_symmetries_of_polygons(degree: int) -> None:
 def test_alternating_groups_are_the_even_part_of_the_symmetric_group(degree: int) -> None:
     whole, even = SymmetricGroup(degree), AlternatingGroup(degree)
     signs = {
-        name: round(np.linalg.det(np.eye(degree)[image]))
-        for name, image in zip(whole.names, whole.images, strict=True)
+        name: round(np.linalg.det(np.eye(degree)[image])) for name, image in zip(whole.names, whole.images, strict=True)
     }
     assert even.names == [name for name in whole.names if signs[name] == 1]
     product, _ = table(even, "*")
