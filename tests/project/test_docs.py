@@ -73,7 +73,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["howto/resume.md", "howto/sweeps.md", "reference/records.md"])
+@pytest.mark.parametrize("page", ["howto/export.md", "howto/resume.md", "howto/sweeps.md", "reference/records.md"])
 def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     code = blocks(page, "python")
