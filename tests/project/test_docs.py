@@ -78,10 +78,11 @@ def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(PROJECT)
     code = blocks(page, "python")
     assert code
+    names: dict[str, object] = {}  # the blocks of a page follow one another
     for block in code:
         # of sweeps that nobody has run here there are no records: those of no run are a table without rows
         block = re.sub(r"^print\(table.*\n", "", block, flags=re.MULTILINE)
-        exec(compile(block, page, "exec"), {})
+        exec(compile(block, page, "exec"), names)
 
 
 def test_the_yaml_of_the_pages_is_yaml() -> None:
