@@ -59,7 +59,7 @@ def ends() -> tuple[Any, ...]:
     kept = {
         path.name: sorted(file.name for file in Path("checkpoints/e", path.name).iterdir()) for path in directories("e")
     }
-    unfinished = [path.name for path in Path("checkpoints/e").iterdir() if path.name.startswith(".")]
+    unfinished = [path.name for path in Path("checkpoints/e").iterdir() if path.name == ".stacks"]
     return tables("e"), outcomes("e"), kept, unfinished
 
 
