@@ -20,7 +20,7 @@ from grok_lightning.options.refusals import FREE_ON_RESUME
 from grok_lightning.reading import read_yaml
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.claims import claim, settle
-from grok_lightning.records.locks import Locks, locks_of
+from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import CONFIG, METRICS, flatten, read_metrics, run_directories, write_json
 from grok_lightning.records.runs import fresh_number
 
@@ -79,7 +79,7 @@ class Fit:
             for name in (RUN_FROM_PARENT, CHOSEN_BY_PARENT):
                 os.environ.pop(name, None)
             if self._locked:
-                locks.release(_lock(self.config))
+                locks.release(lock_name(self.config.options["run"]))
                 self._locked = False
 
     def _build(self, config: Config, records: Records | None = None) -> None:
@@ -123,7 +123,7 @@ def _try_claim(config: Config, locks: Locks) -> bool:
     Raises:
         UserError: If the run's name is taken, or the checkpoint is not what it was when it was read.
     """
-    name = _lock(config)
+    name = lock_name(config.options["run"])
     if not locks.take(name):
         return False
     try:
@@ -141,10 +141,6 @@ def _try_claim(config: Config, locks: Locks) -> bool:
         raise
     locks.release(name)
     return False
-
-
-def _lock(config: Config) -> str:
-    return f"run {config.options['run']}"
 
 
 def _name(config: Config) -> str:

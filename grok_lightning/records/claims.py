@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from grok_lightning.files import sweep
-from grok_lightning.records.locks import locks_of
+from grok_lightning.records.locks import lock_name, locks_of
 from grok_lightning.records.record import CONFIG, run_directories
 
 ASIDE = ".replaced-"
@@ -69,11 +69,11 @@ def settle_all(root: Path, experiment: str) -> None:
         for directory in run_directories(root, experiment, "0")
         for path in directory.parent.glob(f"{ASIDE}*")
     }:
-        if locks.take(name):
+        if locks.take(lock_name(name)):
             try:
                 settle(*run_directories(root, experiment, name))
             finally:
-                locks.release(name)
+                locks.release(lock_name(name))
 
 
 def _aside(directory: Path) -> Path:

@@ -74,5 +74,10 @@ def locks_of(root: Path, experiment: str) -> Locks:
     return _known.setdefault(path, Locks(path))
 
 
+def lock_name(run: str) -> str:
+    """The lock of a run's directories."""
+    return f"run {run}"
+
+
 def _place(name: str) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)

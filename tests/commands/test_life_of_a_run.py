@@ -66,7 +66,7 @@ def take_after_check(monkeypatch: pytest.MonkeyPatch, run: str) -> None:
     monkeypatch.setattr(fit, "_refuse_claim", checked)
 
 
-# --- names --------------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_made_after_the_check_is_not_touched(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +102,10 @@ def test_an_overwriting_fit_killed_before_it_began_loses_nothing(
         raise SystemExit
 
     overwrite = ["--experiment", "e", "--run", "a", "--trainer.max_steps", 5]
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(fit, "_save_config", killed)
-        command("fit", *TINY, *overwrite, "--overwrite", "true")
+        with pytest.raises(SystemExit):
+            command("fit", *TINY, *overwrite, "--overwrite", "true")
     assert files() != before
     assert "is already at step 40" in command("fit", *LAST)[2]
     assert files() == before
@@ -113,7 +114,7 @@ def test_an_overwriting_fit_killed_before_it_began_loses_nothing(
     assert not list(Path().rglob(".replaced*"))
 
 
-# --- locks --------------------------------------------------------------------------------------------------------------
+# --- locks ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_in_training_is_left_alone(command: Command, trained: Fit) -> None:
@@ -149,7 +150,7 @@ def test_experiments_one_after_the_other_lock_and_release(tmp_path: Path, monkey
     assert second.fit().step == 3
 
 
-# --- the end ------------------------------------------------------------------------------------------------------------
+# --- the end ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [[], EASY], ids=["budget", "early"])
@@ -179,7 +180,7 @@ def test_an_experiment_is_finished_too(tmp_path: Path, monkeypatch: pytest.Monke
     assert record() == wanted
 
 
-# --- the record ---------------------------------------------------------------------------------------------------------
+# --- the record -------------------------------------------------------------------------------------------------------
 
 
 def remove_record() -> None:

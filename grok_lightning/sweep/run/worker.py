@@ -19,7 +19,7 @@ from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
-from grok_lightning.records.locks import Locks, locks_of
+from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import FAILED, RESULT
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
@@ -111,7 +111,7 @@ def run_job(job: Stack) -> dict[str, Any]:
 
 def _lock_names(job: Stack, run: int) -> tuple[str, str]:
     """Of a run's options, so that no other sweep trains them, and of its directory, so that no ``fit`` resumes it."""
-    return f"hash {job.hashes[run]}", f"run {job.configs[run]['run']}"
+    return f"hash {job.hashes[run]}", lock_name(job.configs[run]["run"])
 
 
 def _take(locks: Locks, job: Stack, run: int) -> bool:
