@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grok_lightning.errors import UserError, whole_traceback
+from grok_lightning.hardware.process import mute_lost_terminal
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
@@ -29,7 +30,7 @@ commands:
 
 grok-lightning COMMAND --help lists the options of a command; --debug shows the traceback of any error."""
 INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
-    "fit": " before the first step; there is nothing to resume",
+    "fit": " before the first step; nothing has changed",
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; default: the command line.
 
     Returns:
-        The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
+        The exit status: 0 done, 2 refused, 3 diverged, 129, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
+        mute_lost_terminal()
         if debug:
             print(whole_traceback(error), file=sys.stderr)
         print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)

@@ -71,11 +71,13 @@ class Fit:
                 if fresh:
                     self._claim(locks)
                 self._begin()
+            self.cli.lifecycle.checkpoints.signals.install()
             saved = self.config.saved
             # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
             path = None if saved is None or saved.step == 0 else str(saved.path)
             self.cli.trainer.fit(self.cli.model, datamodule=self.cli.datamodule, ckpt_path=path, **self.config.method)
         finally:
+            self.cli.lifecycle.checkpoints.signals.restore()
             for name in (RUN_FROM_PARENT, CHOSEN_BY_PARENT):
                 os.environ.pop(name, None)
             if self._locked:

@@ -70,7 +70,7 @@ def sweep_command(arguments: list[str]) -> int:
         arguments: Arguments after ``sweep``.
 
     Returns:
-        Exit status: 0, or 1 if runs failed or the disk is full, or 130 or 143 if a signal ended the sweep.
+        Exit status: 0, or 1 if runs failed or the disk is full, or 129, 130 or 143 if a signal ended the sweep.
 
     Raises:
         UserError: A file or an option is invalid; nothing has been written then.

@@ -177,7 +177,6 @@ def main() -> int:
             prepare()
             continue
         outcome = run_job(Stack(**json.loads(line)))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
         with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
         if outcome["stopped"]:
