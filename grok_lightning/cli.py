@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -158,8 +159,15 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _report_thread(raised: threading.ExceptHookArgs) -> None:
+    """Prints the error of a thread, except of TensorBoard's writer, which raises it again in the main thread."""
+    if type(raised.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(raised)
+
+
 def quiet() -> None:
-    """Silences what Lightning tells every user about itself."""
+    """Silences what Lightning tells every user about itself, and what is told a second time."""
+    threading.excepthook = _report_thread
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")

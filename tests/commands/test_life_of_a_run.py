@@ -1,5 +1,6 @@
 """What a run leaves on disk is never lost, never invented, and can always be finished."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from grok_lightning import Experiment, UserError, fit
 from grok_lightning.callbacks import recorder
@@ -313,3 +315,12 @@ def test_a_source_tree_that_is_not_installed_records_its_runs(
     assert command("fit", *TINY, *LAST[:4], "--trainer.max_steps", 3)[0] == 0
     assert record()["versions"]["grok_lightning"] == "unknown"
     assert read_metrics(LOGS)[-1]["step"] == 3
+
+
+def test_a_full_disk_in_tensorboards_thread_is_told_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    status, _, err = command("fit", *TINY, *LAST[:4], "--trainer.max_steps", 30)
+    assert (status, err) == (1, "grok-lightning: [Errno 28] No space left on device\n")
