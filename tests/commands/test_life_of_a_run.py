@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,8 @@ from conftest import TINY
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from grok_lightning import Experiment, UserError, fit
-from grok_lightning.callbacks import recorder
+from grok_lightning.callbacks import checkpoints, measures, recorder
+from grok_lightning.records import checkpoint as checkpoint_files
 from grok_lightning.records.checkpoint import EVALUATIONS_KEY, load, save
 from grok_lightning.records.locks import locks_of
 from grok_lightning.records.record import read_metrics
@@ -180,6 +182,50 @@ def test_an_experiment_is_finished_too(tmp_path: Path, monkeypatch: pytest.Monke
     (LOGS / "result.json").unlink()
     assert Experiment(ckpt_path=str(SAVED / "last.ckpt"), experiment="e").fit().step == 3
     assert record() == wanted
+
+
+PLACES: dict[str, tuple[object, str, int]] = {  # what is done when the signal comes, and how often it was done before
+    "starting": (checkpoints.Checkpoints, "on_fit_start", 0),
+    "evaluating at the start": (measures.Measures, "take", 0),
+    "recording": (recorder.Recorder, "append", 2),
+    "evaluating": (measures.Measures, "take", 3),
+    "saving": (checkpoint_files, "write_durably", 0),
+    "finishing": (recorder.Recorder, "write", 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "signum"),
+    [*((place, signal.SIGTERM) for place in PLACES), ("saving", signal.SIGHUP), ("evaluating", signal.SIGINT)],
+)
+def test_a_signal_is_honored_whatever_is_being_done(
+    command: Command, trained: Fit, monkeypatch: pytest.MonkeyPatch, place: str, signum: signal.Signals
+) -> None:
+    options = [*TINY, "--experiment", "e", "--run", "a", "--trainer.max_steps", "40"]
+    owner, name, left = PLACES[place]
+    done = getattr(owner, name)
+
+    def signaled(*arguments: Any, **others: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            os.kill(os.getpid(), signum)
+        return done(*arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, signaled)
+        status, _, err = command("fit", *options)
+    assert left < 0
+    if place == "finishing":
+        assert (status, err) == (0, "")
+    else:
+        assert status == 128 + signum
+        assert err.startswith(f"stopped by {signum.name} at step ")
+        assert command("fit", *LAST)[::2] == (0, "")
+    found, metrics = record(), (LOGS / "metrics.csv").read_bytes()
+    shutil.rmtree("lightning_logs")
+    trained()
+    assert (found, metrics) == (record(), (LOGS / "metrics.csv").read_bytes())
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
