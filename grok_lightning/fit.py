@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from grok_lightning.callbacks.guards import interruptible
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.cli import GrokCLI, Observers
 from grok_lightning.errors import UserError
@@ -75,7 +76,9 @@ class Fit:
             saved = self.config.saved
             # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
             path = None if saved is None or saved.step == 0 else str(saved.path)
-            self.cli.trainer.fit(self.cli.model, datamodule=self.cli.datamodule, ckpt_path=path, **self.config.method)
+            fit, method = self.cli.trainer.fit, self.config.method
+            with interruptible():
+                fit(self.cli.model, datamodule=self.cli.datamodule, ckpt_path=path, **method)
         finally:
             self.cli.lifecycle.checkpoints.signals.restore()
             for name in (RUN_FROM_PARENT, CHOSEN_BY_PARENT):
@@ -212,7 +215,8 @@ def evaluate(config: Config) -> GrokCLI:
     _save_config(logs / f"config-{config.command}.yaml", config.options)
     method = config.method | ({"return_predictions": False} if config.command == "predict" else {})
     run = getattr(cli.trainer, config.command)
-    run(cli.model, datamodule=cli.datamodule, ckpt_path=str(config.saved.path), **method)
+    with interruptible():
+        run(cli.model, datamodule=cli.datamodule, ckpt_path=str(config.saved.path), **method)
     if config.command != "predict" and cli.trainer.is_global_zero:
         metrics = {key: float(value[0]) for key, value in cli.model.evaluation.items()}
         found = {"checkpoint": str(config.saved.path), "step": config.saved.step} | metrics
