@@ -134,7 +134,8 @@ def _train(config: "Config") -> int:
         print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:
-        named = f"--experiment {config.options['experiment']} --run {config.options['run']} --ckpt_path last"
+        options = fit.config.options
+        named = f"--experiment {options['experiment']} --run {options['run']} --ckpt_path last"
         named += "" if config.root == Path() else f" --trainer.default_root_dir {config.root}"
         if fit.cli.trainer.is_global_zero:
             print(f"{stop}; saved. Resume with\n  {program()} fit {named}", file=sys.stderr)

@@ -190,9 +190,9 @@ def _find_other_option(logs: Path, config: Nested) -> str | None:
         return None
     wanted = flatten(config)
     free = tuple(f"{name}." for name in FREE_ON_RESUME)
-    for option in recorded.keys() & wanted.keys():
-        if not f"{option}.".startswith(free) and recorded[option] != wanted[option]:
-            return f"with {option} {recorded[option]!r} instead of {wanted[option]!r}"
+    for option, value in recorded.items():
+        if not f"{option}.".startswith(free) and value != wanted.get(option, value):
+            return f"with {option} {value!r} instead of {wanted[option]!r}"
     return None
 
 

@@ -1,12 +1,15 @@
 """Locks on runs, so that only one process trains each of them."""
 
+import errno
 import hashlib
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from grok_lightning.records.record import run_directories
 
+NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # by storage without locks
 CAN_LOCK = find_spec("fcntl") is not None  # POSIX has record locks; Windows has none
 _known: dict[Path, "Locks"] = {}
 
@@ -30,7 +33,7 @@ class Locks:
         """Take a lock.
 
         Returns:
-            False if another process holds it, or this one; True on a system without locks.
+            False if another process holds it, or this one; True on a system or on storage without locks.
 
         Raises:
             OSError: The file cannot be opened or locked.
@@ -46,9 +49,12 @@ class Locks:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            except (BlockingIOError, PermissionError):
-                self._close_unused()
-                return False
+            except OSError as error:
+                if error.errno not in NOT_SUPPORTED:
+                    self._close_unused()
+                    if isinstance(error, BlockingIOError | PermissionError):
+                        return False
+                    raise
         self._held.add(place)
         return True
 
@@ -58,7 +64,8 @@ class Locks:
         if place in self._held and self._file is not None:
             import fcntl
 
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+            with suppress(OSError):  # storage without locks
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
         self._held.discard(place)
         self._close_unused()
 

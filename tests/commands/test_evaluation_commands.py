@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -148,7 +147,7 @@ def test_an_interrupted_evaluation_says_so(
     command: Command, trained: Fit, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def interrupt(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     trained()
     monkeypatch.setattr(GrokModule, "predict_step" if name == "predict" else "validation_step", interrupt)

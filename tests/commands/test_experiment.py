@@ -154,8 +154,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_a_second_interrupt_leaves_a_notebook_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt_twice(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(Measures, "take", interrupt_twice)

@@ -82,8 +82,14 @@ def test_a_run_made_after_the_check_is_not_touched(command: Command, monkeypatch
 
 
 def test_a_number_taken_after_the_check_is_raised(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    take_after_check(monkeypatch, "0")
-    assert command("fit", *TINY, "--experiment", "e", "--trainer.max_steps", 5)[::2] == (0, "")
+    """Everywhere: in the record, the checkpoint and the command to resume it with."""
+    with monkeypatch.context() as patch:
+        take_after_check(patch, "0")
+        patch.setattr(measures.Measures, "take", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        status, _, err = command("fit", *TINY, "--experiment", "e", "--trainer.max_steps", 5)
+    assert status == 143
+    assert "fit --experiment e --run 1 --ckpt_path last" in err
+    assert command("fit", "--experiment", "e", "--run", "1", "--ckpt_path", "last")[::2] == (0, "")
     logs = Path("lightning_logs/e/1")
     assert json.loads((logs / "result.json").read_text())["config"]["run"] == "1"
     assert load(Path("checkpoints/e/1/last.ckpt"))["global_step"] == 5

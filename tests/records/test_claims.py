@@ -1,5 +1,7 @@
 """Directories of runs: made by one process alone; what is replaced is never lost before the new run has begun."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +129,17 @@ def test_locks_of_two_runs_and_two_processes(old: tuple[Path, Path]) -> None:
     own.release("run a")
     with another_process_holds("run a"):  # with the file closed and opened again
         assert not own.take("run a")
+
+
+def test_storage_without_locks_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
+    own = Locks(tmp_path / "locks")
+    assert own.take("run a")
+    own.release("run a")
+    assert own.take("run a")
 
 
 def test_a_system_without_locks_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
