@@ -43,8 +43,9 @@ class SavedRun:
         options = loaded[CONFIG_KEY] or {}
         if not loaded["state_dict"] or not {"data", "model", "trainer", "seed_everything"} <= options.keys():
             raise UserError(f"ckpt_path {str(path)!r} holds no run: weights or config are missing")
+        seed = options["seed_everything"]  # of a stack, a list
         try:
-            evaluations = unpack_evaluations(loaded)
+            evaluations = unpack_evaluations(loaded, len(seed) if isinstance(seed, list) else 1)
         except ValueError as error:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         return cls(

@@ -8,6 +8,7 @@ import hashlib
 import io
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -28,6 +29,8 @@ FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "d
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
 _LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY)
+_COLUMN = re.compile(r'[^,"\r\n]+')
+_MEASURED = {"train/acc", "train/loss", "val/acc", "val/loss"}
 _MARK = b"grok_lightning sha256 "
 _COMMENT_LENGTH = len(_MARK) + 64
 
@@ -160,8 +163,12 @@ def pack_evaluations(rows: Sequence[Row], before: dict[str, Any] | None = None) 
     return {"columns": columns, "values": packed if before is None else torch.cat([before["values"], packed])}
 
 
-def unpack_evaluations(checkpoint: dict[str, Any]) -> list[list[Row]] | None:
+def unpack_evaluations(checkpoint: dict[str, Any], runs: int) -> list[list[Row]] | None:
     """Read the evaluations of each run from a checkpoint; None if it was saved before they were kept there.
+
+    Args:
+        checkpoint: Checkpoint.
+        runs: R, the number of its runs.
 
     Raises:
         ValueError: They are no tables of evaluations.
@@ -171,13 +178,19 @@ def unpack_evaluations(checkpoint: dict[str, Any]) -> list[list[Row]] | None:
     found = []
     try:
         for packed in checkpoint[EVALUATIONS_KEY]:
-            columns, rows = list(map(str, packed["columns"])), packed["values"].tolist()
-            table: list[Row] = [dict(zip(columns, row, strict=True)) for row in rows]
+            columns, rows = packed["columns"], packed["values"].tolist()
+            if len(set(columns)) < len(columns) or not all(map(_COLUMN.fullmatch, columns)):
+                raise ValueError("its columns are not names, each once")
+            if rows and not set(columns) >= _MEASURED:
+                raise ValueError("loss or accuracy is missing")
+            table: list[Row] = [dict(zip(columns, map(float, row), strict=True)) for row in rows]
             found.append([row | {"step": int(row["step"])} for row in table])
     except (TypeError, LookupError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"its evaluations cannot be read ({type(error).__name__}: {error})") from None
     if any(one["step"] >= other["step"] for rows in found for one, other in pairwise(rows)):
-        raise ValueError("the steps of its evaluations do not rise")
+        raise ValueError("its evaluations cannot be read (their steps do not rise)")
+    if len(found) != runs:
+        raise ValueError(f"its evaluations cannot be read ({len(found)} tables for {runs} runs)")
     return found
 
 

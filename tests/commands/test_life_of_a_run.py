@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -322,10 +324,27 @@ def test_an_older_checkpoint_needs_its_record(command: Command, trained: Fit) ->
     assert (LOGS / "metrics.csv").read_bytes() == metrics
 
 
+COLUMNS = ["step", "train/acc", "train/loss", "val/acc", "val/loss"]
+
+
+def table(columns: list[Any], *steps: float) -> dict[str, Any]:
+    return {"columns": columns, "values": torch.tensor([[step] * len(columns) for step in steps])}
+
+
 @pytest.mark.parametrize(
     "evaluations",
-    [None, 3, [None], [{}], [{"columns": ["step"], "values": 3}], [{"columns": ["x"], "values": [[1.0]]}]],
-    ids=repr,
+    [
+        *(None, 3, [], [None], [{}], [{"columns": ["step"], "values": 3}]),
+        *(
+            [table(["step"], 1)],
+            [table([*COLUMNS, "a,b"], 1)],
+            [table([*COLUMNS, "step"], 1)],
+            [table([*COLUMNS, 3], 1)],
+        ),
+        *([table(COLUMNS, 1), table(COLUMNS, 2)], [table(COLUMNS, 2, 1)], [table(COLUMNS, math.nan)]),
+        [{"columns": COLUMNS, "values": torch.ones(2, 2, 5)}],
+    ],
+    ids=lambda found: repr(found)[:40],
 )
 def test_odd_evaluations_of_a_checkpoint_are_refused(command: Command, trained: Fit, evaluations: object) -> None:
     trained()

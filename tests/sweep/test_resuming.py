@@ -306,7 +306,7 @@ def test_evaluations_of_a_stack_are_in_its_checkpoint_and_older_ones_need_their_
     (path,) = Path("checkpoints/e/.stacks").glob("*/last.ckpt")
     checkpoint = load(path)
     (job,) = jobs(Path(arguments(4)[1]), 4)
-    found = unpack_evaluations(checkpoint)
+    found = unpack_evaluations(checkpoint, 4)
     assert found is not None
     records = [job.record(run) for run in range(4)]
     for rows, record in zip(found, records, strict=True):
