@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grok_lightning.errors import UserError, whole_traceback
+from grok_lightning.hardware.process import mute_lost_terminal
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
@@ -30,7 +31,7 @@ commands:
 
 grok-lightning COMMAND --help lists the options of a command; --debug shows the traceback of any error."""
 INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at a step boundary and say so themselves
-    "fit": " before the first step; there is nothing to resume",
+    "fit": " before the first step; nothing has changed",
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; default: the command line.
 
     Returns:
-        The exit status: 0 done, 2 refused, 3 diverged, 130 or 143 stopped by a signal, 1 any other error.
+        The exit status: 0 done, 2 refused, 3 diverged, 129, 130 or 143 stopped by a signal, 1 any other error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
+        mute_lost_terminal()
         if debug:
             print(whole_traceback(error), file=sys.stderr)
         print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)
@@ -134,7 +136,8 @@ def _train(config: "Config") -> int:
         print(f"grok-lightning: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:
-        named = f"--experiment {config.options['experiment']} --run {config.options['run']} --ckpt_path last"
+        options = fit.config.options
+        named = f"--experiment {options['experiment']} --run {options['run']} --ckpt_path last"
         named += "" if config.root == Path() else f" --trainer.default_root_dir {config.root}"
         if fit.cli.trainer.is_global_zero:
             print(f"{stop}; saved. Resume with\n  {program()} fit {named}", file=sys.stderr)

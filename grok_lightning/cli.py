@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +115,7 @@ class GrokCLI(LightningCLI):
         return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
 
     def _fit_callbacks(self) -> list[Callback]:
-        options, data, runs = self.resolved.options, self.datamodule, self.records.runs
+        options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
         names = [f"{config['experiment']}/{config['run']}" for config in configs]
         counts = [
@@ -123,14 +124,14 @@ class GrokCLI(LightningCLI):
         evaluation = dict(options["evaluation"])
         schedule = EvaluationSchedule(evaluation.pop("per_decade"), evaluation.pop("every"))
         states = self.states = RunStates(logs, counts, **evaluation)
-        saved = [run.checkpoints for run in runs]
-        checkpoints = Checkpoints(states, saved, configs, self.records.stack, **options["checkpoint"])
+        directories = [run.checkpoints for run in runs]
+        checkpoints = Checkpoints(states, directories, configs, self.records.stack, **options["checkpoint"])
         fractions = [split.commutative_fraction for split in data.splits]
         self.recorder = Recorder(states, configs, [run.hash for run in runs], fractions, events)
         titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
         self.figures = RunFigures(states, titles, data, images=self.observers is None)
         self.lifecycle = Lifecycle(
-            GrokDetection(states, schedule),
+            GrokDetection(states, schedule, None if saved is None else saved.evaluations),
             Measures(self.config_init["measures"], data, self.model),
             self.recorder,
             self.figures if events else None,
@@ -158,8 +159,15 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _report_thread(raised: threading.ExceptHookArgs) -> None:
+    """Prints the error of a thread, except of TensorBoard's writer, which raises it again in the main thread."""
+    if type(raised.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(raised)
+
+
 def quiet() -> None:
-    """Silences what Lightning tells every user about itself."""
+    """Silences what Lightning tells every user about itself, and what is told a second time."""
+    threading.excepthook = _report_thread
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")

@@ -68,21 +68,22 @@ class Experiment:
             UserError: If the name of the run is taken.
         """
         quiet()
-        fit = Fit(self._resolve())
-        fit.cli.lifecycle.checkpoints.signals.kills = False
+        fit = Fit(self._resolve(), kills=False)
         try:
             fit.run()
             self._unfinished = False
         except Diverged:
             self._unfinished = False
+        except KeyboardInterrupt:  # the second one, which does not wait for a checkpoint
+            self.run = _trained(fit)
+            raise
         except StopRequested as stop:
             self._unfinished = True
+            self.run = _trained(fit)
             if stop.signum != signal.SIGINT:
                 raise
             raise KeyboardInterrupt(f"{stop}; saved. Call fit() again to continue") from None
-        finally:
-            logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
-            self.run = Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
+        self.run = _trained(fit)
         return self.run
 
     def _resolve(self) -> Config:
@@ -95,6 +96,12 @@ class Experiment:
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._options.items()]
         return f"Experiment({', '.join([*map(repr, self._config_arguments[1:]), *given])})"
+
+
+def _trained(fit: Fit) -> Run:
+    """The run of a fit that has ended or was stopped."""
+    logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
+    return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
 
 
 def _nested(config: list[str], options: dict[str, Any]) -> Nested:

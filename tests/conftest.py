@@ -32,7 +32,9 @@ if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and p
         "sweep",
         "records/test_files_and_checkpoint.py",
         "hardware/test_portability.py",
+        "commands/test_life_of_a_run.py",
         "commands/test_processes.py",
+        "records/test_claims.py",
     ]
 # the same examples everywhere and every time, however slow the machine
 settings.register_profile(

@@ -62,10 +62,10 @@ class Checkpoints(Checkpoint):
                 sweep(directory)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.install()
+        self.signals.install()  # again: Lightning puts its own SIGTERM handler in place after on_fit_start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.install()  # only now, for Lightning puts its own SIGTERM handler in place after on_fit_start
+        self.signals.install()  # also where there is no evaluation at the start
         if trainer.global_step == 0:  # else it resumes from a checkpoint
             self.save_stack(trainer)
 
@@ -110,9 +110,6 @@ class Checkpoints(Checkpoint):
     def save_stack(self, trainer: Trainer) -> None:
         """Saves the ``last.ckpt`` that the fit resumes from."""
         trainer.save_checkpoint(self.directory / LAST)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.signals.restore()
 
     def _save_at_boundary(self, trainer: Trainer) -> None:
         step = trainer.global_step

@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
 
@@ -11,11 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch._dynamo.utils import counters
 
 from grok_lightning.hardware.compilation import Graph, Kind, remember
+from grok_lightning.hardware.process import mute_lost_terminal
 from grok_lightning.module import GrokModule
 
 LOOK_EVERY = 50
-# SIGBREAK is Ctrl-Break on Windows, the only one of them that another process can send there
-WATCHED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+# SIGHUP: the terminal is closed; SIGBREAK: Ctrl-Break on Windows, the only one that another process can send there
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+WATCHED = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
 
 
 class StopRequested(Exception):
@@ -73,9 +77,10 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Installs the handlers (possible in the main thread only)."""
-        if threading.current_thread() is threading.main_thread() and not self._previous:
-            self._previous = {signum: signal.signal(signum, self._note) for signum in WATCHED}
+        """Installs the handlers (possible in the main thread only); again where Lightning has replaced them."""
+        for signum in watched() if threading.current_thread() is threading.main_thread() else ():
+            before = signal.signal(signum, self._note)
+            self._previous.setdefault(signum, signal.SIG_DFL if before is None else before)
 
     def restore(self) -> None:
         """Restores the previous handlers."""
@@ -91,7 +96,27 @@ class StopSignals:
                 os.write(2, b"\nquit at once without saving\n")
                 os._exit(130)
             self._interrupted = True
+        mute_lost_terminal()
         self.received = self.received or signum
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises KeyboardInterrupt where Lightning would exit with status 1, and would ignore SIGINT from then on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
+
+
+def watched() -> list[signal.Signals]:
+    """The signals of ``WATCHED``, without a SIGHUP that is ignored: nohup has asked for that."""
+    ignored = [signum for signum in WATCHED if signum.name == "SIGHUP" and signal.getsignal(signum) is signal.SIG_IGN]
+    return [signum for signum in WATCHED if signum not in ignored]
 
 
 def raise_if_diverged(pl_module: LightningModule) -> None:

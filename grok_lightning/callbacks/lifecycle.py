@@ -1,5 +1,7 @@
 """The life of the runs of a stack: what is done, in this order, when they start, are evaluated, and end."""
 
+from typing import Any
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
@@ -9,6 +11,7 @@ from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.states import Ending, GrokDetection, diverged_at
 from grok_lightning.hardware.compilation import WORTH_COMPILING
+from grok_lightning.records.checkpoint import EVALUATIONS_KEY
 from grok_lightning.records.record import DIVERGED, FINISHED, RESULT, STOPPED
 
 
@@ -53,6 +56,9 @@ class Lifecycle(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._recorded = [(directory / RESULT).exists() for directory in self.states.directories]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[EVALUATIONS_KEY] = [self.states.pack(run) for run in range(len(self.states))]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, pl_module)

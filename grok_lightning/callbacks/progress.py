@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from grok_lightning.callbacks.states import RunStates
+from grok_lightning.hardware.process import mute_lost_terminal
 
 FORMAT = "{desc}  |{bar:20}| {n:,}/{total:,}  {rate_noinv_fmt}"
 
@@ -55,7 +57,8 @@ class ProgressLine(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar is not None:
-            self._bar.update(trainer.global_step - self._bar.n)
+            with unharmed():
+                self._bar.update(trainer.global_step - self._bar.n)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -75,16 +78,28 @@ class ProgressLine(ProgressBar):
             return
         accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
         shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}"
-        if self._bar is not None:
-            self._bar.set_description_str(f"{self.name}  {phase:<10}  {shown}")
-        elif self._enabled and trainer.is_global_zero and phase != self._phase:
-            print(f"{self.name}  {phase:<10}  step {trainer.global_step:,}/{trainer.max_steps:,}  {shown}", flush=True)
+        where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
+        with unharmed():
+            if self._bar is not None:
+                self._bar.set_description_str(f"{self.name}  {phase:<10}  {shown}")
+            elif self._enabled and trainer.is_global_zero and phase != self._phase:
+                print(f"{self.name}  {phase:<10}  {where}  {shown}", flush=True)
         self._phase = phase
 
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with unharmed():
+                self._bar.close()
             self._bar = None
+
+
+@contextmanager
+def unharmed() -> Iterator[None]:
+    """Ignores that progress cannot be shown any more, because a terminal is closed, a pipe broken or a disk full."""
+    try:
+        yield
+    except OSError:
+        mute_lost_terminal()
 
 
 def _redrawn_stream() -> TextIO | None:

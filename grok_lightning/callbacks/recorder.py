@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ class Recorder(Callback):
     ) -> None:
         self.states, self.configs, self.hashes = states, configs, hashes
         self.commutative_fractions, self.events = commutative_fractions, events
+        self._versions = {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES}
         self._seconds_before = 0.0
         self._compile_seconds = 0.0
         self._started: float | None = None
@@ -79,8 +80,12 @@ class Recorder(Callback):
     def begin(self, trainer: Trainer) -> None:
         """Brings the files of the runs in training to the state they resume from, and starts the clock."""
         if trainer.is_global_zero:
-            for run in self.states.in_training():
-                directory, rows = self.states.directories[run], self.states.rows[run]
+            training = self.states.in_training()
+            for run, (directory, rows) in enumerate(zip(self.states.directories, self.states.rows, strict=True)):
+                if run not in training:  # its record is whole, unless somebody has removed it
+                    if rows and not (directory / METRICS).exists():
+                        write_metrics(directory, rows)
+                    continue
                 directory.mkdir(parents=True, exist_ok=True)
                 sweep(directory)
                 (directory / RESULT).unlink(missing_ok=True)
@@ -107,7 +112,10 @@ class Recorder(Callback):
         for run in self.states.in_training():
             directory, rows = self.states.directories[run], self.states.rows[run]
             if rows and rows[-1]["step"] == trainer.global_step:
-                append_metrics(directory, rows[-1], durably=single)
+                if len(rows) == 1 or (directory / METRICS).exists():
+                    append_metrics(directory, rows[-1], durably=single)
+                else:  # somebody has removed it
+                    write_metrics(directory, rows)
                 if single:
                     for logger in trainer.loggers:
                         logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
@@ -152,7 +160,7 @@ class Recorder(Callback):
             "compile_seconds": round(self._compile_seconds, 3),
             "device": _device_name(pl_module.device),
             "precision": str(trainer.precision),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES},
+            "versions": self._versions,
             "config": self.configs[run],
             "config_hash": self.hashes[run],
             "config_hash_version": HASH_VERSION,
@@ -166,6 +174,14 @@ class Recorder(Callback):
             if key.startswith(("data.", "model.", "seed_everything"))
             or key in ("trainer.max_steps", "trainer.precision")
         }
+
+
+def _version(package: str) -> str:
+    """The version of an installed package; a source tree need not be one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _metrics(row: Row) -> Row:

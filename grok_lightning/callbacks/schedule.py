@@ -1,5 +1,6 @@
 """When a run is evaluated: at step 0, at log-spaced points, every N steps, and at the last step."""
 
+from collections.abc import Collection
 from math import inf
 from typing import Any
 
@@ -41,6 +42,13 @@ class EvaluationSchedule(Callback):
                 exponent += 1
             points.append(point)
         return min(points)
+
+    def find_gap(self, steps: Collection[int], last: int) -> int | None:
+        """The first point up to ``last`` that is not among the steps of a run's evaluations; None if there is none."""
+        point: float = 0
+        while point <= last and point in steps:
+            point = self.next_point(int(point))
+        return int(point) if point <= last else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._move(trainer)

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
+from grok_lightning.records.checkpoint import pack_evaluations
 from grok_lightning.records.record import DIVERGED, METRICS, STOPPED, Row, milestones, reaches, read_metrics, standing
 
 SUSTAIN = 3
@@ -66,6 +67,7 @@ class RunStates:
         self.endings: list[Ending | None] = [None] * len(directories)
         self._memorized = [False] * len(directories)
         self._grokked = [False] * len(directories)
+        self._packed: list[dict[str, Any] | None] = [None] * len(directories)
 
     def __len__(self) -> int:
         return len(self.directories)
@@ -90,10 +92,15 @@ class RunStates:
         """memorizing, memorized or grokked."""
         return "grokked" if self._grokked[run] else "memorized" if self._memorized[run] else "memorizing"
 
+    def pack(self, run: int) -> dict[str, Any]:
+        """A run's evaluations as its checkpoint holds them (``pack_evaluations``)."""
+        packed = self._packed[run] = pack_evaluations(self.rows[run], self._packed[run])
+        return packed
+
     def restore(self, run: int, rows: list[Row] | None) -> None:
         """Replaces a run's evaluations and derives its state from them; None leaves the evaluations as they are."""
         if rows is not None:
-            self.rows[run] = rows
+            self.rows[run], self._packed[run] = rows, None
         found = self.milestones(run)
         self._memorized[run] = found["memorize_step"] is not None
         self._grokked[run] = found["grok_step"] is not None
@@ -128,23 +135,28 @@ class GrokDetection:
     Args:
         states: The states.
         schedule: The evaluation schedule.
+        saved: The evaluations of each run that the checkpoint holds from which the fit resumes; None if it holds none.
     """
 
-    def __init__(self, states: RunStates, schedule: EvaluationSchedule) -> None:
-        self.states, self.schedule = states, schedule
+    def __init__(self, states: RunStates, schedule: EvaluationSchedule, saved: list[list[Row]] | None = None) -> None:
+        self.states, self.schedule, self.saved = states, schedule, saved
 
     def restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores the states at the start of a fit.
 
-        On resume the evaluations are read back from ``metrics.csv``; those beyond the checkpoint's step are dropped,
-        and those that only the end of a smaller budget had called for.
+        On resume the evaluations are those of the checkpoint; those of an earlier version's are read from
+        ``metrics.csv``. Those beyond the checkpoint's step are dropped, and those that only the end of a smaller budget
+        had called for.
         """
         states, step, diverged = self.states, trainer.global_step, diverged_at(pl_module)
         for run, directory in enumerate(states.directories):
             rows = None
-            if step and (directory / METRICS).exists():
-                rows = [row for row in read_metrics(directory) if self._is_kept(int(row["step"]), trainer)]
-            states.restore(run, rows)
+            if step and self.saved is not None:
+                rows = self.saved[run]
+            elif step and (directory / METRICS).exists():
+                rows = read_metrics(directory)
+            kept = rows and [row for row in rows if self._is_kept(int(row["step"]), trainer)]
+            states.restore(run, kept)
             # a run of a stack that had left before the checkpoint was saved: later evaluations are not its own
             last = int(states.rows[run][-1]["step"]) if states.rows[run] else 0
             missed = min(self.schedule.next_point(last), trainer.max_steps) <= step  # as its loss was not finite

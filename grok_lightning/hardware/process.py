@@ -1,8 +1,10 @@
-"""Resources of this process: CPU cores and freed memory."""
+"""Resources of this process: CPU cores, freed memory, and its terminal."""
 
 import ctypes
+import errno
 import os
 import sys
+from importlib.util import find_spec
 
 KEPT = 512 * 2**20
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -30,3 +32,17 @@ def keep_freed_memory() -> bool:
         return False
     taken = [mallopt(option, KEPT) for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD)]
     return all(taken)
+
+
+def mute_lost_terminal() -> None:
+    """Discard what is printed from now on to a terminal that has been closed, where every write fails."""
+    if find_spec("termios") is None:  # Windows
+        return
+    import termios
+
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

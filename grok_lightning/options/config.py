@@ -8,7 +8,8 @@ from torch import Tensor
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.merging import normalize
-from grok_lightning.records.checkpoint import CONFIG_KEY, load
+from grok_lightning.records.checkpoint import CONFIG_KEY, load, unpack_evaluations
+from grok_lightning.records.record import Row
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class SavedRun:
         config: The options it was trained with, in the short form.
         weights: The module's state dict.
         trains: Whether it holds the state of the optimizer, so that training can continue.
+        evaluations: Those of each run up to its step, oldest first; None in checkpoints of earlier versions.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class SavedRun:
     config: Nested
     weights: dict[str, Tensor]
     trains: bool = True
+    evaluations: list[list[Row]] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "SavedRun":
@@ -40,8 +43,18 @@ class SavedRun:
         options = loaded[CONFIG_KEY] or {}
         if not loaded["state_dict"] or not {"data", "model", "trainer", "seed_everything"} <= options.keys():
             raise UserError(f"ckpt_path {str(path)!r} holds no run: weights or config are missing")
+        seed = options["seed_everything"]  # of a stack, a list
+        try:
+            evaluations = unpack_evaluations(loaded, len(seed) if isinstance(seed, list) else 1)
+        except ValueError as error:
+            raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         return cls(
-            path, int(loaded["global_step"]), normalize(options), loaded["state_dict"], "optimizer_states" in loaded
+            path,
+            int(loaded["global_step"]),
+            normalize(options),
+            loaded["state_dict"],
+            "optimizer_states" in loaded,
+            evaluations,
         )
 
 
@@ -55,6 +68,7 @@ class Config:
             stack of several runs ``seed_everything`` is a list of their seeds.
         root: The directory below which runs are.
         saved: The checkpoint that is evaluated, or that training continues from.
+        numbered: Whether the run has no name but the next number, which another process may take first. Not recorded.
         overwrite: Whether an existing run of that name is replaced. Applies to this invocation only; not recorded.
         method: Options of the Trainer's method, such as ``verbose``. Not recorded.
         notes: What ``auto`` was resolved to, a line each.
@@ -66,6 +80,7 @@ class Config:
     root: Path = Path()
     saved: SavedRun | None = None
     overwrite: bool = False
+    numbered: bool = False
     method: Nested = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chosen: Nested = field(default_factory=dict)
@@ -97,7 +112,7 @@ class Records:
         stack: The directory of the whole stack's checkpoint and the config it holds; None for a single run.
         events: Whether the runs get TensorBoard events and a figure.
         close_up: Whether the stack is made smaller when half of its runs are over.
-        fresh: Whether the directories must not exist before a new run begins.
+        fresh: Whether the fit claims and locks the directories itself; a sweep has done so for its runs.
     """
 
     runs: list[RecordedRun] = field(default_factory=list)

@@ -26,8 +26,9 @@ from grok_lightning.options.refusals import (
 )
 from grok_lightning.options.shipped import experiment_of
 from grok_lightning.options.values import parse_values, refuse_null
+from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
-from grok_lightning.records.record import NOT_RESULTS, config_hash, run_directories
+from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, run_directories
 from grok_lightning.records.runs import check_name, fresh_number, last_checkpoint
 
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
@@ -52,6 +53,8 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
     root = Path(str(lookup(given, "trainer.default_root_dir") or "."))
     refuse_unwritable("trainer.default_root_dir", root)
     names = _names(given, configs)
+    if command == "fit":
+        settle_all(root, names["experiment"])
     saved = _find_saved(command, given, root, names)
     base = _base(command, saved, root, names)
     given = merge(given_options(assignments, configs, base), normalize(further or {}))
@@ -72,9 +75,11 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
     refuse_trainer_options(given.get("trainer") or {}, options["trainer"], command)
     refuse_float64_on_mps(options)
     if saved is not None:
-        refuse_changes(command, saved, options)
+        logs, _ = run_directories(root, options["experiment"], options["run"])
+        refuse_changes(command, saved, options, (logs / RESULT).exists())
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
-    return Config(command, options, root, saved, overwrite, method, tuple(notes), chosen)
+    numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
+    return Config(command, options, root, saved, overwrite, numbered, method, tuple(notes), chosen)
 
 
 def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:

@@ -103,16 +103,17 @@ def refuse_float64_on_mps(resolved: Nested) -> None:
             )
 
 
-def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
+def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: bool) -> None:
     """Refuses options that contradict the checkpoint a command begins with.
 
     Args:
         command: fit, validate, test or predict; what is measured binds only fit, whose record goes on.
         saved: The checkpoint.
         options: The options asked for.
+        recorded: Whether the run has its ``result.json``; a fit at the end of the budget only writes that.
 
     Raises:
-        UserError: If an option that changes results differs from the checkpoint's, or the budget of a fit is spent.
+        UserError: If an option that changes results differs from the checkpoint's, or a fit has nothing left to do.
     """
     before, after, path = flatten(saved.config), flatten(options), str(saved.path)
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
@@ -128,7 +129,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested) -> None:
             f"--trainer.max_steps is {budget}, but model.schedule cosine of the checkpoint {path!r} falls to 0 "
             f"at step {old}; leave the option out or start a fresh run"
         )
-    if command == "fit" and saved.step >= budget:
+    if command == "fit" and (saved.step > budget or (saved.step == budget and recorded)):
         raise UserError(
             f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"

@@ -6,9 +6,12 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 
 import hashlib
 import io
+import math
 import pickle
+import re
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,16 @@ from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
+from grok_lightning.records.record import Row
 
 LAST, GROK = "last.ckpt", "grok.ckpt"
 CONFIG_KEY = "grok_lightning_config"
 FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
-_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY)
+_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY)
+_COLUMN = re.compile(r'[^,"\r\n]+')
+_MEASURED = {"train/acc", "train/loss", "val/acc", "val/loss"}
 _MARK = b"grok_lightning sha256 "
 _COMMENT_LENGTH = len(_MARK) + 64
 
@@ -88,8 +95,9 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
     """Cut the checkpoint of a stack down to some of its runs, which resume exactly as in the stack.
 
     Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
-    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save two
-    lists with a number for each run: the norms that are kept, and the steps at which losses stopped being finite.
+    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save three
+    lists with an entry for each run: the norms that are kept, the steps at which losses stopped being finite, and the
+    evaluations.
 
     Args:
         checkpoint: Checkpoint of the stack; not modified.
@@ -134,6 +142,56 @@ def _slice_state(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any
             "that no run can be taken out of it; train with such a model.optimizer or filter in stacks of one"
         )
     return torch.cat([state[run : run + 1] for run in chosen])  # copies, and without sending indices to a GPU
+
+
+def pack_evaluations(rows: Sequence[Row], before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Pack the evaluations of a run for its checkpoint.
+
+    Args:
+        rows: The evaluations, oldest first.
+        before: The first of them, packed earlier; they are not packed again.
+
+    Returns:
+        The names of the ``columns``, and their ``values``, a float64 tensor of shape (rows, columns).
+    """
+    columns = before["columns"] if before is not None else []
+    new = rows[len(before["values"]) if before is not None else 0 :]
+    if any(row.keys() - set(columns) for row in new):
+        before, new, columns = None, rows, list(dict.fromkeys(key for row in rows for key in row))
+    packed = torch.tensor([[row.get(key, math.nan) for key in columns] for row in new], dtype=torch.float64)
+    packed = packed.reshape(len(new), len(columns))
+    return {"columns": columns, "values": packed if before is None else torch.cat([before["values"], packed])}
+
+
+def unpack_evaluations(checkpoint: dict[str, Any], runs: int) -> list[list[Row]] | None:
+    """Read the evaluations of each run from a checkpoint; None if it was saved before they were kept there.
+
+    Args:
+        checkpoint: Checkpoint.
+        runs: R, the number of its runs.
+
+    Raises:
+        ValueError: They are no tables of evaluations.
+    """
+    if EVALUATIONS_KEY not in checkpoint:
+        return None
+    found = []
+    try:
+        for packed in checkpoint[EVALUATIONS_KEY]:
+            columns, rows = packed["columns"], packed["values"].tolist()
+            if len(set(columns)) < len(columns) or not all(map(_COLUMN.fullmatch, columns)):
+                raise ValueError("its columns are not names, each once")
+            if rows and not set(columns) >= _MEASURED:
+                raise ValueError("loss or accuracy is missing")
+            table: list[Row] = [dict(zip(columns, map(float, row), strict=True)) for row in rows]
+            found.append([row | {"step": int(row["step"])} for row in table])
+    except (TypeError, LookupError, AttributeError, ValueError, OverflowError) as error:
+        raise ValueError(f"its evaluations cannot be read ({type(error).__name__}: {error})") from None
+    if any(one["step"] >= other["step"] for rows in found for one, other in pairwise(rows)):
+        raise ValueError("its evaluations cannot be read (their steps do not rise)")
+    if len(found) != runs:
+        raise ValueError(f"its evaluations cannot be read ({len(found)} tables for {runs} runs)")
+    return found
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -16,6 +16,7 @@ from grok_lightning.files import read_bytes, write_durably
 
 METRICS = "metrics.csv"
 RESULT = "result.json"
+CONFIG = "config.yaml"
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"  # how a run ended
 SCHEMA = 1  # version of result.json; a record without one has version 1
 

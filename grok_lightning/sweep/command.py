@@ -16,6 +16,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.records.archive import read_archive
+from grok_lightning.records.locks import CAN_LOCK
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.places import OWNER
@@ -26,7 +27,6 @@ from grok_lightning.sweep.plan.sizes import choose, try_runs
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import Executor
 from grok_lightning.sweep.run.local import LocalExecutor
-from grok_lightning.sweep.run.locks import refuse_without_posix
 from grok_lightning.sweep.run.worker import Tally
 from grok_lightning.sweep.show.display import Display
 from grok_lightning.sweep.show.outline import format_outline
@@ -70,7 +70,7 @@ def sweep_command(arguments: list[str]) -> int:
         arguments: Arguments after ``sweep``.
 
     Returns:
-        Exit status: 0, or 1 if runs failed or the disk is full, or 130 or 143 if a signal ended the sweep.
+        Exit status: 0, or 1 if runs failed or the disk is full, or 129, 130 or 143 if a signal ended the sweep.
 
     Raises:
         UserError: A file or an option is invalid; nothing has been written then.
@@ -78,7 +78,11 @@ def sweep_command(arguments: list[str]) -> int:
     quiet()
     status = arguments[:1] == ["status"]
     options = _read_options(arguments[1:] if status else arguments)
-    refuse_without_posix()
+    if not CAN_LOCK:
+        raise UserError(
+            "sweep needs Linux or macOS, for its workers use POSIX file locks; "
+            "on Windows run it in WSL, or train single runs with fit"
+        )
     root = Path(options.root)
     plans = [read_plan(path, root) for path in options.files]
     names = [plan.name for plan in plans]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from grok_lightning.callbacks.guards import WATCHED, StopRequested, StopSignals
+from grok_lightning.callbacks.progress import unharmed
+from grok_lightning.hardware.process import mute_lost_terminal
 
 
 class Quit(BaseException):
@@ -87,6 +89,46 @@ def test_restoring_puts_the_old_handlers_back(signals: StopSignals) -> None:
     assert all(signal.getsignal(signum) is own_handler for signum in WATCHED)
     signals.restore()
     assert all(signal.getsignal(signum) is own_handler for signum in WATCHED)
+
+
+def test_handlers_that_lightning_has_put_in_place_are_replaced(signals: StopSignals) -> None:
+    for signum in WATCHED:
+        signal.signal(signum, lambda *_: None)
+    signals.install()
+    send(signal.SIGTERM)
+    assert signals.received == signal.SIGTERM
+    signals.restore()
+    assert all(signal.getsignal(signum) is own_handler for signum in WATCHED)
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals = StopSignals()
+    signals.install()
+    send(signal.SIGHUP)
+    assert (signals.received, signal.getsignal(signal.SIGHUP)) == (0, signal.SIG_IGN)
+    signals.restore()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_closed_terminal_is_printed_to_without_harm(capfd: pytest.CaptureFixture[str]) -> None:
+    controller, terminal = os.openpty()
+    kept = os.dup(1)
+    os.dup2(terminal, 1)
+    os.close(controller)
+    try:
+        with pytest.raises(OSError, match="Input/output"):
+            os.write(1, b"lost")
+        with unharmed():
+            os.write(1, b"lost")
+        assert os.write(1, b"not harmed") == 10
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(terminal)
+    mute_lost_terminal()
+    os.write(1, b"heard")
+    assert capfd.readouterr().out == "heard"
 
 
 def test_off_the_main_thread_nothing_is_taken_over() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from grok_lightning.module import GrokModule
 from grok_lightning.records.checkpoint import CONFIG_KEY, load, save
 
 Command = Callable[..., tuple[int, str, str]]
@@ -138,3 +140,20 @@ def test_options_that_contradict_the_checkpoint_are_refused(command: Command, tr
         assert (status, err.count("\n")) == (2, 1)
         assert option in err
         assert value in err
+
+
+@pytest.mark.parametrize("name", ["validate", "predict"])
+def test_an_interrupted_evaluation_says_so(
+    command: Command, trained: Fit, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    trained()
+    monkeypatch.setattr(GrokModule, "predict_step" if name == "predict" else "validation_step", interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    status, out, err = command(name, "--ckpt_path", CHECKPOINT)
+    assert (status, out, err.strip().count("\n")) == (130, "", 0)
+    assert "grok-lightning: interrupted; " in err
+    assert "not written" in err
+    assert signal.getsignal(signal.SIGINT) is before

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from grok_lightning import Experiment, UserError, load_run
+from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.progress import ProgressLine
 from grok_lightning.records.record import flatten
 
@@ -149,3 +150,17 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "import sys; from grok_lightning.__main__ import main; main(['--help']); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", help_code], capture_output=True, check=True)
+
+
+def test_a_second_interrupt_leaves_a_notebook_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt_twice(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Measures, "take", interrupt_twice)
+    experiment = Experiment(run="r", **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.fit()
+    assert experiment.run is not None
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,15 +1,21 @@
 """What only real processes show: signals, kill -9, two ranks, TensorBoard."""
 
 import csv
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY
@@ -27,18 +33,22 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
+def started(*arguments: str, rows: int = 20, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
     """A fit that has trained at least a few dozen steps."""
     process = subprocess.Popen(
-        [*PROGRAM, "fit", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*PROGRAM, "fit", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=before
     )
+    wait_for_rows(process, rows)
+    return process
+
+
+def wait_for_rows(process: subprocess.Popen[Any], rows: int = 20) -> None:
     deadline = time.monotonic() + 120
     metrics = Path("lightning_logs/e/a/metrics.csv")
-    while not (metrics.exists() and metrics.read_text().count("\n") > 20):
+    while not (metrics.exists() and metrics.read_text().count("\n") > rows):
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return process
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -50,7 +60,7 @@ def metrics(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_says_how_to_resume_and_exits(signum: int, status: int) -> None:
     process = started(*TINY, *LONG)
     process.send_signal(signum)
@@ -60,6 +70,84 @@ def test_a_signal_saves_says_how_to_resume_and_exits(signum: int, status: int) -
     assert "fit --experiment e --run a --ckpt_path last" in err
     step = int(err.split("at step ")[1].split(";")[0].replace(",", ""))
     assert load(Path("checkpoints/e/a/last.ckpt"))["global_step"] == step
+
+
+def step_of_last() -> int:
+    return int(load(Path("checkpoints/e/a/last.ckpt"))["global_step"])
+
+
+def test_a_closed_terminal_saves(tmp_path: Path) -> None:
+    """Also where the progress line finds out first."""
+    controller, terminal = os.openpty()
+    program = [*PROGRAM, "fit", *TINY[:-2], *LONG, "--checkpoint.every", "1000000"]
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        program, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, preexec_fn=take_terminal
+    )
+    os.close(terminal)
+    threading.Thread(target=drain, args=(controller, tmp_path / "closing"), daemon=True).start()
+    wait_for_rows(process)
+    (tmp_path / "closing").touch()
+    assert process.wait(60) == 129
+    assert step_of_last() > 0
+
+
+def drain(controller: int, closing: Path) -> None:
+    """Reads what is shown in a terminal, and closes it when a file says so."""
+    while not closing.exists():
+        if select.select([controller], [], [], 0.01)[0]:
+            os.read(controller, 1 << 16)
+    os.close(controller)
+
+
+def test_nohup_goes_on() -> None:
+    process = started(*TINY, *LONG, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    wait_for_rows(process, 30)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("name", [[], ["--run", "a"]], ids=["numbers", "one name"])
+def test_fits_started_at_once(name: list[str]) -> None:
+    """Each takes a number of its own; of one name, one is trained and the others are refused."""
+    options = [*PROGRAM, "fit", *TINY, "--experiment", "e", *name, "--trainer.max_steps", "60"]
+    count = 6
+    fits = [
+        subprocess.Popen(options, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(count)
+    ]
+    errors = [fit.communicate(timeout=300)[1] for fit in fits]
+    names = {path.name for path in Path("lightning_logs/e").iterdir()}
+    assert names == {path.name for path in Path("checkpoints/e").iterdir() if path.is_dir()}
+    assert all([int(row["step"]) for row in metrics(name)][-1] == 60 for name in names)
+    statuses = sorted(fit.returncode for fit in fits)
+    if not name:
+        assert (statuses, errors) == ([0] * count, [""] * count)
+        assert names == {str(number) for number in range(count)}
+        return
+    assert (statuses, names) == ([0] + [2] * (count - 1), {"a"})
+    refused = ("is being trained by another process", "has just been taken", "exists already")
+    assert all(any(words in error for words in refused) and error.count("\n") == 1 for error in errors if error)
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time() -> None:
+    process = started(*TINY, *LONG)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    resume = ["fit", "--experiment", "e", "--run", "a", "--ckpt_path", "last"]
+    first, other = started(*resume[1:], rows=40), run(*resume)
+    assert other.returncode == 2
+    assert "--run 'a' of experiment 'e' is being trained by another process" in other.stderr
+    assert run("fit", *TINY, *LONG, "--overwrite", "true").returncode == 2
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    steps = [int(row["step"]) for row in metrics("a")]
+    assert steps == sorted(set(steps))
+    assert run(*resume, "--trainer.max_steps", step_of_last() + 5).returncode == 0
 
 
 def test_killed_and_resumed_equals_undisturbed() -> None:

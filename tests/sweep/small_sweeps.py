@@ -103,7 +103,7 @@ def struck(point: Point, blow: Callable[[], None]) -> Iterator[None]:
 
 def directories(name: str) -> list[Path]:
     """The directories of an experiment's runs, by name."""
-    return sorted(path for path in Path("lightning_logs", name).iterdir() if not path.name.startswith("."))
+    return sorted(path for path in Path("lightning_logs", name).glob("*") if not path.name.startswith("."))
 
 
 def results(name: str) -> dict[str, dict[str, Any]]:

@@ -26,9 +26,11 @@ from small_sweeps import (
 )
 
 from grok_lightning.__main__ import main
-from grok_lightning.records.checkpoint import load
+from grok_lightning.records.checkpoint import EVALUATIONS_KEY, load, save, unpack_evaluations
+from grok_lightning.records.locks import lock_name, locks_of
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.run.failures import drop_unusable
 from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
@@ -59,7 +61,7 @@ def ends() -> tuple[Any, ...]:
     kept = {
         path.name: sorted(file.name for file in Path("checkpoints/e", path.name).iterdir()) for path in directories("e")
     }
-    unfinished = [path.name for path in Path("checkpoints/e").iterdir() if path.name.startswith(".")]
+    unfinished = [path.name for path in Path("checkpoints/e").iterdir() if path.name == ".stacks"]
     return tables("e"), outcomes("e"), kept, unfinished
 
 
@@ -282,3 +284,36 @@ def test_rows_that_the_end_of_the_budget_called_for_are_kept(command: Command) -
     assert [row["step"] for row in read_metrics(directory)] == [0, 10, 15]
     (result,) = results("e").values()
     assert (result["status"], result["steps"], result["best"]["step"] in (0, 10, 15)) == ("finished", 15, True)
+
+
+def test_a_run_that_a_fit_trains_is_left_to_it(command: Command) -> None:
+    """By the lock on its directory; the other run of the stack is trained."""
+    (job,) = jobs(Path(arguments(1)[1]), 2)
+    locks, name = locks_of(job.places.root, "e"), job.configs[0]["run"]
+    assert locks.take(lock_name(name))
+    outcome = run_job(job)
+    assert (outcome["busy"], outcome["done"]) == (1, 1)
+    assert results("e").keys() == {job.configs[1]["run"]}
+    assert not Path("lightning_logs/e", name).exists()
+    locks.release(lock_name(name))
+    outcome = run_job(job)
+    assert (outcome["busy"], outcome["done"], len(results("e"))) == (0, 2, 2)
+
+
+def test_evaluations_of_a_stack_are_in_its_checkpoint_and_older_ones_need_their_records(command: Command) -> None:
+    with as_the_program(), struck((STACK + "last.ckpt", 3, "after"), kill), pytest.raises(Killed):
+        begin(4)
+    (path,) = Path("checkpoints/e/.stacks").glob("*/last.ckpt")
+    checkpoint = load(path)
+    (job,) = jobs(Path(arguments(4)[1]), 4)
+    found = unpack_evaluations(checkpoint, 4)
+    assert found is not None
+    records = [job.record(run) for run in range(4)]
+    for rows, record in zip(found, records, strict=True):
+        assert [row["step"] for row in rows] == [row["step"] for row in read_metrics(record)]
+    (records[0] / "metrics.csv").unlink()
+    assert not drop_unusable(job)
+    del checkpoint[EVALUATIONS_KEY]
+    save(checkpoint, path)
+    assert drop_unusable(job)
+    assert not path.exists()

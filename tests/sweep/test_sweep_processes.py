@@ -186,7 +186,7 @@ def test_two_sweeps_of_one_file_do_nothing_twice(command: Command, monkeypatch: 
     assert "5 runs, 5 finished" in command("sweep", "status", path)[1]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_ends_the_workers_and_nothing_is_lost(
     command: Command, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[..., None], signum: signal.Signals
 ) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from grok_lightning.callbacks.guards import watched
+from grok_lightning.hardware.process import mute_lost_terminal
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import mark_dead
 from grok_lightning.sweep.run.worker import Tally
@@ -64,8 +66,9 @@ class Executor(ABC):
         def count(signum: int, frame: Any) -> None:
             self._signals += 1
             self.tally.stopped = self.tally.stopped or signum
+            mute_lost_terminal()
 
-        handlers = {signum: signal.signal(signum, count) for signum in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {signum: signal.signal(signum, count) for signum in watched()}
         try:
             self._train()
         finally:

@@ -13,7 +13,7 @@ import torch
 from grok_lightning.callbacks.guards import StopRequested
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
-from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
+from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
 from grok_lightning.records.record import read_result as read_fields
@@ -103,9 +103,9 @@ def drop_unusable(stack: Stack) -> bool:
     if not path.exists():
         return False
     try:
-        load(path)
+        older = EVALUATIONS_KEY not in load(path)
         records = [stack.record(run) / METRICS for run in range(len(stack.configs))]
-        reason = "".join(f"{record} is gone; " for record in records if not record.is_file())
+        reason = "".join(f"{record} is gone; " for record in records if older and not record.is_file())
     except UserError as error:
         reason = f"{error}; "
     if reason:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +19,13 @@ from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
+from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import FAILED, RESULT
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
-from grok_lightning.sweep.run.locks import Locks
 from grok_lightning.sweep.run.notices import Notice
 
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
-_locks: dict[Path, Locks] = {}
 
 
 @dataclass
@@ -81,14 +79,13 @@ def run_job(job: Stack) -> dict[str, Any]:
     """
     tally = Tally()
     places = job.places
-    path = (places.own / "locks").absolute()
     if job.threads:
         torch.set_num_threads(job.threads)
+    locks = locks_of(places.root, places.experiment)
     try:
-        locks = _locks[path] = _locks.get(path) or Locks(path)
+        taken = [run for run in range(len(job.hashes)) if _take(locks, job, run)]
     except OSError as error:
         return asdict(Tally(full=str(error)))
-    taken = [run for run, hashed in enumerate(job.hashes) if locks.take(hashed)]
     tally.busy = len(job.hashes) - len(taken)
     todo = [run for run in taken if not _is_over(job, run)]
     notice = Notice(places.notices)
@@ -103,12 +100,29 @@ def run_job(job: Stack) -> dict[str, Any]:
         tally.full = f"{error.strerror} (below {str(places.root.absolute())!r})"
     finally:
         notice.remove()
-        for hashed in job.hashes:
-            locks.release(hashed)
+        for run in taken:
+            for name in _lock_names(job, run):
+                locks.release(name)
     for run in taken:
         if job.hashes[run] not in job.over:
             tally.count(read_result(job, run))
     return asdict(tally)
+
+
+def _lock_names(job: Stack, run: int) -> tuple[str, str]:
+    """Of a run's options, so that no other sweep trains them, and of its directory, so that no ``fit`` resumes it."""
+    return f"hash {job.hashes[run]}", lock_name(job.configs[run]["run"])
+
+
+def _take(locks: Locks, job: Stack, run: int) -> bool:
+    """Take both locks of a run, or none."""
+    options, directory = _lock_names(job, run)
+    if not locks.take(options):
+        return False
+    if locks.take(directory):
+        return True
+    locks.release(options)
+    return False
 
 
 def _train_all(stack: Stack, tell: Callable[..., None]) -> None:
@@ -163,7 +177,6 @@ def main() -> int:
             prepare()
             continue
         outcome = run_job(Stack(**json.loads(line)))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
         with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
         if outcome["stopped"]:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from grok_lightning.callbacks.progress import unharmed
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.run.notices import read_notices
 from grok_lightning.sweep.run.worker import Tally
@@ -53,13 +54,15 @@ class Display:
             counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
         whole = f"{counts}  {self._describe_time(tally.done, notices)}"
         if not terminal:
-            print(whole, file=self.stream, flush=True)
+            with unharmed():
+                print(whole, file=self.stream, flush=True)
             return
         lines = [] if last else [*map(_describe_worker, notices), whole]
         columns = shutil.get_terminal_size().columns
         up = f"\x1b[{self._lines}F" if self._lines else ""
-        self.stream.write(up + "\x1b[J" + "".join(f"{line[: columns - 1]}\n" for line in lines))
-        self.stream.flush()
+        with unharmed():
+            self.stream.write(up + "\x1b[J" + "".join(f"{line[: columns - 1]}\n" for line in lines))
+            self.stream.flush()
         self._lines = len(lines)
 
     def _describe_time(self, done: int, notices: list[dict[str, Any]]) -> str:
