@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grok_lightning.errors import UserError, whole_traceback
+from grok_lightning.errors import UserError, show, whole_traceback
 
 if TYPE_CHECKING:
     from grok_lightning.cli import GrokCLI
@@ -95,7 +95,7 @@ def _dispatch(arguments: list[str]) -> int:
         return int(run(arguments[1:]))
     from grok_lightning.options.classes import suggestion
 
-    raise UserError(f"there is no command {command!r}{suggestion(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS])}")
+    raise UserError(f"there is no command {show(command)}{suggestion(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS])}")
 
 
 def _train_or_evaluate(arguments: list[str]) -> int:

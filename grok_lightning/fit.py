@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from grok_lightning.cli import GrokCLI, Observers
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, count_from_environment
 from grok_lightning.options.choices import CHOSEN_BY_PARENT
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, RecordedRun, Records
@@ -75,7 +75,7 @@ def _refuse_claim(run: RecordedRun, config: Config) -> None:
     """Refuses to resume a run whose directory is gone, or to begin one whose name is taken."""
     named = f"run {run.config['run']!r} of experiment {run.config['experiment']!r}"
     existing = [path for path in (run.logs, run.checkpoints) if path.exists()]
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    is_main = count_from_environment("LOCAL_RANK", 0) == 0
     if config.saved is not None and not run.logs.is_dir():
         raise UserError(
             f"--ckpt_path {str(config.saved.path)!r} belongs to {named}, whose directory {str(run.logs)!r} is not here"

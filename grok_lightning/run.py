@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from grok_lightning.build import build
 from grok_lightning.callbacks.states import SUSTAIN
 from grok_lightning.data import SequenceDataModule, TableDataModule
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.config import Config, SavedRun
@@ -107,7 +107,7 @@ class Run:
             found = pictures(self.module, self.data, 0, self.title, self.step)
             if name not in found:
                 names = [CURVES, *found]
-                raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
+                raise UserError(f"figure is {show(name)}; expected: {', '.join(names)}{suggestion(name, names)}")
             figure = found[name][1]
         vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
         return figure
@@ -224,17 +224,18 @@ def _start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> Non
     different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
     if different is not None:
         raise UserError(
-            f"{where}: token {different} of its vocabulary is {theirs[different]!r}, of this run's {ours[different]!r}"
+            f"{where}: token {different} of its vocabulary is {show(theirs[different])}, "
+            f"of this run's {show(ours[different])}"
         )
     weights, wanted = other.model.state_dict(), module.network.state_dict()
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name, weight in wanted.items():
         if shapes.get(name) != tuple(weight.shape):
             found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise UserError(f"{where}: its weight {name!r} {found}, this run's has shape {tuple(weight.shape)}")
+            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {tuple(weight.shape)}")
     surplus = sorted(shapes.keys() - wanted.keys())
     if surplus:
-        raise UserError(f"{where}: it has a weight {surplus[0]!r}, which this run's model has not")
+        raise UserError(f"{where}: it has a weight {show(surplus[0])}, which this run's model has not")
     module.network.load_state_dict(weights)
 
 

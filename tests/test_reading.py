@@ -29,14 +29,17 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (f"a: {'9' * 5000}", "more than 300 digits"),
         (f"a: {'9_' * 400}1", "more than 300 digits"),
         (f"a: 1{':59' * 500}", "more than 300 digits"),
-        ("a: 1\nb: 2\na: 3", "the key 'a' stands twice in one mapping, in lines 1 and 3"),
-        ("c: {a: 1, a: 2}", "the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' occurs twice in one mapping, in lines 1 and 3"),
+        ("c: {a: 1, a: 2}", "the key 'a' occurs twice"),
         ("a: [1", "cannot be read as YAML"),
         ("a: 1\n---\nb: 2", "cannot be read as YAML"),
         ("a: *b", "cannot be read as YAML"),
         ("a: !!python/object:os.system x", "cannot be read as YAML"),
         ("a: \x00", "cannot be read as YAML"),
-        ("a: 2026-99-99", "cannot be read as YAML"),
+        ("a: !!binary aGVsbG8=", "cannot be read as YAML"),
+        ("a: !!set {b, c}", "cannot be read as YAML"),
+        ("a: !!timestamp 2026-11-11", "cannot be read as YAML"),
+        ("a: \ud800", "cannot be read as YAML"),
         ("? [1, 2]\n: 3\n? {a: 1}\n: 2", "cannot be read as YAML"),
     ],
 )
@@ -54,6 +57,18 @@ def test_long_text_is_no_number(quote: str) -> None:
     assert parse_yaml("a: &x {b: 1}\nc: {<<: *x, d: 2}\ne: *x") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}, "e": {"b": 1}}
 
 
+def test_a_date_is_text() -> None:
+    assert parse_yaml("a: 2026-11-11\n2026-99-99: 2026-11-11 10:11:12") == {
+        "a": "2026-11-11",
+        "2026-99-99": "2026-11-11 10:11:12",
+    }
+
+
+def test_long_text_of_digits_in_json() -> None:
+    content = {"a": "9" * 5000, "b": [10**299, -(10**299), 1.5], "c": [[{}]] * 100}
+    assert parse_json(json.dumps(content).encode()) == content
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**200), 10**200) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -68,8 +83,9 @@ def test_json_is_read_as_it_was_written(value: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 60 deep"),
+        (b"[" * 61 + b"]" * 61, "nested more than 60 deep"),
+        (b'{"a":' * 100_000, "nested more than 60 deep"),
         (b'{"a": 1' + b"0" * 400 + b"}", "more than 300 digits"),
         (b'{"a": 1', "cannot be read as JSON"),
         (b"\xff\xfe", "cannot be read as JSON"),

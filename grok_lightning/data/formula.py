@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column, Mask
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 LONGEST_FORMULA = 300
 LARGEST_EXPONENT = 64
@@ -67,26 +67,29 @@ class Formula:
                 warnings.simplefilter("ignore")
                 self._root = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise _reject(f"{text!r} cannot be read as an expression") from None
+            raise _reject(f"{show(text)} cannot be read as an expression") from None
         self.text = text
         self._check(self._root, in_condition=False)
         names = {node.id for node in ast.walk(self._root) if isinstance(node, ast.Name)}
         self._position = {name: _operand_position(name) for name in names}
         if not names:
-            raise _reject(f"{text!r} names no operand")
+            raise _reject(f"{show(text)} names no operand")
         letters = any(name in ("x", "y", "z") for name in names)
         if letters and any(name not in ("x", "y", "z") for name in names):
-            raise _reject(f"{text!r} mixes x, y, z with numbered operands")
+            raise _reject(f"{show(text)} mixes x, y, z with numbered operands")
         used = max(self._position.values()) + 1
         count = used if operands is None else operands
         if not 1 <= count <= LARGEST_OPERAND:
             raise UserError(f"data.operands is {count}; it must be an integer from 1 to {LARGEST_OPERAND}")
         if letters and count > 3:
             raise UserError(
-                f"data.operands is {count}, but x, y and z in data.formula {text!r} are only three; use x1 ... x{count}"
+                f"data.operands is {count}, but x, y and z in data.formula {show(text)} are only three; "
+                f"use x1 ... x{count}"
             )
         if used > count:
-            raise UserError(f"data.operands is {count}, but data.formula {text!r} uses {used}; give at least {used}")
+            raise UserError(
+                f"data.operands is {count}, but data.formula {show(text)} uses {used}; give at least {used}"
+            )
         self.operand_names = ["x", "y", "z"][:count] if letters else [f"x{k + 1}" for k in range(count)]
 
     @property
@@ -125,7 +128,7 @@ class Formula:
             return
         if isinstance(node, ast.Constant):
             if type(node.value) is not int:
-                raise _reject(f"has the constant {node.value!r}")
+                raise _reject(f"has the constant {show(node.value)}")
             if abs(node.value) > LARGEST_LITERAL:
                 raise _reject(f"has an integer above {LARGEST_LITERAL}")
             return
@@ -233,7 +236,7 @@ def _operand_position(name: str) -> int:
         if int(number) > LARGEST_OPERAND:
             raise _reject(f"names the operand {name}; the last possible one is x{LARGEST_OPERAND}")
         return int(number) - 1
-    raise _reject(f"names {name!r}, which is no operand")
+    raise _reject(f"names {show(name)}, which is no operand")
 
 
 def _exponent(node: ast.expr) -> int | None:

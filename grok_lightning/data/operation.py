@@ -5,7 +5,7 @@ import numpy as np
 from grok_lightning.data.algebra import Algebra, Column
 from grok_lightning.data.formula import Formula
 from grok_lightning.data.sampling import choose, draw
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 LARGEST_TABLE_BYTES = 2 * 1024**3
 LARGEST_ALGEBRA = 2**20
@@ -37,7 +37,9 @@ class Operation:
         self.formula = Formula(formula, operands)
         self.algebra = algebra
         if algebra.size > LARGEST_ALGEBRA:
-            raise UserError(f"data.formula {formula!r} is over {algebra.size:,} elements; at most 2^20 are accepted")
+            raise UserError(
+                f"data.formula {show(formula)} is over {algebra.size:,} elements; at most 2^20 are accepted"
+            )
         if rows is None and rows_seed != 0:
             raise UserError(f"data.rows_seed is {rows_seed}, but data.rows is not given; the whole table needs no seed")
         if rows is not None and rows < 1:
@@ -47,9 +49,9 @@ class Operation:
         if not fits and rows is None:
             count = f"{len(algebra.operands)}^{self.formula.arity}" + (f" = {possible:,}" if possible < 10**15 else "")
             raise UserError(
-                f"data.formula {formula!r} has {count} rows, about {_gibibytes(self._bytes(possible))}; a table may "
-                f"take {_gibibytes(LARGEST_TABLE_BYTES)}: set data.rows to draw a sample of it, or use fewer operands "
-                "or a smaller algebra"
+                f"data.formula {show(formula)} has {count} rows, about {_gibibytes(self._bytes(possible))}; "
+                f"a table may take {_gibibytes(LARGEST_TABLE_BYTES)}: set data.rows to draw a sample of it, "
+                "or use fewer operands or a smaller algebra"
             )
         if rows is not None and rows > possible:
             raise _too_many(rows, possible)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
@@ -72,14 +72,14 @@ def refuse_pooled(table: pd.DataFrame) -> None:
             titles = ", ".join(group["operation"].unique()[:3])
             name = next(iter(options)) if len(options) == 1 else "data"
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {differing or 'different algebras'} ({titles}); "
-                f"add {name} to --by, or report them separately"
+                f"--by: the condition {show(str(condition))} pools runs of {differing or 'different algebras'} "
+                f"({titles}); add {name} to --by, or report them separately"
             )
         if group["threshold"].nunique() > 1:
             values = _join_values(sorted(group["threshold"].unique()))
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} {values}; add {THRESHOLD} to --by, "
-                "or report them separately"
+                f"--by: the condition {show(str(condition))} pools runs of {THRESHOLD} {values}; "
+                f"add {THRESHOLD} to --by, or report them separately"
             )
 
 

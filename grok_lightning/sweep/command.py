@@ -12,7 +12,7 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from grok_lightning.cli import quiet
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.records.archive import read_archive
@@ -107,14 +107,14 @@ def _read_options(arguments: list[str]) -> Namespace:
     options = parse(_parser(), arguments)
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
-            raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")
+            raise UserError(f"--{name} is {show(options[name])}; expected: {', '.join(choices)}")
     for name in ("workers", "stack_size"):
-        if options[name] is not None and not re.fullmatch(r"0*[1-9]\d*", options[name]):
-            raise UserError(f"--{name} is {options[name]}; a whole number of at least 1 is expected")
+        if options[name] is not None and not re.fullmatch(r"0*[1-9][0-9]{0,8}", options[name]):
+            raise UserError(f"--{name} is {show(options[name])}; a whole number from 1 on is expected")
         options[name] = options[name] and int(options[name])
-    shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    shard = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
-        raise UserError(f"--shard is {options.shard!r}; i/n is expected, with i from 1 to n, such as 3/8")
+        raise UserError(f"--shard is {show(options.shard)}; i/n is expected, with i from 1 to n, such as 3/8")
     options.shard = (int(shard[1]), int(shard[2]))
     return options
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.guards import StopRequested
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
@@ -76,7 +76,7 @@ def _find_other_option(stack: Stack) -> str | None:
         return None
     found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
     other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
-    return other and f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}"
+    return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
 
 
 def _halve(stack: Stack) -> list[Stack]:
