@@ -170,7 +170,7 @@ def check_yaml(text: str) -> None:
         raise Malformed(f"it cannot be read as YAML: {_shorten(error)}") from None
 
 
-class _Loader(_BASE):  # type: ignore[misc]
+class _Loader(_BASE):
     """Builds what JSON can hold, and nothing else."""
 
     yaml_implicit_resolvers: ClassVar = {

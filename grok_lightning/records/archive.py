@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
+from grok_lightning.reading import parse_json
 from grok_lightning.records.columns import encode, to_series
 
 PLAN = b"grok_lightning.planned"
@@ -87,7 +88,7 @@ def read_archive_and_plan(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
         curves["run"] = np.repeat(runs["path"].to_numpy(object), lengths)
     for name, column in parts.items():
         curves[name.removeprefix(CURVE)] = column.flatten().to_numpy(zero_copy_only=False)
-    planned = pd.DataFrame(json.loads(metadata[PLAN]), dtype=object) if PLAN in metadata else None
+    planned = pd.DataFrame(parse_json(metadata[PLAN]), dtype=object) if PLAN in metadata else None
     return runs, pd.DataFrame(curves), planned
 
 

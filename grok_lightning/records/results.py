@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from grok_lightning.reading import parse_json
 from grok_lightning.records.columns import column_of, decode, encode, join, to_series
 from grok_lightning.records.parquet import load, save
 from grok_lightning.records.record import RESULT, flatten, read_result
@@ -160,7 +161,7 @@ def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
     if columns is None:
-        fields = map(json.loads, table[FIELDS].unique().to_pylist())
+        fields = map(parse_json, table[FIELDS].unique().to_pylist())
         columns = dict.fromkeys(field for some in fields for field in some)
     content = {field: to_series(column_of(table, _name_column(field))) for field in columns}
     frame = pd.DataFrame(content | {name: to_series(table[RUN])})

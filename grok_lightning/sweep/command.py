@@ -1,6 +1,7 @@
 """The command ``sweep``: plans the runs, trains them with a progress display, and prints a table."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
@@ -153,11 +155,11 @@ def _refuse_other_sweep(plan: Plan, found: Standing) -> None:
     if not path.exists():
         return
     try:
-        owner = str(json.loads(path.read_text(encoding="utf-8"))["file"])
+        owner = str(read_json(path)["file"])
     except (OSError, ValueError, KeyError, TypeError):  # damaged; it is replaced
         return
     mine = {run.hash for run in plan.runs}
-    if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
+    if owner != str(plan.grid.path.resolve()) and os.path.exists(owner) and not mine & found.names.keys():
         holds = f"{str(plan.places.logs)!r} holds the runs of another sweep, {owner}"
         raise UserError(f"{plan.grid.path}: {holds}; rename one of the two")
 

@@ -20,6 +20,7 @@ from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
+from grok_lightning.reading import parse_json
 from grok_lightning.records.record import FAILED, RESULT
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
@@ -162,7 +163,7 @@ def main() -> int:
         if line == PREPARE:
             prepare()
             continue
-        outcome = run_job(Stack(**json.loads(line)))
+        outcome = run_job(Stack(**parse_json(line)))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning restores the handler that a fit replaced
         with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
