@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.reading import read_yaml
+from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
 
 CONFIG = "config.yaml"
@@ -66,4 +67,5 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         best = int(accuracy.argmax())
         record |= {"best.val/acc": float(accuracy.iloc[best]), "best.step": int(curve["step"].iloc[best])}
     record["config_hash"] = hashed and hashed[1]
-    return record | config
+    record |= config
+    return None if find_fault(record) else record

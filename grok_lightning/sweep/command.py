@@ -18,6 +18,7 @@ from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
+from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.places import OWNER
@@ -32,7 +33,7 @@ from grok_lightning.sweep.run.locks import refuse_without_posix
 from grok_lightning.sweep.run.worker import Tally
 from grok_lightning.sweep.show.display import Display
 from grok_lightning.sweep.show.outline import format_outline
-from grok_lightning.sweep.show.table import format_status, format_table
+from grok_lightning.sweep.show.table import format_damaged, format_status, format_table
 
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
 OVER = ("finished", "stopped", "diverged")
@@ -123,7 +124,13 @@ def _read_options(arguments: list[str]) -> Namespace:
 
 def _read_known(paths: list[str]) -> pd.DataFrame:
     """Finished runs of archives."""
-    tables = [read_archive(Path(path))[0].reindex(columns=list(COLUMNS)) for path in paths]
+    tables = []
+    for path in paths:
+        runs = read_archive(Path(path))[0].reindex(columns=["path", *COLUMNS])
+        faults = find_faults(runs, ())
+        for row, fault in faults.items():
+            print(f"--known {path}: {runs['path'].iloc[row]} is left out: {fault}", file=sys.stderr)
+        tables.append(drop_rows(runs, faults)[list(COLUMNS)])
     runs = pd.concat(tables, ignore_index=True)
     return runs[runs["status"].isin(OVER)]
 
@@ -131,6 +138,8 @@ def _read_known(paths: list[str]) -> pd.DataFrame:
 def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Schedule:
     """Find what a sweep has to train, and choose its settings; nothing is written."""
     found = find_standing(plan, known)
+    for line in format_damaged(plan, found):
+        print(line, file=sys.stderr)
     _refuse_other_sweep(plan, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
     choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1]), options)

@@ -15,8 +15,10 @@ from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
-from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
+from grok_lightning.records.form import find_fault
+from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, flatten, write_json
 from grok_lightning.records.record import read_result as read_fields
+from grok_lightning.sweep.plan.pending import COLUMNS
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.training import close_up, train
 
@@ -120,7 +122,8 @@ def read_result(stack: Stack, run: int) -> Nested | None:
         result = read_fields(str(stack.record(run) / RESULT))
     except (OSError, ValueError):
         return None
-    return result if "status" in result else None
+    fields = flatten(result)
+    return None if find_fault({name: fields.get(name) for name in COLUMNS}, ()) else result
 
 
 def _find_unfinished(stack: Stack) -> list[int]:
