@@ -18,6 +18,7 @@ LONGEST_FORMULA = 300
 LARGEST_EXPONENT = 64
 LARGEST_LITERAL = 2**31 - 1
 LARGEST_OPERAND = 99
+ROWS_AT_ONCE = 2**14
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%"}
 _COMPARE: dict[type[ast.cmpop], Callable[[Column, Column], Mask]] = {
@@ -63,6 +64,7 @@ class Formula:
         if len(text) > LONGEST_FORMULA:
             raise UserError(f"data.formula has {len(text)} characters; at most {LONGEST_FORMULA} are accepted")
         try:
+            text.encode("ascii")  # Python itself would take ｘ for x
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._root = ast.parse(text.strip(), mode="eval").body
@@ -109,7 +111,7 @@ class Formula:
         return found.pop() if len(found) == 1 and isinstance(node, ast.Name) and node.id == joined[-1] else None
 
     def evaluate(self, algebra: Algebra, operands_NK: Column) -> tuple[Column, Mask]:
-        """Evaluates the formula on every row.
+        """Evaluates the formula on every row, block by block: a deep formula has many columns alive at once.
 
         Args:
             algebra: The algebra of the operands.
@@ -119,8 +121,13 @@ class Formula:
             The results, shape (N,), and a mask of the rows on which the branch taken is defined; results of the other
             rows are meaningless.
         """
-        value = self._element(self._walk(self._root, algebra, operands_NK), algebra)
-        return value.numbers, value.defined
+        results_N = np.empty(len(operands_NK), dtype=np.int64)
+        defined_N = np.empty(len(operands_NK), dtype=bool)
+        for start in range(0, max(1, len(operands_NK)), ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            value = self._element(self._walk(self._root, algebra, operands_NK[block]), algebra)
+            results_N[block], defined_N[block] = value.numbers, value.defined
+        return results_N, defined_N
 
     def _check(self, node: ast.expr, in_condition: bool) -> None:
         """Rejects whatever is outside the allow-list, before any row is computed."""
@@ -136,7 +143,7 @@ class Formula:
             exponent = _exponent(node.right)
             if exponent is None or abs(exponent) > LARGEST_EXPONENT:
                 raise _reject(
-                    f"has the exponent `{ast.unparse(node.right)}`; "
+                    f"has the exponent `{ast.unparse(node.right)[:40]}`; "
                     f"an exponent is an integer from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}"
                 )
             return self._check(node.left, in_condition)

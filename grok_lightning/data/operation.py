@@ -3,7 +3,7 @@
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column
-from grok_lightning.data.formula import Formula
+from grok_lightning.data.formula import ROWS_AT_ONCE, Formula
 from grok_lightning.data.sampling import choose, draw
 from grok_lightning.errors import UserError, show
 
@@ -88,12 +88,20 @@ class Operation:
 
     def _whole(self) -> tuple[Column, Column]:
         values, arity = self.algebra.operands, self.formula.arity
-        every = np.indices((len(values),) * arity).reshape(arity, -1).T.astype(np.int64) + values.start
-        results, defined = self.formula.evaluate(self.algebra, every)
-        return every[defined], results[defined]
+        possible = len(values) ** arity
+        operands_NK, results_N = np.empty((possible, arity), np.int64), np.empty(possible, np.int64)
+        rows = 0
+        for start in range(0, possible, ROWS_AT_ONCE):
+            numbers = np.arange(start, min(start + ROWS_AT_ONCE, possible))
+            block_NK = np.stack(np.unravel_index(numbers, (len(values),) * arity), axis=1) + values.start
+            results, defined = self.formula.evaluate(self.algebra, block_NK)
+            end = rows + int(defined.sum())
+            operands_NK[rows:end], results_N[rows:end] = block_NK[defined], results[defined]
+            rows = end
+        return operands_NK[:rows], results_N[:rows]
 
     def _bytes(self, rows: int) -> int:
-        """The size of a table, and of the columns alive while it is evaluated."""
+        """The size of a table, and of what is computed from its columns."""
         return rows * (self.formula.arity + self.algebra.columns) * 8
 
 
