@@ -1,5 +1,6 @@
 """Values of options: given their types, or refused in one line that says what is expected."""
 
+import os
 from collections.abc import Iterator
 from math import isfinite, isnan
 from types import UnionType
@@ -18,7 +19,7 @@ from grok_lightning.options.classes import (
     lookup,
 )
 from grok_lightning.options.merging import expand
-from grok_lightning.reading import Excessive, Malformed, check_yaml
+from grok_lightning.reading import Excessive, Malformed, check_yaml, read_yaml
 from grok_lightning.records.record import flatten
 
 NOT_ACCEPTED = (ArgumentError, TypeError, ValueError, KeyError, OverflowError)  # what jsonargparse raises
@@ -68,6 +69,11 @@ def _leaves(value: Any, option: str = "") -> Iterator[tuple[str, Any]]:
 def _refuse_text(option: str, text: str) -> None:
     if not text.isascii() and text.strip().lstrip("+-").isnumeric():
         raise UserError(f"--{option} is {show(text)}; numbers are written with the digits 0 to 9")
+    if option.startswith("trainer.") and option != "trainer.default_root_dir" and _names_file(text):
+        try:  # which jsonargparse would read, whatever it is
+            read_yaml(text)
+        except (OSError, Malformed) as error:
+            raise UserError(f"--{option} is {show(text)}: {getattr(error, 'reason', error)}") from None
     if any(mark in text for mark in "[{&*"):
         try:
             check_yaml(text)
@@ -75,6 +81,13 @@ def _refuse_text(option: str, text: str) -> None:
             raise UserError(f"--{option} is {show(text)}, which is not read: {error.reason}") from None
         except Malformed:
             pass  # text that is no YAML
+
+
+def _names_file(text: str) -> bool:
+    try:
+        return os.path.exists(text) and not os.path.isdir(text)
+    except ValueError:  # no name of a file
+        return False
 
 
 def _refuse_number(option: str, value: Any) -> None:

@@ -70,13 +70,15 @@ def read_archive_and_plan(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
     try:
         table = _read_table(path)
         planned = _read_plan((table.schema.metadata or {}).get(PLAN))
+        names = [name for name in table.column_names if name.startswith(CURVE)]
+        runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
     except (OSError, pa.ArrowException, ValueError) as error:
         if isinstance(error, UserError) and not isinstance(error, Malformed):
             raise
         reason = getattr(error, "reason", None) or str(error).partition("\n")[0]
         raise UserError(f"{path}: no whole Parquet file ({reason}); give a runs.parquet that a report wrote") from None
-    names = [name for name in table.column_names if name.startswith(CURVE)]
-    runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
+    if runs["path"].duplicated().any():
+        raise UserError(f"{path}: two runs have the same path; give a runs.parquet that a report wrote")
     parts = {name: table[name].combine_chunks() for name in names}
     curves: dict[str, object] = {"run": np.empty(0, object)}
     if parts:
