@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import grok_lightning
 from grok_lightning.reading import MOST_DEPTH, MOST_NODES, Malformed, parse_json, parse_yaml, read_bytes, read_yaml
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -95,6 +97,16 @@ def test_json_is_read_as_it_was_written(value: Any) -> None:
 def test_json_that_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(Malformed, match=reason):
         parse_json(content)
+
+
+def test_nothing_else_reads_json_or_yaml() -> None:
+    """Every other reader would have limits of its own, or none."""
+    own = re.compile(
+        r"\b(json\.(load|loads|JSONDecoder)|yaml\.(\w*load\w*|parse|scan|compose|\w*Loader)|DefaultLoader)\b"
+    )
+    top = Path(grok_lightning.__file__).parent
+    found = {path.relative_to(top).as_posix() for path in top.rglob("*.py") if own.search(path.read_text("utf-8"))}
+    assert found == {"reading.py"}
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from grok_lightning.records.planned import HASH
 PLAN = b"grok_lightning.planned"
 MARK, VERSION = b"grok_lightning.runs", 1
 CURVE = "curve."
-KINDS = (TEXT, TEXT.value_type, JSON, JSON.value_type, *NATIVE.values())  # of columns of records
+KINDS = (TEXT, TEXT.value_type, JSON, *NATIVE.values())  # of columns of records
 MOST_BYTES, MOST_UNPACKED = 2**31, 2**28  # of an archive, and unpacked beside a multiple of that
 MOST_VALUES, VALUES_PER_BYTE = 10_000_000, 1000
 

@@ -18,7 +18,10 @@ COUNTS = frozenset({
 })  # fmt: skip
 NUMBERS = frozenset({"threshold", "seconds", "steps_per_second", "compile_seconds", "best.val/acc"})
 FINAL = "final."  # prefix of the metrics of the last evaluation
-TEXTS = frozenset({"status", "config_hash", "path", "run"})
+TEXTS = frozenset({
+    "status", "config_hash", "path", "run",
+    *(f"config.{owner}.class_path" for owner in ("data", "model.network", "model.optimizer")),
+})  # fmt: skip
 GROUPS = frozenset({"config", "final", "best", *(f"config.{name}" for name in ("data", "model", "trainer"))})
 REQUIRED = ("steps", "budget", "threshold")  # of runs that have not failed
 LARGEST = 2.0**53

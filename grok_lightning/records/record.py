@@ -120,7 +120,7 @@ def split_metrics(path: str | Path) -> tuple[list[str], bytes]:
     return names, rest[: rest.rfind(b"\n") + 1]
 
 
-def read_result(path: str) -> dict[str, Any]:
+def read_result(path: str | Path) -> dict[str, Any]:
     """Read the fields of a ``result.json``.
 
     Raises:

@@ -85,11 +85,12 @@ def refuse_pooled(table: pd.DataFrame) -> None:
 
 def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
     """Options of the task that differ between runs, with their values."""
+    data = group.filter(like=DATA)
     rows = [
         task_options(
             {str(name).removeprefix(DATA): value for name, value in row.items() if format_option(value) != NONE}
         )
-        for row in group.filter(like=DATA).drop_duplicates(ignore_index=True).to_dict("records")
+        for row in data[~data.astype(str).duplicated()].to_dict("records")
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     values = {name: list({repr(row.get(name)): row.get(name) for row in rows}.values()) for name in names}

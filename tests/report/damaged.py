@@ -14,6 +14,8 @@ FIELDS = (
     *("config.trainer", "config.data.formula", "config.data.modulus", "config.data.class_path", "config.evaluation"),
     *("config.model.network", "config.seed_everything", "config.data.train_fraction", "config.model.optimizer.lr"),
 )
+COLUMNS = ("path", "status", "config_hash", "steps", "final.val/acc", "config.data.class_path", "curve.step",
+           "curve.val/acc")  # fmt: skip
 VALUES: tuple[Any, ...] = (
     *(-1, 10**299, -(10**299), 2**63, 1.5, 1e308, True, "text", "", "12", "１２", "\x00\x1b[31m\u202e\n", "x" * 5000),
     *([], [1], [[]], {}, {"a": 1}, {"a": {"b": []}}, None, [None, "x", {"y": 1}]),
@@ -100,7 +102,7 @@ def archives(whole: bytes) -> dict[str, bytes]:
         found[name] = sink.getvalue().to_pybytes()
 
     rows = len(table)
-    for name in table.column_names:
+    for name in COLUMNS:
         place = table.column_names.index(name)
         add(f"without {name}", table.drop([name]))
         for kind, values in {
