@@ -13,7 +13,7 @@ from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.config import Config, SavedRun
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, read_result, run_directories
+from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
 from grok_lightning.records.tasks import algebra_title
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES = "curves"
+SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Run:
         from grok_lightning.figures.saving import png
 
         if name == CURVES:
-            figure = draw_curves(read_metrics(self._logs()), self._milestones(), self.title)
+            figure = draw_curves(self._rows(), self._milestones(), self.title)
         else:
             found = pictures(self.module, self.data, 0, self.title, self.step)
             if name not in found:
@@ -115,9 +116,19 @@ class Run:
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]
         counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
-        return milestones(
-            read_metrics(self._logs()), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN
-        )
+        return milestones(self._rows(), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN)
+
+    def _rows(self) -> list[Row]:
+        """The evaluations, with the columns that figures and milestones are made of.
+
+        Raises:
+            UserError: One is missing.
+        """
+        rows = read_metrics(self._logs())
+        missing = [name for name in SHOWN if any(name not in row for row in rows)]
+        if missing:
+            raise UserError(f"{str(self._logs() / METRICS)!r}: it has no column {missing[0]}")
+        return rows
 
     def _logs(self) -> Path:
         if self.logs is None:

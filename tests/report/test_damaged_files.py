@@ -8,6 +8,7 @@ from typing import Any
 import damaged
 import pandas as pd
 import pytest
+from conftest import TINY
 from records import conditions, directory_of, reporting, write_run
 
 from grok_lightning.errors import UserError
@@ -17,6 +18,7 @@ from grok_lightning.records.form import find_fault, find_faults
 from grok_lightning.records.record import METRICS, RESULT, flatten, read_metrics, read_result
 from grok_lightning.records.results import read_records
 from grok_lightning.report import gather
+from grok_lightning.run import load_run
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan.pending import COLUMNS
 from grok_lightning.sweep.run.notices import read_notices
@@ -205,3 +207,19 @@ def test_only_the_columns_that_a_sweep_reads_decide_whether_a_run_is_over():
     fields = {"status": "finished", "config_hash": "a"}
     assert find_fault({name: fields.get(name) for name in COLUMNS}, ()) is None
     assert find_fault({name: (fields | {"grok_step": []}).get(name) for name in COLUMNS}, ()) is not None
+
+
+def test_the_record_of_a_loaded_run(fitted):
+    fitted(*TINY, "--experiment", "e", "--run", "a", "--trainer.max_steps", "20")
+    run, directory = load_run("checkpoints/e/a"), Path("lightning_logs/e/a")
+    reads = (lambda _: run.metrics, lambda _: run.memorize_step, lambda _: run.grok_step, lambda _: run.figure())
+    for name, content in damaged.METRICS_FILES.items():
+        (directory / METRICS).write_bytes(content)
+        for read in reads:
+            line = refusal(read, directory)
+            assert METRICS in line or not line, name
+            assert line.isprintable(), name
+    for name, content in damaged.UNREADABLE.items():
+        (directory / RESULT).write_bytes(content)
+        line = refusal(lambda _: run.result, directory)
+        assert RESULT in line or not line, name
