@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo speedrun test test-slow test-all lint types docs bench reproduce clean
+.PHONY: help demo speedrun test test-slow test-all lint types docs bench reproduce soak fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,11 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
-test-slow: .venv/ray .venv/docs  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
+.venv/export: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,interop]'
+	@touch $@
+
+test-slow: .venv/ray .venv/docs .venv/export  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
 	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
 
@@ -57,6 +61,12 @@ bench: .venv/installed  ## training speed against a plain PyTorch loop
 
 reproduce: .venv/installed  ## runs what is missing of docs/science/reproductions.md (hours; can be stopped and goes on)
 	@$(BIN)/python benchmarks/reproduce.py
+
+soak: .venv/installed  ## kills, limits and disturbs runs and sweeps (ten minutes, Linux; MINUTES=1 for less)
+	@$(BIN)/python tests/robustness/soak.py --minutes $(or $(MINUTES),10)
+
+fuzz: .venv/installed  ## damaged and malicious input of all kinds (ten minutes, Linux; MINUTES=1 for less)
+	@$(BIN)/python tests/robustness/fuzz.py --minutes $(or $(MINUTES),10)
 
 clean:  ## remove the environment and caches, never a run
 	rm -rf .venv build site docs/reference/api docs/reference/options.md docs/reference/configs.md *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -26,6 +26,7 @@ commands:
   test       on its test rows:       grok-lightning test --ckpt_path FILE
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
+  export     for other programs:    grok-lightning export FILE --output network.safetensors
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
@@ -41,6 +42,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = {  # module that runs each
     "generate": "generate",
+    "export": "export",
     "sweep": "sweep.command",
     "report": "report.command",
     "configs": "options.shipped",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from grok_lightning.models.plain import PlainNetwork
+
 CURVES = "curves"
 SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
 
@@ -49,6 +51,12 @@ class Run:
         A is the second argument, by default 1. ``model.activations(tokens)`` gives everything in between, by name.
         """
         return self.module.network
+
+    def plain(self) -> "PlainNetwork":
+        """The network as an ordinary module, a copy: from tokens (B, T) to logits (B, A, V), weights without R."""
+        from grok_lightning.models.plain import PlainNetwork
+
+        return PlainNetwork(self.module.network, 0, self.data.answer_length).eval()
 
     @property
     def operands_NK(self) -> Any:

@@ -1,15 +1,25 @@
 """Operations, their tables, splits, tokens and batches."""
 
+from grok_lightning.data.alternating import AlternatingDataModule
+from grok_lightning.data.cyclic import CyclicProductDataModule
 from grok_lightning.data.datamodule import (
     ModularArithmeticDataModule,
     PermutationDataModule,
     SignedRemaindersDataModule,
     TableDataModule,
 )
+from grok_lightning.data.dihedral import DihedralDataModule
+from grok_lightning.data.fields import FiniteFieldDataModule
+from grok_lightning.data.matrices import MatrixDataModule
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.text import TextDataModule
 
 __all__ = [
+    "AlternatingDataModule",
+    "CyclicProductDataModule",
+    "DihedralDataModule",
+    "FiniteFieldDataModule",
+    "MatrixDataModule",
     "ModularArithmeticDataModule",
     "PermutationDataModule",
     "SequenceDataModule",

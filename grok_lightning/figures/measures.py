@@ -152,8 +152,10 @@ def _place_metric(metric: str) -> tuple[str, str]:
             return label, names[metric]
     group, slash, last = metric.partition("/")
     name = f"{group}: {last.replace('_', ' ')}" if slash else metric
-    if metric.startswith("norm/") and metric != "norm/gradient":
-        return "weight norm", name
+    if metric == "norm/gradient":
+        return "gradient norm", "gradient norm"
+    if group == "norm":
+        return "weight norm", last.replace("_", " ")
     return re.sub(r" \d+$", "", name), name
 
 

@@ -100,9 +100,17 @@ class LinearMaps:
         return Linear(self.runs, inputs, outputs, bias, std, uniformly)
 
 
+def _select_rows(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
+    runs = torch.arange(table_RVD.shape[0], device=index_RN.device)[:, None]
+    return table_RVD[runs, index_RN]
+
+
 def _sum_rows(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
-    """The sum of the rows of each index below ``count``, added in their order, (R, count, D)."""
-    runs = len(rows_RND)
+    """The sum of the rows of each index below ``count``, added in a fixed order on every device: (R, count, D)."""
+    if not on_cpu(rows_RND):
+        chosen_RVN = index_RN[:, None, :] == torch.arange(count, device=index_RN.device)[:, None]
+        return torch.bmm(chosen_RVN.to(rows_RND.dtype), rows_RND)
+    runs = len(rows_RND)  # 40 us instead of 280 for 512 rows of 256 bf16 numbers and 97 indices
     numbers = torch.arange(runs * count, device=rows_RND.device)
     sorted_index, order = torch.sort((index_RN + numbers[::count, None]).flatten(), stable=True)
     starts = torch.searchsorted(sorted_index, numbers)
@@ -110,33 +118,97 @@ def _sum_rows(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
     return sums.unflatten(0, (runs, count))
 
 
-class _Gather(torch.autograd.Function):
-    """Rows of a (R, V, D) table, with a gradient that adds in a fixed order on every device, compiled or not.
-
-    Torch's own gradient of a gather adds atomically when compiled (and on a GPU), so two runs of it may differ.
-    """
+class _CompiledGather(torch.autograd.Function):
+    """``_Gather`` with a first derivative only: torch.compile takes no function with a rule for ``jvp`` or ``vmap``."""
 
     @staticmethod
     def forward(ctx: Any, table_RVD: Tensor, index_RN: Tensor) -> Tensor:
         ctx.save_for_backward(index_RN)
         ctx.rows = table_RVD.shape[1]
-        runs = torch.arange(table_RVD.shape[0], device=index_RN.device)[:, None]
-        return table_RVD[runs, index_RN]
+        return _select_rows(table_RVD, index_RN)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index_RN,) = ctx.saved_tensors
-        (gradient_RND,) = gradients
-        if on_cpu(gradient_RND):  # 40 us instead of 280 for 512 rows of 256 bf16 numbers and 97 indices
-            return _sum_rows(gradient_RND, index_RN, ctx.rows), None
-        chosen_RVN = index_RN[:, None, :] == torch.arange(ctx.rows, device=index_RN.device)[:, None]
-        return torch.bmm(chosen_RVN.to(gradient_RND.dtype), gradient_RND), None
+        return _sum_rows(gradients[0], ctx.saved_tensors[0], ctx.rows), None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of a (R, V, D) table, with a gradient that adds in a fixed order on every device.
+
+    Torch's own gradient of a gather adds atomically when compiled (and on a GPU), so two runs of it may differ. This
+    map and ``_SumRows`` are linear and each other's gradient, so all derivatives exist; to ``vmap`` over one is to have
+    more runs.
+    """
+
+    @staticmethod
+    def forward(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
+        return _select_rows(table_RVD, index_RN)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        table_RVD, index_RN = inputs
+        ctx.save_for_backward(index_RN)
+        ctx.save_for_forward(index_RN)
+        ctx.rows = table_RVD.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _SumRows.apply(gradients[0], ctx.saved_tensors[0], ctx.rows), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        out: Tensor = _Gather.apply(tangents[0], ctx.saved_tensors[0])
+        return out
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Tensor) -> tuple[Tensor, int]:
+        table, index = _put_in_front(info.batch_size, in_dims, parts)
+        return _Gather.apply(table.flatten(0, 1), index.flatten(0, 1)).unflatten(0, table.shape[:2]), 0
+
+
+class _SumRows(torch.autograd.Function):
+    """``_sum_rows``, the gradient of ``_Gather``."""
+
+    @staticmethod
+    def forward(rows_RND: Tensor, index_RN: Tensor, count: int) -> Tensor:
+        return _sum_rows(rows_RND, index_RN, count)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        _, index_RN, ctx.count = inputs
+        ctx.save_for_backward(index_RN)
+        ctx.save_for_forward(index_RN)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(gradients[0], ctx.saved_tensors[0]), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        out: Tensor = _SumRows.apply(tangents[0], ctx.saved_tensors[0], ctx.count)
+        return out
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Any) -> tuple[Tensor, int]:
+        rows, index = _put_in_front(info.batch_size, in_dims, parts[:2])
+        return _SumRows.apply(rows.flatten(0, 1), index.flatten(0, 1), parts[2]).unflatten(0, rows.shape[:2]), 0
+
+
+def _put_in_front(size: int, dims: Sequence[int | None], parts: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors with the mapped dimension first, (size, ...)."""
+    return [
+        part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)
+        for part, dim in zip(parts, dims, strict=False)
+    ]
 
 
 def gather(table_RVD: Tensor, index_RN: Tensor) -> Tensor:
     """Rows of each run's table, (R, N, D), with a gradient that adds in a fixed order."""
     rows: Tensor
-    if on_cpu(table_RVD) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        rows = _CompiledGather.apply(table_RVD, index_RN)
+        return rows
+    if on_cpu(table_RVD):
         rows = _Gather.apply(table_RVD, index_RN)
         return rows
     # eagerly on a GPU, where every operation is a launch, torch's own: it sorts, hence a fixed order too

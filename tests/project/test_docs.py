@@ -1,6 +1,7 @@
 """The documentation: links lead somewhere, its Python runs, and the site is built from it without a warning."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from grok_lightning.__main__ import main
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 GENERATED = {DOCS / "reference" / name for name in ("options.md", "configs.md")}  # written when the site is built
-TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES = sorted({*DOCS.rglob("*.md")} - GENERATED)
 
 
@@ -72,15 +73,16 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["howto/resume.md", "howto/sweeps.md", "reference/records.md"])
+@pytest.mark.parametrize("page", ["howto/export.md", "howto/resume.md", "howto/sweeps.md", "reference/records.md"])
 def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     code = blocks(page, "python")
     assert code
+    names: dict[str, object] = {}  # the blocks of a page follow one another
     for block in code:
         # of sweeps that nobody has run here there are no records: those of no run are a table without rows
         block = re.sub(r"^print\(table.*\n", "", block, flags=re.MULTILINE)
-        exec(compile(block, page, "exec"), {})
+        exec(compile(block, page, "exec"), names)
 
 
 def test_the_yaml_of_the_pages_is_yaml() -> None:
@@ -114,6 +116,19 @@ def test_own_classes_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
     assert "mine/embedding_norm" in header.split(",")
     assert len(rows) > 2
     assert "step 4: " in capfd.readouterr().out
+
+
+def test_an_own_algebra_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = [block for block in blocks("howto/own-task.md", "bash") if "heisenberg" in block]
+    arguments = command.split()
+    assert arguments[:3] == ["python", "-m", "grok_lightning"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    tiny = "--model.network.width 8 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads 1"
+    assert main([*arguments[3:], *tiny.split()]) == 0
+    result = json.loads((tmp_path / "lightning_logs" / "heisenberg" / "0" / "result.json").read_text())
+    assert result["algebra"] == "over the Heisenberg group mod 3"
+    assert "fingerprint" in result["algebra_identity"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ FLOORS = (
     ("options",),
     ("build",),
     ("run",),
-    ("cli", "generate"),
+    ("cli", "generate", "export"),
     ("fit",),
     ("experiment",),
     ("sweep", "report"),

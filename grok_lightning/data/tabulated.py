@@ -1,0 +1,148 @@
+"""An algebra given by its elements and by functions of two of them."""
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.errors import UserError
+
+OPERATORS = ("+", "-", "*", "/", "//", "%")
+INVERSE_OF = {"-": "+", "/": "*"}
+UNDEFINED = -1
+
+
+class TabulatedAlgebra(Algebra):
+    """A finite algebra given by its elements and operators; each operator is called once for every pair.
+
+    Where only ``*`` is given, ``x / y`` is the one z with ``z * y = x``, undefined where there is none or several;
+    ``-`` follows from ``+`` alike. Powers are repeated products; ``x**-1`` is what gives the identity.
+
+    Args:
+        elements: The elements, at most 2,048: any hashable values, all different.
+        operators: Functions by ``+ - * / // %``: of two elements to a third, or None where undefined.
+        title: What follows a formula in titles and reports, such as ``over D7``.
+        name: Text of an element in prompts and files; default: ``str``.
+
+    Raises:
+        ValueError: An element or a name occurs twice, a result is no element, or an operator is none of those above.
+
+    Example:
+        >>> clock = TabulatedAlgebra(range(12), {"+": lambda x, y: (x + y) % 12}, title="on a clock")
+        >>> clock.binary("-", np.array([3]), np.array([5]))[0].tolist()
+        [10]
+    """
+
+    LARGEST = 2048
+
+    def __init__(
+        self,
+        elements: Iterable[Hashable],
+        operators: Mapping[str, Callable[[Any, Any], Any]],
+        title: str,
+        name: Callable[[Any], str] = str,
+    ) -> None:
+        self.elements = list(elements)
+        if not 2 <= len(self.elements) <= self.LARGEST:
+            raise UserError(
+                f"the algebra {title!r} has {len(self.elements)} elements; from 2 to {self.LARGEST} will do"
+            )
+        self.title = title
+        self._names = [name(element) for element in self.elements]
+        self._places = {element: place for place, element in enumerate(self.elements)}
+        for what, distinct in (("an element", self._places), ("a name", set(self._names))):
+            if len(distinct) < len(self.elements):
+                raise ValueError(f"the algebra {title!r} has {what} twice")
+        self._tables = {symbol: self._tabulate(symbol, act) for symbol, act in operators.items()}
+        for symbol, other in INVERSE_OF.items():
+            if other in self._tables and symbol not in self._tables:
+                self._tables[symbol] = _invert(self._tables[other])
+        content = [repr(self._names), *(symbol + table.tobytes().hex() for symbol, table in self._tables.items())]
+        self.fingerprint = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+
+    @property
+    def size(self) -> int:
+        return len(self.elements)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
+        if operator not in self._tables:
+            raise UserError(f"data.formula uses {operator!r}; the algebra {self.title!r} has only {self._known()}")
+        numbers = self._tables[operator][left, right]
+        defined = numbers != UNDEFINED
+        return np.where(defined, numbers, 0), None if defined.all() else defined
+
+    def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
+        if "*" not in self._tables:
+            raise UserError(f"data.formula uses '**'; the algebra {self.title!r} has only {self._known()}")
+        if exponent > 0:
+            return self._multiply_repeatedly(base, exponent)
+        identity = self._find_identity("*", f"the exponent {exponent}")
+        if exponent == 0:
+            return np.full_like(base, identity), None
+        inverse, has_one = self.binary("/", np.full_like(base, identity), base)
+        numbers, defined = self._multiply_repeatedly(inverse, -exponent)
+        return numbers, defined if has_one is None else has_one if defined is None else defined & has_one
+
+    def literal(self, value: int) -> int:
+        if value == 0 and "+" in self._tables:
+            return self._find_identity("+", "the number 0")
+        if value == 1 and "*" in self._tables:
+            return self._find_identity("*", "the number 1")
+        raise UserError(f"data.formula uses the number {value}; the algebra {self.title!r} has no such element")
+
+    def representative(self, column: Column) -> Column:
+        raise UserError(
+            f"data.formula has a condition with an order or a remainder; the algebra {self.title!r} has only == and !="
+        )
+
+    def _tabulate(self, symbol: str, act: Callable[[Any, Any], Any]) -> Column:
+        if symbol not in OPERATORS:
+            raise ValueError(f"the algebra {self.title!r} has the operator {symbol!r}; expected: {' '.join(OPERATORS)}")
+        table = np.full((self.size, self.size), UNDEFINED, dtype=np.int64)
+        for row, left in enumerate(self.elements):
+            for column, right in enumerate(self.elements):
+                result = act(left, right)
+                if result is None:
+                    continue
+                if result not in self._places:
+                    raise ValueError(
+                        f"{left!r} {symbol} {right!r} is {result!r}, no element of the algebra {self.title!r}"
+                    )
+                table[row, column] = self._places[result]
+        return table
+
+    def _multiply_repeatedly(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
+        if (self._tables["*"] != UNDEFINED).all():
+            return repeated_product(self, base, exponent - 1, base), None
+        result, defined = base, np.ones(len(base), dtype=bool)
+        for _ in range(exponent - 1):
+            result, where = self.binary("*", result, base)
+            defined &= True if where is None else where
+        return result, defined
+
+    def _find_identity(self, symbol: str, use: str) -> int:
+        table, every = self._tables[symbol], np.arange(self.size)
+        for number in range(self.size):
+            if np.array_equal(table[number], every) and np.array_equal(table[:, number], every):
+                return number
+        raise UserError(f"data.formula uses {use}; the algebra {self.title!r} has no identity of {symbol!r}")
+
+    def _known(self) -> str:
+        return ", ".join(sorted(self._tables, key=OPERATORS.index)) or "no operator"
+
+
+def _invert(table: Column) -> Column:
+    """The table of z with ``z * y = x``, by x and y; undefined where there is none or several."""
+    size = len(table)
+    inverse, times = np.full((size, size), UNDEFINED, dtype=np.int64), np.zeros((size, size), dtype=np.int64)
+    z, y = np.nonzero(table != UNDEFINED)
+    np.add.at(times, (table[z, y], y), 1)
+    inverse[table[z, y], y] = z
+    inverse[times != 1] = UNDEFINED
+    return inverse

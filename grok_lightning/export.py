@@ -1,0 +1,199 @@
+"""A trained network for other programs: ``export CKPT --format torch|safetensors|transformer_lens|onnx``."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grok_lightning.errors import UserError
+from grok_lightning.files import refuse_unwritable
+from grok_lightning.models.plain import PlainNetwork
+from grok_lightning.models.transformer import Transformer
+from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.run import Run, load_run
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What a reader of the weights needs: the run's options, its vocabulary and the shape of its equations."""
+    data = run.data
+    return {
+        "config": run.config,
+        "step": run.step,
+        "vocabulary": list(data.vocabulary),
+        "length": data.length,
+        "answer_length": data.answer_length,
+    }
+
+
+def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The run's network in the form of TransformerLens.
+
+    Args:
+        run: A run of a transformer.
+
+    Returns:
+        The arguments of ``HookedTransformerConfig``, and a state dict that ``HookedTransformer.load_state_dict`` takes.
+
+    Raises:
+        UserError: If TransformerLens has no such network; the option is named.
+    """
+    network, options = run.model, run.config["model"]["network"]
+    if not isinstance(network, Transformer):
+        raise UserError(
+            f"--format is transformer_lens, but model.network is {type(network).__name__}; use torch or onnx"
+        )
+    if network.padded:
+        raise UserError(
+            "--format is transformer_lens, but these equations are padded, which it does not mask; use torch"
+        )
+    norm, final = options["norm"], options["final_norm"]
+    unfit = [
+        ("norm", norm, norm == "post", "pre or none"),
+        ("final_norm", final, final not in (None, norm == "pre"), "null"),
+        ("positions", options["positions"], options["positions"] == "rotary", "learned or sinusoidal"),
+        ("activation", options["activation"], options["activation"] not in ("relu", "gelu"), "relu or gelu"),
+    ]
+    for name, value, is_unfit, fit in unfit:
+        if is_unfit:
+            raise UserError(f"--format is transformer_lens, but model.network.{name} is {value}; it has only {fit}")
+    plain = PlainNetwork(network).state_dict()
+    vocabulary, width = network.embedding.shape[1:]
+    heads, length = options["heads"], run.data.length
+    inner = plain["layers.0.feedforward.inner.weight"].shape[1]
+    kind = {"layer": "LN", "rms": "RMS"}[options["normalization"]] if norm == "pre" else None
+    config = {
+        "n_layers": len(network.layers), "d_model": width, "d_head": width // heads, "n_heads": heads, "d_mlp": inner,
+        "n_ctx": length, "d_vocab": vocabulary, "d_vocab_out": vocabulary, "act_fn": options["activation"],
+        "normalization_type": kind, "eps": 1e-5, "attention_dir": "causal", "positional_embedding_type": "standard",
+    }  # fmt: skip
+    fixed = network.embeddings.sinusoidal
+    positions = plain["embeddings.positions.weight"] if fixed is None else fixed
+    state = {"embed.W_E": plain["embeddings.tokens.weight"], "pos_embed.W_pos": positions}
+
+    def part(name: str, shape: tuple[int, ...]) -> Tensor:
+        return plain[name] if name in plain else torch.zeros(shape)
+
+    def add_norm(ours: str, theirs: str) -> None:
+        if kind is not None:
+            state[f"{theirs}.w"] = plain[f"{ours}.gain"]
+        if kind == "LN":
+            state[f"{theirs}.b"] = part(f"{ours}.bias", (width,))
+
+    for number in range(len(network.layers)):
+        ours, theirs = f"layers.{number}", f"blocks.{number}"
+        for name, letter in (("query", "Q"), ("key", "K"), ("value", "V")):
+            weight = plain[f"{ours}.attention.{name}.weight"]
+            state[f"{theirs}.attn.W_{letter}"] = weight.unflatten(1, (heads, -1)).transpose(0, 1)
+            bias = part(f"{ours}.attention.{name}.bias", (width,))
+            state[f"{theirs}.attn.b_{letter}"] = bias.unflatten(0, (heads, -1))
+        state[f"{theirs}.attn.W_O"] = plain[f"{ours}.attention.out.weight"].unflatten(0, (heads, -1))
+        state[f"{theirs}.attn.b_O"] = part(f"{ours}.attention.out.bias", (width,))
+        state[f"{theirs}.mlp.W_in"] = plain[f"{ours}.feedforward.inner.weight"]
+        state[f"{theirs}.mlp.b_in"] = part(f"{ours}.feedforward.inner.bias", (inner,))
+        state[f"{theirs}.mlp.W_out"] = plain[f"{ours}.feedforward.outer.weight"]
+        state[f"{theirs}.mlp.b_out"] = part(f"{ours}.feedforward.outer.bias", (width,))
+        add_norm(f"{ours}.attention_norm", f"{theirs}.ln1")
+        add_norm(f"{ours}.feedforward_norm", f"{theirs}.ln2")
+    add_norm("final_norm", "ln_final")
+    state["unembed.W_U"] = network.unembedding.detach()[0]
+    state["unembed.b_U"] = torch.zeros(vocabulary)
+    return config, {name: value.detach().clone().contiguous() for name, value in state.items()}
+
+
+def _write_torch(run: Run, path: Path) -> None:
+    torch.save({**describe(run), "state_dict": run.plain().state_dict()}, path)
+
+
+def _write_safetensors(run: Run, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: weight.contiguous() for name, weight in run.plain().state_dict().items()}
+    save_file(weights, path, {name: json.dumps(value) for name, value in describe(run).items()})
+
+
+def _write_transformer_lens(run: Run, path: Path) -> None:
+    config, state = to_transformer_lens(run)
+    torch.save({**describe(run), "transformer_lens_config": config, "state_dict": state}, path)
+
+
+def _write_onnx(run: Run, path: Path) -> None:
+    tokens_BT = torch.zeros(3, run.data.length, dtype=torch.int64)
+    program = torch.onnx.export(
+        run.plain(),
+        (tokens_BT,),
+        dynamo=True,
+        dynamic_shapes={"tokens_BT": {0: torch.export.Dim("batch")}},
+        input_names=["tokens"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    assert program is not None
+    for name, value in describe(run).items():
+        program.model.metadata_props[name] = json.dumps(value)
+    program.save(path)
+
+
+WRITERS: dict[str, Callable[[Run, Path], None]] = {
+    "torch": _write_torch,
+    "safetensors": _write_safetensors,
+    "transformer_lens": _write_transformer_lens,
+    "onnx": _write_onnx,
+}
+ENDINGS = {".pt": "torch", ".safetensors": "safetensors", ".onnx": "onnx"}
+NEEDED = {"safetensors": "safetensors", "onnx": "onnxscript"}
+
+
+def export(run: Run, form: str, path: Path) -> None:
+    """Writes a run's network for other programs; from tokens (B, T) to logits (B, A, V).
+
+    Args:
+        run: The run.
+        form: ``torch`` (``torch.load`` gives a dictionary: the weights without R under ``state_dict``, options,
+            vocabulary), ``safetensors`` (the same, all but the weights as JSON in its metadata), ``transformer_lens``
+            (as ``torch``, in TransformerLens's form), or ``onnx`` (input ``tokens``, output ``logits``).
+        path: File to write.
+
+    Raises:
+        UserError: If the format is none of these, needs a package that is not installed, or has no such network; or
+            the file cannot be written.
+    """
+    if form not in WRITERS:
+        raise UserError(f"--format is {form!r}; expected: {', '.join(WRITERS)}")
+    package = NEEDED.get(form)
+    if package is not None and find_spec(package) is None:
+        raise UserError(f"--format is {form}, which needs the package {package}: pip install {package}")
+    refuse_unwritable("output", path.parent)
+    if path.is_dir() or not path.name:
+        raise UserError(f"--output is {str(path)!r}; the path of a file is expected")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[form](run, path)
+
+
+def export_command(arguments: list[str]) -> int:
+    """Runs ``export``.
+
+    Args:
+        arguments: What follows ``export`` on the command line.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        UserError: As ``export``; or if the checkpoint is none.
+    """
+    parser = command_parser(
+        "export", "Writes a trained network for other programs.", "checkpoints/addition/0 --output addition.onnx"
+    )
+    parser.add_argument("checkpoint", type=str, help="Checkpoint file, or a folder of checkpoints.")
+    parser.add_argument("--output", type=str, help="File to write; default: network.<ending of the format>.")
+    parser.add_argument("--format", type=str, help="torch, safetensors, transformer_lens, onnx; default: by ending.")
+    options = parse(parser, arguments)
+    form = options.format or ENDINGS.get(Path(options.output or "").suffix, "torch")
+    path = Path(options.output or f"network{next((e for e, known in ENDINGS.items() if known == form), '.pt')}")
+    export(load_run(options.checkpoint), form, path)
+    print(f"{form}: {path}")
+    return 0
