@@ -113,7 +113,7 @@ def _read_options(arguments: list[str]) -> Namespace:
             raise UserError(f"--{name} is {show(options[name])}; expected: {', '.join(choices)}")
     for name in ("workers", "stack_size"):
         if options[name] is not None and not re.fullmatch(r"0*[1-9][0-9]{0,8}", options[name]):
-            raise UserError(f"--{name} is {show(options[name])}; a whole number from 1 on is expected")
+            raise UserError(f"--{name} is {show(options[name])}; a whole number of at least 1 is expected")
         options[name] = options[name] and int(options[name])
     shard = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
