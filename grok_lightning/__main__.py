@@ -2,13 +2,16 @@
 
 import io
 import os
+import shlex
 import shutil
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from grok_lightning.errors import UserError, whole_traceback
+from grok_lightning.errors import UserError, in_one_line, show, whole_traceback
 from grok_lightning.hardware.process import mute_lost_terminal
 
 if TYPE_CHECKING:
@@ -59,24 +62,70 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    _open_closed_streams()
     _replace_unprintable()
     try:
-        return _dispatch(arguments)
+        try:
+            return _dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is no error of Python's own at its end
     except BrokenPipeError:  # whoever read the output has left, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return 141
     except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
         mute_lost_terminal()
         if debug:
-            print(whole_traceback(error), file=sys.stderr)
-        print(f"grok-lightning: {' '.join(str(error).split())}", file=sys.stderr)
+            _complain(whole_traceback(error))
+        _complain(f"grok-lightning: {in_one_line(str(error))}")
+        try:
+            sys.stdout.flush()
+        except OSError:  # of a full disk Python would tell once more
+            _silence(sys.stdout)
         return 2 if isinstance(error, UserError) else 1
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         if debug:
-            print(whole_traceback(error), file=sys.stderr)
+            _complain(whole_traceback(error))
         left = INTERRUPTED.get(arguments[0], "") if arguments else ""
-        print(f"\ngrok-lightning: interrupted{left}", file=sys.stderr)
+        _complain(f"\ngrok-lightning: interrupted{left}")
         return 130
+
+
+def run_and_exit() -> NoReturn:
+    """Runs the command of the command line as a process of its own: the entry point of ``grok-lightning``."""
+    try:
+        sys.exit(main())
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; what is left is Python's own end
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is, or was raised from, Ctrl-C: an import that it ends may fail in another way."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = None if isinstance(error, SystemExit) else error.__cause__ or error.__context__
+    return error is not None
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without stdout or stderr (``>&-``) streams that lead nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
+def _silence(stream: TextIO) -> None:
+    """Leads what a stream still holds nowhere, so that Python does not fail on it at its end."""
+    with suppress(OSError, ValueError):  # a stream without a file, as in a notebook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _complain(text: str) -> None:
+    """Prints to stderr, unless nobody reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _silence(sys.stderr)
 
 
 def _replace_unprintable() -> None:
@@ -99,7 +148,7 @@ def _dispatch(arguments: list[str]) -> int:
         return int(run(arguments[1:]))
     from grok_lightning.options.classes import suggestion
 
-    raise UserError(f"there is no command {command!r}{suggestion(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS])}")
+    raise UserError(f"there is no command {show(command)}{suggestion(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS])}")
 
 
 def _train_or_evaluate(arguments: list[str]) -> int:
@@ -138,7 +187,7 @@ def _train(config: "Config") -> int:
     except StopRequested as stop:
         options = fit.config.options
         named = f"--experiment {options['experiment']} --run {options['run']} --ckpt_path last"
-        named += "" if config.root == Path() else f" --trainer.default_root_dir {config.root}"
+        named += "" if config.root == Path() else f" --trainer.default_root_dir {shlex.quote(str(config.root))}"
         if fit.cli.trainer.is_global_zero:
             print(f"{stop}; saved. Resume with\n  {program()} fit {named}", file=sys.stderr)
         return 128 + stop.signum
@@ -177,17 +226,17 @@ def _summary(cli: "GrokCLI") -> str:
     else:
         delay = f" (delay {grokked / memorized:.1f}x)" if memorized else ""
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
-    tensorboard = _short(str(Path(sys.executable).with_name("tensorboard")))
+    tensorboard = shlex.quote(_short(str(Path(sys.executable).with_name("tensorboard"))))
     folder = cli.records.runs[0].logs.parents[1]
-    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {folder}"
+    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {shlex.quote(str(folder))}"
 
 
 def program() -> str:
     """How this program was called, for commands that the user can copy."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
-        return f"{_short(sys.executable)} -m grok_lightning"
-    return called.name if shutil.which(called.name) == str(called) else _short(str(called))
+        return f"{shlex.quote(_short(sys.executable))} -m grok_lightning"
+    return shlex.quote(called.name if shutil.which(called.name) == str(called) else _short(str(called)))
 
 
 def _short(path: str) -> str:
@@ -199,4 +248,4 @@ def _short(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

@@ -1,20 +1,68 @@
 """Errors caused by user input, as opposed to bugs."""
 
+import os
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
+
+MOST_SHOWN = 60  # characters of a value in a message
+MOST_UNBROKEN, MOST_OF_MESSAGE = 300, 2000  # characters without a space, such as a path; and in all
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNBROKEN = re.compile(rf"[^\s]{{{MOST_UNBROKEN},}}")
 
 
 class UserError(Exception):
     """A mistake in what the user asked for.
 
-    Its message is one line that names the option, the value given and what would be accepted.
+    Its message is one line that names the option, the value given and what would be accepted. It is one line also where
+    what it quotes is not (see ``in_one_line``).
     The command prints it on stderr without a traceback and exits with status 2; a notebook shows that line alone.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_one_line(message))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of the traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def show(value: Any, most: int = MOST_SHOWN) -> str:
+    """A user's value in a message: quoted, in one line, without characters that a terminal acts on or does not show.
+
+    Args:
+        value: Text, or a value of YAML.
+        most: Characters from which on it is shortened; its length is stated then.
+    """
+    text = "null" if value is None else repr(value[:MOST_OF_MESSAGE] if isinstance(value, str) else value)
+    if len(text) <= most + 2:
+        return text
+    count = len(value) if isinstance(value, str) else len(text)
+    end = text[-1] if isinstance(value, str) else ""
+    return f"{text[:most]}...{end} ({count:,} characters)"
+
+
+def in_one_line(text: str) -> str:
+    """A message in one line of bounded length, with control characters, surrogates and marks of direction escaped."""
+    text = _UNBROKEN.sub(lambda found: f"{found[0][:MOST_SHOWN]}... ({len(found[0]):,} characters)", text)
+    text = _BREAKS.sub(" ", text.strip())
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= MOST_OF_MESSAGE else f"{text[:MOST_OF_MESSAGE]}... ({len(text):,} characters)"
+
+
+def count_from_environment(name: str, default: int) -> int:
+    """A whole number that an environment variable holds.
+
+    Raises:
+        UserError: It holds anything else.
+    """
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UserError(f"the environment variable {name} is {show(text)}; a whole number is expected")
+    return int(text)
 
 
 def user_error_in(error: BaseException) -> UserError | None:

@@ -57,19 +57,6 @@ def _flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read_bytes(path: str) -> bytes:
-    """Reads a file in half the time that the built-in ``open`` takes.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        return b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
-    finally:
-        os.close(descriptor)
-
-
 def sweep(directory: Path) -> None:
     """Removes the temporary files that a killed process left in a directory."""
     for leftover in directory.glob(f"{TEMPORARY}*"):

@@ -10,7 +10,7 @@ import yaml
 from grok_lightning.callbacks.guards import interruptible
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.cli import GrokCLI, Observers
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, count_from_environment
 from grok_lightning.files import write_durably
 from grok_lightning.options.choices import CHOSEN_BY_PARENT
 from grok_lightning.options.classes import Nested
@@ -54,7 +54,7 @@ class Fit:
     ) -> None:
         self._observers, self._kills, self._locked = observers, kills, False
         self._build(config, records)
-        if self.cli.records.fresh and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if self.cli.records.fresh and count_from_environment("LOCAL_RANK", 0) == 0:
             _refuse_claim(self.cli.records.runs[0], config, self.cli.lifecycle.detection.schedule)
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.commands import command_parser, parse
 from grok_lightning.run import Run, load_run
 
@@ -40,7 +40,7 @@ def answer(
     most = data.length + 1 - len(prompt_T)
     wanted = most if max_new_tokens is None else max_new_tokens
     if not 1 <= wanted <= most:
-        raise UserError(f"--max-new-tokens is {wanted}; {prompt!r} can be continued by 1 to {most} token(s)")
+        raise UserError(f"--max-new-tokens is {wanted}; {show(prompt)} can be continued by 1 to {most} token(s)")
     if not 0 <= temperature < inf:
         raise UserError(f"--temperature is {temperature}; it must be at least 0 and finite")
     if top_k is not None and not 1 <= top_k <= data.vocabulary_size:

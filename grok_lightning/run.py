@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from grok_lightning.build import build
 from grok_lightning.callbacks.states import SUSTAIN
 from grok_lightning.data import SequenceDataModule, TableDataModule
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.config import Config, SavedRun
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, milestones, read_metrics, read_result, run_directories
+from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
 from grok_lightning.records.tasks import algebra_title
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from grok_lightning.models.plain import PlainNetwork
 
 CURVES = "curves"
+SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ class Run:
         from grok_lightning.figures.saving import png
 
         if name == CURVES:
-            figure = draw_curves(read_metrics(self._logs()), self._milestones(), self.title)
+            figure = draw_curves(self._rows(), self._milestones(), self.title)
         else:
             found = pictures(self.module, self.data, 0, self.title, self.step)
             if name not in found:
                 names = [CURVES, *found]
-                raise UserError(f"figure is {name!r}; expected: {', '.join(names)}{suggestion(name, names)}")
+                raise UserError(f"figure is {show(name)}; expected: {', '.join(names)}{suggestion(name, names)}")
             figure = found[name][1]
         vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
         return figure
@@ -123,9 +124,19 @@ class Run:
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]
         counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
-        return milestones(
-            read_metrics(self._logs()), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN
-        )
+        return milestones(self._rows(), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN)
+
+    def _rows(self) -> list[Row]:
+        """The evaluations, with the columns that figures and milestones are made of.
+
+        Raises:
+            UserError: One is missing.
+        """
+        rows = read_metrics(self._logs())
+        missing = [name for name in SHOWN if any(name not in row for row in rows)]
+        if missing:
+            raise UserError(f"{str(self._logs() / METRICS)!r}: it has no column {missing[0]}")
+        return rows
 
     def _logs(self) -> Path:
         if self.logs is None:
@@ -232,17 +243,18 @@ def _start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> Non
     different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
     if different is not None:
         raise UserError(
-            f"{where}: token {different} of its vocabulary is {theirs[different]!r}, of this run's {ours[different]!r}"
+            f"{where}: token {different} of its vocabulary is {show(theirs[different])}, "
+            f"of this run's {show(ours[different])}"
         )
     weights, wanted = other.model.state_dict(), module.network.state_dict()
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name, weight in wanted.items():
         if shapes.get(name) != tuple(weight.shape):
             found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise UserError(f"{where}: its weight {name!r} {found}, this run's has shape {tuple(weight.shape)}")
+            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {tuple(weight.shape)}")
     surplus = sorted(shapes.keys() - wanted.keys())
     if surplus:
-        raise UserError(f"{where}: it has a weight {surplus[0]!r}, which this run's model has not")
+        raise UserError(f"{where}: it has a weight {show(surplus[0])}, which this run's model has not")
     module.network.load_state_dict(weights)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import grok_lightning
 from grok_lightning.reading import MOST_DEPTH, MOST_NODES, Malformed, parse_json, parse_yaml, read_bytes, read_yaml
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -29,14 +31,17 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (f"a: {'9' * 5000}", "more than 300 digits"),
         (f"a: {'9_' * 400}1", "more than 300 digits"),
         (f"a: 1{':59' * 500}", "more than 300 digits"),
-        ("a: 1\nb: 2\na: 3", "the key 'a' stands twice in one mapping, in lines 1 and 3"),
-        ("c: {a: 1, a: 2}", "the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' occurs twice in one mapping, in lines 1 and 3"),
+        ("c: {a: 1, a: 2}", "the key 'a' occurs twice"),
         ("a: [1", "cannot be read as YAML"),
         ("a: 1\n---\nb: 2", "cannot be read as YAML"),
         ("a: *b", "cannot be read as YAML"),
         ("a: !!python/object:os.system x", "cannot be read as YAML"),
         ("a: \x00", "cannot be read as YAML"),
-        ("a: 2026-99-99", "cannot be read as YAML"),
+        ("a: !!binary aGVsbG8=", "cannot be read as YAML"),
+        ("a: !!set {b, c}", "cannot be read as YAML"),
+        ("a: !!timestamp 2026-11-11", "cannot be read as YAML"),
+        ("a: \ud800", "cannot be read as YAML"),
         ("? [1, 2]\n: 3\n? {a: 1}\n: 2", "cannot be read as YAML"),
     ],
 )
@@ -54,6 +59,18 @@ def test_long_text_is_no_number(quote: str) -> None:
     assert parse_yaml("a: &x {b: 1}\nc: {<<: *x, d: 2}\ne: *x") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}, "e": {"b": 1}}
 
 
+def test_a_date_is_text() -> None:
+    assert parse_yaml("a: 2026-11-11\n2026-99-99: 2026-11-11 10:11:12") == {
+        "a": "2026-11-11",
+        "2026-99-99": "2026-11-11 10:11:12",
+    }
+
+
+def test_long_text_of_digits_in_json() -> None:
+    content = {"a": "9" * 5000, "b": [10**299, -(10**299), 1.5], "c": [[{}]] * 100}
+    assert parse_json(json.dumps(content).encode()) == content
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**200), 10**200) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -68,8 +85,9 @@ def test_json_is_read_as_it_was_written(value: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 60 deep"),
+        (b"[" * 61 + b"]" * 61, "nested more than 60 deep"),
+        (b'{"a":' * 100_000, "nested more than 60 deep"),
         (b'{"a": 1' + b"0" * 400 + b"}", "more than 300 digits"),
         (b'{"a": 1', "cannot be read as JSON"),
         (b"\xff\xfe", "cannot be read as JSON"),
@@ -79,6 +97,16 @@ def test_json_is_read_as_it_was_written(value: Any) -> None:
 def test_json_that_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(Malformed, match=reason):
         parse_json(content)
+
+
+def test_nothing_else_reads_json_or_yaml() -> None:
+    """Every other reader would have limits of its own, or none."""
+    own = re.compile(
+        r"\b(json\.(load|loads|JSONDecoder)|yaml\.(\w*load\w*|parse|scan|compose|\w*Loader)|DefaultLoader)\b"
+    )
+    top = Path(grok_lightning.__file__).parent
+    found = {path.relative_to(top).as_posix() for path in top.rglob("*.py") if own.search(path.read_text("utf-8"))}
+    assert found == {"reading.py"}
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

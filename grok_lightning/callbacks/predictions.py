@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
 
 
@@ -36,7 +36,7 @@ class Predictions(Callback):
         splits = ["train", "val", "test"] if split == "all" else [split]
         data.predict_splits = [name for name in splits if max(data.counts(name))]
         if not data.predict_splits:
-            raise UserError(f"--split is {split!r}, which has no rows in this run; use train, val or all")
+            raise UserError(f"--split is {show(split)}, which has no rows in this run; use train, val or all")
         self.output, self.data = output, data
         self._rows: list[list[Any]] = []
 

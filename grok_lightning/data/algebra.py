@@ -131,6 +131,9 @@ class IntegersMod(Algebra):
         one = np.ones_like(base)
         if exponent >= 0:
             return repeated_product(self, base, exponent, one), None
+        if len(base) > self.modulus:
+            numbers, defined = self.power(np.arange(self.modulus), exponent)
+            return numbers[base], None if defined is None else defined[base]
         self._require_prime()
         # Fermat: the inverse of b is b ** (p - 2); zero has none.
         inverse = repeated_product(self, base, self.modulus - 2, one)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column, Mask
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 LONGEST_FORMULA = 300
 LARGEST_EXPONENT = 64
 LARGEST_LITERAL = 2**31 - 1
 LARGEST_OPERAND = 99
+ROWS_AT_ONCE = 2**14
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%"}
 _COMPARE: dict[type[ast.cmpop], Callable[[Column, Column], Mask]] = {
@@ -63,30 +64,34 @@ class Formula:
         if len(text) > LONGEST_FORMULA:
             raise UserError(f"data.formula has {len(text)} characters; at most {LONGEST_FORMULA} are accepted")
         try:
+            text.encode("ascii")  # Python itself would take ｘ for x
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._root = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise _reject(f"{text!r} cannot be read as an expression") from None
+            raise _reject(f"{show(text)} cannot be read as an expression") from None
         self.text = text
         self._check(self._root, in_condition=False)
         names = {node.id for node in ast.walk(self._root) if isinstance(node, ast.Name)}
         self._position = {name: _operand_position(name) for name in names}
         if not names:
-            raise _reject(f"{text!r} names no operand")
+            raise _reject(f"{show(text)} names no operand")
         letters = any(name in ("x", "y", "z") for name in names)
         if letters and any(name not in ("x", "y", "z") for name in names):
-            raise _reject(f"{text!r} mixes x, y, z with numbered operands")
+            raise _reject(f"{show(text)} mixes x, y, z with numbered operands")
         used = max(self._position.values()) + 1
         count = used if operands is None else operands
         if not 1 <= count <= LARGEST_OPERAND:
             raise UserError(f"data.operands is {count}; it must be an integer from 1 to {LARGEST_OPERAND}")
         if letters and count > 3:
             raise UserError(
-                f"data.operands is {count}, but x, y and z in data.formula {text!r} are only three; use x1 ... x{count}"
+                f"data.operands is {count}, but x, y and z in data.formula {show(text)} are only three; "
+                f"use x1 ... x{count}"
             )
         if used > count:
-            raise UserError(f"data.operands is {count}, but data.formula {text!r} uses {used}; give at least {used}")
+            raise UserError(
+                f"data.operands is {count}, but data.formula {show(text)} uses {used}; give at least {used}"
+            )
         self.operand_names = ["x", "y", "z"][:count] if letters else [f"x{k + 1}" for k in range(count)]
 
     @property
@@ -106,7 +111,7 @@ class Formula:
         return found.pop() if len(found) == 1 and isinstance(node, ast.Name) and node.id == joined[-1] else None
 
     def evaluate(self, algebra: Algebra, operands_NK: Column) -> tuple[Column, Mask]:
-        """Evaluates the formula on every row.
+        """Evaluates the formula on every row, block by block: a deep formula has many columns alive at once.
 
         Args:
             algebra: The algebra of the operands.
@@ -116,8 +121,13 @@ class Formula:
             The results, shape (N,), and a mask of the rows on which the branch taken is defined; results of the other
             rows are meaningless.
         """
-        value = self._element(self._walk(self._root, algebra, operands_NK), algebra)
-        return value.numbers, value.defined
+        results_N = np.empty(len(operands_NK), dtype=np.int64)
+        defined_N = np.empty(len(operands_NK), dtype=bool)
+        for start in range(0, max(1, len(operands_NK)), ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            value = self._element(self._walk(self._root, algebra, operands_NK[block]), algebra)
+            results_N[block], defined_N[block] = value.numbers, value.defined
+        return results_N, defined_N
 
     def _check(self, node: ast.expr, in_condition: bool) -> None:
         """Rejects whatever is outside the allow-list, before any row is computed."""
@@ -125,7 +135,7 @@ class Formula:
             return
         if isinstance(node, ast.Constant):
             if type(node.value) is not int:
-                raise _reject(f"has the constant {node.value!r}")
+                raise _reject(f"has the constant {show(node.value)}")
             if abs(node.value) > LARGEST_LITERAL:
                 raise _reject(f"has an integer above {LARGEST_LITERAL}")
             return
@@ -133,7 +143,7 @@ class Formula:
             exponent = _exponent(node.right)
             if exponent is None or abs(exponent) > LARGEST_EXPONENT:
                 raise _reject(
-                    f"has the exponent `{ast.unparse(node.right)}`; "
+                    f"has the exponent `{ast.unparse(node.right)[:40]}`; "
                     f"an exponent is an integer from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}"
                 )
             return self._check(node.left, in_condition)
@@ -233,7 +243,7 @@ def _operand_position(name: str) -> int:
         if int(number) > LARGEST_OPERAND:
             raise _reject(f"names the operand {name}; the last possible one is x{LARGEST_OPERAND}")
         return int(number) - 1
-    raise _reject(f"names {name!r}, which is no operand")
+    raise _reject(f"names {show(name)}, which is no operand")
 
 
 def _exponent(node: ast.expr) -> int | None:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column
-from grok_lightning.data.formula import Formula
+from grok_lightning.data.formula import ROWS_AT_ONCE, Formula
 from grok_lightning.data.sampling import choose, draw
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 LARGEST_TABLE_BYTES = 2 * 1024**3
 LARGEST_ALGEBRA = 2**20
@@ -37,7 +37,9 @@ class Operation:
         self.formula = Formula(formula, operands)
         self.algebra = algebra
         if algebra.size > LARGEST_ALGEBRA:
-            raise UserError(f"data.formula {formula!r} is over {algebra.size:,} elements; at most 2^20 are accepted")
+            raise UserError(
+                f"data.formula {show(formula)} is over {algebra.size:,} elements; at most 2^20 are accepted"
+            )
         if rows is None and rows_seed != 0:
             raise UserError(f"data.rows_seed is {rows_seed}, but data.rows is not given; the whole table needs no seed")
         if rows is not None and rows < 1:
@@ -47,9 +49,9 @@ class Operation:
         if not fits and rows is None:
             count = f"{len(algebra.operands)}^{self.formula.arity}" + (f" = {possible:,}" if possible < 10**15 else "")
             raise UserError(
-                f"data.formula {formula!r} has {count} rows, about {_gibibytes(self._bytes(possible))}; a table may "
-                f"take {_gibibytes(LARGEST_TABLE_BYTES)}: set data.rows to draw a sample of it, or use fewer operands "
-                "or a smaller algebra"
+                f"data.formula {show(formula)} has {count} rows, about {_gibibytes(self._bytes(possible))}; "
+                f"a table may take {_gibibytes(LARGEST_TABLE_BYTES)}: set data.rows to draw a sample of it, "
+                "or use fewer operands or a smaller algebra"
             )
         if rows is not None and rows > possible:
             raise _too_many(rows, possible)
@@ -86,12 +88,20 @@ class Operation:
 
     def _whole(self) -> tuple[Column, Column]:
         values, arity = self.algebra.operands, self.formula.arity
-        every = np.indices((len(values),) * arity).reshape(arity, -1).T.astype(np.int64) + values.start
-        results, defined = self.formula.evaluate(self.algebra, every)
-        return every[defined], results[defined]
+        possible = len(values) ** arity
+        operands_NK, results_N = np.empty((possible, arity), np.int64), np.empty(possible, np.int64)
+        rows = 0
+        for start in range(0, possible, ROWS_AT_ONCE):
+            numbers = np.arange(start, min(start + ROWS_AT_ONCE, possible))
+            block_NK = np.stack(np.unravel_index(numbers, (len(values),) * arity), axis=1) + values.start
+            results, defined = self.formula.evaluate(self.algebra, block_NK)
+            end = rows + int(defined.sum())
+            operands_NK[rows:end], results_N[rows:end] = block_NK[defined], results[defined]
+            rows = end
+        return operands_NK[:rows], results_N[:rows]
 
     def _bytes(self, rows: int) -> int:
-        """The size of a table, and of the columns alive while it is evaluated."""
+        """The size of a table, and of what is computed from its columns."""
         return rows * (self.formula.arity + self.algebra.columns) * 8
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from grok_lightning.data.algebra import Column
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
-_PIECES = re.compile(r"\d+|(?:\([\d ]*\))+|\S")
+_PIECES = re.compile(r"[0-9]+|(?:\([0-9 ]*\))+|\S")
 
 
 def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: int) -> Column:
@@ -37,12 +37,12 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
     for piece in pieces:
         if piece not in numbers:
             raise UserError(
-                f"prompt {text!r} has {piece!r}; expected are {arity} of the elements "
+                f"prompt {show(text)} has {show(piece)}; expected are {arity} of the elements "
                 f"{elements[0]} ... {elements[-1]}, such as {example}"
             )
     if len(pieces) != arity:
-        raise UserError(f"prompt {text!r} has {len(pieces)} operands; {arity} are expected: {example}")
-    raise UserError(f"prompt {text!r} cannot be read; expected is one such as {example}")
+        raise UserError(f"prompt {show(text)} has {len(pieces)} operands; {arity} are expected: {example}")
+    raise UserError(f"prompt {show(text)} cannot be read; expected is one such as {example}")
 
 
 def _split(text: str, arity: int, separator: re.Pattern[str], numbers: Mapping[str, int]) -> list[int] | None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from grok_lightning.data.algebra import Algebra, Column
-from grok_lightning.data.formula import Formula
+from grok_lightning.data.formula import ROWS_AT_ONCE, Formula
 from grok_lightning.errors import UserError
 from grok_lightning.randomness import derive_keys, hashed, permutations
 
@@ -48,10 +48,13 @@ def draw(formula: Formula, algebra: Algebra, rows: int, seed: int) -> tuple[Colu
                 "which data.formula is defined; ask for fewer or change the formula"
             )
         stop = min(most, drawn + (max(rows, ROWS_A_ROUND) if drawn else rows + rows // 8 + 64))
-        counter = torch.arange(drawn * arity, stop * arity)
-        # the high half of a product of 32-bit numbers: no operand is favored by more than len(values) in 2**32
-        numbers = (hashed(key, counter) * len(values)) >> 32
-        operands_NK = numbers.reshape(-1, arity).numpy() + values.start
+        operands_NK = np.empty((stop - drawn, arity), dtype=np.int64)
+        for start in range(drawn, stop, ROWS_AT_ONCE):
+            end = min(start + ROWS_AT_ONCE, stop)
+            counter = torch.arange(start * arity, end * arity)
+            # the high half of a product of 32-bit numbers: no operand is favored by more than len(values) in 2**32
+            numbers = (hashed(key, counter) * len(values)) >> 32
+            operands_NK[start - drawn : end - drawn] = numbers.reshape(-1, arity).numpy() + values.start
         results, defined = formula.evaluate(algebra, operands_NK)
         found = np.concatenate([found, np.column_stack([operands_NK, results])[defined]])
         _, first = np.unique(found, axis=0, return_index=True)

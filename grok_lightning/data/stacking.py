@@ -9,7 +9,7 @@ from grok_lightning.data.algebra import Column
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Tokenizer
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 
 def unite_tables(operations: Sequence[Operation]) -> tuple[Column, list[Column]]:
@@ -63,6 +63,7 @@ def refuse_unlike(tokenizers: Mapping[str, Tokenizer]) -> None:
         for name, size in sizes[first].items():
             if sizes[other][name] != size:
                 raise UserError(
-                    f"data.formula has {first!r} and {other!r} for runs of one stack, which differ in {name}, {size} "
-                    f"and {sizes[other][name]} tokens; give formulas that agree, or train them in stacks of their own"
+                    f"data.formula has {show(first)} and {show(other)} for runs of one stack, which differ in {name}, "
+                    f"{size} and {sizes[other][name]} tokens; "
+                    "give formulas that agree, or train them in stacks of their own"
                 )

@@ -11,7 +11,7 @@ from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Rows
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.randomness import derive_keys, permutations
 
 BEGIN = "<begin>"
@@ -82,11 +82,12 @@ class TextDataModule(SequenceDataModule):
         unknown = next((character for character in text if character not in self._token), None)
         if unknown is not None:
             raise UserError(
-                f"prompt {text!r} has {unknown!r}; this model knows only the characters {''.join(self._characters)!r}"
+                f"prompt {show(text)} has {show(unknown)}; "
+                f"this model knows only the characters {show(''.join(self._characters), 200)}"
             )
         if len(text) >= self.answer_length:
             raise UserError(
-                f"prompt {text!r} has {len(text)} characters; the longest string has {self.answer_length - 1}"
+                f"prompt {show(text)} has {len(text)} characters; the longest string has {self.answer_length - 1}"
             )
         return np.array([self._token[BEGIN], *(self._token[character] for character in text)], dtype=np.int64)
 

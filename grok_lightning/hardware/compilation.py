@@ -14,6 +14,7 @@ import torch
 
 from grok_lightning.files import write_durably
 from grok_lightning.hardware.products import python_slowness
+from grok_lightning.reading import read_json
 
 Kind = Literal["cold", "warm"]
 SAVED = 0.3  # share of an eager step of a transformer that compiling saves: 0.2 with one layer, up to 0.5 with two
@@ -132,11 +133,11 @@ def remember(graph: Graph, kind: Kind, seconds: float) -> None:
 def _read_remembered() -> dict[str, dict[str, float]]:
     """Read the seconds of earlier compilations, by graph and kind."""
     try:
-        found = json.loads(_file().read_text(encoding="utf-8"))
+        found = read_json(_file())
         return {
             str(key): {str(kind): float(seconds) for kind, seconds in kinds.items()} for key, kinds in found.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):  # none yet, or damaged
         return {}
 
 

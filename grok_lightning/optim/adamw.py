@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, spread
 from grok_lightning.randomness import gaussian, gaussians
 
@@ -146,7 +146,7 @@ class AdamW(StackOptimizer):
         check_range("model.optimizer.eps", eps, above=True)
         self.eps = eps
         if decay not in get_args(Decay):
-            raise UserError(f"model.optimizer.decay is {decay!r}; it must be one of {', '.join(get_args(Decay))}")
+            raise UserError(f"model.optimizer.decay is {show(decay)}; it must be one of {', '.join(get_args(Decay))}")
         self.decay = decay
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.optim.adamw import adamw_step, check_betas
 from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, parameter_names, spread
 
@@ -167,10 +167,14 @@ def choose_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | No
     for pattern in HIDDEN_MATRICES if patterns is None else patterns:
         found = [name for name in shapes if fnmatchcase(name, pattern)]
         if not found and patterns is not None:
-            raise UserError(f"{option} has the pattern {pattern!r}, which matches no parameter; there are {known}, ...")
+            raise UserError(
+                f"{option} has the pattern {show(pattern)}, which matches no parameter; there are {known}, ..."
+            )
         for name in found:
             if len(shapes[name]) != 2 or shapes[name][0] == 1:
-                raise UserError(f"{option} has the pattern {pattern!r}, which matches {name}, and that is no matrix")
+                raise UserError(
+                    f"{option} has the pattern {show(pattern)}, which matches {name}, and that is no matrix"
+                )
         chosen.update(found)
     if not chosen:
         raise UserError(f"{option} matches no parameter of this network; name its hidden matrices among {known}, ...")

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NAMING, Nested, lookup
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
-from grok_lightning.options.yamls import nest, parse_yaml, read_yaml, undotted
+from grok_lightning.options.yamls import nest, undotted
+from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
 FLAGS = {"overwrite", "model.compile"}  # options that may stand without a value, which then is true
 
@@ -32,7 +33,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[P
         name, equals, value = arguments[place].partition("=")
         name = "--config" if name == "-c" else name
         if not name.startswith("--") or name == "--":
-            raise UserError(f"unexpected argument {arguments[place]!r}; options are written --name value")
+            raise UserError(f"unexpected argument {show(arguments[place])}; options are written --name value")
         key = option_name(name[2:])
         follows = arguments[place + 1] if place + 1 < len(arguments) else "--"
         if not equals and not follows.startswith("--"):
@@ -107,8 +108,10 @@ def _class_value(key: str, value: str) -> Any:
         return value
     try:
         return parse_yaml(value)
-    except UserError:
-        raise UserError(f"--{key} is {value!r}, which cannot be read as a mapping of options or a list") from None
+    except Malformed as error:
+        raise UserError(
+            f"--{key} is {show(value)}, which cannot be read as a mapping of options or a list: {error.reason}"
+        ) from None
 
 
 def assign(nested: Nested, key: str, value: Any) -> None:
@@ -128,7 +131,7 @@ def assign(nested: Nested, key: str, value: Any) -> None:
             named = named.setdefault("init_args", {})
         if not isinstance(named, dict):
             raise UserError(
-                f"--{key} and the value {there!r} of --{'.'.join(parents[: depth + 1])} contradict each other"
+                f"--{key} and the value {show(there)} of --{'.'.join(parents[: depth + 1])} contradict each other"
             )
         place = named
     if key.endswith("+"):
@@ -136,7 +139,7 @@ def assign(nested: Nested, key: str, value: Any) -> None:
         if isinstance(items, str) and items.lstrip().startswith("["):
             items = place[last] = _class_value(last, items)
         if not isinstance(items, list):
-            raise UserError(f"--{key}= adds to a list, but --{key.removesuffix('+')} is {items!r}")
+            raise UserError(f"--{key}= adds to a list, but --{key.removesuffix('+')} is {show(items)}")
         items.append(value)
     else:
         place[last] = value
@@ -152,8 +155,8 @@ def read_config(path: Path) -> Nested:
         content = read_yaml(path)
     except OSError as error:
         raise UserError(f"--config {str(path)!r} cannot be read: {error.strerror}") from None
-    except UserError as error:
-        raise UserError(f"--config {str(path)!r}: {error}") from None
+    except Malformed as error:
+        raise UserError(f"--config {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
     return normalize(undotted(content, f"--config {str(path)!r}"))

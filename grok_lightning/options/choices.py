@@ -1,6 +1,5 @@
 """Options that may be ``auto``: what a run's own size and this machine make of them, before anything is built."""
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import Any
 
 import torch
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, count_from_environment, show
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, can_compile, compile_seconds, is_worth
 from grok_lightning.hardware.process import cores
 from grok_lightning.hardware.products import FULL, HALF, Product, device_type, fastest_threads, speed_of_half
 from grok_lightning.options.classes import Nested, lookup, put
+from grok_lightning.reading import Malformed, parse_json
 
 AUTO = "auto"
 PRECISION, COMPILE, THREADS = "trainer.precision", "model.compile", "threads"
@@ -115,10 +115,10 @@ def _batch_rows(data: Nested) -> int:
 
 
 def _number(value: Any, otherwise: int) -> int:
-    """An integer of at least 1; another number for what is none."""
+    """An integer of at least 1 that arithmetic of floats can take; another number for what is none."""
     try:
-        return max(1, int(value))
-    except (TypeError, ValueError):
+        return min(max(1, int(value)), 2**63)
+    except (TypeError, ValueError, OverflowError):
         return otherwise
 
 
@@ -222,9 +222,9 @@ def choose(options: Nested, given: Nested, step: int, fresh: bool, auto_precisio
     Raises:
         UserError: If several processes would each choose a precision.
     """
-    chosen: Nested = json.loads(os.environ.get(CHOSEN_BY_PARENT, "{}"))
+    chosen = _chosen_by_parent()
     notes = []
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = count_from_environment("WORLD_SIZE", 1) > 1
     if auto_precision:
         if PRECISION not in chosen:
             if several:
@@ -235,7 +235,7 @@ def choose(options: Nested, given: Nested, step: int, fresh: bool, auto_precisio
             chosen[PRECISION] = precision.name
             notes.append(f"precision: {precision}")
         put(options, PRECISION, chosen[PRECISION])
-    elif lookup(given, PRECISION) == HALF and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    elif lookup(given, PRECISION) == HALF and count_from_environment("LOCAL_RANK", 0) == 0:
         slow = slowness_of_half(options)
         if slow is not None:
             print(f"grok-lightning: {slow}", file=sys.stderr)
@@ -252,6 +252,19 @@ def choose(options: Nested, given: Nested, step: int, fresh: bool, auto_precisio
             notes += ["compile: true (auto: it pays within the steps to come)"] if chosen[COMPILE] else []
         put(options, COMPILE, chosen[COMPILE])
     return chosen, notes
+
+
+def _chosen_by_parent() -> Nested:
+    """What the process that started this one has chosen."""
+    text = os.environ.get(CHOSEN_BY_PARENT, "{}")
+    kinds = {PRECISION: str, COMPILE: bool}
+    try:
+        chosen = parse_json(text)
+    except Malformed:
+        chosen = None
+    if not isinstance(chosen, dict) or any(type(value) is not kinds.get(key) for key, value in chosen.items()):
+        raise UserError(f"the environment variable {CHOSEN_BY_PARENT} is {show(text)}; leave it to the workbench")
+    return chosen
 
 
 def is_auto(config: Nested, option: str) -> bool:

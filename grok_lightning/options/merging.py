@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
@@ -36,7 +36,7 @@ def normalize(nested: Nested) -> Nested:
         for parent in parents:
             place = place.get(parent, {})
             if place is not None and not isinstance(place, dict):
-                raise UserError(f"{parent} is {place!r}; a mapping of options is expected")
+                raise UserError(f"{parent} is {show(place)}; a mapping of options is expected")
         if not place or last not in place:
             continue
         if place[last] is None:
@@ -56,11 +56,11 @@ def _short(option: str, named: Any) -> Nested:
     value = {"class_path": named} if isinstance(named, str) else named
     inner = value.get("init_args") or {} if isinstance(value, dict) else None
     if not isinstance(inner, dict):
-        raise UserError(f"{option} is {named!r}; a class name or a mapping of options is expected")
+        raise UserError(f"{option} is {show(named)}; a class name or a mapping of options is expected")
     value = {key: item for key, item in value.items() if key != "init_args"} | inner
     if "class_path" in value:
         if not isinstance(value["class_path"], str):
-            raise UserError(f"{option} names the class {value['class_path']!r}; a name is expected")
+            raise UserError(f"{option} names the class {show(value['class_path'])}; a name is expected")
         value["class_path"] = class_path(option, value["class_path"])
     return value
 
@@ -69,10 +69,10 @@ def _item(option: str, named: Any) -> Nested:
     """One class of a list, which must be named."""
     value = _short(option, named)
     if "class_path" not in value:
-        raise UserError(f"{option} has {named!r}, which names no class; write {{class_path: NAME, ...}}, or NAME")
+        raise UserError(f"{option} has {show(named)}, which names no class; write {{class_path: NAME, ...}}, or NAME")
     for key in value:
         if not isinstance(key, str):
-            raise UserError(f"{option} has {key!r} where the name of an option is expected")
+            raise UserError(f"{option} has {show(key)} where the name of an option is expected")
     return value
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import Namespace
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, count_from_environment
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.arguments import given_options, split_arguments
@@ -46,6 +46,8 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         SystemExit: With 0, if only help or the config was asked for; it has been printed then.
     """
     command, *rest = arguments
+    for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE"):  # Lightning reads them too
+        count_from_environment(name, 0)
     if any(HELP.fullmatch(argument) for argument in rest):
         print_help(command, rest)
     assignments, configs = split_arguments([argument for argument in rest if argument != "--print_config"])
@@ -160,7 +162,7 @@ def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str
             base["trainer"] = {"precision": base["trainer"]["precision"]}
         return base
     run = names.get("run") or os.environ.get(RUN_FROM_PARENT)
-    if run is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if run is None and count_from_environment("WORLD_SIZE", 1) > 1:
         raise UserError("--run is not given; several processes need one name to agree on")
     return {**names, "run": run or fresh_number(root, names["experiment"])}
 

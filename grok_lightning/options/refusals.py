@@ -8,7 +8,7 @@ from lightning.pytorch.accelerators import MPSAccelerator
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.batches import Chunk
-from grok_lightning.errors import UserError, refusing
+from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.config import SavedRun
@@ -51,12 +51,12 @@ def refuse_at_once(wanted: Nested) -> None:
         UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
     """
     seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
-    if isinstance(seed, bool) or not re.fullmatch(r"-?\d+", str(seed)):
-        raise UserError(f"--seed_everything is {seed!r}; expected: an integer")
+    if isinstance(seed, bool) or not re.fullmatch(r"-?[0-9]+", str(seed)):
+        raise UserError(f"--seed_everything is {show(seed)}; expected: an integer")
     if precision is not None and str(precision) not in PRECISIONS:
-        raise UserError(f"--trainer.precision is {precision!r}; expected: {', '.join(PRECISIONS)}")
+        raise UserError(f"--trainer.precision is {show(precision)}; expected: {', '.join(PRECISIONS)}")
     threads = str(wanted.get("threads", "auto"))
-    if re.fullmatch(r"-\d+|0+", threads):
+    if re.fullmatch(r"-[0-9]+|0+", threads):
         raise UserError(f"--threads is {threads}; it must be at least 1, or auto")
 
 
@@ -74,12 +74,12 @@ def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> 
     for name, (harmless, reason) in OWNED.items():
         same = [value for value in harmless if type(value) is type(resolved[name]) and value == resolved[name]]
         if name in given and not same:
-            raise UserError(f"--trainer.{name} is {given[name]!r} which is not accepted here; {reason}")
+            raise UserError(f"--trainer.{name} is {show(given[name])} which is not accepted here; {reason}")
     on_gpu = torch.cuda.is_available() and resolved["accelerator"] in ("auto", "gpu", "cuda")
     if resolved["precision"] == "16-mixed" and not on_gpu:
         raise UserError("--trainer.precision is '16-mixed', which needs a GPU; on a CPU use bf16-mixed")
     if subcommand != "fit" and resolved["devices"] not in (1, "1"):
-        raise UserError(f"--trainer.devices is {resolved['devices']!r}; {subcommand} runs on 1 device")
+        raise UserError(f"--trainer.devices is {show(resolved['devices'])}; {subcommand} runs on 1 device")
     if type(resolved["max_steps"]) is not int or resolved["max_steps"] < 1:
         raise UserError(f"--trainer.max_steps is {resolved['max_steps']}; it must be at least 1")
 
@@ -119,8 +119,9 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
     for key in {**before, **after}:
         if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
+            own, saved_value = show(after.get(key)), show(before.get(key))
             raise UserError(
-                f"--{key} is {after.get(key)!r}, but the checkpoint {path!r} was trained with {before.get(key)!r}; "
+                f"--{key} is {own}, but the checkpoint {path!r} was trained with {saved_value}; "
                 "leave the option out or start a fresh run"
             )
     old, budget = before.get("trainer.max_steps"), after["trainer.max_steps"]

@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 
 SWEEPS = "sweeps"
 _DESCRIPTION = "README.md"  # one line in each folder
@@ -100,7 +100,7 @@ def _find(name: str, shipped: Mapping[str, Path], absent: str) -> Path:
     if len(matches) == 1:
         return shipped[matches[0]]
     if matches:
-        raise UserError(f"{name!r} is the name of several shipped files; write {' or '.join(matches)}")
+        raise UserError(f"{show(name)} is the name of several shipped files; write {' or '.join(matches)}")
     known = {*shipped, *(key.rsplit("/", 1)[-1] for key in shipped)}
     near = get_close_matches(_written(name)[:100], known, 1, 0.6)
     if near:
@@ -159,7 +159,7 @@ def configs_command(arguments: list[str]) -> int:
         print(USAGE)
     elif arguments:
         known = shipped_configs() | {f"{SWEEPS}/{name}": path for name, path in shipped_sweeps().items()}
-        files = [_find(name, known, f"configs: there is no shipped config or sweep {name!r}") for name in arguments]
+        files = [_find(name, known, f"configs: there is no shipped config or sweep {show(name)}") for name in arguments]
         print("\n\n".join(file.read_text(encoding="utf-8").rstrip("\n") for file in files))
     else:
         print("\n".join(_listing()))

@@ -1,11 +1,14 @@
 """Values of options: given their types, or refused in one line that says what is expected."""
 
+import os
+from collections.abc import Iterator
+from math import isfinite, isnan
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
@@ -16,9 +19,12 @@ from grok_lightning.options.classes import (
     lookup,
 )
 from grok_lightning.options.merging import expand
+from grok_lightning.reading import Excessive, Malformed, check_yaml, read_yaml
 from grok_lightning.records.record import flatten
 
-NOT_ACCEPTED = (ArgumentError, TypeError, ValueError, KeyError)  # what jsonargparse raises
+NOT_ACCEPTED = (ArgumentError, TypeError, ValueError, KeyError, OverflowError)  # what jsonargparse raises
+LARGEST = 2**63 - 1  # of integers
+_OURS = ("grok_lightning.", "torch.")
 
 
 def parse_values(parser: ArgumentParser, wanted: Nested) -> Namespace:
@@ -29,13 +35,66 @@ def parse_values(parser: ArgumentParser, wanted: Nested) -> Namespace:
         wanted: All options, in the short form.
 
     Raises:
-        UserError: If a value has the wrong type.
+        UserError: If a value has the wrong type, is a number out of all ranges, or text that jsonargparse, which reads
+            all text as YAML, would not be done with.
     """
+    for option, value in _leaves(wanted):
+        if isinstance(value, str):
+            _refuse_text(option, value)
     try:
-        return parser.parse_object(expand(wanted))
+        typed = parser.parse_object(expand(wanted))
     except NOT_ACCEPTED as error:
         reason = _find_mistake(wanted, parser) or f"options: {' '.join(str(error).split())[:300]}"
         raise UserError(reason) from None
+    for option, value in _leaves(typed.as_dict()):
+        _refuse_number(option, value)
+    return typed
+
+
+def _leaves(value: Any, option: str = "") -> Iterator[tuple[str, Any]]:
+    """All values with their dotted options; in lists too, under the list's option."""
+    if isinstance(value, dict):
+        foreign = not str(value.get("class_path", _OURS[0])).startswith(_OURS)
+        for key, inner in value.items():
+            here = option if key == "init_args" else f"{option}.{key}".removeprefix(".")
+            if not foreign or not (isinstance(inner, float) and not isnan(inner)):  # infinity may be one of its values
+                yield from _leaves(inner, here)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, option)
+    else:
+        yield option, value
+
+
+def _refuse_text(option: str, text: str) -> None:
+    if not text.isascii() and text.strip().lstrip("+-").isnumeric():
+        raise UserError(f"--{option} is {show(text)}; numbers are written with the digits 0 to 9")
+    if option.startswith("trainer.") and option != "trainer.default_root_dir" and _names_file(text):
+        try:  # which jsonargparse would read, whatever it is
+            read_yaml(text)
+        except (OSError, Malformed) as error:
+            raise UserError(f"--{option} is {show(text)}: {getattr(error, 'reason', error)}") from None
+    if any(mark in text for mark in "[{&*"):
+        try:
+            check_yaml(text)
+        except Excessive as error:
+            raise UserError(f"--{option} is {show(text)}, which is not read: {error.reason}") from None
+        except Malformed:
+            pass  # text that is no YAML
+
+
+def _names_file(text: str) -> bool:
+    try:
+        return os.path.exists(text) and not os.path.isdir(text)
+    except ValueError:  # no name of a file
+        return False
+
+
+def _refuse_number(option: str, value: Any) -> None:
+    if isinstance(value, float) and not isfinite(value):
+        raise UserError(f"--{option} is {value}; a finite number is expected")
+    if isinstance(value, int) and abs(value) > LARGEST and "seed" not in option:  # a seed may be any integer
+        raise UserError(f"--{option} is {show(value)}; an integer from -2^63 to 2^63 is expected")
 
 
 def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
@@ -55,7 +114,7 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
             raise UserError(f"--{option} is null; expected: {expected}")
     for group in ("trainer", "evaluation", "checkpoint", "data", "model"):
         if group in given and not isinstance(given[group], dict):
-            raise UserError(f"--{group} is {given[group]!r}; a mapping of options is expected")
+            raise UserError(f"--{group} is {show(given[group])}; a mapping of options is expected")
 
 
 def _find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
@@ -66,11 +125,11 @@ def _find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
             for key, hint in class_hints(owner, name).items():
                 if not _accepts(hint, item[key]):
                     option = f"{owner}: {name.rsplit('.', 1)[-1]}.{key}"
-                    return f"{option} is {item[key]!r}; expected: {_describe_type(hint)}"
+                    return f"{option} is {show(item[key])}; expected: {_describe_type(hint)}"
     hints = _hints(wanted, parser)
     for option, value in flatten(wanted).items():
         if option in hints and not _accepts(hints[option], value):
-            return f"--{option} is {value!r}; expected: {_describe_type(hints[option])}"
+            return f"--{option} is {show(value)}; expected: {_describe_type(hints[option])}"
     return None
 
 

@@ -9,13 +9,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import write_durably
-from grok_lightning.records.columns import encode, to_series
+from grok_lightning.reading import Malformed, parse_json, read_bytes
+from grok_lightning.records.columns import JSON, NATIVE, TEXT, encode, to_series
+from grok_lightning.records.planned import HASH
 
 PLAN = b"grok_lightning.planned"
 MARK, VERSION = b"grok_lightning.runs", 1
 CURVE = "curve."
+KINDS = (TEXT, TEXT.value_type, JSON, *NATIVE.values())  # of columns of records
+MOST_BYTES, MOST_UNPACKED = 2**31, 2**28  # of an archive, and unpacked beside a multiple of that
+MOST_VALUES, VALUES_PER_BYTE = 10_000_000, 1000
 
 
 def write_archive(path: Path, runs: pd.DataFrame, curves: pd.DataFrame, planned: pd.DataFrame | None = None) -> None:
@@ -63,32 +68,107 @@ def read_archive_and_plan(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
         UserError: The file is missing, damaged, not an archive, or was written by a later version.
     """
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        table = _read_table(path)
+        planned = _read_plan((table.schema.metadata or {}).get(PLAN))
+        names = [name for name in table.column_names if name.startswith(CURVE)]
+        runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
+    except (OSError, pa.ArrowException, ValueError) as error:
+        if isinstance(error, UserError) and not isinstance(error, Malformed):
+            raise
+        reason = getattr(error, "reason", None) or str(error).partition("\n")[0]
         raise UserError(f"{path}: no whole Parquet file ({reason}); give a runs.parquet that a report wrote") from None
-    metadata = table.schema.metadata or {}
-    version = metadata.get(MARK)
-    if version is None:
-        raise UserError(f"{path}: not the runs.parquet of a report")
-    if version != str(VERSION).encode():
-        raise UserError(
-            f"{path}: schema version {version.decode()} of runs.parquet, this program reads {VERSION}; "
-            "use the version of grok_lightning that wrote it"
-        )
-    names = [name for name in table.column_names if name.startswith(CURVE)]
-    if "path" not in table.column_names or (names and f"{CURVE}step" not in names):
-        raise UserError(f"{path}: runs.parquet lacks columns; give one that a report wrote")
-    runs = pd.DataFrame({name: to_series(table[name]) for name in table.column_names if name not in names})
+    if runs["path"].duplicated().any():
+        raise UserError(f"{path}: two runs have the same path; give a runs.parquet that a report wrote")
     parts = {name: table[name].combine_chunks() for name in names}
     curves: dict[str, object] = {"run": np.empty(0, object)}
     if parts:
-        lengths = np.diff(parts[f"{CURVE}step"].offsets.to_numpy())
+        lengths = parts[f"{CURVE}step"].value_lengths().to_numpy()
         curves["run"] = np.repeat(runs["path"].to_numpy(object), lengths)
     for name, column in parts.items():
         curves[name.removeprefix(CURVE)] = column.flatten().to_numpy(zero_copy_only=False)
-    planned = pd.DataFrame(json.loads(metadata[PLAN]), dtype=object) if PLAN in metadata else None
     return runs, pd.DataFrame(curves), planned
+
+
+def _read_table(path: Path) -> pa.Table:
+    """The table of an archive, its form checked.
+
+    Raises:
+        OSError, pa.ArrowException, ValueError: The file cannot be read, or is no whole Parquet file.
+        UserError: It is another Parquet file.
+    """
+    content = pa.BufferReader(read_bytes(path, MOST_BYTES))
+    with pq.ParquetFile(content) as file:
+        version = (file.metadata.metadata or {}).get(MARK)
+        if version is None:
+            raise UserError(f"{path}: not the runs.parquet of a report")
+        if version != str(VERSION).encode():
+            raise UserError(
+                f"{path}: schema version {version.decode(errors='replace')[:20]} of runs.parquet, this program reads "
+                f"{VERSION}; use the version of grok_lightning that wrote it"
+            )
+        fault = _find_fault(file.schema_arrow) or _find_excess(file.metadata, content.size())
+        if fault:
+            raise UserError(f"{path}: {fault}; give a runs.parquet that a report wrote")
+        table = file.read()
+    table.validate(full=True)
+    lists = [table[name].combine_chunks() for name in table.column_names if name.startswith(CURVE)]
+    same = all(column.value_lengths().equals(lists[0].value_lengths()) for column in lists)
+    if table["path"].null_count or not same or any(column.null_count for column in lists):
+        raise UserError(f"{path}: runs have no path, or curves of different lengths; give one that a report wrote")
+    return table
+
+
+def _find_fault(schema: pa.Schema) -> str | None:
+    """What is wrong with the columns of an archive."""
+    names = schema.names
+    curves = [name for name in names if name.startswith(CURVE)]
+    needed = ["path", *([f"{CURVE}step"] if curves else [])]
+    missing = [name for name in needed if name not in names]
+    if missing or len(set(names)) < len(names):
+        return f"it lacks columns ({', '.join(missing)})" if missing else "two of its columns have the same name"
+    for name, kind in zip(names, schema.types, strict=True):
+        if name in curves:
+            inner = kind.value_type if pa.types.is_list(kind) else None
+            fits = inner is not None and (pa.types.is_int64(inner) if name == f"{CURVE}step" else _is_float(inner))
+        elif name == "path":
+            fits = kind in (TEXT, TEXT.value_type)
+        else:
+            fits = kind in (*KINDS, pa.null())
+        if not fits:
+            return f"its column {show(name)} has the type {show(str(kind))}"
+    return None
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_null(kind)
+
+
+def _find_excess(metadata: pq.FileMetaData, size: int) -> str | None:
+    """What says that a small file would fill the memory: no archive comes near these ratios."""
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    values = sum(group.column(place).num_values for group in groups for place in range(group.num_columns))
+    whole = sum(group.total_byte_size for group in groups)
+    if values > MOST_VALUES + VALUES_PER_BYTE * size or whole > MOST_UNPACKED + VALUES_PER_BYTE * size:
+        return f"it has {values:,} values in {size:,} bytes, more than an archive has"
+    return None
+
+
+def _read_plan(content: bytes | None) -> pd.DataFrame | None:
+    """The planned runs in an archive's metadata.
+
+    Raises:
+        Malformed: They are no columns of equal lengths.
+    """
+    if content is None:
+        return None
+    columns = parse_json(content)
+    values = columns.values() if isinstance(columns, dict) else [None]
+    if not all(isinstance(column, list) for column in values) or len(set(map(len, values))) > 1:
+        raise Malformed("its planned runs are no table")
+    hashes = columns.get(HASH, [])
+    if not all(isinstance(hashed, str) for hashed in hashes):
+        raise Malformed("its planned runs have no hashes")
+    return pd.DataFrame(columns, dtype=object)
 
 
 def _to_column(values: pd.Series) -> pa.Array:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from grok_lightning.records.record import DECODER
+from grok_lightning.reading import parse_json
 
 TEXT, JSON = (pa.dictionary(pa.int32(), kind) for kind in (pa.string(), pa.binary()))
 NATIVE = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: TEXT.value_type}
@@ -16,7 +16,7 @@ NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
 def encode(values: Sequence[Any]) -> pa.Array:
-    """Encode values, as ``DECODER`` returns them, as a column.
+    """Encode values, as ``parse_json`` returns them, as a column.
 
     Values of one type and nulls are a column of that type, text is dictionary-encoded. Others (lists, several types,
     integers of more than 64 bits, text with surrogates) are dictionary-encoded JSON, marked by its binary type.
@@ -41,7 +41,7 @@ def decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     values = column.to_pylist()
     if column.type not in (JSON, JSON.value_type):
         return values
-    decoded = {text: None if text is None else DECODER.decode(text.decode()) for text in set(values)}
+    decoded = {text: None if text is None else parse_json(text) for text in set(values)}
     return list(map(decoded.__getitem__, values))
 
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from csv import Error
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from grok_lightning.files import read_bytes
+from grok_lightning.reading import Malformed
 from grok_lightning.records.record import METRICS, read_metrics, split_metrics
 
 
@@ -30,7 +29,7 @@ def read_curves(directories: Sequence[str]) -> pd.DataFrame:
     bodies: dict[tuple[str, ...], list[tuple[int, bytes]]] = {}
     for place, directory in enumerate(directories):
         with suppress(OSError, ValueError):
-            names, body = split_metrics(read_bytes(f"{directory}/{METRICS}"))
+            names, body = split_metrics(f"{directory}/{METRICS}")
             if body:
                 bodies.setdefault(tuple(names), []).append((place, body))
     parts = [part for names, group in bodies.items() for part in _parse(names, group, directories)]
@@ -51,11 +50,14 @@ def _parse(names: Sequence[str], group: list[tuple[int, bytes]], directories: Se
     with suppress(pa.ArrowInvalid):
         text = io.BytesIO(b"".join(body for _, body in group))
         table = csv.read_csv(text, csv.ReadOptions(column_names=names), convert_options=options).to_pandas()
-        if len(table) == sum(counts):  # no empty lines
+        steps = table["step"].to_numpy()
+        increases = np.diff(steps, prepend=-1) > 0
+        increases[np.cumsum([0, *counts[:-1]])] = True  # each file begins anew
+        if len(table) == sum(counts) and increases.all() and (steps >= 0).all():  # no empty lines
             return [table.assign(**{".place": np.repeat([place for place, _ in group], counts)})]
     parts = []
     for (place, _), count in zip(group, counts, strict=True):
-        with suppress(OSError, ValueError, Error):
+        with suppress(OSError, Malformed):
             rows = read_metrics(Path(directories[place]))
             if len(rows) == count:
                 parts.append(pd.DataFrame(rows).assign(**{".place": place}))

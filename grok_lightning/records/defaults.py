@@ -7,10 +7,11 @@ runs. A changed default gets a line under ``notes``. A test checks both.
 """
 
 import copy
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from grok_lightning.reading import read_json
 
 HASH_VERSION = 1  # version of ``config_hash``; a record without one has version 1
 TABLE = Path(__file__).parent / "defaults.json"
@@ -19,7 +20,7 @@ TABLE = Path(__file__).parent / "defaults.json"
 @cache
 def frozen_table() -> dict[str, Any]:
     """The table: ``options`` by dotted name, ``classes`` by option and class path, ``default_classes``, ``notes``."""
-    found: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(TABLE)
     return found
 
 

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grok_lightning.files import TEMPORARY, write_durably
+from grok_lightning.reading import read_bytes
 
 MARK = b"grok_lightning.index"
+MOST_BYTES = 2**30
 FIRST_FORMAT = b"1"  # had a checksum of the whole file before its footer, where readers of Parquet see nothing
 
 
@@ -25,7 +27,7 @@ def load(path: Path, names: Sequence[str] | None = None, first_format: bool = Fa
         The table; None if the file is missing, damaged or of another format.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path, MOST_BYTES)), page_checksum_verification=True) as file:
             mark = (file.metadata.metadata or {}).get(MARK)
             if mark == _mark(file.schema_arrow) or (first_format and mark == FIRST_FORMAT):
                 table = file.read(names, use_threads=False)

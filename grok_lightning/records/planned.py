@@ -43,4 +43,13 @@ def read_planned(directory: Path) -> pd.DataFrame | None:
         hash, a column of text for each option that varies, under its bare name. None if there is no readable plan.
     """
     table = load(directory / PLANNED, first_format=True)
-    return None if table is None else pd.DataFrame({name: to_series(table[name]) for name in table.column_names})
+    if table is None:
+        return None
+    try:
+        planned = pd.DataFrame({name: to_series(table[name]) for name in table.column_names})
+    except (ValueError, pa.ArrowException):  # no JSON, where the type says so
+        return None
+    named = planned.get(VARIED, pd.Series(dtype=object)).dropna()
+    fits = HASH in planned and all(isinstance(hashed, str) for hashed in planned[HASH])
+    lists = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in named)
+    return planned if fits and lists else None

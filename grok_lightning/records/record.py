@@ -6,18 +6,23 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from grok_lightning.files import read_bytes, write_durably
+from grok_lightning.errors import show
+from grok_lightning.files import write_durably
+from grok_lightning.reading import Malformed, read_bytes, read_json
 
 METRICS = "metrics.csv"
 RESULT = "result.json"
 CONFIG = "config.yaml"
 FINISHED, STOPPED, DIVERGED, FAILED = "finished", "stopped", "diverged", "failed"  # how a run ended
+MOST_METRICS = 2**29  # bytes of metrics.csv
 SCHEMA = 1  # version of result.json; a record without one has version 1
 
 # options that cannot change a result: left out of the hash
@@ -29,9 +34,6 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
 NOT_RESULTS += (
     *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
 )
-
-# JSON has no NaN; where another writer left one, it is null
-DECODER = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}.get)
 
 Row = dict[str, float]
 
@@ -77,40 +79,58 @@ def read_metrics(directory: Path) -> list[Row]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no table of evaluations.
+        Malformed: It is no table of evaluations with increasing steps.
     """
-    names, body = split_metrics(read_bytes(str(directory / METRICS)))
-    rows = csv.reader(body.decode().splitlines())
-    return [
-        {key: int(cell) if key == "step" else float(cell or math.nan) for key, cell in zip(names, row, strict=True)}
-        for row in rows
-        if len(row) == len(names)
-    ]
+    names, body = split_metrics(path := directory / METRICS)
+    try:
+        rows = [
+            {key: _parse_cell(key, cell) for key, cell in zip(names, row, strict=True)}
+            for row in csv.reader(body.decode().splitlines())
+            if len(row) == len(names)
+        ]
+    except (ValueError, csv.Error) as error:
+        raise Malformed(f"a line is no evaluation: {error}", path) from None
+    steps = [row["step"] for row in rows]
+    if any(later <= step for step, later in pairwise([-1, *steps])):
+        raise Malformed("its steps do not increase from line to line", path)
+    return rows
 
 
-def split_metrics(content: bytes) -> tuple[list[str], bytes]:
-    """Split the content of ``metrics.csv`` into its columns and its complete lines.
+def _parse_cell(key: str, cell: str) -> float:
+    if key == "step":
+        if not re.fullmatch("[0-9]{1,15}", cell):
+            raise ValueError(f"step is {show(cell)}")
+        return int(cell)
+    return float(cell or math.nan)
+
+
+def split_metrics(path: str | Path) -> tuple[list[str], bytes]:
+    """Read ``metrics.csv`` as its columns and its complete lines.
 
     Raises:
-        ValueError: It has no column ``step``, or two columns of one name.
+        OSError: The file cannot be read.
+        Malformed: It has no column ``step``, two columns of one name, or is too large.
     """
-    head, _, rest = content.partition(b"\n")
-    names = head.decode().split(",")
+    head, _, rest = read_bytes(path, MOST_METRICS).partition(b"\n")
+    try:
+        names = head.decode().split(",")
+    except UnicodeDecodeError:
+        raise Malformed("its first line is no text", path) from None
     if "step" not in names or len(set(names)) < len(names):
-        raise ValueError(f"{METRICS} has the columns {', '.join(names)}; expected: step and metrics, each once")
+        raise Malformed(f"it has the columns {show(','.join(names))}; expected: step and metrics, each once", path)
     return names, rest[: rest.rfind(b"\n") + 1]
 
 
-def read_result(path: str) -> dict[str, Any]:
+def read_result(path: str | Path) -> dict[str, Any]:
     """Read the fields of a ``result.json``.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not JSON, or holds no fields.
+        Malformed: It is not JSON, or holds no fields.
     """
-    content = DECODER.decode(read_bytes(path).decode())
+    content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no fields")
+        raise Malformed("it holds no fields", path)
     return content
 
 

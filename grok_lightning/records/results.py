@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from grok_lightning.errors import in_one_line
+from grok_lightning.reading import parse_json
 from grok_lightning.records.columns import column_of, decode, encode, join, to_series
 from grok_lightning.records.parquet import load, save
 from grok_lightning.records.record import RESULT, flatten, read_result
@@ -65,7 +67,7 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
         for null; equal lists may be the same object. Before pandas 3, text is ``object`` too.
 
         ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is incomplete or cannot
-        be read.
+        be read; ``attrs["faults"]`` says of each what is wrong.
 
     Example:
         >>> table = read_records("lightning_logs/addition")
@@ -86,7 +88,7 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
         table, names = _refresh(directory, marks)
         runs = encode([f"{prefix}{run}" for run in decode(table[RUN])])
         tables.append(table.set_column(table.column_names.index(RUN), RUN, runs))
-        damaged += [f"{prefix}{name}" for name in names]
+        damaged |= {f"{prefix}{name}": reason for name, reason in names.items()}
     return _to_frame(join(tables, RUN), "path", None, damaged)
 
 
@@ -129,8 +131,8 @@ def _mark(run: str) -> Mark | None:
 
 def _refresh(
     directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
-) -> tuple[pa.Table, list[str]]:
-    """Read these runs of an experiment with at least these columns; also returns the names of damaged runs."""
+) -> tuple[pa.Table, dict[str, str]]:
+    """Read these runs of an experiment with at least these columns; also returns the damaged runs, with reasons."""
     table = _load(directory, columns)
     if columns is not None and _marks(table) != marks:
         table = _load(directory)
@@ -158,17 +160,18 @@ def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table if table is not None and {*own} <= {*table.column_names} else _make_table([], [])
 
 
-def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Sequence[str]) -> pd.DataFrame:
+def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Mapping[str, str]) -> pd.DataFrame:
     if columns is None:
-        fields = map(json.loads, table[FIELDS].unique().to_pylist())
+        fields = map(parse_json, table[FIELDS].unique().to_pylist())
         columns = dict.fromkeys(field for some in fields for field in some)
     content = {field: to_series(column_of(table, _name_column(field))) for field in columns}
     frame = pd.DataFrame(content | {name: to_series(table[RUN])})
     frame.attrs["damaged"] = sorted(damaged)
+    frame.attrs["faults"] = dict(sorted(damaged.items()))
     return frame
 
 
-def _read_results(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, list[str]]:
+def _read_results(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, dict[str, str]]:
     """Read finished runs.
 
     Args:
@@ -176,11 +179,12 @@ def _read_results(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, lis
         marks: Time and size of each run's file before reading, so that later changes are noticed.
 
     Returns:
-        Table of the runs, sorted by name, and the names of runs whose file is incomplete or cannot be read.
+        Table of the runs, sorted by name; and, for runs whose file is incomplete or cannot be read, what is wrong.
     """
     names: dict[tuple[Any, ...], list[str]] = {}
     rows: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    tables, damaged, pending = [_make_table([], [])], [], 0
+    tables, pending = [_make_table([], [])], 0
+    damaged: dict[str, str] = {}
     for run, mark in marks.items():
         try:
             content = read_result(f"{prefix}{run}/{RESULT}")
@@ -193,8 +197,9 @@ def _read_results(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, lis
                 names[shape] = fields
         except FileNotFoundError:
             continue  # the run was restarted
-        except (OSError, ValueError, RecursionError):
-            damaged.append(run)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            damaged[run] = in_one_line(str(reason))
             continue
         rows.setdefault(shape, []).append((run, *mark, *values))
         pending += 1

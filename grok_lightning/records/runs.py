@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import RESULT, run_directories
 
@@ -18,9 +18,9 @@ def check_name(option: str, name: str) -> str:
             or digit, or is longer than 100 characters.
     """
     if not _NAME.fullmatch(name):
-        shown = name if len(name) <= 100 else f"{name[:20]}... ({len(name)} characters)"
         raise UserError(
-            f"--{option} is {shown!r}; at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
+            f"--{option} is {show(name)}; "
+            "at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
         )
     return name
 
@@ -31,7 +31,7 @@ def fresh_number(root: Path, experiment: str) -> str:
         int(entry.name)
         for directory in run_directories(root, experiment, "0")
         for entry in (directory.parent.iterdir() if directory.parent.is_dir() else [])
-        if entry.name.isdigit()
+        if entry.name.isascii() and entry.name.isdigit() and len(entry.name) < 100
     ]
     return str(max(taken, default=-1) + 1)
 

@@ -15,6 +15,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.archive import read_archive_and_plan
 from grok_lightning.records.curves import read_curves
+from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.planned import HASH, read_planned
 from grok_lightning.records.record import FAILED, RESULT, SCHEMA
 from grok_lightning.records.results import read_records
@@ -23,7 +24,6 @@ from grok_lightning.report.missing import missing_rows, varied_options
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
-NUMBERS, EVENTS = ("steps", "budget", "threshold"), ("memorize_step", "grok_step")
 CURVES = ("train/acc", "val/acc", "train/loss", "val/loss")  # of every run, as far as figures need to know
 MOST_NAMED = 5
 SOURCE = ".source"
@@ -125,7 +125,10 @@ def _read_source(source: str, root: Path) -> Source:
         if not len(runs):
             raise UserError(f"{source}: it holds no runs")
         usable = planned is not None and {HASH, EXPERIMENT} <= set(planned)
-        return Source(runs, curves, planned if planned is not None and usable else pd.DataFrame(), [])
+        runs, remarks = _leave_out_damaged(runs)
+        if not len(runs):
+            raise UserError(f"{source}: {remarks[0]}")
+        return Source(runs, curves, planned if planned is not None and usable else pd.DataFrame(), remarks)
     directory = _find_directory(source, root)
     runs, curves, remarks = _read_directory(directory)
     if not len(runs):  # a sweep without records yet, beside others
@@ -178,12 +181,8 @@ def _find_directory(source: str, root: Path) -> Path:
 def _read_directory(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Records, curves and remarks of the runs in a directory, unfinished runs included."""
     runs = read_records(directory)
-    damaged = list(runs.attrs["damaged"])
-    if len(runs):
-        whole = _is_whole(runs)
-        damaged += runs["path"][~whole].tolist()
-        runs = runs[whole].reset_index(drop=True)
-    remarks = _list_runs("Left out because the record is damaged", damaged)
+    unread = [f"{path} ({fault})" for path, fault in runs.attrs["faults"].items()]
+    runs, remarks = _leave_out_damaged(runs, unread)
     unfinished = [] if (directory / RESULT).exists() else unfinished_runs(directory)
     curves = read_curves([*runs["path"].tolist(), *unfinished])
     if len(runs):
@@ -208,12 +207,11 @@ def _list_runs(reason: str, names: Sequence[str]) -> list[str]:
     return [f"{reason}: {', '.join(names[:MOST_NAMED])}{more}."] if names else []
 
 
-def _is_whole(runs: pd.DataFrame) -> pd.Series:
-    """Which records have a status, steps and a budget; failed runs need the status only."""
-    fields = runs.reindex(columns=["status", *NUMBERS, *EVENTS])
-    numbers = fields[[*NUMBERS, *EVENTS]].apply(pd.to_numeric, errors="coerce").astype(float)
-    known = np.isfinite(numbers[list(NUMBERS)]).all(axis=1) & ~((numbers < 0) | np.isinf(numbers)).any(axis=1)
-    return fields["status"].notna() & (known | (fields["status"] == FAILED))
+def _leave_out_damaged(runs: pd.DataFrame, unread: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """Records of the right form, and a remark on the others, which names them and what is wrong."""
+    faults = find_faults(runs) if len(runs) else {}
+    damaged = [*unread, *(f"{runs['path'].iloc[row]} ({fault})" for row, fault in faults.items())]
+    return drop_rows(runs, faults), _list_runs("Left out because the record is damaged", damaged)
 
 
 def _refuse_other_schema(runs: pd.DataFrame) -> None:

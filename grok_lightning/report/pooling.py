@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.record import NOT_RESULTS
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
@@ -72,24 +72,25 @@ def refuse_pooled(table: pd.DataFrame) -> None:
             titles = ", ".join(group["operation"].unique()[:3])
             name = next(iter(options)) if len(options) == 1 else "data"
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {differing or 'different algebras'} ({titles}); "
-                f"add {name} to --by, or report them separately"
+                f"--by: the condition {show(str(condition))} pools runs of {differing or 'different algebras'} "
+                f"({titles}); add {name} to --by, or report them separately"
             )
         if group["threshold"].nunique() > 1:
             values = _join_values(sorted(group["threshold"].unique()))
             raise UserError(
-                f"--by: the condition {str(condition)!r} pools runs of {THRESHOLD} {values}; add {THRESHOLD} to --by, "
-                "or report them separately"
+                f"--by: the condition {show(str(condition))} pools runs of {THRESHOLD} {values}; "
+                f"add {THRESHOLD} to --by, or report them separately"
             )
 
 
 def _differing_options(group: pd.DataFrame) -> dict[str, list[Any]]:
     """Options of the task that differ between runs, with their values."""
+    data = group.filter(like=DATA)
     rows = [
         task_options(
             {str(name).removeprefix(DATA): value for name, value in row.items() if format_option(value) != NONE}
         )
-        for row in group.filter(like=DATA).drop_duplicates(ignore_index=True).to_dict("records")
+        for row in data[~data.astype(str).duplicated()].to_dict("records")
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     values = {name: list({repr(row.get(name)): row.get(name) for row in rows}.values()) for name in names}

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from grok_lightning.reading import read_yaml
+from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
 HASHED = re.compile(r".*-([0-9a-f]{16})")  # names of a sweep's runs
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def unfinished_runs(top: Path) -> list[str]:
@@ -49,11 +49,10 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         The fields; None if there is no evaluation yet, or its config cannot be read.
     """
     try:
-        with open(f"{directory}/{CONFIG}", encoding="utf-8") as file:
-            config = flatten({"config": yaml.load(file, LOADER)})
+        config = flatten({"config": read_yaml(f"{directory}/{CONFIG}")})
         threshold = float(config.get("config.evaluation.threshold", 0.99))
         budget = int(config["config.trainer.max_steps"])
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     if budget < 1 or not len(curve) or not {"train/acc", "val/acc"} <= set(curve):
         return None
@@ -68,4 +67,5 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         best = int(accuracy.argmax())
         record |= {"best.val/acc": float(accuracy.iloc[best]), "best.step": int(curve["step"].iloc[best])}
     record["config_hash"] = hashed and hashed[1]
-    return record | config
+    record |= config
+    return None if find_fault(record) else record

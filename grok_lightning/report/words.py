@@ -27,7 +27,7 @@ def _find_constants(column: pd.Series) -> set[tuple[str, str]]:
         for item in value if isinstance(value, list) else ():
             if isinstance(item, dict) and "class_path" in item:
                 for option in item:
-                    seen.setdefault((item["class_path"], option), set()).add(repr(item[option]))
+                    seen.setdefault((str(item["class_path"]), option), set()).add(repr(item[option]))
     return {place for place, found in seen.items() if len(found) == 1 and place[1] != "class_path"}
 
 

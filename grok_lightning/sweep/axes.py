@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.arguments import option_name
 from grok_lightning.options.classes import Nested, lookup, suggestion
 from grok_lightning.options.merging import normalize
@@ -82,7 +82,7 @@ def _read_entry(place: str, option: str, written: Any) -> Entry:
         to_short_form(place, option, numbers[0])
         return Entry(place, option, numbers)
     if isinstance(written, str) and ".." in written:
-        raise UserError(f"{name} is {written!r}; a range is two integers from 0 on, the smaller first, as in 0..99")
+        raise UserError(f"{name} is {quote(written)}; a range is two integers, the smaller first, as in 0..99")
     if not isinstance(written, list):
         raise UserError(f"{name} is {quote(written)}; a list of values is expected, `[VALUE, ...]`")
     if not written:
@@ -139,7 +139,7 @@ def identify(value: Any) -> tuple[str, Any]:
         return "mapping", frozenset((key, identify(inner)) for key, inner in value.items())
     if isinstance(value, list | set):
         return "list", tuple(map(identify, value))
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isascii():
         for number in (int, float):
             try:
                 return identify(number(value))
@@ -153,8 +153,7 @@ def identify(value: Any) -> tuple[str, Any]:
 
 def quote(value: Any) -> str:
     """Quote a value in an error message, on one line and shortened."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:76]} ..."
+    return show(value, 80)
 
 
 def find_kept(written: Any, axes: Sequence[Axis]) -> np.ndarray:

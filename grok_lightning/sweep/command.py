@@ -1,6 +1,7 @@
 """The command ``sweep``: plans the runs, trains them with a progress display, and prints a table."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -12,10 +13,12 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from grok_lightning.cli import quiet
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
+from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.locks import CAN_LOCK
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
@@ -30,7 +33,7 @@ from grok_lightning.sweep.run.local import LocalExecutor
 from grok_lightning.sweep.run.worker import Tally
 from grok_lightning.sweep.show.display import Display
 from grok_lightning.sweep.show.outline import format_outline
-from grok_lightning.sweep.show.table import format_status, format_table
+from grok_lightning.sweep.show.table import format_damaged, format_status, format_table
 
 CHOICES = {"executor": ("local", "ray"), "keep": ("none", "grok", "last"), "events": ("on", "off")}
 OVER = ("finished", "stopped", "diverged")
@@ -111,21 +114,27 @@ def _read_options(arguments: list[str]) -> Namespace:
     options = parse(_parser(), arguments)
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
-            raise UserError(f"--{name} is {options[name]!r}; expected: {', '.join(choices)}")
+            raise UserError(f"--{name} is {show(options[name])}; expected: {', '.join(choices)}")
     for name in ("workers", "stack_size"):
-        if options[name] is not None and not re.fullmatch(r"0*[1-9]\d*", options[name]):
-            raise UserError(f"--{name} is {options[name]}; a whole number of at least 1 is expected")
+        if options[name] is not None and not re.fullmatch(r"0*[1-9][0-9]{0,8}", options[name]):
+            raise UserError(f"--{name} is {show(options[name])}; a whole number of at least 1 is expected")
         options[name] = options[name] and int(options[name])
-    shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    shard = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
-        raise UserError(f"--shard is {options.shard!r}; i/n is expected, with i from 1 to n, such as 3/8")
+        raise UserError(f"--shard is {show(options.shard)}; i/n is expected, with i from 1 to n, such as 3/8")
     options.shard = (int(shard[1]), int(shard[2]))
     return options
 
 
 def _read_known(paths: list[str]) -> pd.DataFrame:
     """Finished runs of archives."""
-    tables = [read_archive(Path(path))[0].reindex(columns=list(COLUMNS)) for path in paths]
+    tables = []
+    for path in paths:
+        runs = read_archive(Path(path))[0].reindex(columns=["path", *COLUMNS])
+        faults = find_faults(runs, ())
+        for row, fault in faults.items():
+            print(f"--known {path}: {runs['path'].iloc[row]} is left out: {fault}", file=sys.stderr)
+        tables.append(drop_rows(runs, faults)[list(COLUMNS)])
     runs = pd.concat(tables, ignore_index=True)
     return runs[runs["status"].isin(OVER)]
 
@@ -133,6 +142,8 @@ def _read_known(paths: list[str]) -> pd.DataFrame:
 def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Schedule:
     """Find what a sweep has to train, and choose its settings; nothing is written."""
     found = find_standing(plan, known)
+    for line in format_damaged(plan, found):
+        print(line, file=sys.stderr)
     _refuse_other_sweep(plan, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
     choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1]), options)
@@ -157,11 +168,11 @@ def _refuse_other_sweep(plan: Plan, found: Standing) -> None:
     if not path.exists():
         return
     try:
-        owner = str(json.loads(path.read_text(encoding="utf-8"))["file"])
+        owner = str(read_json(path)["file"])
     except (OSError, ValueError, KeyError, TypeError):  # damaged; it is replaced
         return
     mine = {run.hash for run in plan.runs}
-    if owner != str(plan.grid.path.resolve()) and Path(owner).exists() and not mine & found.names.keys():
+    if owner != str(plan.grid.path.resolve()) and os.path.exists(owner) and not mine & found.names.keys():
         holds = f"{str(plan.places.logs)!r} holds the runs of another sweep, {owner}"
         raise UserError(f"{plan.grid.path}: {holds}; rename one of the two")
 

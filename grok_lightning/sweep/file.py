@@ -14,7 +14,8 @@ from grok_lightning.options.arguments import assign, read_config
 from grok_lightning.options.classes import Nested, lookup, suggestion
 from grok_lightning.options.merging import merge
 from grok_lightning.options.shipped import find_config, find_sweep
-from grok_lightning.options.yamls import nest, read_yaml
+from grok_lightning.options.yamls import nest
+from grok_lightning.reading import Malformed, read_yaml
 from grok_lightning.records.record import flatten
 from grok_lightning.records.runs import check_name
 from grok_lightning.sweep.axes import (
@@ -140,6 +141,8 @@ def _read_content(path: Path) -> Nested:
         raise UserError("there is no such file, and no shipped sweep of that name") from None
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror}") from None
+    except Malformed as error:
+        raise UserError(error.reason) from None
     if not isinstance(content, dict):
         raise UserError("it is no mapping, such as `grid: {data.train_fraction: [0.3, 0.4]}`")
     for key in content:

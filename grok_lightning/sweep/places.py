@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grok_lightning.files import write_durably
+from grok_lightning.reading import read_json
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import run_directories
 
@@ -63,9 +64,11 @@ class Places:
         """Read the hashes of the runs of each stack that has a checkpoint, by the name of the stack."""
         found = {}
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
-            with suppress(OSError, ValueError, TypeError):  # cut short, or just removed
+            with suppress(OSError, ValueError):  # cut short, or just removed
                 if (path.parent / LAST).exists():
-                    found[path.parent.name] = list(json.loads(path.read_text(encoding="utf-8")))
+                    members = read_json(path)
+                    if isinstance(members, list) and all(isinstance(hashed, str) for hashed in members):
+                        found[path.parent.name] = members
         return found
 
     def note_members(self, stack: str, hashes: list[str]) -> None:

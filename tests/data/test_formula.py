@@ -2,8 +2,10 @@
 
 import contextlib
 import itertools
+import tracemalloc
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, recursive, sampled_from
@@ -12,6 +14,7 @@ from hypothesis.strategies import text as any_text
 from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.formula import Formula
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.errors import UserError
 
 SEVEN = IntegersMod(7)
@@ -147,6 +150,7 @@ NO_FORMULAS = [
         "~x",
     ),
     *("x + x2", "x1 + y", "", "   ", "x +", "x; y", "x = y", "x\ny", "import os", "x\0", "x # y\n+", "\ud800x"),
+    *("ｘ + y", "x１ + x2", "x**１２", "x + ٣", "x²", "x" + "9" * 250, "x**" + "9" * 250),
     *("x" * 10_000, "x+" * 4_999 + "x", "(" * 250 + "x" + ")" * 250, "(" * 299 + "x", "[" * 199 + "x" + "]" * 100),
 ]
 
@@ -207,3 +211,31 @@ NAMES = [("y", ["x", "y"]), ("x + z", ["x", "y", "z"]), ("x3 * x1", ["x1", "x2",
 def test_operands_run_up_to_the_last_one_named() -> None:
     for text, names in NAMES:
         assert Formula(text).operand_names == names
+
+
+def test_a_deep_formula_takes_little_more_memory_than_its_table() -> None:
+    tracemalloc.start()
+    try:
+        operation = Operation("(1+" * 49 + "x" + ")" * 49 + "/y", IntegersMod(701))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    x, y = operation.operands_NK.T
+    assert len(operation) == 701 * 700
+    assert ((operation.results_N * y - x - 49) % 701 == 0).all()
+    assert most < 4 * (operation.operands_NK.nbytes + operation.results_N.nbytes)
+
+
+def test_blocks_of_rows_change_no_table(monkeypatch) -> None:
+    cases = [
+        ("x / y if y % 2 else x - y", IntegersMod(11)),
+        ("x * y * x**-1", SymmetricGroup(3)),
+        ("x // y + z", SignedRemainders(3)),
+    ]
+    whole = [Operation(text, algebra) for text, algebra in cases]
+    monkeypatch.setattr("grok_lightning.data.formula.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("grok_lightning.data.operation.ROWS_AT_ONCE", 7)
+    for (text, algebra), one in zip(cases, whole, strict=True):
+        other = Operation(text, algebra)
+        assert np.array_equal(one.operands_NK, other.operands_NK)
+        assert np.array_equal(one.results_N, other.results_N)

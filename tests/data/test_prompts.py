@@ -61,3 +61,14 @@ def test_permutations_that_name_no_equation_are_refused() -> None:
     for text in NO_PERMUTATIONS:
         with pytest.raises(UserError, match=r"^prompt .*expected"):
             read_operands(text, PERMUTATIONS, "*", 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["１ 2", "٣ + 1", "1+１２=", "9" * 5000, "1 2 \x1b[31m\u202e\ud800", "(" * 5000, "1 " * 5000]
+)
+def test_other_digits_and_long_prompts_are_refused_in_one_line(text: str) -> None:
+    for numbers, operator in ((SIGNED, "+"), (PERMUTATIONS, "*")):
+        with pytest.raises(UserError) as refused:
+            read_operands(text, numbers, operator, 2)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 400

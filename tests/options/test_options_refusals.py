@@ -83,7 +83,6 @@ MALFORMED_FILES = [
     "data: [1]",
     "data: 3",
     "model: {optimizer: [SGD]}",
-    "run: 2024-13-45",
     "data: {class_path: 3}",
     "data: {class_path: [PermutationDataModule]}",
     "data: {init_args: [1]}",

@@ -145,7 +145,7 @@ def test_damaged_records_are_left_out_and_told(report, content):
     path.write_text(content)
     assert report("e")[0] == 0
     assert conditions()["n"].tolist() == [2]
-    assert f"Left out because the record is damaged: {path.parent}." in Path("out/report.md").read_text()
+    assert f"Left out because the record is damaged: {path.parent} (" in Path("out/report.md").read_text()
 
 
 METRICS = [

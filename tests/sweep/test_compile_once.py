@@ -25,6 +25,9 @@ def job(name: str, graph: str) -> Stack:
     return Stack(".", "e", [{"run": name}], [name], graph=graph)
 
 
+COUNTS = ("budget", "runs", "over", "step", "grokked", "memorized")
+
+
 class Staff(LocalExecutor):
     """An executor whose workers only note what they are sent."""
 
@@ -43,7 +46,9 @@ class Staff(LocalExecutor):
         """What a worker says of itself."""
         folder = Places(Path(), "e").notices
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"elsewhere-{number}.json").write_text(json.dumps({"compiling": compiling, "time": 2e10}))
+        (folder / f"elsewhere-{number}.json").write_text(
+            json.dumps(dict.fromkeys(COUNTS, 1) | {"name": "a", "compiling": compiling, "time": 2e10})
+        )
         self._note_compiled()
         self._hand_out()
 

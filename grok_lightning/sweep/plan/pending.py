@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.results import refresh
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
@@ -25,12 +26,14 @@ class Standing:
         names: Names of runs that have a directory, by hash.
         rows: Results of the planned runs that are over, one row each, with the ``COLUMNS``.
         taken: Directories of runs that a ``fit`` has resumed with other options: they are other runs now.
+        damaged: What is wrong with the records that cannot be used, by directory; their runs count as missing.
     """
 
     status: dict[str, str]
     names: dict[str, str]
     rows: pd.DataFrame = field(repr=False, default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
     taken: set[str] = field(default_factory=set)
+    damaged: dict[str, str] = field(default_factory=dict)
 
     def is_over(self, run: PlannedRun, retry_failed: bool = False) -> bool:
         """Whether a run needs no more training."""
@@ -53,8 +56,11 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
         known: Results of runs trained elsewhere, with the ``COLUMNS``; planned runs among them count as over.
     """
     own = refresh(plan.places.logs, COLUMNS) if plan.places.logs.is_dir() else None
-    if own is not None and not len(own):
-        own = None
+    damaged: dict[str, str] = {}
+    if own is not None:
+        faults = find_faults(own, ())
+        damaged = own.attrs["faults"] | {str(own["run"].iloc[row]): fault for row, fault in faults.items()}
+        own = drop_rows(own, faults) if len(own) > len(faults) else None
     planned = {run.hash for run in plan.runs}
     taken: set[str] = set()
     names: dict[str, str] = {}
@@ -65,10 +71,10 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
     names = plan.places.find_runs(taken) | names
     tables = [table[list(COLUMNS)].astype(object) for table in (own, known) if table is not None]
     if not tables:
-        return Standing({}, names)
+        return Standing({}, names, damaged=damaged)
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
-    return Standing(dict(zip(rows["config_hash"], rows["status"], strict=True)), names, rows, taken)
+    return Standing(dict(zip(rows["config_hash"], rows["status"], strict=True)), names, rows, taken, damaged)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from grok_lightning.hardware.products import FULL, HALF
 from grok_lightning.options.choices import AUTO, PRECISION, Precision, choose_precision, slowness_of_half, work_of
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.merging import complete
+from grok_lightning.reading import read_json
 from grok_lightning.sweep.file import Grid, build_options
 from grok_lightning.sweep.places import Places
 
@@ -72,9 +73,11 @@ def _read_kept(places: Places) -> Precision | None:
     path = places.own / KEPT
     for _ in range(20):
         try:
-            name = json.loads(path.read_text(encoding="utf-8"))[PRECISION]
+            name = read_json(path)[PRECISION]
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{str(path)!r} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             time.sleep(0.05)  # it is being written
             continue

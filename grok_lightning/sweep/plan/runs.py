@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, put
@@ -222,8 +222,8 @@ def _resolve(grid: Grid, point: Sequence[Any], precision: str) -> tuple[Nested, 
     for option, name in (("devices", "device"), ("num_nodes", "node")):
         if resolved["trainer"][option] not in (1, "1"):
             raise UserError(
-                f"--trainer.{option} is {resolved['trainer'][option]!r}; the runs of a sweep train on 1 {name} each, "
-                "several runs at a time (--workers)"
+                f"--trainer.{option} is {show(resolved['trainer'][option])}; the runs of a sweep train on 1 {name} "
+                "each, several runs at a time (--workers)"
             )
     return resolved, defaults
 

@@ -1,6 +1,7 @@
 """Sizes of a sweep's runs, from runs that are built for trial, and the default settings that follow from them."""
 
 import os
+import re
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -161,7 +162,8 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
     workers = min(workers, stacks)
     threads = 0 if gpus else 1
     if options.workers and not gpus:
-        threads = max(1, min(cores() // workers, int(given) if given.isdigit() and int(given) else cores()))
+        limit = int(given) if re.fullmatch(r"[0-9]{1,6}", given) else 0
+        threads = max(1, min(cores() // workers, limit or cores()))
     compiled = _choose_compile(plan, sizes, -(-stacks // workers))
     return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
 

@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from grok_lightning.cli import quiet
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.sweep.places import OWNER
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import GRACE, Executor
@@ -71,8 +71,8 @@ def _silent() -> Iterator[None]:
 def _refuse_address(ray: Any) -> None:
     """Refuse an invalid address, or one where nothing listens: Ray itself would try for minutes."""
     given = os.environ.get("RAY_ADDRESS", "")
-    if given not in ("", "auto") and not re.fullmatch(r"[^/]+:\d+", given):
-        raise UserError(f"RAY_ADDRESS is {given!r}; HOST:PORT of a cluster that runs is expected, or nothing")
+    if given not in ("", "auto") and not re.fullmatch(r"[^/]+:[0-9]+", given):
+        raise UserError(f"RAY_ADDRESS is {show(given)}; HOST:PORT of a cluster that runs is expected, or nothing")
     with suppress(AttributeError, TypeError):  # private to Ray, may change
         try:
             host, port = ray._private.services.get_ray_address_from_environment("auto", None).rsplit(":", 1)

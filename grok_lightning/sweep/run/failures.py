@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.guards import StopRequested
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
-from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, write_json
+from grok_lightning.records.form import find_fault
+from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, flatten, write_json
 from grok_lightning.records.record import read_result as read_fields
+from grok_lightning.sweep.plan.pending import COLUMNS
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.training import close_up, train
 
@@ -76,7 +78,7 @@ def _find_other_option(stack: Stack) -> str | None:
         return None
     found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
     other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
-    return other and f"{path} was trained with {other} {found.get(other)!r}, not {own.get(other)!r}"
+    return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
 
 
 def _halve(stack: Stack) -> list[Stack]:
@@ -120,7 +122,8 @@ def read_result(stack: Stack, run: int) -> Nested | None:
         result = read_fields(str(stack.record(run) / RESULT))
     except (OSError, ValueError):
         return None
-    return result if "status" in result else None
+    fields = flatten(result)
+    return None if find_fault({name: fields.get(name) for name in COLUMNS}, ()) else result
 
 
 def _find_unfinished(stack: Stack) -> list[int]:

@@ -1,6 +1,5 @@
 """Worker processes on this machine: each trains one stack after another and is replaced when it dies."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,9 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from typing import Any
 
 import torch
 
+from grok_lightning.reading import Malformed, parse_json
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
 from grok_lightning.sweep.run.notices import read_notices
@@ -156,7 +157,9 @@ class LocalExecutor(Executor):
         answers, job = worker.process.stdout, worker.job
         assert answers is not None
         line = answers.readline()
-        outcome = json.loads(line) if line else {}
+        outcome: dict[str, Any] = {}
+        with suppress(Malformed):  # it died while it wrote
+            outcome = parse_json(line) if line else {}
         if outcome and (self._signals or not outcome["stopped"]):  # a stack that is handed out again is counted then
             self.tally.add(outcome)
         worker.job = None

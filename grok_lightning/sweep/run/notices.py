@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from grok_lightning.reading import read_json
 
 FRESH = 30.0  # seconds for which a notice from another machine counts as that of a running worker
 
@@ -43,14 +46,31 @@ def read_notices(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError):  # just replaced
             continue
         host, _, pid = path.stem.rpartition("-")
+        if not _is_notice(content) or not re.fullmatch("[0-9]{1,9}", pid):
+            continue
         here = host == socket.gethostname()
         if _is_running(int(pid)) if here else time.time() - content["time"] < FRESH:
             found[path.name] = content
     return found
+
+
+def _is_notice(content: Any) -> bool:
+    """Whether a file holds what ``Notice.write`` writes; anything else is not shown."""
+    if not isinstance(content, dict):
+        return False
+    counts = [content.get(name) for name in ("budget", "runs", "over", "step", "grokked", "memorized")]
+    numbers = [content.get("time"), content.get("rate") or 0]
+    return (
+        isinstance(content.get("name"), str)
+        and all(isinstance(count, int) and 0 <= count < 2**53 for count in counts)
+        and content["budget"] > 0
+        and all(isinstance(number, int | float) and abs(number) < 2**53 for number in numbers)
+        and isinstance(content.get("compiling", False), bool)
+    )
 
 
 def _is_running(pid: int) -> bool:

@@ -19,6 +19,7 @@ from grok_lightning.cli import quiet
 from grok_lightning.hardware.compilation import prepare
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
+from grok_lightning.reading import parse_json
 from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import FAILED, RESULT
 from grok_lightning.sweep.plan.stack import Stack
@@ -176,7 +177,7 @@ def main() -> int:
         if line == PREPARE:
             prepare()
             continue
-        outcome = run_job(Stack(**json.loads(line)))
+        outcome = run_job(Stack(**parse_json(line)))
         with suppress(BrokenPipeError):  # the sweep has ended
             print(json.dumps(outcome), file=answers, flush=True)
         if outcome["stopped"]:

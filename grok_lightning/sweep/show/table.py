@@ -5,6 +5,7 @@ from math import inf
 
 import pandas as pd
 
+from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.plan.pending import Standing
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stacking import SEED
@@ -26,7 +27,15 @@ def format_status(plan: Plan, found: Standing) -> str:
             f"  {n['name']}: step {n['step']:,} of {n['budget']:,}{', compiling' * n.get('compiling', False)}"
             for n in notices
         ]
-    return "\n".join([*lines, format_table(plan, found)])
+    return "\n".join([*lines, *format_damaged(plan, found), format_table(plan, found)])
+
+
+def format_damaged(plan: Plan, found: Standing) -> list[str]:
+    """Lines on records that cannot be used: the file, and what is wrong with it."""
+    return [
+        f"{plan.places.of_run(name)[0] / RESULT} is damaged ({fault}); the run counts as not done"
+        for name, fault in list(found.damaged.items())[:MOST_LINES]
+    ]
 
 
 def format_table(plan: Plan, found: Standing) -> str:
