@@ -25,7 +25,7 @@ from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import Events, RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
-from grok_lightning.errors import refusing
+from grok_lightning.errors import UserError, refusing
 from grok_lightning.measures.base import Measure
 from grok_lightning.options.choices import graph_of
 from grok_lightning.options.config import Config, Records
@@ -33,7 +33,8 @@ from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
 from grok_lightning.options.parsing import recorded_run
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer
-from grok_lightning.records.checkpoint import DurableCheckpointIO
+from grok_lightning.records.checkpoint import DurableCheckpointIO, load
+from grok_lightning.records.form import check_state
 from grok_lightning.run import set_initial_weights, title
 
 Observers = Callable[[RunStates], list[Callback]]
@@ -94,6 +95,17 @@ class GrokCLI(LightningCLI):
             lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)
         )
         self.trainer = self.instantiate_trainer()
+        self._refuse_state()
+
+    def _refuse_state(self) -> None:
+        """Refuses a checkpoint whose state, beside its weights, does not fit what has been built."""
+        saved, training = self.resolved.saved, self.resolved.command == "fit"
+        if saved is None or (training and saved.step == 0):  # of step 0 nothing more is needed than the weights
+            return
+        try:
+            check_state(load(saved.path), self.model, self.trainer, training)
+        except ValueError as error:
+            raise UserError(f"ckpt_path {str(saved.path)!r}: {error}") from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, options = self.resolved, dict(self.config_init["trainer"])

@@ -9,7 +9,7 @@ from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, parse_yaml, read_yaml, undotted
 
-FLAGS = {"overwrite", "model.compile"}  # options that may stand without a value, which then is true
+FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[Path]]:

@@ -1,5 +1,6 @@
 """What a command does: one resolved config, the checkpoint that it begins with, and the records that it writes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested
-from grok_lightning.options.merging import normalize
+from grok_lightning.options.trust import refuse_types, take_config
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 
 
@@ -30,19 +31,31 @@ class SavedRun:
     trains: bool = True
 
     @classmethod
-    def read(cls, path: Path) -> "SavedRun":
-        """Reads a checkpoint.
+    def read(
+        cls, path: Path, root: Path = Path(), named: Collection[str] = (), trust: bool = False, single: bool = True
+    ) -> "SavedRun":
+        """Reads a checkpoint, whose classes are imported only if they may be: see ``take_config``.
+
+        Args:
+            path: Its file.
+            root: The directory below which runs are.
+            named: Names of classes that the user has given.
+            trust: Whether all classes that it names are imported.
+            single: Whether it must be of one run.
 
         Raises:
-            UserError: If there is no whole checkpoint of ours.
+            UserError: If there is no whole checkpoint of ours, or its config is not taken.
         """
         loaded = load(path)
-        options = loaded[CONFIG_KEY] or {}
-        if not loaded["state_dict"] or not {"data", "model", "trainer", "seed_everything"} <= options.keys():
-            raise UserError(f"ckpt_path {str(path)!r} holds no run: weights or config are missing")
-        return cls(
-            path, int(loaded["global_step"]), normalize(options), loaded["state_dict"], "optimizer_states" in loaded
-        )
+        if not loaded["state_dict"]:
+            raise UserError(f"ckpt_path {str(path)!r} holds no run: weights are missing")
+        try:
+            config = take_config(path, loaded[CONFIG_KEY], root, named, trust)
+            if single:
+                refuse_types(config)
+        except UserError as error:
+            raise UserError(f"ckpt_path {str(path)!r}: its config is not taken: {error}") from None
+        return cls(path, loaded["global_step"], config, loaded["state_dict"], "optimizer_states" in loaded)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Config:
         root: The directory below which runs are.
         saved: The checkpoint that is evaluated, or that training continues from.
         overwrite: Whether an existing run of that name is replaced. Applies to this invocation only; not recorded.
+        trust: Whether classes that a checkpoint names are imported whatever they are. Likewise.
         method: Options of the Trainer's method, such as ``verbose``. Not recorded.
         notes: What ``auto`` was resolved to, a line each.
         chosen: The same by option.
@@ -66,6 +80,7 @@ class Config:
     root: Path = Path()
     saved: SavedRun | None = None
     overwrite: bool = False
+    trust: bool = False
     method: Nested = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chosen: Nested = field(default_factory=dict)
