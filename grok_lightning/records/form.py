@@ -278,6 +278,8 @@ def _find_unfit_optimizer(checkpoint: dict[str, Any], module: Any) -> str | None
     wanted = optimizer.state_dict()
     places = frozenset(range(len(wanted["state"]) + len(wanted["param_groups"][0]["params"])))
     wrong = find_difference(wanted["state"], state.get("state"), f"{where}.state", places, surplus=True)
+    if wrong is None and not places.issuperset(state["state"]):
+        wrong = f"its {where}.state has other parameters"
     groups = state.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(wanted["param_groups"]):
         wrong = wrong or f"its {where}.param_groups is {_show(groups)}; a list is expected"
@@ -291,8 +293,8 @@ def _find_unfit_optimizer(checkpoint: dict[str, Any], module: Any) -> str | None
     options = frozenset(wanted) - {*_OF_A_SCHEDULE}
     wrong = wrong or find_difference(wanted, found, "lr_schedulers", options, surplus=True)
     hidden = [key for key in found if key not in wanted and (hasattr(LambdaLR, str(key)) or key == "optimizer")]
-    if wrong is None and (hidden or found["base_lrs"] != wanted["base_lrs"]):
-        wrong = f"its lr_schedulers has {hidden[0]!r}" if hidden else "its lr_schedulers.base_lrs is not the optimizer's"
+    if wrong is None and (hidden or found["base_lrs"] != wanted["base_lrs"] or any(found["lr_lambdas"])):
+        wrong = f"its lr_schedulers has {hidden[0]!r}" if hidden else "its lr_schedulers are not those of its optimizer"
     return wrong
 
 
