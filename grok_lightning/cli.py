@@ -87,7 +87,13 @@ class GrokCLI(LightningCLI):
         options = self.resolved.options
         if "threads" in options:  # before anything is built: compiled code depends on the number
             torch.set_num_threads(options["threads"])
-        self.model, self.datamodule = build(options)
+        try:
+            self.model, self.datamodule = build(options)
+        except UserError as error:
+            saved = self.resolved.saved
+            raise (
+                error if saved is None else UserError(f"ckpt_path {str(saved.path)!r}: {str(error)[:400]}")
+            ) from None
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
         refuse_optimizer(self.model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.classes import Nested
+from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
 from grok_lightning.records.checkpoint import CONFIG_KEY, load
 
@@ -53,6 +53,9 @@ class SavedRun:
             config = take_config(path, loaded[CONFIG_KEY], root, named, trust)
             if single:
                 refuse_types(config)
+                layers = lookup(config, "model.network.layers")
+                if isinstance(layers, int) and layers > len(loaded["state_dict"]):  # which would take hours to build
+                    raise UserError(f"model.network.layers is {layers}, but there are fewer weights")
         except UserError as error:
             raise UserError(f"ckpt_path {str(path)!r}: its config is not taken: {error}") from None
         return cls(path, loaded["global_step"], config, loaded["state_dict"], "optimizer_states" in loaded)

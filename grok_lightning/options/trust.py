@@ -18,7 +18,7 @@ from grok_lightning.options.classes import (
 )
 from grok_lightning.options.merging import normalize
 from grok_lightning.options.parser import command_parser
-from grok_lightning.options.values import collect_hints, describe_type, find_mistake
+from grok_lightning.options.values import collect_hints, describe_type, find_mistake, refuse_null
 from grok_lightning.reading import Malformed, read_yaml
 from grok_lightning.records.record import flatten, run_directories
 from grok_lightning.records.runs import check_name
@@ -76,7 +76,12 @@ def refuse_types(config: Nested) -> None:
         UserError: For the first such value.
     """
     trainer = {key: value for key, value in config["trainer"].items() if key not in OF_ITS_PLACE}  # which nobody needs
-    mistake = find_mistake({**config, "trainer": trainer}, command_parser("fit"))
+    config, parser = {**config, "trainer": trainer}, command_parser("fit")
+    for option in CLASS_OPTIONS:
+        if not isinstance(lookup(config, option), dict):
+            raise UserError(f"{option} is missing")
+    refuse_null(config, config, parser)
+    mistake = find_mistake(config, parser)
     if mistake:
         raise UserError(mistake)
 

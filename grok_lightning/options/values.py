@@ -64,7 +64,8 @@ def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
         for item in lookup(wanted, owner) or []:
             name = item["class_path"]
             for key, hint in class_hints(owner, name).items():
-                if key in item and not _accepts(hint, item[key]):
+                wrong_null = item.get(key, 0) is None and "null" not in describe_type(hint)
+                if wrong_null or (key in item and not _accepts(hint, item[key])):
                     option = f"{owner}: {name.rsplit('.', 1)[-1]}.{key}"
                     return f"{option} is {item[key]!r}; expected: {describe_type(hint)}"
     hints = collect_hints(wanted, parser)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
-from grok_lightning.reading import Malformed, read_bytes
+from grok_lightning.reading import read_bytes
 from grok_lightning.records.form import CONFIG_KEY as CONFIG_KEY
 from grok_lightning.records.form import DIVERGED_KEY as DIVERGED_KEY
 from grok_lightning.records.form import FILTERS_KEY as FILTERS_KEY

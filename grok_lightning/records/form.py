@@ -63,7 +63,7 @@ def _check_pickle(pickled: bytes) -> None:
         if count > MOST_OPERATIONS:
             raise ValueError(f"it holds more than {MOST_OPERATIONS:,} parts")
         if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4") or (
-            operation.name == "GLOBAL" and not _BUILDERS.fullmatch(argument)
+            operation.name == "GLOBAL" and not _BUILDERS.fullmatch(str(argument))
         ):
             called = str(argument or operation.name)[:80]
             raise ValueError(f"it holds more than plain data and was not run (it calls {called!r})")
@@ -260,7 +260,7 @@ def _find_unfit_filter(states: list[dict[str, Any]], module: Any) -> str | None:
         use()
         where = f"{FILTERS_KEY}.{place}"
         wrong = find_difference(fresh.state_dict(), state, where, frozenset(weights))
-        wrong = wrong or _try(where, lambda to=fresh, state=state: to.load_state_dict(copy.deepcopy(state)), use)
+        wrong = wrong or _try(where, partial(fresh.load_state_dict, copy.deepcopy(state)), use)
         if wrong is not None:
             return wrong
     return None

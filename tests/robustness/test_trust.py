@@ -109,7 +109,8 @@ class Place:
 
     def run(self, name: str, *more: str) -> tuple[int, str, str]:
         if name == "sweep":
-            sweep = f"base: addition\nset: {{trainer.max_steps: 4, init_from: {self.file}}}\ngrid: {{seed_everything: [1, 2]}}"
+            options = f"set: {{trainer.max_steps: 4, init_from: {self.file}}}"
+            sweep = f"base: addition\n{options}\ngrid: {{seed_everything: [1, 2]}}"
             (self.directory / "sweep.yaml").write_text(sweep)
         words = [str(self.file) if word == "FILE" else word for word in COMMANDS[name]]
         return self.command(*words, *more)
@@ -166,7 +167,7 @@ def test_with_trust_it_loads(place: Place, kind: str) -> None:
     assert place.run("validate", "--trust")[0] == 0
     assert place.marker.exists()
     for name in ("generate", "test", "predict", "init_from", "report"):
-        assert place.run(name, "--trust") [0] == 0, name
+        assert place.run(name, "--trust")[0] == 0, name
     assert place.run("fit", "--trust", "--trainer.max_steps", "8")[0] == 0
     assert load_run(place.file, trust=True).step == 4
 
@@ -280,9 +281,7 @@ MINE = [
 ]
 
 
-def test_classes_of_ones_own_keep_working(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_classes_of_ones_own_keep_working(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HOWTO))
     plain = [*TRAINED[:8], *TRAINED[16:]]
     assert command("fit", *plain, *MINE)[0] == 0
