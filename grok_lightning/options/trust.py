@@ -80,6 +80,8 @@ def refuse_types(config: Nested) -> None:
     for option in CLASS_OPTIONS:
         if not isinstance(lookup(config, option), dict):
             raise UserError(f"{option} is missing")
+    if not {"max_steps", "precision"} <= trainer.keys():
+        raise UserError("trainer.max_steps or trainer.precision is missing")
     refuse_null(config, config, parser)
     mistake = find_mistake(config, parser)
     if mistake:
