@@ -26,7 +26,7 @@ from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import Events, RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
-from grok_lightning.errors import refusing
+from grok_lightning.errors import UserError, refusing
 from grok_lightning.measures.base import Measure
 from grok_lightning.options.choices import graph_of
 from grok_lightning.options.config import Config, Records
@@ -34,7 +34,8 @@ from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
 from grok_lightning.options.parsing import recorded_run
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer
-from grok_lightning.records.checkpoint import DurableCheckpointIO
+from grok_lightning.records.checkpoint import DurableCheckpointIO, load
+from grok_lightning.records.checkpoint_form import check_state
 from grok_lightning.run import set_initial_weights, title
 
 Observers = Callable[[RunStates], list[Callback]]
@@ -87,7 +88,13 @@ class GrokCLI(LightningCLI):
         options = self.resolved.options
         if "threads" in options:  # before anything is built: compiled code depends on the number
             torch.set_num_threads(options["threads"])
-        self.model, self.datamodule = build(options)
+        try:
+            self.model, self.datamodule = build(options)
+        except UserError as error:
+            saved = self.resolved.saved
+            raise (
+                error if saved is None else UserError(f"ckpt_path {str(saved.path)!r}: {str(error)[:400]}")
+            ) from None
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
         refuse_optimizer(self.model)
@@ -95,6 +102,17 @@ class GrokCLI(LightningCLI):
             lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)
         )
         self.trainer = self.instantiate_trainer()
+        self._refuse_state()
+
+    def _refuse_state(self) -> None:
+        """Refuses a checkpoint whose state, beside its weights, does not fit what has been built."""
+        saved, training = self.resolved.saved, self.resolved.command == "fit"
+        if saved is None or (training and saved.step == 0):  # of step 0 nothing more is needed than the weights
+            return
+        try:
+            check_state(load(saved.path), self.model, self.trainer, training)
+        except ValueError as error:
+            raise UserError(f"ckpt_path {str(saved.path)!r}: {error}") from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, options = self.resolved, dict(self.config_init["trainer"])

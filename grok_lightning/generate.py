@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.errors import UserError, show
-from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.run import Run, load_run
 
 
@@ -88,8 +88,9 @@ def generate_command(arguments: list[str]) -> int:
         "--max_new_tokens", type=int | None, help="Most tokens to generate; default: the longest answer."
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the sampling.")
+    parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     options = parse(parser, arguments)
-    run = load_run(options.checkpoint)
+    run = load_run(options.checkpoint, options.trust)
     generator = torch.Generator().manual_seed(options.seed % 2**63)
     for prompt in options.prompts:
         text = answer(run, prompt, options.temperature, options.top_k, options.max_new_tokens, generator)

@@ -227,8 +227,9 @@ class GrokModule(LightningModule):
         move_step_count(checkpoint)
         self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
         self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
-        for gradient_filter, state in zip(self.filters, checkpoint.get(FILTERS_KEY, []), strict=True):
-            gradient_filter.load_state_dict(state)
+        if FILTERS_KEY in checkpoint:  # not where only weights are kept
+            for gradient_filter, state in zip(self.filters, checkpoint[FILTERS_KEY], strict=True):
+                gradient_filter.load_state_dict(state)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Takes one step, or as many as ``steps_ahead`` allows.

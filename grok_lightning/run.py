@@ -1,5 +1,6 @@
 """A trained run in Python: its network, data, record and figures."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from grok_lightning.errors import UserError, show
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
 from grok_lightning.options.config import Config, SavedRun
+from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import GROK, LAST
 from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
 from grok_lightning.records.tasks import algebra_title
@@ -158,17 +160,21 @@ def title(options: Nested) -> str:
     return f"{data.get('formula')} {algebra_title(data)}, {share}, seed {options['seed_everything']}"
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, trust: bool = False, *, root: Path = Path(), named: Collection[str] = ()) -> Run:
     """Loads model, data and table of a run.
 
     Args:
         path: A checkpoint, or a directory of checkpoints (``grok.ckpt`` is taken, else ``last.ckpt``).
+        trust: Whether classes that it names are imported whatever they are. Without it, only those of this package and
+            torch.optim, and those of a run in its own place beside its own record.
+        root: The directory below which runs are.
+        named: Names of further classes that may be imported.
 
     Returns:
         The run.
 
     Raises:
-        UserError: If there is no whole checkpoint of ours.
+        UserError: If there is no whole checkpoint of ours, or it names a class that is not imported.
 
     Example:
         >>> run = load_run("checkpoints/addition/0/grok.ckpt")  # doctest: +SKIP
@@ -179,11 +185,12 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     if path.is_dir():
         path = path / GROK if (path / GROK).exists() else path / LAST
-    saved = SavedRun.read(path)
+    saved = SavedRun.read(path, root, named, trust)
     try:
         module, data = build(saved.config)
-        module.to(next(iter(saved.weights.values())).dtype).load_state_dict(saved.weights)
-    except (UserError, RuntimeError) as error:  # options of another version, or weights of other shapes
+        floats = [weight.dtype for weight in saved.weights.values() if weight.is_floating_point()]
+        module.to(floats[0]).load_state_dict(saved.weights)
+    except (UserError, RuntimeError, LookupError) as error:  # options of another version, or weights of other shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
     return Run(module.eval(), data, saved.step, saved.config, _logs_beside(path, saved.config))
@@ -209,30 +216,34 @@ def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Co
     if config.options["trainer"]["precision"] == "64-true":
         module.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
     if saved is not None:
-        shapes = {name: weight.shape for name, weight in module.state_dict().items()}
-        if shapes != {name: weight.shape for name, weight in saved.weights.items()}:
+        own, theirs = (
+            {name: (weight.shape, weight.is_floating_point()) for name, weight in weights.items()}
+            for weights in (module.state_dict(), saved.weights)
+        )
+        if own != theirs:
             raise UserError(f"ckpt_path {str(saved.path)!r}: its weights are not those of its config's model")
         module.load_state_dict(saved.weights)  # of step 0 nothing more is needed than the weights
     elif init_from == "":
         raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
     elif init_from is not None:
-        _start_from(Path(init_from), module, data)
+        _start_from(Path(init_from), module, data, config)
 
 
-def _start_from(path: Path, module: GrokModule, data: SequenceDataModule) -> None:
+def _start_from(path: Path, module: GrokModule, data: SequenceDataModule, config: Config) -> None:
     """Gives a module the weights of another run, whose tokens must be the same ones.
 
     Args:
         path: The other run's checkpoint, or a directory of checkpoints.
         module: Whose network takes the weights.
         data: The data that it will be trained on.
+        config: The new run's, whose own classes may be imported.
 
     Raises:
         UserError: If the vocabularies, the lengths or the weights do not fit; it says how they differ.
     """
     where = f"--init_from {str(path)!r}"
     try:
-        other = load_run(path)
+        other = load_run(path, config.trust, root=config.root, named=find_names(config.options))
     except UserError as error:
         raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
     if other.data.length != data.length:

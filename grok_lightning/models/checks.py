@@ -45,6 +45,6 @@ def check_memory(option: str, weights: int) -> None:
     size = 4 * weights
     if size > LARGEST_MODEL_BYTES:
         raise UserError(
-            f"{option}, about {size / 1024**3:,.0f} GiB of weights; "
+            f"{option}, about {(size + 2**29) // 2**30:,} GiB of weights; "
             f"at most {LARGEST_MODEL_BYTES / 1024**3:.0f} GiB are accepted"
         )

@@ -10,7 +10,7 @@ from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, undotted
 from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
-FLAGS = {"overwrite", "model.compile"}  # options that may stand without a value, which then is true
+FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[Path]]:

@@ -69,15 +69,15 @@ def class_path(option: str, name: str) -> str:
     Raises:
         UserError: If there is no such class.
     """
-    base = _imported(NAMING[option].base)
+    base = import_object(NAMING[option].base)
     if "." in name:
-        named = _imported(name)
+        named = import_object(name)
         if not isinstance(named, type) or not issubclass(named, base):
             raise UserError(
                 f"{option} names {name!r}, which is no class that can be imported and extends {base.__name__}"
             )
         short = _classes(option).get(named.__name__)
-        return short if short is not None and _imported(short) is named else name
+        return short if short is not None and import_object(short) is named else name
     found = _classes(option)
     if name not in found:
         raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
@@ -87,7 +87,7 @@ def class_path(option: str, name: str) -> str:
 @cache
 def _classes(option: str) -> dict[str, str]:
     """The classes that a bare name can mean: name to dotted path."""
-    base = _imported(NAMING[option].base)
+    base = import_object(NAMING[option].base)
     found: dict[str, str] = {}
     for room in NAMING[option].rooms:
         package = importlib.import_module(room)
@@ -106,7 +106,7 @@ def class_names(option: str) -> list[str]:
     return sorted(_classes(option))
 
 
-def _imported(path: str) -> Any:
+def import_object(path: str) -> Any:
     """The object at a dotted path, or None. All classes that options name are imported here."""
     module, _, last = path.rpartition(".")
     try:
@@ -123,7 +123,7 @@ def _imported(path: str) -> Any:
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(_imported(name), skip=first | NAMING[option].hidden)
+    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden)
     return parser
 
 

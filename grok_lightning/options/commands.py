@@ -9,6 +9,8 @@ from grok_lightning.errors import UserError
 from grok_lightning.options.classes import arguments_of, suggestion
 from grok_lightning.options.lines import WIDTH, describe, help_text, line
 
+TRUST = "Import any class that a checkpoint names."
+
 
 def command_parser(command: str, description: str, example: str) -> ArgumentParser:
     """A parser for ``parse``.

@@ -1,13 +1,14 @@
 """What a command does: one resolved config, the checkpoint that it begins with, and the records that it writes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
 from grok_lightning.errors import UserError
-from grok_lightning.options.classes import Nested
-from grok_lightning.options.merging import normalize
+from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.trust import refuse_types, take_config
 from grok_lightning.records.checkpoint import CONFIG_KEY, load, unpack_evaluations
 from grok_lightning.records.record import Row
 
@@ -33,29 +34,40 @@ class SavedRun:
     evaluations: list[list[Row]] | None = None
 
     @classmethod
-    def read(cls, path: Path) -> "SavedRun":
-        """Reads a checkpoint.
+    def read(
+        cls, path: Path, root: Path = Path(), named: Collection[str] = (), trust: bool = False, single: bool = True
+    ) -> "SavedRun":
+        """Reads a checkpoint, whose classes are imported only if they may be: see ``take_config``.
+
+        Args:
+            path: Its file.
+            root: The directory below which runs are.
+            named: Names of classes that the user has given.
+            trust: Whether all classes that it names are imported.
+            single: Whether it must be of one run.
 
         Raises:
-            UserError: If there is no whole checkpoint of ours.
+            UserError: If there is no whole checkpoint of ours, or its config is not taken.
         """
         loaded = load(path)
-        options = loaded[CONFIG_KEY] or {}
-        if not loaded["state_dict"] or not {"data", "model", "trainer", "seed_everything"} <= options.keys():
-            raise UserError(f"ckpt_path {str(path)!r} holds no run: weights or config are missing")
-        seed = options["seed_everything"]  # of a stack, a list
+        if not loaded["state_dict"]:
+            raise UserError(f"ckpt_path {str(path)!r} holds no run: weights are missing")
+        try:
+            config = take_config(path, loaded[CONFIG_KEY], root, named, trust)
+            if single:
+                refuse_types(config)
+                layers = lookup(config, "model.network.layers")
+                if isinstance(layers, int) and layers > len(loaded["state_dict"]):  # which would take hours to build
+                    raise UserError(f"model.network.layers is {layers}, but there are fewer weights")
+        except UserError as error:
+            raise UserError(f"ckpt_path {str(path)!r}: its config is not taken: {error}") from None
+        seed = config["seed_everything"]  # of a stack, a list
         try:
             evaluations = unpack_evaluations(loaded, len(seed) if isinstance(seed, list) else 1)
         except ValueError as error:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
-        return cls(
-            path,
-            int(loaded["global_step"]),
-            normalize(options),
-            loaded["state_dict"],
-            "optimizer_states" in loaded,
-            evaluations,
-        )
+        trains = "optimizer_states" in loaded
+        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Config:
         saved: The checkpoint that is evaluated, or that training continues from.
         numbered: Whether the run has no name but the next number, which another process may take first. Not recorded.
         overwrite: Whether an existing run of that name is replaced. Applies to this invocation only; not recorded.
+        trust: Whether classes that a checkpoint names are imported whatever they are. Likewise.
         method: Options of the Trainer's method, such as ``verbose``. Not recorded.
         notes: What ``auto`` was resolved to, a line each.
         chosen: The same by option.
@@ -81,6 +94,7 @@ class Config:
     saved: SavedRun | None = None
     overwrite: bool = False
     numbered: bool = False
+    trust: bool = False
     method: Nested = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chosen: Nested = field(default_factory=dict)

@@ -43,8 +43,8 @@ _OF_A_CHECKPOINT = {  # what differs where a checkpoint is evaluated
     "trainer.precision": "Precision; default: the checkpoint's.",
 }
 _GROUPS = {  # heading: options, or the names that they begin with; the longest that fits counts
-    "Run": ("config", "experiment", "run", "seed_everything", "ckpt_path", "init_from", "overwrite", "print_config",
-            "trainer.default_root_dir", "trainer.enable_progress_bar"),
+    "Run": ("config", "experiment", "run", "seed_everything", "ckpt_path", "init_from", "trust", "overwrite",
+            "print_config", "trainer.default_root_dir", "trainer.enable_progress_bar"),
     "Data": ("data",),
     "Model": ("model",),
     "Network": ("model.network",),
@@ -146,7 +146,7 @@ def _arguments(parser: ArgumentParser) -> Iterator[Argument]:
 def _is_of_evaluation(name: str) -> bool:
     """Whether an option may stand beside a checkpoint that is evaluated: it does not change the run."""
     of_fit = ("trainer.max_steps", "trainer.devices", "model.compile", "checkpoint", "overwrite", "threads")
-    free = (*FREE_ON_RESUME, "measures", "ckpt_path", "experiment", "run", "print_config", "config")
+    free = (*FREE_ON_RESUME, "trust", "measures", "ckpt_path", "experiment", "run", "print_config", "config")
     return _is_below(name, free) and not _is_below(name, of_fit)
 
 

@@ -15,6 +15,7 @@ from grok_lightning.measures.base import Measure
 from grok_lightning.module import GrokModule
 from grok_lightning.options.choices import AUTO
 from grok_lightning.options.classes import Nested
+from grok_lightning.options.commands import TRUST
 
 BUDGET = 100_000
 TRAINER_DEFAULTS: Nested = {
@@ -70,6 +71,7 @@ def command_parser(command: str) -> LightningArgumentParser:
             help="CPU threads. auto: measured, as many as make a step faster.",
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run of the same name.")
+    parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     if command == "predict":
         parser.add_argument(
             "--split", type=Literal["train", "val", "test", "all"], default="all", help="Rows to predict."

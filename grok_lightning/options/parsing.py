@@ -25,6 +25,7 @@ from grok_lightning.options.refusals import (
     refuse_trainer_options,
 )
 from grok_lightning.options.shipped import experiment_of
+from grok_lightning.options.trust import find_names
 from grok_lightning.options.values import parse_values, refuse_null
 from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
@@ -66,7 +67,7 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         put(wanted, PRECISION, FULL if saved is None else lookup(saved.config, PRECISION))
     typed = parse_values(command_parser(command), {k: v for k, v in wanted.items() if _takes(command, k)})
     options = _recorded(typed)
-    overwrite = options.pop("overwrite", False)
+    overwrite, trust = options.pop("overwrite", False), options.pop("trust", False)
     chosen: Nested = {}
     notes: list[str] = []
     if command == "fit":
@@ -81,7 +82,7 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         refuse_changes(command, saved, options, (logs / RESULT).exists())
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
-    return Config(command, options, root, saved, overwrite, numbered, method, tuple(notes), chosen)
+    return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen)
 
 
 def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
@@ -104,7 +105,7 @@ def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
     options = _recorded(parse_values(command_parser("fit"), wanted))
     if is_auto(options, COMPILE):  # the sweep decides, when it knows how many runs there are
         put(options, COMPILE, False)
-    for option in ("overwrite", THREADS):
+    for option in ("overwrite", "trust", THREADS):
         options.pop(option, None)
     refuse_trainer_options(given.get("trainer") or {}, options["trainer"], "fit")
     refuse_float64_on_mps(options)
@@ -145,7 +146,10 @@ def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) 
         raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
     if str(path) == "last":
         path = last_checkpoint(root, names["experiment"], names.get("run"))
-    saved = SavedRun.read(Path(str(path)))
+    trust = given.get("trust") in (True, "true")
+    saved = SavedRun.read(Path(str(path)), root, find_names(given), trust)
+    if None in (saved.config.get("experiment"), saved.config.get("run")):
+        raise UserError(f"--ckpt_path {str(path)!r} names no run; load_run and --init_from take it")
     if command == "fit" and not saved.trains:
         raise UserError(
             f"--ckpt_path {str(path)!r} holds weights only, from which no run can continue; "
@@ -157,11 +161,13 @@ def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) 
 def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str]) -> Nested:
     """What the given options are laid over: the checkpoint's config, or the names of a new run."""
     if saved is not None:
-        base = {k: v for k, v in copy.deepcopy(saved.config).items() if k not in ("overwrite", "split", "output")}
+        base = copy.deepcopy(saved.config)
         if command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
             base["trainer"] = {"precision": base["trainer"]["precision"]}
         return base
     run = names.get("run") or os.environ.get(RUN_FROM_PARENT)
+    if run is not None:
+        check_name("run" if "run" in names else RUN_FROM_PARENT, run)
     if run is None and count_from_environment("WORLD_SIZE", 1) > 1:
         raise UserError("--run is not given; several processes need one name to agree on")
     return {**names, "run": run or fresh_number(root, names["experiment"])}

@@ -44,7 +44,7 @@ def parse_values(parser: ArgumentParser, wanted: Nested) -> Namespace:
     try:
         typed = parser.parse_object(expand(wanted))
     except NOT_ACCEPTED as error:
-        reason = _find_mistake(wanted, parser) or f"options: {' '.join(str(error).split())[:300]}"
+        reason = find_mistake(wanted, parser) or f"options: {' '.join(str(error).split())[:300]}"
         raise UserError(reason) from None
     for option, value in _leaves(typed.as_dict()):
         _refuse_number(option, value)
@@ -108,32 +108,33 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
     Raises:
         UserError: For the first such option, or a group of options that is no mapping.
     """
-    hints = _hints(named, parser)
+    hints = collect_hints(named, parser)
     for option, value in flatten(given).items():
-        if value is None and option in hints and "null" not in (expected := _describe_type(hints[option])):
+        if value is None and option in hints and "null" not in (expected := describe_type(hints[option])):
             raise UserError(f"--{option} is null; expected: {expected}")
     for group in ("trainer", "evaluation", "checkpoint", "data", "model"):
         if group in given and not isinstance(given[group], dict):
             raise UserError(f"--{group} is {show(given[group])}; a mapping of options is expected")
 
 
-def _find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
-    """The first option whose value has the wrong type, with the value and what is expected."""
+def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
+    """The first option of a config in the short form whose value has the wrong type, with what is expected."""
     for owner in LIST_OPTIONS:
         for item in lookup(wanted, owner) or []:
             name = item["class_path"]
             for key, hint in class_hints(owner, name).items():
-                if not _accepts(hint, item[key]):
+                wrong_null = item.get(key, 0) is None and "null" not in describe_type(hint)
+                if wrong_null or (key in item and not _accepts(hint, item[key])):
                     option = f"{owner}: {name.rsplit('.', 1)[-1]}.{key}"
-                    return f"{option} is {show(item[key])}; expected: {_describe_type(hint)}"
-    hints = _hints(wanted, parser)
+                    return f"{option} is {show(item[key])}; expected: {describe_type(hint)}"
+    hints = collect_hints(wanted, parser)
     for option, value in flatten(wanted).items():
         if option in hints and not _accepts(hints[option], value):
-            return f"--{option} is {show(value)}; expected: {_describe_type(hints[option])}"
+            return f"--{option} is {show(value)}; expected: {describe_type(hints[option])}"
     return None
 
 
-def _hints(named: Nested, parser: ArgumentParser) -> dict[str, Any]:
+def collect_hints(named: Nested, parser: ArgumentParser) -> dict[str, Any]:
     """The types of a parser's options and of those of the classes named, by dotted name."""
     hints = {argument.name: argument.hint for argument in arguments_of(parser)}
     for owner in CLASS_OPTIONS:
@@ -152,14 +153,14 @@ def _accepts(hint: Any, value: Any) -> bool:
     return True
 
 
-def _describe_type(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return ", ".join(map(str, inner))
     if origin in (Union, UnionType):
-        return " or ".join(_describe_type(kind) for kind in inner)
+        return " or ".join(describe_type(kind) for kind in inner)
     if inner:
         count = f"{len(inner)} " if origin is tuple else ""
-        return f"a list of {count}{_describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"
+        return f"a list of {count}{describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))

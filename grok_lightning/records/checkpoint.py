@@ -7,8 +7,8 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 import hashlib
 import io
 import math
-import pickle
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,11 +21,15 @@ from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import write_durably
+from grok_lightning.reading import read_bytes
+from grok_lightning.records.checkpoint_form import CONFIG_KEY as CONFIG_KEY
+from grok_lightning.records.checkpoint_form import DIVERGED_KEY as DIVERGED_KEY
+from grok_lightning.records.checkpoint_form import FILTERS_KEY as FILTERS_KEY
+from grok_lightning.records.checkpoint_form import KEPT_NORMS_KEY as KEPT_NORMS_KEY
+from grok_lightning.records.checkpoint_form import check_archive, check_form
 from grok_lightning.records.record import Row
 
 LAST, GROK = "last.ckpt", "grok.ckpt"
-CONFIG_KEY = "grok_lightning_config"
-FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
 _LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY)
@@ -61,7 +65,7 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """
     wanted = "a checkpoint written by grok-lightning is expected"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, sys.maxsize)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"ckpt_path {str(path)!r} cannot be read ({reason}); {wanted}") from None
@@ -72,17 +76,22 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
         raise UserError(f"ckpt_path {str(path)!r} is damaged: its checksum does not agree; use another checkpoint")
     try:
+        check_archive(content)
+        checkpoint = _unpickle(content, map_location)
+        check_form(checkpoint, len(content))
+    except ValueError as error:
+        raise UserError(f"ckpt_path {str(path)!r}: {error}; {wanted}") from None
+    return dict(checkpoint)
+
+
+def _unpickle(content: bytes, map_location: Any) -> Any:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about other kinds of pickles, before it refuses them
-            checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise UserError(f"ckpt_path {str(path)!r} holds more than plain data and was not run ({reason})") from None
-    config = checkpoint.get(CONFIG_KEY) if isinstance(checkpoint, dict) else None
-    complete = isinstance(config, dict) and {"data", "model", "trainer", "seed_everything"} <= config.keys()
-    if not complete or not {"state_dict", "global_step"} <= checkpoint.keys():
-        raise UserError(f"ckpt_path {str(path)!r} has no config or weights of a run; {wanted}")
-    return checkpoint
+            return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds over what is no checkpoint
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise ValueError(f"it holds more than plain data and was not run ({reason})") from None
 
 
 def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.records.checkpoint import LAST
@@ -10,17 +11,17 @@ from grok_lightning.records.record import RESULT, run_directories
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 
 
-def check_name(option: str, name: str) -> str:
+def check_name(option: str, name: Any) -> str:
     """Refuse names that could lead out of their directory.
 
     Raises:
-        UserError: The name has characters other than letters, digits and ``. _ = + -``, does not begin with a letter
-            or digit, or is longer than 100 characters.
+        UserError: The name is no text, has characters other than letters, digits and ``. _ = + -``, does not begin with
+            a letter or digit, or is longer than 100 characters.
     """
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        named = option if option.isupper() else f"--{option}"  # a variable of the environment
         raise UserError(
-            f"--{option} is {show(name)}; "
-            "at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
+            f"{named} is {show(name)}; at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
         )
     return name
 

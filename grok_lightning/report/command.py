@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
-from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.report.drawings import Drawing
 from grok_lightning.report.making import make_report
 
@@ -39,6 +39,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--title", type=str | None, help="Title of the report; default: the experiments' names.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs.")
     parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint of a run; adds figures of its task and model.")
+    parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     return parser
 
 
@@ -62,7 +63,7 @@ def report_command(arguments: list[str]) -> int:
     refuse_unwritable("out", out)
     report = make_report(options.experiments, Path(options.root), options.by)
     if options.ckpt_path is not None:
-        report.drawings.extend(_draw_checkpoint(options.ckpt_path))
+        report.drawings.extend(_draw_checkpoint(options.ckpt_path, Path(options.root), options.trust))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,12 +73,12 @@ def report_command(arguments: list[str]) -> int:
     return 0
 
 
-def _draw_checkpoint(checkpoint: str) -> list[Drawing]:
+def _draw_checkpoint(checkpoint: str, root: Path, trust: bool) -> list[Drawing]:
     """Figures of a model and its task."""
     from grok_lightning.callbacks.pictures import pictures
     from grok_lightning.run import load_run  # Lightning alone takes seconds
 
-    run = load_run(checkpoint)
+    run = load_run(checkpoint, trust, root=root)
     found = pictures(run.module, run.data, 0, checkpoint, run.step)
     return [Drawing(name, CAPTIONS[name], partial(found.__getitem__, name)) for name in found]
 

@@ -23,6 +23,7 @@ _RESERVED = {
     "ckpt_path": "the sweep resumes its runs itself; `init_from` starts from the weights of another run",
     "split": "it belongs to predict",
     "output": "it belongs to predict",
+    "trust": "it is an option of the command: sweep --trust",
     "threads": "the sweep shares the cores out itself (--workers)",
     "trainer.default_root_dir": "the sweep lays its runs in one place itself",
 }

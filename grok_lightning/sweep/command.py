@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
-from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.form import drop_rows, find_faults
@@ -62,6 +62,7 @@ def _parser() -> ArgumentParser:
         "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
     )
     parser.add_argument("--retry_failed", type=bool, default=False, help="Train failed runs again.")
+    parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
     return parser
 
@@ -146,12 +147,12 @@ def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Sch
         print(line, file=sys.stderr)
     _refuse_other_sweep(plan, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
-    choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1]), options)
+    choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1], options.trust), options)
     slow = find_slow_precision(plan.grid) if missing else None
     if slow is not None:
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
-    return Schedule(plan, found, choice, stacks)
+    return Schedule(plan, found, choice, stacks, options.trust)
 
 
 def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame | None) -> Schedule:

@@ -129,7 +129,7 @@ def test_prompts_may_begin_with_a_minus(words: list[str], printed: str | None, m
     monkeypatch.setattr(data.tokenizer, "_operands", {str(number): number + 7 for number in range(-7, 8)})
     rest = {"=": "-", "=-": "2", "=-2": "<end>"}
     run = run_of(data, lambda written: rest[written[written.index("=") :]])
-    monkeypatch.setattr(generate, "load_run", lambda path: run)
+    monkeypatch.setattr(generate, "load_run", lambda path, trust: run)
     if printed is None:  # what follows -- is a prompt
         assert main(["generate", *words]) == 2
         assert "'--max_new_tokens=1'" in capsys.readouterr().err

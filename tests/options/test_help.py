@@ -15,7 +15,7 @@ from grok_lightning.records.record import flatten
 Command = Callable[..., tuple[int, str, str]]
 OPTION = re.compile(r"  --(\S+) +(.*)")
 TEXT = 50  # the column in which texts begin
-EVALUATED = {"config", "experiment", "run", "ckpt_path", "print_config"} | {
+EVALUATED = {"config", "experiment", "run", "ckpt_path", "trust", "print_config"} | {
     f"trainer.{name}" for name in ("default_root_dir", "enable_progress_bar", "precision", "accelerator")
 }
 CLASSES = [
@@ -56,7 +56,7 @@ def test_the_help_of_fit_lists_every_option_of_ours(ended: Callable[..., str]) -
     listed = set(lines_of(ended("fit", "--help")))
     resolved = flatten(yaml.safe_load(ended("fit", "--print_config")))
     ours = {name.removesuffix(".class_path") for name in resolved if not name.startswith("trainer.")}
-    ours |= {"config", "ckpt_path", "init_from", "overwrite", "print_config"}
+    ours |= {"config", "ckpt_path", "init_from", "trust", "overwrite", "print_config"}
     assert {name for name in listed if not name.startswith("trainer.")} == ours
     assert {"trainer.max_steps", "trainer.precision", "trainer.accelerator", "trainer.devices"} < listed
     assert not {f"model.{name}" for name in LINKED} & listed
@@ -88,7 +88,7 @@ def test_every_option_has_one_line_and_columns_are_aligned(ended: Callable[..., 
 
 def test_defaults_are_those_of_a_resolved_config(ended: Callable[..., str]) -> None:
     resolved = flatten(yaml.safe_load(ended("fit", "--print_config")))
-    resolved |= {"threads": "auto", "trainer.enable_progress_bar": None, "overwrite": False}
+    resolved |= {"threads": "auto", "trainer.enable_progress_bar": None, "overwrite": False, "trust": False}
     for name, line in lines_of(ended("fit", "--help")).items():
         if name in CLASS_OPTIONS:
             assert resolved[f"{name}.class_path"].endswith(f".{line.split()[-1]}")
@@ -151,9 +151,9 @@ def test_the_options_of_a_class_are_told_in_sentences(option: str, name: str) ->
 @pytest.mark.parametrize(
     ("name", "arguments", "options"),
     [
-        ("sweep", "FILES...", "dry_run workers stack_size executor shard keep events known retry_failed root"),
-        ("report", "EXPERIMENTS...", "by out title root ckpt_path"),
-        ("generate", "CHECKPOINT PROMPTS...", "temperature top_k max_new_tokens seed"),
+        ("sweep", "FILES...", "dry_run workers stack_size executor shard keep events known retry_failed trust root"),
+        ("report", "EXPERIMENTS...", "by out title root ckpt_path trust"),
+        ("generate", "CHECKPOINT PROMPTS...", "temperature top_k max_new_tokens seed trust"),
     ],
 )
 def test_the_help_of_other_commands_looks_alike(

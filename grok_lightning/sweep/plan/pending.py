@@ -139,12 +139,14 @@ class Schedule:
         found: Its progress.
         choice: Its settings.
         stacks: Its unfinished runs.
+        trust: Whether any class that a checkpoint of ``init_from`` names is imported.
     """
 
     plan: Plan
     found: Standing
     choice: Choice
     stacks: list[PendingStack]
+    trust: bool = False
 
     @property
     def missing(self) -> int:
@@ -171,4 +173,5 @@ class Schedule:
             threads=choice.threads,
             over=[run.hash for run in pending.runs if self.found.is_over(run, choice.retry_failed)],
             graph=graph_key(configs[0], len(configs)) if configs[0]["model"]["compile"] else "",
+            trust=self.trust,
         )

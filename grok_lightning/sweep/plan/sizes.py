@@ -98,12 +98,13 @@ def _choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
     return chosen
 
 
-def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
+def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[int, Size]:
     """Build some of the runs, without writing anything.
 
     Args:
         plan: Plan of the sweep.
         runs: Unfinished runs.
+        trust: Whether any class that a checkpoint of ``init_from`` names is imported.
 
     Returns:
         Size of the first run of each block.
@@ -117,7 +118,8 @@ def try_runs(plan: Plan, runs: list[PlannedRun]) -> dict[int, Size]:
         config = plan.config(run, "trial")
         try:
             if outside or run.block not in sizes:
-                fit = build_fit(Stack(NOWHERE, plan.name, [config], [run.hash], events=False))
+                trial = Stack(NOWHERE, plan.name, [config], [run.hash], events=False, trust=trust)
+                fit = build_fit(trial, root=plan.places.root)
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time
                 module, data = build(config)

@@ -10,6 +10,7 @@ from grok_lightning.callbacks.progress import Heartbeat
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, RecordedRun, Records, SavedRun
+from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan.stacking import SEED
@@ -32,6 +33,7 @@ class Stack:
         over: Hashes of the runs that were over when the sweep began.
         graph: Key of the compiled graph, the same for equal graphs; empty without compilation.
         close_up: Whether to make the stack smaller when half of its runs are over.
+        trust: Whether any class that a checkpoint of ``init_from`` names is imported.
     """
 
     root: str
@@ -44,6 +46,7 @@ class Stack:
     over: list[str] = field(default_factory=list)
     graph: str = ""
     close_up: bool = True
+    trust: bool = False
 
     @property
     def places(self) -> Places:
@@ -102,19 +105,23 @@ def _merge(values: list[Any]) -> Any:
     return values
 
 
-def build_fit(stack: Stack, tell: Callable[..., None] | None = None) -> Fit:
+def build_fit(stack: Stack, tell: Callable[..., None] | None = None, root: Path | None = None) -> Fit:
     """Build the fit of a stack, which resumes from its checkpoint if it has one.
 
     Args:
         stack: The runs.
         tell: Called once a second with the progress.
+        root: The directory below which ``init_from`` finds runs in their own places; default: the stack's.
     """
     path = stack.directory / LAST
     single = len(stack.configs) == 1
     options = merge_configs(stack.configs)
     loggers = stack.events and single and options["trainer"]["logger"]
     options = options | {"trainer": options["trainer"] | {"enable_progress_bar": False, "logger": loggers}}
-    config = Config("fit", options, Path(stack.root), SavedRun.read(path) if path.exists() else None)
+    saved = None
+    if path.exists():
+        saved = SavedRun.read(path, Path(stack.root), find_names(stack.config), single=False)
+    config = Config("fit", options, root or Path(stack.root), saved, trust=stack.trust)
     runs = [
         RecordedRun(run, hashed, *stack.places.of_run(run["run"]))
         for run, hashed in zip(stack.configs, stack.hashes, strict=True)
