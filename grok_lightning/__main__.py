@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from grok_lightning.errors import UserError, in_one_line, show, whole_traceback
+from grok_lightning.errors import UserError, in_one_line, show, trace_causes, whole_traceback
 from grok_lightning.hardware.process import mute_lost_terminal
 
 if TYPE_CHECKING:
@@ -100,11 +100,10 @@ def run_and_exit() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; what is left is Python's own end
 
 
-def _is_interrupt(error: BaseException | None) -> bool:
+def _is_interrupt(error: BaseException) -> bool:
     """Whether an exception is, or was raised from, Ctrl-C: an import that it ends may fail in another way."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = None if isinstance(error, SystemExit) else error.__cause__ or error.__context__
-    return error is not None
+    chain = [] if isinstance(error, SystemExit) else trace_causes(error)
+    return any(isinstance(each, KeyboardInterrupt) for each in chain)
 
 
 def _open_closed_streams() -> None:

@@ -67,9 +67,15 @@ def count_from_environment(name: str, default: int) -> int:
 
 def user_error_in(error: BaseException) -> UserError | None:
     """The UserError that an exception is or was raised from: jsonargparse wraps what a constructor raises."""
-    chain: BaseException | None = error
-    while chain is not None and not isinstance(chain, UserError):
-        chain = chain.__cause__ or chain.__context__
+    return next((each for each in trace_causes(error) if isinstance(each, UserError)), None)
+
+
+def trace_causes(error: BaseException) -> list[BaseException]:
+    """An exception and those that it was raised from, each once, for one that is raised again may be among them."""
+    chain, following = [error], error.__cause__ or error.__context__
+    while following is not None and not any(following is each for each in chain):
+        chain.append(following)
+        following = following.__cause__ or following.__context__
     return chain
 
 
@@ -118,8 +124,6 @@ def _raised_in(error: Exception) -> str:
 
 def whole_traceback(error: BaseException) -> str:
     """The traceback of an exception with all those that it was raised from, also where they are usually hidden."""
-    chain: BaseException | None = error
-    while chain is not None:
-        chain.__suppress_context__ = False
-        chain = chain.__cause__ or chain.__context__
+    for each in trace_causes(error):
+        each.__suppress_context__ = False
     return "".join(traceback.format_exception(error))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.guards import StopRequested
-from grok_lightning.errors import UserError, show
+from grok_lightning.errors import UserError, show, trace_causes
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, LAST, load
 from grok_lightning.records.defaults import HASH_VERSION
@@ -153,8 +153,6 @@ def mark_dead(stack: Stack, reason: str) -> dict[str, Any]:
     return {"done": len(left), "failed": len(left)}
 
 
-def find_full_disk(error: BaseException | None) -> OSError | None:
+def find_full_disk(error: BaseException) -> OSError | None:
     """The error of a full or read-only disk that caused an error; None if there is none among its causes."""
-    while error is not None and not (isinstance(error, OSError) and error.errno in FULL):
-        error = error.__cause__ or error.__context__
-    return error
+    return next((each for each in trace_causes(error) if isinstance(each, OSError) and each.errno in FULL), None)
