@@ -114,9 +114,9 @@ def interruptible() -> Iterator[None]:
 
 
 def watched() -> list[signal.Signals]:
-    """The signals of ``WATCHED``, without a SIGHUP that is ignored: nohup has asked for that."""
-    ignored = [signum for signum in WATCHED if signum.name == "SIGHUP" and signal.getsignal(signum) is signal.SIG_IGN]
-    return [signum for signum in WATCHED if signum not in ignored]
+    """The signals of ``WATCHED`` that this system has, without a SIGHUP that is ignored: nohup has asked for that."""
+    here = [signum for signum in WATCHED if signum in signal.valid_signals()]
+    return [signum for signum in here if signum.name != "SIGHUP" or signal.getsignal(signum) is not signal.SIG_IGN]
 
 
 def raise_if_diverged(pl_module: LightningModule) -> None:

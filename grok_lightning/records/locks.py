@@ -10,8 +10,12 @@ from pathlib import Path
 from grok_lightning.records.record import run_directories
 
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # by storage without locks
-CAN_LOCK = find_spec("fcntl") is not None  # POSIX has record locks; Windows has none
 _known: dict[Path, "Locks"] = {}
+
+
+def can_lock() -> bool:
+    """Whether this system has POSIX record locks: Windows has none."""
+    return find_spec("fcntl") is not None
 
 
 class Locks:
@@ -41,7 +45,7 @@ class Locks:
         place = _place(name)
         if place in self._held:
             return False
-        if CAN_LOCK:
+        if can_lock():
             import fcntl  # not at the top, for Windows has none
 
             if self._file is None:

@@ -19,7 +19,7 @@ from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.form import drop_rows, find_faults
-from grok_lightning.records.locks import CAN_LOCK
+from grok_lightning.records.locks import can_lock
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.places import OWNER
@@ -82,7 +82,7 @@ def sweep_command(arguments: list[str]) -> int:
     quiet()
     status = arguments[:1] == ["status"]
     options = _read_options(arguments[1:] if status else arguments)
-    if not CAN_LOCK:
+    if not can_lock():
         raise UserError(
             "sweep needs Linux or macOS, for its workers use POSIX file locks; "
             "on Windows run it in WSL, or train single runs with fit"

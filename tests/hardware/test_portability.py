@@ -189,10 +189,12 @@ def test_a_file_that_is_read_for_a_moment_is_replaced_on_windows(tmp_path: Path,
 
 def test_workers_that_are_gone_are_noticed_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notice = Notice(tmp_path)
-    notice.write(name="here")
+    notice.write(name="here", budget=10, runs=1, over=0, step=1, grokked=0, memorized=0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    notice.path.with_name(notice.path.name.replace(str(os.getpid()), str(gone.pid))).write_bytes(b'{"time": 9e9}')
+    notice.path.with_name(notice.path.name.replace(str(os.getpid()), str(gone.pid))).write_bytes(
+        notice.path.read_bytes()
+    )
     hide_files(monkeypatch, directories=False)
     assert list(read_notices(tmp_path)) == [notice.path.name]
 
