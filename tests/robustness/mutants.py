@@ -167,8 +167,9 @@ def _any_pickle() -> list[Undo]:
     def load(*arguments: Any, **options: Any) -> Any:
         return original(*arguments, **options | {"weights_only": False})
 
+    unchecked = replace(f"{FORM}:check_archive", lambda _: lambda content: None)  # which looks at pickles too
     torch.load = load
-    return [partial(setattr, torch, "load", original)]
+    return [*unchecked, partial(setattr, torch, "load", original)]
 
 
 def _any_page() -> list[Undo]:
@@ -213,12 +214,25 @@ def _remainders_of_c() -> list[Undo]:
 
 
 ALGEBRA = "grok_lightning.data.algebra"
+FORM = "grok_lightning.records.checkpoint_form"
 MUTANTS = (
     Mutant("the checksum of a checkpoint is not compared", "checkpoints", _no_checksum),
     Mutant("checkpoints may hold objects that run code", "checkpoints", _any_pickle),
     Mutant(
         "what torch says about a damaged archive is not caught", "checkpoints",
-        lambda: uncaught("grok_lightning.records.checkpoint", "RuntimeError", "ValueError", "LookupError"),
+        lambda: uncaught("grok_lightning.records.checkpoint", "Exception", "ValueError"),
+    ),
+    Mutant(
+        "checkpoints may be compressed", "checkpoints",
+        lambda: replace(f"{FORM}:check_archive", lambda _: lambda content: None),
+    ),
+    Mutant(
+        "the types in a checkpoint are not checked", "checkpoints",
+        lambda: replace(f"{FORM}:check_form", lambda _: lambda checkpoint, size: None),
+    ),
+    Mutant(
+        "a checkpoint may name any class", "checkpoints",
+        lambda: replace("grok_lightning.options.trust:_refuse_classes", lambda _: lambda *arguments: None),
     ),
     Mutant(
         "names of runs are not checked", "options",
@@ -230,6 +244,10 @@ MUTANTS = (
     Mutant(
         "one bad result.json ends a report", "records",
         lambda: uncaught("grok_lightning.records.results", "ValueError", "RecursionError", "OSError"),
+    ),
+    Mutant(
+        "the types in a record are not checked", "records",
+        lambda: replace("grok_lightning.records.form:find_faults", lambda _: lambda table, *more: {}),
     ),
     Mutant(
         "exponents are reduced", "formulas",
