@@ -1,4 +1,4 @@
-"""GrokCLI: joins data, model, callbacks and Trainer of one resolved config."""
+"""GrokCLI: joins data, model, callbacks and Trainer of one config (which ``options/parsing.py`` resolves)."""
 
 import logging
 import sys

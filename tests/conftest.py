@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from grok_lightning.options.classes import Nested
 
 torch.set_num_threads(1)  # the models here are so small that a second thread only waits
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, and so that no fit measures threads
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and a fit leaves it so
 
 if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
     collect_ignore = [

@@ -1,4 +1,7 @@
-"""Base class of the gradient filters, which change gradients between backward pass and optimizer."""
+"""Base class of the gradient filters, which change gradients between backward pass and optimizer.
+
+A new filter is a subclass in a file of its own in this folder; bare names are found by walking it.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reads and writes the record of a run: ``metrics.csv`` and ``result.json``."""
+"""The record of a run: ``metrics.csv``, ``result.json``, when it memorized and grokked, and the hash of its options."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""Shares with intervals, Kaplan-Meier estimates of the step of an event with right-censored runs, and tests."""
+"""Shares with intervals, Kaplan-Meier estimates of the step of an event with right-censored runs, log-rank tests."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which runs can train as one stack, and which stacks share a compiled graph."""
+"""Which runs can train as one stack (``pending.py`` cuts the stacks), and which stacks share a compiled graph."""
 
 import json
 from collections.abc import Sequence
