@@ -13,7 +13,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.models.plain import PlainNetwork
 from grok_lightning.models.transformer import Transformer
-from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.run import Run, load_run
 
 
@@ -191,9 +191,10 @@ def export_command(arguments: list[str]) -> int:
     parser.add_argument("checkpoint", type=str, help="Checkpoint file, or a folder of checkpoints.")
     parser.add_argument("--output", type=str, help="File to write; default: network.<ending of the format>.")
     parser.add_argument("--format", type=str, help="torch, safetensors, transformer_lens, onnx; default: by ending.")
+    parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     options = parse(parser, arguments)
     form = options.format or ENDINGS.get(Path(options.output or "").suffix, "torch")
     path = Path(options.output or f"network{next((e for e, known in ENDINGS.items() if known == form), '.pt')}")
-    export(load_run(options.checkpoint), form, path)
+    export(load_run(options.checkpoint, options.trust), form, path)
     print(f"{form}: {path}")
     return 0
