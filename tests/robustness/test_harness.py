@@ -199,4 +199,4 @@ def test_a_small_soak_finds_nothing_wrong_with_killed_runs() -> None:
     ]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout
-    assert "3 kills" in done.stdout
+    assert re.search(r"kills: [1-9]\d* kills; [1-9]\d* runs equal", done.stdout)
