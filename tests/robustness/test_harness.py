@@ -1,6 +1,7 @@
 """The harness sees what it is there for: each kind of fault, and defects that are put back in."""
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
