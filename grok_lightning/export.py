@@ -1,6 +1,8 @@
 """A trained network for other programs: ``export CKPT --format torch|safetensors|transformer_lens|onnx``."""
 
 import json
+import logging
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,15 +124,18 @@ def _write_transformer_lens(run: Run, path: Path) -> None:
 
 def _write_onnx(run: Run, path: Path) -> None:
     tokens_BT = torch.zeros(3, run.data.length, dtype=torch.int64)
-    program = torch.onnx.export(
-        run.plain(),
-        (tokens_BT,),
-        dynamo=True,
-        dynamic_shapes={"tokens_BT": {0: torch.export.Dim("batch")}},
-        input_names=["tokens"],
-        output_names=["logits"],
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # which tells of packages that nothing here needs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            run.plain(),
+            (tokens_BT,),
+            dynamo=True,
+            dynamic_shapes={"tokens_BT": {0: torch.export.Dim("batch")}},
+            input_names=["tokens"],
+            output_names=["logits"],
+            verbose=False,
+        )
     assert program is not None
     for name, value in describe(run).items():
         program.model.metadata_props[name] = json.dumps(value)
