@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from grok_lightning.errors import UserError, in_one_line, show, trace_causes, whole_traceback
@@ -40,6 +41,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "predict": "; the file of predictions was not written",
     "report": "; the report is not complete; the same command writes it again",
 }
+_INTERRUPTS: list[int] = []  # a Ctrl-C each
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = {  # module that runs each
     "generate": "generate",
@@ -72,7 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has left, as head does
         _silence(sys.stdout)
         return 141
-    except (UserError, OSError) as error:  # anything else is a bug, whose traceback Python shows
+    except BaseException as error:
+        if _is_interrupt(error):
+            if debug:
+                _complain(whole_traceback(error))
+            left = INTERRUPTED.get(arguments[0], "") if arguments else ""
+            _complain(f"\ngrok-lightning: interrupted{left}")
+            return 130
+        if not isinstance(error, (UserError, OSError)):  # a bug, whose traceback Python shows
+            raise
         mute_lost_terminal()
         if debug:
             _complain(whole_traceback(error))
@@ -82,28 +92,29 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError:  # of a full disk Python would tell once more
             _silence(sys.stdout)
         return 2 if isinstance(error, UserError) else 1
-    except BaseException as error:
-        if not _is_interrupt(error):
-            raise
-        if debug:
-            _complain(whole_traceback(error))
-        left = INTERRUPTED.get(arguments[0], "") if arguments else ""
-        _complain(f"\ngrok-lightning: interrupted{left}")
-        return 130
 
 
 def run_and_exit() -> NoReturn:
     """Runs the command of the command line as a process of its own: the entry point of ``grok-lightning``."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a script's background job
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         sys.exit(main())
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; what is left is Python's own end
 
 
+def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
+    """Notes Ctrl-C and raises it: an import that it ends may make any other error of it."""
+    _INTERRUPTS.append(signum)
+    raise KeyboardInterrupt
+
+
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether an exception is, or was raised from, Ctrl-C: an import that it ends may fail in another way."""
-    chain = [] if isinstance(error, SystemExit) else trace_causes(error)
-    return any(isinstance(each, KeyboardInterrupt) for each in chain)
+    """Whether an exception is, or followed from, Ctrl-C."""
+    if isinstance(error, SystemExit):
+        return False
+    return bool(_INTERRUPTS) or any(isinstance(each, KeyboardInterrupt) for each in trace_causes(error))
 
 
 def _open_closed_streams() -> None:
