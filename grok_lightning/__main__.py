@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from grok_lightning.errors import UserError, in_one_line, show, trace_causes, whole_traceback
+from grok_lightning.errors import UserError, find_shortage, in_one_line, show, trace_causes, whole_traceback
 from grok_lightning.hardware.process import mute_lost_terminal
 
 if TYPE_CHECKING:
@@ -81,12 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
             left = INTERRUPTED.get(arguments[0], "") if arguments else ""
             _complain(f"\ngrok-lightning: interrupted{left}")
             return 130
-        if not isinstance(error, (UserError, OSError)):  # a bug, whose traceback Python shows
+        shortage = None if isinstance(error, UserError) else find_shortage(error)
+        if not shortage and not isinstance(error, (UserError, OSError)):  # a bug, whose traceback Python shows
             raise
         mute_lost_terminal()
         if debug:
             _complain(whole_traceback(error))
-        _complain(f"grok-lightning: {in_one_line(str(error))}")
+        lacking = f"not enough {shortage} on this machine; what was saved before is whole"
+        _complain(f"grok-lightning: {lacking if shortage else in_one_line(str(error))}")
         try:
             sys.stdout.flush()
         except OSError:  # of a full disk Python would tell once more

@@ -79,6 +79,18 @@ def trace_causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
+_NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "start new thread", "launch worker thread")
+
+
+def find_shortage(error: BaseException) -> str | None:
+    """What the machine has too little of, where an exception is due to that: memory, or threads; else None."""
+    for each in trace_causes(error):
+        text = str(each)
+        if isinstance(each, MemoryError) or (isinstance(each, Exception) and any(map(text.__contains__, _NO_MEMORY))):
+            return "threads" if "thread" in text else "memory"
+    return None
+
+
 def refusing(
     make: Callable[[], Any], where: str = "", also: tuple[type[Exception], ...] = (), within: str | None = None
 ) -> Any:

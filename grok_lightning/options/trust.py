@@ -175,6 +175,6 @@ def _takes_text(hint: Any, text: str) -> bool:
     if origin is Literal:
         return text in inner
     if origin in (Union, UnionType):
-        plain = all(get_origin(kind) or kind in (str, int, float, bool, NoneType) for kind in inner)
+        plain = all(get_origin(kind) or kind in (str, int, float, bool, NoneType, Path) for kind in inner)
         return any(_takes_text(kind, text) for kind in inner) and (plain or text.isidentifier())
     return hint is str or any(_takes_text(kind, text) for kind in inner)

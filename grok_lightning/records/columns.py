@@ -45,6 +45,20 @@ def decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return list(map(decoded.__getitem__, values))
 
 
+def is_encoded(table: pa.Table) -> bool:
+    """Whether the columns of a table have types that ``encode`` gives, and all JSON in them can be read."""
+    kinds = {pa.int64(), pa.float64(), pa.bool_(), TEXT, JSON, pa.null()}
+    if not {*table.schema.types} <= kinds:
+        return False
+    try:
+        for column in table.columns:
+            for chunk in column.chunks if column.type == JSON else ():
+                decode(chunk.dictionary)
+    except ValueError:
+        return False
+    return True
+
+
 def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
     """Column of a table; nulls if the table does not have it."""
     return table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from grok_lightning.errors import in_one_line
 from grok_lightning.reading import parse_json
-from grok_lightning.records.columns import column_of, decode, encode, join, to_series
+from grok_lightning.records.columns import TEXT, column_of, decode, encode, is_encoded, join, to_series
 from grok_lightning.records.parquet import load, save
 from grok_lightning.records.record import RESULT, flatten, read_result
 
@@ -157,7 +157,25 @@ def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index with at least these columns; no rows if it is missing or unusable."""
     own = [RUN, MTIME, SIZE]
     table = load(directory / INDEX, None if columns is None else [*own, *map(_name_column, columns)])
-    return table if table is not None and {*own} <= {*table.column_names} else _make_table([], [])
+    usable = table is not None and {*own} <= {*table.column_names} and is_encoded(table) and _has_fields(table)
+    return table if usable else _make_table([], [])
+
+
+def _has_fields(table: pa.Table) -> bool:
+    """Whether names, times and sizes of runs have their types, and the lists of fields name columns of the table."""
+    if len(table) and (table[MTIME].type, table[SIZE].type, table[RUN].type) != (pa.int64(), pa.int64(), TEXT):
+        return False
+    if table[RUN].null_count or table[MTIME].null_count or table[SIZE].null_count:
+        return False
+    if FIELDS not in table.column_names:  # only some columns were read
+        return True
+    try:
+        lists = [parse_json(text) for text in table[FIELDS].unique().to_pylist()]
+    except (ValueError, TypeError, AttributeError):
+        return False
+    names = {_name_column(field) for fields in lists for field in fields if isinstance(field, str)}
+    whole = all(isinstance(fields, list) and all(isinstance(field, str) for field in fields) for fields in lists)
+    return whole and names <= {*table.column_names}
 
 
 def _to_frame(table: pa.Table, name: str, columns: Iterable[str] | None, damaged: Mapping[str, str]) -> pd.DataFrame:

@@ -57,6 +57,15 @@ def test_budget_raised_again_and_again(full: Command) -> None:
     assert_as_if_never_stopped("part")
 
 
+@pytest.mark.parametrize("folder", ["elsewhere", "a b", "it's/one"])
+def test_a_run_below_a_directory_of_its_own_is_resumed_there(command: Command, folder: str) -> None:
+    options = ["--experiment", "e", "--run", "r", "--trainer.default_root_dir", folder]
+    assert command("fit", *TINY, *options, "--trainer.max_steps", 4)[0] == 0
+    status, _, err = command("fit", *options, "--ckpt_path", "last", "--trainer.max_steps", 8)
+    assert (status, err) == (0, "")
+    assert load(Path(folder, "checkpoints/e/r/last.ckpt"))["global_step"] == 8
+
+
 def slowly(value: str) -> object:
     return pytest.param(value, marks=pytest.mark.slow)
 

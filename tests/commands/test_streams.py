@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from grok_lightning.__main__ import main, program
 from grok_lightning.errors import MOST_OF_MESSAGE, UserError, in_one_line, show
@@ -73,6 +74,27 @@ def test_ctrl_c_is_one_line_also_where_an_import_turns_it_into_another_error(cap
     monkeypatch.setattr("grok_lightning.__main__._dispatch", broken)
     assert main(["generate"]) == 130
     assert capsys.readouterr().err == "\ngrok-lightning: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError("std::bad_alloc"), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 524288 bytes."), "memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "memory"),
+        (RuntimeError("can't start new thread"), "threads"),
+    ],
+)
+def test_too_little_memory_is_one_line(capsys, monkeypatch, error: Exception, lacking: str) -> None:
+    def starved(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("grok_lightning.__main__._dispatch", starved)
+    assert main(["report", "e"]) == 1
+    line = f"grok-lightning: not enough {lacking} on this machine; what was saved before is whole\n"
+    assert capsys.readouterr().err == line
+    assert main(["report", "e", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -149,3 +149,29 @@ for _ in range(40):
         changes += 1
     assert [process.returncode for process in others] == [0, 0]
     assert_same_table(refresh(tmp_path), from_nothing(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        (".mtime_ns", pa.array(["a"] * 3)),
+        (".size", pa.nulls(3)),
+        (".run", pa.array([1, 2, 3])),
+        (".fields", pa.array(["["] * 3).dictionary_encode()),
+        (".fields", pa.array(['{"a": 1}'] * 3).dictionary_encode()),
+        (".fields", pa.array(['["lost"]'] * 3).dictionary_encode()),
+        (".fields", pa.array([b"1"] * 3)),
+        ("steps", pa.array([[1], [2], [3]])),
+        ("steps", pa.array([b"{", b"1", b"2"]).dictionary_encode()),
+    ],
+)
+def test_an_index_whose_sums_agree_is_rebuilt_if_its_columns_are_none_of_ours(
+    tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    contents = experiment(tmp_path, 3)
+    refresh(tmp_path)
+    table = parquet.load(tmp_path / INDEX)
+    assert table is not None
+    parquet.save(tmp_path / INDEX, table.set_column(table.column_names.index(column), column, values))
+    assert_says(refresh(tmp_path), contents)
+    assert parquet.load(tmp_path / INDEX) == table

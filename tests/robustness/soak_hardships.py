@@ -120,6 +120,8 @@ def limits(trial: Trial) -> None:
             fault = command.complain(0, 1, 2)
         except Hang:
             fault = "hangs"
+        if "without setting an exception" in fault:  # C code that had no memory even to say so
+            fault = ""
         tried += 1
         trial.note(f"{use[0]} with {name}: {fault}" if fault else "")
     fresh = 0

@@ -317,3 +317,18 @@ def test_evaluations_of_a_stack_are_in_its_checkpoint_and_older_ones_need_their_
     save(checkpoint, path)
     assert drop_unusable(job)
     assert not path.exists()
+
+
+def test_a_whole_checkpoint_that_does_not_fit_its_runs_is_left_out(command: Command, capsys) -> None:
+    with as_the_program(), struck((STACK + "last.ckpt", 3, "after"), kill), pytest.raises(Killed):
+        begin(4)
+    (path,) = Path("checkpoints/e/.stacks").glob("*/last.ckpt")
+    checkpoint = load(path)
+    name = next(key for key in checkpoint["state_dict"] if key.endswith("weight"))
+    checkpoint["state_dict"][name] = checkpoint["state_dict"][name][..., :-1]
+    save(checkpoint, path)
+    (job,) = jobs(Path(arguments(4)[1]), 4)
+    with as_the_program():
+        outcome = run_job(job)
+    assert (outcome["failed"], len(results("e"))) == (0, 4)
+    assert "its weights are not those of its config's model; checkpoints/e/.stacks/" in capsys.readouterr().err

@@ -1,12 +1,14 @@
 """A stack: runs that train together, and their fit."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from grok_lightning.callbacks.progress import Heartbeat
+from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, RecordedRun, Records, SavedRun
@@ -106,26 +108,41 @@ def _merge(values: list[Any]) -> Any:
 
 
 def build_fit(stack: Stack, tell: Callable[..., None] | None = None, root: Path | None = None) -> Fit:
-    """Build the fit of a stack, which resumes from its checkpoint if it has one.
+    """Build the fit of a stack, which resumes from its checkpoint if it has one that fits; else it begins anew.
 
     Args:
         stack: The runs.
         tell: Called once a second with the progress.
         root: The directory below which ``init_from`` finds runs in their own places; default: the stack's.
+
+    Raises:
+        UserError: The options of the runs cannot be built.
     """
     path = stack.directory / LAST
     single = len(stack.configs) == 1
     options = merge_configs(stack.configs)
     loggers = stack.events and single and options["trainer"]["logger"]
     options = options | {"trainer": options["trainer"] | {"enable_progress_bar": False, "logger": loggers}}
-    saved = None
-    if path.exists():
-        saved = SavedRun.read(path, Path(stack.root), find_names(stack.config), single=False)
-    config = Config("fit", options, root or Path(stack.root), saved, trust=stack.trust)
+    config = Config("fit", options, root or Path(stack.root), trust=stack.trust)
     runs = [
         RecordedRun(run, hashed, *stack.places.of_run(run["run"]))
         for run, hashed in zip(stack.configs, stack.hashes, strict=True)
     ]
     whole = None if single else (stack.directory, stack.config)
     records = Records(runs, whole, stack.events, close_up=stack.close_up and not single)
-    return Fit(config, records, lambda states: [Heartbeat(states, tell)] if tell is not None else [])
+
+    def fit_from(checkpoint: Path | None) -> Fit:
+        names = find_names(stack.config)
+        saved = None if checkpoint is None else SavedRun.read(checkpoint, Path(stack.root), names, single=False)
+        own = replace(config, saved=saved)
+        return Fit(own, records, lambda states: [Heartbeat(states, tell)] if tell is not None else [])
+
+    if not path.exists():
+        return fit_from(None)
+    try:
+        return fit_from(path)
+    except UserError as error:
+        fresh = fit_from(None)  # fails alike where not the checkpoint is at fault
+        print(f"{error}; {path.parent} begins anew", file=sys.stderr, flush=True)
+        path.unlink()
+        return fresh
