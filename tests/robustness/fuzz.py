@@ -208,6 +208,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     base()
+    with_records()
     if options.case:
         names = {**vars(damages), **vars(trials), **vars(regressions)}
         fault = try_case(eval(options.case, names))
@@ -219,7 +220,6 @@ def main() -> int:
     def report(line: str) -> None:
         print(line, flush=True)
 
-    with_records()
     if options.mutants:
         return 1 if try_mutants(options.only, number, report) else 0
     deadline = time.monotonic() + 60 * options.minutes

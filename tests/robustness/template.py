@@ -42,6 +42,7 @@ def base() -> Path:
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == owner else None)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory / "inductor")
+    os.environ["OMP_NUM_THREADS"] = "1"  # a forked process would wait for threads that it lacks
     import_module("matplotlib.font_manager")  # makes its cache where there is none
     plant(directory / "planted")
     return directory
