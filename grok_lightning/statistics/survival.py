@@ -63,9 +63,11 @@ class KaplanMeier:
     def median_interval(self) -> tuple[float, float]:
         """The 95 % interval of the median (Brookmeyer and Crowley 1982): where the survival's interval holds 1/2.
 
-        Either end may be infinity: a few runs bound the median from below at best.
+        Either end may be infinity: a few runs bound the median from below at best. The lower end is NaN where it is not
+        known because all runs left got there at one step, whose survival of 0 has no interval: a single run, say.
         """
-        return self._first(self.low), self._first(self.high)
+        low = self._first(self.low)
+        return low if low <= self.median else nan, self._first(self.high)
 
     def restricted_mean(self, until: float) -> tuple[float, float, float]:
         """Restricted mean step, with later events counted at ``until``, and its 95 % interval.

@@ -80,6 +80,13 @@ def test_three_runs_bound_the_median_from_below_at_best():
     assert high == inf
 
 
+@pytest.mark.parametrize("steps", [[49] * 5, [7], [40, 40, 41], [1, 2]])
+def test_the_interval_begins_at_the_median_at_most_or_is_not_known(steps):
+    found = kaplan_meier(steps, [True] * len(steps))
+    low, high = found.median_interval
+    assert (np.isnan(low) if len(set(steps)) == 1 else low <= found.median) and high == inf
+
+
 def test_the_interval_holds_the_median_and_covers_the_truth():
     """Exponential steps, median 1,000, a budget of 1,500: of 400 experiments of 30 runs some 95 % cover it."""
     random = np.random.default_rng(0)
