@@ -1,10 +1,12 @@
 """Ask a checkpoint: ``generate CKPT PROMPT...``."""
 
+import sys
 from math import inf
 
 import torch
 from torch import Tensor
 
+from grok_lightning.data import TableDataModule
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.run import Run, load_run
@@ -26,7 +28,7 @@ def answer(
         prompt: Such as ``91/7=``, or bare operands such as ``91 7``; of a model of text, how the string begins.
         temperature: 0 takes the most probable token; above, tokens are drawn from softmax(logits / temperature).
         top_k: Draws only from the k most probable tokens.
-        max_new_tokens: At most that many tokens; default: as many as the longest answer may still have.
+        max_new_tokens: At most that many tokens; default, and never more: as many as the longest answer may still have.
         generator: Where draws come from.
 
     Returns:
@@ -38,20 +40,32 @@ def answer(
     data = run.data
     prompt_T = data.encode(prompt)
     most = data.length + 1 - len(prompt_T)
-    wanted = most if max_new_tokens is None else max_new_tokens
-    if not 1 <= wanted <= most:
-        raise UserError(f"--max-new-tokens is {wanted}; {show(prompt)} can be continued by 1 to {most} token(s)")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise UserError(f"--max_new_tokens is {max_new_tokens}; it must be at least 1")
     if not 0 <= temperature < inf:
         raise UserError(f"--temperature is {temperature}; it must be at least 0 and finite")
     if top_k is not None and not 1 <= top_k <= data.vocabulary_size:
-        raise UserError(f"--top-k is {top_k}; it must lie between 1 and {data.vocabulary_size}, the vocabulary's size")
+        raise UserError(f"--top_k is {top_k}; it must lie between 1 and {data.vocabulary_size}, the vocabulary's size")
     tokens = [int(token) for token in prompt_T]
-    for _ in range(wanted):
+    for _ in range(most if max_new_tokens is None else min(most, max_new_tokens)):
         logits_V = run.model(torch.tensor([[tokens]]), 1)[0, 0, -1].float()
         tokens.append(_choose(logits_V, temperature, top_k, generator))
         if tokens[-1] == data.end:
             break
     return data.decode(tokens[len(prompt_T) :])
+
+
+def is_defined(run: Run, prompt: str) -> bool:
+    """Whether a prompt asks for something that has an answer: of a table, whether its formula is defined there.
+
+    Raises:
+        UserError: If the prompt is no prompt of the run's data.
+    """
+    if not isinstance(run.data, TableDataModule):
+        return True
+    operation = run.data.operation
+    _, defined = operation.formula.evaluate(operation.algebra, run.data.tokenizer.read(prompt))
+    return bool(defined[0])
 
 
 def _choose(logits_V: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:
@@ -92,7 +106,14 @@ def generate_command(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     run = load_run(options.checkpoint, options.trust)
     generator = torch.Generator().manual_seed(options.seed % 2**63)
+    if options.top_k is not None and options.temperature == 0:
+        print("--top_k does nothing at temperature 0; give --temperature too", file=sys.stderr)
     for prompt in options.prompts:
+        if not is_defined(run, prompt):
+            print(
+                run.data.show(prompt, f"(the table has no such row: {run.data.operation.formula.text} divides by zero)")
+            )
+            continue
         text = answer(run, prompt, options.temperature, options.top_k, options.max_new_tokens, generator)
         print(run.data.show(prompt, text))
     return 0

@@ -101,8 +101,8 @@ NO_PROMPTS = [
     (("1+2+3=",), "3 operands"),
     (("1*2=",), "'*'"),
     (("1+1=", "--temperature", "-1"), "--temperature is -1"),
-    (("1+1=", "--top-k", "0"), "--top-k is 0"),
-    (("1+1=", "--max-new-tokens", "5"), "1 to 1"),
+    (("1+1=", "--top-k", "0"), "--top_k is 0"),
+    (("1+1=", "--max-new-tokens", "0"), "--max_new_tokens is 0"),
     (("1+1=", "--max-new-tokens", "x"), "max_new_tokens"),
 ]
 

@@ -74,6 +74,7 @@ def test_an_answer_without_end_is_cut_at_the_longest_or_as_asked() -> None:
     run = run_of(TABLE, lambda written: "7")
     assert answer(run, "1+2=") == "7777"
     assert answer(run, "1+2=", max_new_tokens=2) == "77"
+    assert answer(run, "1+2=", max_new_tokens=9) == "7777"
     assert answer(run_of(TABLE, adding), "1+2=", max_new_tokens=1) == "3"
 
 
@@ -102,12 +103,11 @@ def test_draws_follow_the_probabilities_and_the_seed() -> None:
 @pytest.mark.parametrize(
     ("data", "prompt", "options", "said"),
     [
-        (TABLE, "1+2", {"max_new_tokens": 5}, "--max-new-tokens is 5; .* 1 to 4"),
-        (TABLE, "1+2", {"max_new_tokens": 0}, "--max-new-tokens is 0"),
-        (TEXT, "hello", {"max_new_tokens": 8}, "--max-new-tokens is 8; .* 1 to 7"),
+        (TABLE, "1+2", {"max_new_tokens": 0}, "--max_new_tokens is 0; it must be at least 1"),
+        (TEXT, "hello", {"max_new_tokens": -8}, "--max_new_tokens is -8"),
         *[(TEXT, "hello!", {}, "'!'"), (TEXT, "<end>", {}, "'<'"), (TEXT, "hello worldd", {}, "12 characters")],
         *[(TABLE, "113+1", {}, "'113'"), (TABLE, "", {}, "0 operands")],
-        *[(TABLE, "1+2", {"temperature": -1.0}, "--temperature"), (TABLE, "1+2", {"top_k": 14}, "--top-k is 14")],
+        *[(TABLE, "1+2", {"temperature": -1.0}, "--temperature"), (TABLE, "1+2", {"top_k": 14}, "--top_k is 14")],
     ],
 )
 def test_bad_questions_are_refused_in_one_line(data: Any, prompt: str, options: dict[str, Any], said: str) -> None:
@@ -185,3 +185,27 @@ def test_a_table_in_characters_is_answered_as_it_is_predicted(command: Callable[
     right = [(answer, row["prediction"]) for answer, row in zip(answers, rows, strict=True) if row["correct"] == "True"]
     assert right
     assert all(answer == prediction for answer, prediction in right)
+
+
+def test_what_the_formula_does_not_define_is_not_answered(monkeypatch, capsys) -> None:
+    data = ModularArithmeticDataModule("x / y", 5)
+    run = run_of(data, lambda written: "3")
+    monkeypatch.setattr(generate, "load_run", lambda path, trust: run)
+    assert main(["generate", "c", "1/0=", "4/3="]) == 0
+    assert capsys.readouterr().out == "1/0= (the table has no such row: x / y divides by zero)\n4/3= 3\n"
+
+
+def test_a_sample_of_the_table_is_asked_about_all_of_it(monkeypatch, capsys) -> None:
+    data = ModularArithmeticDataModule("x + y", 7, rows=10)
+    run = run_of(data, lambda written: "3")
+    monkeypatch.setattr(generate, "load_run", lambda path, trust: run)
+    assert main(["generate", "c", *(f"{x}+{y}=" for x in range(7) for y in range(7))]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 49
+
+
+def test_top_k_without_temperature_is_told(monkeypatch, capsys) -> None:
+    run = run_of(ModularArithmeticDataModule("x + y", 7), lambda written: "3")
+    monkeypatch.setattr(generate, "load_run", lambda path, trust: run)
+    assert main(["generate", "c", "1+2=", "--top_k", "3"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("1+2= 3\n", "--top_k does nothing at temperature 0; give --temperature too\n")
