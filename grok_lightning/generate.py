@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data import TableDataModule
-from grok_lightning.errors import UserError, show
+from grok_lightning.errors import UserError
 from grok_lightning.options.commands import TRUST, command_parser, parse
 from grok_lightning.run import Run, load_run
 

@@ -84,7 +84,8 @@ def test_three_runs_bound_the_median_from_below_at_best():
 def test_the_interval_begins_at_the_median_at_most_or_is_not_known(steps):
     found = kaplan_meier(steps, [True] * len(steps))
     low, high = found.median_interval
-    assert (np.isnan(low) if len(set(steps)) == 1 else low <= found.median) and high == inf
+    assert np.isnan(low) if len(set(steps)) == 1 else low <= found.median
+    assert high == inf
 
 
 def test_the_interval_holds_the_median_and_covers_the_truth():
