@@ -180,8 +180,8 @@ class Recurrent(SequenceModel):
         linear = LinearMaps(runs, initialization, init_scale, hidden if initialization == "torch" else None)
 
         def layer(inputs: int) -> RecurrentLayer:
-            maps = (linear(n, self.gates * hidden) for n in (inputs, hidden))
-            return RecurrentLayer(self.cell, *maps, length, self.states)
+            from_input, from_hidden = (linear(n, self.gates * hidden) for n in (inputs, hidden))
+            return RecurrentLayer(self.cell, from_input, from_hidden, length, self.states)
 
         self.padded, self.dropout_rate = padded, dropout
         self.embeddings = nn.ModuleDict({"tokens": Embedding(runs, vocabulary, width, init_scale * embedding_std)})

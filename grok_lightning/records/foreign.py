@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,29 @@ from torch import Tensor
 from grok_lightning.reading import read_bytes
 from grok_lightning.records.checkpoint_form import check_archive, check_plain
 
-_SETTINGS = re.compile(r"transformer_lens(\.[A-Za-z_]\w*)* [A-Za-z_]\w*Config", re.ASCII)
+# settings of a network, and the numbers of NumPy that are among them
+_SETTINGS = re.compile(
+    r"transformer_lens(\.[A-Za-z_]\w*)* [A-Za-z_]\w*Config|numpy\._?core\.multiarray scalar|numpy dtype", re.ASCII
+)
 
 
 class Settings:
-    """What an object with the settings of another program is read as: its attributes, without its class."""
+    """What an object of another program is read as: its attributes, and what it was built from, without its class."""
+
+    def __init__(self, *built_from: Any) -> None:
+        self.built_from = built_from
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            vars(self).update(state)
+
+
+def _read_number(value: Any) -> Any:
+    """A float64 of NumPy as a number; anything else as it is."""
+    match value:
+        case Settings(built_from=(Settings(built_from=("f8", *_)), bytes(content))) if len(content) == 8:
+            return struct.unpack("<d", content)[0]
+    return value
 
 
 class Foreign(NamedTuple):
@@ -64,8 +83,12 @@ def read_foreign(path: Path) -> Foreign:
     if not weights or wrong is not None or not all(isinstance(name, str) for name in weights):
         inside = "is empty" if not weights else f"has {str(wrong)[:50]!r}, which is no weight"
         raise ValueError(f"it is no state dict, nor has it one under 'model' or 'state_dict': it {inside}")
-    settings = next((found[name] for name in ("transformer_lens_config", "config", "cfg") if name in found and key), {})
+    settings: Any = next(
+        (found[name] for name in ("transformer_lens_config", "config", "cfg") if name in found and key), {}
+    )
     settings = vars(settings) if isinstance(settings, Settings) else settings
+    if isinstance(settings, dict):
+        settings = {str(name): _read_number(value) for name, value in settings.items()}
     weights = {name: weight for name, weight in weights.items() if not name.endswith((".mask", ".IGNORE"))}
     for name, weight in weights.items():
         if not weight.is_floating_point() or not bool(weight.isfinite().all()):

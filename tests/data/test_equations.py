@@ -72,7 +72,12 @@ def test_numbers_of_results_only_are_no_operands() -> None:
 
 @pytest.mark.parametrize(
     ("network", "data"),
-    [({}, {}), ({"class_path": "MLP"}, {}), ({"class_path": "GRU", "embedding_std": 3.0, "head_scale": 9.0}, {}), ({}, {"tokenizer": "characters"})],
+    [
+        ({}, {}),
+        ({"class_path": "MLP"}, {}),
+        ({"class_path": "GRU", "embedding_std": 3.0, "head_scale": 9.0}, {}),
+        ({}, {"tokenizer": "characters"}),
+    ],
 )
 def test_equations_in_every_form_have_the_same_answers_as_prompts(network: Any, data: Any) -> None:
     run = run_of(network, data)
@@ -91,5 +96,5 @@ def test_equations_in_every_form_have_the_same_answers_as_prompts(network: Any, 
 @pytest.mark.parametrize("given", [((), {}), (([[1, 2]],), {"x": 1}), (([],), {}), ((np.zeros((0, 2), int),), {})])
 def test_equations_are_given_once(given: tuple[Any, dict[str, Any]]) -> None:
     run = run_of({"layers": 1})
-    with pytest.raises(UserError, match="one of the two|at least one|operands has shape"):
+    with pytest.raises(UserError, match=r"one of the two|at least one|operands has shape"):
         run.activations(*given[0], **given[1])
