@@ -76,13 +76,13 @@ def read_foreign(path: Path) -> Foreign:
         raise ValueError(f"it is no file of torch.save ({reason})") from None
     if not isinstance(found, dict):
         raise ValueError("it holds no state dict")
-    check_plain(found, len(content))
     key = next((key for key in ("state_dict", "model") if isinstance(found.get(key), dict)), None)
     weights = found if key is None else found[key]
     wrong = next((name for name, weight in weights.items() if not isinstance(weight, Tensor)), None)
     if not weights or wrong is not None or not all(isinstance(name, str) for name in weights):
         inside = "is empty" if not weights else f"has {str(wrong)[:50]!r}, which is no weight"
         raise ValueError(f"it is no state dict, nor has it one under 'model' or 'state_dict': it {inside}")
+    check_plain(weights, len(content))
     settings: Any = next(
         (found[name] for name in ("transformer_lens_config", "config", "cfg") if name in found and key), {}
     )

@@ -135,7 +135,7 @@ def test_settings_of_a_class_that_is_not_here_are_read_as_values(
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "transformer_lens", ModuleType("transformer_lens"))
         patch.setitem(sys.modules, module.__name__, module)
-        torch.save({"model": state, "config": config, "train_losses": [0.1] * 100, "checkpoints": [state]}, path)
+        torch.save({"model": state, "config": config, "train_losses": [0.1] * 100, "checkpoints": [state] * 20}, path)
         vars(config).update(act_fn="gelu")
         torch.save({"model": state, "config": config}, tmp_path / "gelu.pth")
     assert torch.equal(started(path, TRANSFORMER).model.embedding[0], state["embed.W_E"])
