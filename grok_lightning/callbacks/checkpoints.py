@@ -29,9 +29,9 @@ class Checkpoints(Checkpoint):
         stack: Directory and config of the ``last.ckpt`` of a stack of several runs; None for one run.
         every: Save last.ckpt every N steps. Also at the start, at the end and on a stop.
         steps: Also save step=N.ckpt at these steps.
-        interval: Save the weights every N steps, from step 0 on; 0 for never. As step=0000100.ckpt, which can be
-            evaluated but not resumed.
-        per_decade: Save the weights at N steps per decade; 0 for none. Evenly spaced in the logarithm, as
+        interval: Save weights every N steps; 0 for never. From step 0 on, as step=0000100.ckpt, which can be evaluated
+            but not resumed.
+        per_decade: Save weights at N steps per decade; 0 for none. Evenly spaced in the logarithm, as
             evaluation.per_decade; likewise.
         keep: Checkpoints left at the end. ``last`` for all, ``grok`` for all but last.ckpt, or ``none``; files of
             single steps always stay.

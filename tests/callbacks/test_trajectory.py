@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from grok_lightning import load_run
+from grok_lightning import Experiment, load_run
 from grok_lightning.callbacks.checkpoints import count_points
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
@@ -181,6 +181,12 @@ def test_points_are_those_of_the_evaluation_schedule(interval: int, per_decade: 
         wanted = sum(schedule.is_point(point) for point in range(first, last + 1))
         wanted -= 1 if step is None and not interval and not per_decade else 0
         assert count_points(interval, per_decade, step, last) == wanted
+
+
+def test_the_short_name_of_the_evaluations_stays_theirs(command: Command) -> None:
+    config = Experiment("addition", per_decade=3, interval=7).config
+    assert (config["evaluation"]["per_decade"], config["checkpoint"]["per_decade"]) == (3, 0)
+    assert config["checkpoint"]["interval"] == 7
 
 
 def test_names_and_sizes(tmp_path: Path) -> None:
