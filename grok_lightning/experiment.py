@@ -16,7 +16,6 @@ from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
 
-
 # last names that one option had before another got them too
 _FIRST = {"per_decade": "evaluation.per_decade"}
 
