@@ -6,6 +6,8 @@ The public names are imported when they are first used, since torch takes second
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from grok_lightning import provided
+
 if TYPE_CHECKING:
     from grok_lightning.data import ModularArithmeticDataModule
     from grok_lightning.errors import UserError
@@ -31,6 +33,13 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def _load_module(*arguments: Any, **options: Any) -> Any:
+    return import_module(f"{__name__}.run").load_module(*arguments, **options)
+
+
+provided.load_module = _load_module
 
 
 def __dir__() -> list[str]:

@@ -36,7 +36,8 @@ from grok_lightning.options.parsing import recorded_run
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer
 from grok_lightning.records.checkpoint import DurableCheckpointIO, load
 from grok_lightning.records.checkpoint_form import check_state
-from grok_lightning.run import set_initial_weights, title
+from grok_lightning.run import title
+from grok_lightning.starting import set_initial_weights
 
 Observers = Callable[[RunStates], list[Callback]]
 

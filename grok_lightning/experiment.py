@@ -16,6 +16,9 @@ from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
 
+# last names that one option had before another got them too
+_FIRST = {"per_decade": "evaluation.per_decade"}
+
 
 class Experiment:
     """A run that is configured like ``grok-lightning fit`` and trained from Python.
@@ -121,6 +124,7 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
         known += [name for name in of_parser if "." in name and not name.endswith(".help")]
         for name, value in leaves.items():
             found = sorted({option for option in known if option.rsplit(".", 1)[-1] == name})
+            found = [_FIRST[name]] if name in _FIRST else found
             if len(found) != 1:
                 why = f"could be {' or '.join(found)}" if found else f"is no option{suggestion(name, known)}"
                 raise UserError(f"{name} {why}" + ("; write the whole name, with __ for each dot" if found else ""))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable
+from grok_lightning.models.lens import find_unfit, list_parts, norm_kind, to_lens
 from grok_lightning.models.plain import PlainNetwork
 from grok_lightning.models.transformer import Transformer
 from grok_lightning.options.commands import TRUST, command_parser, parse
@@ -52,21 +53,15 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(
             "--format is transformer_lens, but these equations are padded, which it does not mask; use torch"
         )
-    norm, final = options["norm"], options["final_norm"]
-    unfit = [
-        ("norm", norm, norm == "post", "pre or none"),
-        ("final_norm", final, final not in (None, norm == "pre"), "null"),
-        ("positions", options["positions"], options["positions"] == "rotary", "learned or sinusoidal"),
-        ("activation", options["activation"], options["activation"] not in ("relu", "gelu"), "relu or gelu"),
-    ]
-    for name, value, is_unfit, fit in unfit:
-        if is_unfit:
-            raise UserError(f"--format is transformer_lens, but model.network.{name} is {value}; it has only {fit}")
+    unfit = find_unfit(options)
+    if unfit is not None:
+        name, value, fit = unfit
+        raise UserError(f"--format is transformer_lens, but model.network.{name} is {value}; it has only {fit}")
     plain = PlainNetwork(network).state_dict()
     vocabulary, width = network.embedding.shape[1:]
     heads, length = options["heads"], run.data.length
     inner = plain["layers.0.feedforward.inner.weight"].shape[1]
-    kind = {"layer": "LN", "rms": "RMS"}[options["normalization"]] if norm == "pre" else None
+    kind = norm_kind(options)
     config = {
         "n_layers": len(network.layers), "d_model": width, "d_head": width // heads, "n_heads": heads, "d_mlp": inner,
         "n_ctx": length, "d_vocab": vocabulary, "d_vocab_out": vocabulary, "act_fn": options["activation"],
@@ -74,33 +69,13 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     }  # fmt: skip
     fixed = network.embeddings.sinusoidal
     positions = plain["embeddings.positions.weight"] if fixed is None else fixed
-    state = {"embed.W_E": plain["embeddings.tokens.weight"], "pos_embed.W_pos": positions}
-
-    def part(name: str, shape: tuple[int, ...]) -> Tensor:
-        return plain[name] if name in plain else torch.zeros(shape)
-
-    def add_norm(ours: str, theirs: str) -> None:
-        if kind is not None:
-            state[f"{theirs}.w"] = plain[f"{ours}.gain"]
-        if kind == "LN":
-            state[f"{theirs}.b"] = part(f"{ours}.bias", (width,))
-
-    for number in range(len(network.layers)):
-        ours, theirs = f"layers.{number}", f"blocks.{number}"
-        for name, letter in (("query", "Q"), ("key", "K"), ("value", "V")):
-            weight = plain[f"{ours}.attention.{name}.weight"]
-            state[f"{theirs}.attn.W_{letter}"] = weight.unflatten(1, (heads, -1)).transpose(0, 1)
-            bias = part(f"{ours}.attention.{name}.bias", (width,))
-            state[f"{theirs}.attn.b_{letter}"] = bias.unflatten(0, (heads, -1))
-        state[f"{theirs}.attn.W_O"] = plain[f"{ours}.attention.out.weight"].unflatten(0, (heads, -1))
-        state[f"{theirs}.attn.b_O"] = part(f"{ours}.attention.out.bias", (width,))
-        state[f"{theirs}.mlp.W_in"] = plain[f"{ours}.feedforward.inner.weight"]
-        state[f"{theirs}.mlp.b_in"] = part(f"{ours}.feedforward.inner.bias", (inner,))
-        state[f"{theirs}.mlp.W_out"] = plain[f"{ours}.feedforward.outer.weight"]
-        state[f"{theirs}.mlp.b_out"] = part(f"{ours}.feedforward.outer.bias", (width,))
-        add_norm(f"{ours}.attention_norm", f"{theirs}.ln1")
-        add_norm(f"{ours}.feedforward_norm", f"{theirs}.ln2")
-    add_norm("final_norm", "ln_final")
+    state = {"pos_embed.W_pos": positions}
+    for part in list_parts(len(network.layers), kind):
+        weight = plain.get(part.ours)
+        if weight is None:  # a bias that it always has
+            owner = part.ours.removesuffix("bias")
+            weight = torch.zeros(plain[f"{owner}weight" if f"{owner}weight" in plain else f"{owner}gain"].shape[-1])
+        state[part.theirs] = to_lens(weight, part.form, heads)
     state["unembed.W_U"] = network.unembedding.detach()[0]
     state["unembed.b_U"] = torch.zeros(vocabulary)
     return config, {name: value.detach().clone().contiguous() for name, value in state.items()}

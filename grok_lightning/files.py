@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -76,3 +77,19 @@ def refuse_unwritable(option: str, directory: Path) -> None:
         fine = False
     if not fine:
         raise UserError(f"--{option} leads to {str(directory)!r}, where no file can be written; name another place")
+
+
+def find_free_bytes(directory: Path) -> int:
+    """Room on the disk of a directory that may not be there yet."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def show_bytes(count: float) -> str:
+    """A number of bytes with three digits, ``1.8 MB``, in units of thousands."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:,.0f} {unit}" if size >= 99.5 or unit == "B" else f"{size:.2g} {unit}"

@@ -91,6 +91,18 @@ class Fit:
         self.config = config
         self.cli = GrokCLI(config, records, self._observers)
         self.cli.lifecycle.checkpoints.signals.kills = self._kills
+        self._notes = [*config.notes, *self._describe_trajectory()]
+
+    def _describe_trajectory(self) -> list[str]:
+        """How many checkpoints of single steps there will be; a sweep has said so for all its runs."""
+        if not self.cli.records.fresh:
+            return []
+        trainer, weights, saved = self.cli.trainer, self.cli.model.state_dict(), self.config.saved
+        if trainer.precision == "bf16-true":  # which Lightning makes of it when the fit begins
+            weights = {name: weight.bfloat16() for name, weight in weights.items()}
+        step = saved.step if saved is not None and saved.step else None
+        line = self.cli.lifecycle.checkpoints.describe_trajectory(weights, step, int(trainer.max_steps))
+        return [] if line is None else [line]
 
     def _claim(self, locks: Locks) -> None:
         """Locks the config's own run and, if it is new, makes its directories; a number that is taken is raised."""
@@ -110,7 +122,7 @@ class Fit:
         config = self.config
         # for the other processes, which repeat the command line
         os.environ |= {RUN_FROM_PARENT: config.options["run"], CHOSEN_BY_PARENT: json.dumps(config.chosen)}
-        for line in config.notes:
+        for line in self._notes:
             print(line, flush=True)
         for run in self.cli.records.runs:
             if config.saved is None and not self.cli.records.fresh:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from grok_lightning import provided
 from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
@@ -153,6 +155,37 @@ class GrokModule(LightningModule):
         self.evaluation: dict[str, Tensor] = {}
         self.steps_ahead: Callable[[], int] = one_by_one
         self.interrupted: Callable[[], bool] = never
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device | None = None,
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        trust: bool = False,
+        **options: Any,
+    ) -> "GrokModule":
+        """Builds the module of a checkpoint, of any version, with its weights.
+
+        Args:
+            checkpoint_path: A checkpoint, or a directory of checkpoints, as for ``load_run``.
+            map_location: The device of the module; default: the CPU.
+            hparams_file: None; the checkpoint holds its options.
+            strict: Whether the names of its weights must be the module's; default: they must.
+            weights_only: Without effect: nothing but plain data is ever read.
+            trust: Whether classes that it names are imported whatever they are, as for ``load_run``.
+            options: Options of the module in place of the checkpoint's, such as ``warmup=0``.
+
+        Raises:
+            UserError: If there is no whole checkpoint of ours, it names a class that is not imported, or an option is
+                unknown.
+        """
+        if hparams_file is not None:
+            raise UserError(f"hparams_file is {str(hparams_file)!r}, but a checkpoint holds its options; leave it out")
+        module: GrokModule = provided.load_module(checkpoint_path, map_location, strict is not False, trust, options)
+        return module
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook it is in some 45 times a step, each time through the slow setter of torch's modules

@@ -1,21 +1,31 @@
 """A trained run in Python: its network, data, record and figures."""
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from grok_lightning.build import build
 from grok_lightning.callbacks.states import SUSTAIN
 from grok_lightning.data import SequenceDataModule, TableDataModule
+from grok_lightning.data.equations import read_elements, read_numbers
 from grok_lightning.errors import UserError, show
+from grok_lightning.models.hooks import Function, check_functions, check_replacement
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
-from grok_lightning.options.config import Config, SavedRun
+from grok_lightning.options.config import SavedRun
+from grok_lightning.options.merging import complete, merge, normalize
+from grok_lightning.options.parser import LINKED
 from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import GROK, LAST
 from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
+from grok_lightning.records.runs import find_steps
 from grok_lightning.records.tasks import algebra_title
 
 if TYPE_CHECKING:
@@ -59,6 +69,82 @@ class Run:
         from grok_lightning.models.plain import PlainNetwork
 
         return PlainNetwork(self.module.network, 0, self.data.answer_length).eval()
+
+    def activations(self, equations: Any = None, /, **operands: Any) -> dict[str, Tensor]:
+        """What every named part of the network computes for some equations, at all T positions of their prompts.
+
+        Args:
+            equations: Element numbers (N, K), such as rows of ``operands_NK``; or a prompt as for ``generate``, such as
+                ``"91/7="``, or a list of prompts.
+            operands: Instead of them, each operand by its name, as it is written: ``x=3, y=[1, 2, 3]``, of permutations
+                ``x="(0 1 2)"``. Arrays may have any shapes that broadcast.
+
+        Returns:
+            By name, without R, a row for each equation: ``layers.0.attention.pattern`` (N, H, T, T), ``logits``
+            (N, T, V). The names are those of ``hooks``.
+
+        Raises:
+            UserError: If something is no operand of this run.
+        """
+        found = self.model.activations(self._prompts(equations, operands))
+        return {name: part[0] for name, part in found.items()}
+
+    @torch.no_grad()
+    def predict(self, equations: Any = None, /, **operands: Any) -> list[str]:
+        """The most probable answer to each of some equations, as it is written.
+
+        Args:
+            equations, operands: As for ``activations``.
+        """
+        answers: list[str] = []
+        for tokens_RBT in self._prompts(equations, operands).split(4096, dim=1):
+            begun = tokens = tokens_RBT
+            while tokens.shape[-1] <= self.data.length:
+                tokens = torch.cat([tokens, self.model(tokens, 1)[:, :, -1:].argmax(-1)], dim=-1)
+            answers += map(self.data.decode, tokens[0, :, begun.shape[-1] :].tolist())
+        return answers
+
+    def hooks(self, functions: Mapping[str, Function]) -> AbstractContextManager[None]:
+        """Within it, functions see what parts of the network compute, and may replace it.
+
+        They act in ``model(tokens)``, in ``activations`` and ``predict``, in networks of ``plain()``, and under
+        ``torch.func`` and autograd.
+
+        Args:
+            functions: For each name of ``activations`` a function of that tensor, without R and at all T positions. It
+                returns a tensor of the same shape and type, which takes its place in all that comes after, or None. A
+                tensor that is changed in place is taken as changed.
+
+        Raises:
+            UserError: If the network computes nothing of a name, or a function returns something else.
+
+        Example:
+            >>> def without_head_2(pattern):
+            ...     pattern[:, 2] = 0
+            >>> with run.hooks({"layers.0.attention.pattern": without_head_2}):  # doctest: +SKIP
+            ...     run.predict(x=3, y=[1, 2, 3])
+        """
+        device = next(self.module.parameters()).device
+        names = self.model.part_names(torch.zeros(1, 1, self.data.length, dtype=torch.int64, device=device))
+        for name in functions:
+            check_functions({name: functions[name]}, names, suggestion(str(name), names) or "; see run.activations")
+        whole: AbstractContextManager[None] = self.model.hooks(
+            {name: partial(_act_without_runs, name, function) for name, function in functions.items()}
+        )
+        return whole
+
+    def trajectory(self) -> Iterator["Run"]:
+        """This run at each step that was saved as ``step=N.ckpt``, one after the other, by step.
+
+        Raises:
+            UserError: If there is no record, or no such checkpoint.
+        """
+        root = self._logs().parents[2]
+        directory = run_directories(root, self.config["experiment"], self.config["run"])[1]
+        paths = find_steps(directory)
+        if not paths:
+            raise UserError(f"{str(directory)!r} has no step=N.ckpt; train with --checkpoint.interval, say")
+        return (load_run(path, root=root, named=find_names(self.config)) for path in paths)
 
     @property
     def operands_NK(self) -> Any:
@@ -145,6 +231,24 @@ class Run:
             raise UserError("there is no record: the checkpoint does not lie in checkpoints/EXPERIMENT/RUN")
         return self.logs
 
+    def _prompts(self, equations: Any, operands: Mapping[str, Any]) -> Tensor:
+        """The prompts of equations, tokens (1, N, T) on the network's device."""
+        if (equations is None) == (not operands):
+            raise UserError("give equations, or operands by name; one of the two, as in run.activations(x=3, y=[1, 2])")
+        prompts = [equations] if isinstance(equations, str) else equations
+        if isinstance(prompts, list | tuple) and prompts and all(isinstance(text, str) for text in prompts):
+            encoded = [torch.from_numpy(self.data.encode(text)) for text in prompts]
+            if len({len(tokens) for tokens in encoded}) > 1:
+                raise UserError("the prompts differ in length; give those of one length at a time")
+            tokens = torch.stack(encoded)[None]
+        else:
+            operation = self._table().operation
+            read = read_elements(operation, operands) if operands else read_numbers(operation, equations)
+            if not len(read):
+                raise UserError("there is no equation; at least one is expected")
+            tokens = self._table().tokens(read)
+        return tokens.to(next(self.module.parameters()).device)
+
     def _table(self) -> TableDataModule:
         if not isinstance(self.data, TableDataModule):
             raise UserError(f"a run of {type(self.data).__name__} has no table of operands and results")
@@ -182,18 +286,66 @@ def load_run(path: str | Path, trust: bool = False, *, root: Path = Path(), name
         >>> run.model.activations(tokens)["layers.0.attention.pattern"].shape  # doctest: +SKIP
         torch.Size([1, 5, 4, 4, 4])
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / GROK if (path / GROK).exists() else path / LAST
-    saved = SavedRun.read(path, root, named, trust)
+    path = _find_file(Path(path))
+    return _build_run(path, SavedRun.read(path, root, named, trust))
+
+
+def load_module(
+    path: str | Path,
+    map_location: str | torch.device | None = None,
+    strict: bool = True,
+    trust: bool = False,
+    options: Nested | None = None,
+) -> GrokModule:
+    """Loads the module of a run; see ``GrokModule.load_from_checkpoint``.
+
+    Args:
+        path, trust: As for ``load_run``.
+        map_location: Its device.
+        strict: Whether the names of weights must agree.
+        options: Options of the module in place of the checkpoint's.
+    """
+    if not isinstance(path, str | Path):
+        raise UserError(f"checkpoint_path is a {type(path).__name__}; the path of a file is expected")
+    known = [name for name in inspect.signature(GrokModule).parameters if name not in LINKED]
+    for name in options or {}:
+        if name not in known:
+            raise UserError(f"{name} is no option of a module{suggestion(name, known)}")
+    path = _find_file(Path(path))
+    module = _build_run(path, SavedRun.read(path, trust=trust), options, strict).module
     try:
-        module, data = build(saved.config)
+        return module.to(map_location) if map_location is not None else module
+    except (TypeError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"map_location is {show(map_location)}; a device is expected ({reason})") from None
+
+
+def _find_file(path: Path) -> Path:
+    """A checkpoint, where a directory of checkpoints may be named."""
+    return path if not path.is_dir() else path / GROK if (path / GROK).exists() else path / LAST
+
+
+def _build_run(path: Path, saved: SavedRun, options: Nested | None = None, strict: bool = True) -> Run:
+    config = complete(merge(saved.config, normalize({"model": options}))) if options else saved.config
+    try:
+        module, data = build(config)
         floats = [weight.dtype for weight in saved.weights.values() if weight.is_floating_point()]
-        module.to(floats[0]).load_state_dict(saved.weights)
+        module.to(floats[0]).load_state_dict(saved.weights, strict)
     except (UserError, RuntimeError, LookupError) as error:  # options of another version, or weights of other shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
-    return Run(module.eval(), data, saved.step, saved.config, _logs_beside(path, saved.config))
+    return Run(module.eval(), data, saved.step, config, _logs_beside(path, saved.config))
+
+
+def _act_without_runs(name: str, function: Callable[[Tensor], Any], value_R: Tensor) -> Tensor:
+    """Applies a function to what a stack of one run computes."""
+    value = value_R[0]
+    new = function(value)
+    if new is None:
+        return value[None]  # what the function has seen, so that a gradient reaches it
+    check_replacement(name, new, value)
+    replaced: Tensor = new[None]
+    return replaced
 
 
 def _logs_beside(path: Path, config: Nested) -> Path | None:
@@ -204,72 +356,3 @@ def _logs_beside(path: Path, config: Nested) -> Path | None:
         return None
     logs, checkpoints = run_directories(folder.parents[2], *map(str, names))
     return logs if checkpoints == folder and (logs / METRICS).exists() else None
-
-
-def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Config) -> None:
-    """Gives a module the precision of a config, and the weights of its checkpoint or of ``init_from``.
-
-    Raises:
-        UserError: If weights do not fit the module.
-    """
-    saved, init_from = config.saved, config.options.get("init_from")
-    if config.options["trainer"]["precision"] == "64-true":
-        module.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
-    if saved is not None:
-        own, theirs = (
-            {name: (weight.shape, weight.is_floating_point()) for name, weight in weights.items()}
-            for weights in (module.state_dict(), saved.weights)
-        )
-        if own != theirs:
-            raise UserError(f"ckpt_path {str(saved.path)!r}: its weights are not those of its config's model")
-        module.load_state_dict(saved.weights)  # of step 0 nothing more is needed than the weights
-    elif init_from == "":
-        raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
-    elif init_from is not None:
-        _start_from(Path(init_from), module, data, config)
-
-
-def _start_from(path: Path, module: GrokModule, data: SequenceDataModule, config: Config) -> None:
-    """Gives a module the weights of another run, whose tokens must be the same ones.
-
-    Args:
-        path: The other run's checkpoint, or a directory of checkpoints.
-        module: Whose network takes the weights.
-        data: The data that it will be trained on.
-        config: The new run's, whose own classes may be imported.
-
-    Raises:
-        UserError: If the vocabularies, the lengths or the weights do not fit; it says how they differ.
-    """
-    where = f"--init_from {str(path)!r}"
-    try:
-        other = load_run(path, config.trust, root=config.root, named=find_names(config.options))
-    except UserError as error:
-        raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
-    if other.data.length != data.length:
-        raise UserError(f"{where}: its equations have {other.data.length} input tokens, this run's have {data.length}")
-    theirs, ours = _tokens(other.data), _tokens(data)
-    if len(theirs) != len(ours):
-        raise UserError(f"{where}: its vocabulary has {len(theirs)} tokens, this run's has {len(ours)}")
-    different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
-    if different is not None:
-        raise UserError(
-            f"{where}: token {different} of its vocabulary is {show(theirs[different])}, "
-            f"of this run's {show(ours[different])}"
-        )
-    weights, wanted = other.model.state_dict(), module.network.state_dict()
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name, weight in wanted.items():
-        if shapes.get(name) != tuple(weight.shape):
-            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {tuple(weight.shape)}")
-    surplus = sorted(shapes.keys() - wanted.keys())
-    if surplus:
-        raise UserError(f"{where}: it has a weight {show(surplus[0])}, which this run's model has not")
-    module.network.load_state_dict(weights)
-
-
-def _tokens(data: SequenceDataModule) -> list[str]:
-    """The vocabulary; the operator's own token is the same, however a formula shows it."""
-    operator = data.operator_place
-    return ["operator" if place == operator else token for place, token in enumerate(data.vocabulary)]

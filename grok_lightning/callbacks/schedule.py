@@ -9,6 +9,28 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.errors import UserError
 
 
+def next_point(step: int, every: int, per_decade: int) -> float:
+    """The first step after a given one that is a multiple of ``every`` or an integer nearest to 10 ** (i / per_decade).
+
+    Args:
+        step: The step, or -1.
+        every: 0 for none.
+        per_decade: 0 for none.
+
+    Returns:
+        The step; infinity if there is none. Step 0 is a multiple of all.
+    """
+    points: list[float] = [inf]
+    if every:
+        points.append((step // every + 1) * every)
+    if per_decade:
+        exponent = 0
+        while (point := round(10 ** (exponent / per_decade))) <= step:
+            exponent += 1
+        points.append(0 if step < 0 else point)
+    return min(points)
+
+
 class EvaluationSchedule(Callback):
     """Evaluates at the points of a schedule, by moving the Trainer's validation interval to the next one.
 
@@ -33,15 +55,7 @@ class EvaluationSchedule(Callback):
 
     def next_point(self, step: int) -> float:
         """The first point after a step; infinity if there is none."""
-        points: list[float] = [inf]
-        if self.every:
-            points.append((step // self.every + 1) * self.every)
-        if self.per_decade:
-            exponent = 0
-            while (point := round(10 ** (exponent / self.per_decade))) <= step:
-                exponent += 1
-            points.append(point)
-        return min(points)
+        return next_point(step, self.every, self.per_decade)
 
     def find_gap(self, steps: Collection[int], last: int) -> int | None:
         """The first point up to ``last`` that is not among the steps of a run's evaluations; None if there is none."""

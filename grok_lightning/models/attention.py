@@ -107,11 +107,11 @@ class Attention(nn.Module):
 
     def _maps(self, x_RMD: Tensor, layout: Layout, answers: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of all rows or of the last ``answers`` positions, and keys and values of all: (R, rows, H, d)."""
-        if on_cpu(x_RMD) or torch.compiler.is_compiling():
+        maps = (self.query, self.key, self.value)
+        if on_cpu(x_RMD) or torch.compiler.is_compiling() or any(part._forward_hooks for part in maps):
             key, value = (layout.map(part, x_RMD).unflatten(-1, (self.heads, -1)) for part in (self.key, self.value))
             return layout.map(self.query, x_RMD, answers).unflatten(-1, (self.heads, -1)), key, value
         # eagerly on a GPU one product for all three: every operation is a launch there
-        maps = (self.query, self.key, self.value)
         weights: list[Tensor] = [part.weight for part in maps]
         biases: list[Tensor] = [part.bias for part in maps if part.bias is not None]
         weight = torch.cat(weights, dim=2)

@@ -1,14 +1,17 @@
 """Base class of the models: maps from tokens to logits at the answer's positions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from types import MethodType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from grok_lightning.batch import Beginnings, Draw
+from grok_lightning.models.hooks import LOGITS, Function, HookedForward, check_functions
 from grok_lightning.models.stacked import StackedLayer
 
 
@@ -25,10 +28,13 @@ class SequenceModel(nn.Module, ABC):
             token, at the last position, and cannot mask padding.
         capturable: Whether a training forward does the same operations on the same tensors at every step, and neither
             reads from the device nor copies to it; only then can a step be captured as a CUDA graph.
+        flat_rows: Whether its parts with outputs of three dimensions give (R, B * T, D).
     """
 
     causal: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
+    flat_rows: ClassVar[bool] = False
+    _hooked: HookedForward | None = None
 
     @abstractmethod
     def forward(
@@ -87,21 +93,68 @@ class SequenceModel(nn.Module, ABC):
             tokens_RBT: Input tokens, int64.
 
         Returns:
-            A tensor for each submodule's name that was computed; the logits (R, B, T, V) are under ``logits``.
+            A tensor for each submodule's name that was computed; the logits (R, B, T, V) are under ``logits``, of a
+            model that is not causal (R, B, 1, V).
         """
         found: dict[str, Tensor] = {}
+        names = [*(name for name, _ in self.named_modules() if name), LOGITS]
+        with self.hooks({name: partial(found.__setitem__, name) for name in names}):
+            self(tokens_RBT)
+        return found
 
-        def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-            found[name] = output
+    @contextmanager
+    def hooks(self, functions: Mapping[str, Function]) -> Iterator[None]:
+        """Within it, functions see what parts compute, at all T positions, and may replace it.
 
-        handles = [module.register_forward_hook(partial(keep, name)) for name, module in self.named_modules() if name]
+        Args:
+            functions: For each name of ``activations`` a function of that tensor, which returns one of its shape and
+                type, or None to leave it. A tensor that is changed in place is taken as changed. Of nested contexts the
+                outer one's functions act first.
+
+        Raises:
+            UserError: If there is no submodule of a name, or a function returns a tensor of another shape or type.
+        """
+        modules = {name: module for name, module in self.named_modules() if name}
+        check_functions(functions, [*modules, LOGITS], "")
+        if self._hooked is None:
+            self._hooked = HookedForward(self)
+            # grids are computed elsewhere, each position in a shape of its own
+            vars(self).update(forward=self._hooked, grid_logits=MethodType(SequenceModel.grid_logits, self))
+        hooked = self._hooked
+        hooked.uses += 1
+        on_logits = [(name, function) for name, function in functions.items() if name == LOGITS]
+        hooked.on_logits += on_logits
+        handles = [
+            modules[name].register_forward_hook(partial(hooked.act, name, function))
+            for name, function in functions.items()
+            if name != LOGITS
+        ]
         try:
-            found["logits"] = self(tokens_RBT, tokens_RBT.shape[-1] if self.causal else 1)
+            yield
         finally:
             for handle in handles:
                 handle.remove()
-        batch, length = tokens_RBT.shape[1:]
-        return {
-            name: part.unflatten(1, (batch, length)) if part.shape[1] == batch * length != batch else part
-            for name, part in found.items()
-        }
+            for entry in on_logits:
+                hooked.on_logits.remove(entry)
+            hooked.uses -= 1
+            if not hooked.uses:
+                self._hooked = None
+                for name in ("forward", "grid_logits"):
+                    del vars(self)[name]
+
+    def part_names(self, tokens_RBT: Tensor) -> list[str]:
+        """The names of ``activations``, of which there may be fewer than submodules; no function of ``hooks`` acts."""
+        names: list[str] = []
+
+        def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                names.append(name)
+
+        handles = [module.register_forward_hook(partial(note, name)) for name, module in self.named_modules() if name]
+        try:
+            with torch.no_grad():
+                type(self).forward(self, tokens_RBT, 1, None, None)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [*names, LOGITS]

@@ -56,19 +56,26 @@ def gru_cell(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
 
 
 class RecurrentLayer(nn.Module):
-    """A cell applied to one position after another. ``hidden`` is its output, (R, B, T, H).
+    """A cell applied to one position after another.
+
+    ``hidden`` is its output (R, B, T, H), which the next layer reads. ``hidden_at.t`` and, of an LSTM, ``memory_at.t``
+    are the state (R, B, H) after position t, which the next position reads too.
 
     Args:
         cell: The step.
         from_input: The map from inputs to gates.
         from_hidden: The map from hidden states to gates.
+        length: The most tokens whose states have a name.
+        states: Number of tensors of a state.
     """
 
-    def __init__(self, cell: Cell, from_input: Linear, from_hidden: Linear) -> None:
+    def __init__(self, cell: Cell, from_input: Linear, from_hidden: Linear, length: int, states: int) -> None:
         super().__init__()
         self.cell = cell
         self.from_input, self.from_hidden = from_input, from_hidden
         self.hidden = nn.Identity()
+        self.hidden_at = nn.ModuleList(nn.Identity() for _ in range(length))
+        self.memory_at = nn.ModuleList(nn.Identity() for _ in range(length if states > 1 else 0))
 
     def unroll(self, x_RBTD: Tensor, state: State, real_RBT: Tensor | None) -> tuple[Tensor, State]:
         """Hidden states (R, B, T, H) at all positions, and the state after the last.
@@ -85,6 +92,9 @@ class RecurrentLayer(nn.Module):
             if real_RBT is not None:
                 real = real_RBT[:, :, position, None]
                 new = tuple(torch.where(real, after, before) for after, before in zip(new, state, strict=True))
+            for part, named in enumerate((self.hidden_at, self.memory_at)):
+                if position < len(named):
+                    new = (*new[:part], named[position](new[part]), *new[part + 1 :])
             state = new
             outputs.append(state[0])
         return self.hidden(torch.stack(outputs, dim=2)), state
@@ -170,7 +180,8 @@ class Recurrent(SequenceModel):
         linear = LinearMaps(runs, initialization, init_scale, hidden if initialization == "torch" else None)
 
         def layer(inputs: int) -> RecurrentLayer:
-            return RecurrentLayer(self.cell, *(linear(n, self.gates * hidden) for n in (inputs, hidden)))
+            from_input, from_hidden = (linear(n, self.gates * hidden) for n in (inputs, hidden))
+            return RecurrentLayer(self.cell, from_input, from_hidden, length, self.states)
 
         self.padded, self.dropout_rate = padded, dropout
         self.embeddings = nn.ModuleDict({"tokens": Embedding(runs, vocabulary, width, init_scale * embedding_std)})

@@ -146,6 +146,7 @@ class Transformer(SequenceModel):
     """
 
     capturable = True
+    flat_rows = True
     rotations: Tensor | None
 
     def __init__(

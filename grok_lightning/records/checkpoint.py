@@ -41,13 +41,18 @@ _COMMENT_LENGTH = len(_MARK) + 64
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint so that after a crash ``path`` is either the old or the complete new file."""
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    content = bytearray(buffer.getbuffer())
+    content = to_bytes(checkpoint)
     content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")  # the archive's last field: the length of its comment
     content += _MARK
     content += hashlib.sha256(content).hexdigest().encode()
     write_durably(path, bytes(content))
+
+
+def to_bytes(checkpoint: dict[str, Any]) -> bytearray:
+    """Return the bytes of ``torch.save``."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return bytearray(buffer.getbuffer())
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -82,6 +87,13 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"ckpt_path {str(path)!r}: {error}; {wanted}") from None
     return dict(checkpoint)
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether a file ends as those of ``save`` do; another program's, or one cut short, does not."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _COMMENT_LENGTH))
+        return file.read(len(_MARK)) == _MARK
 
 
 def _unpickle(content: bytes, map_location: Any) -> Any:
@@ -212,9 +224,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
         Args:
             checkpoint: Checkpoint of the Trainer.
             path: File.
-            storage_options: None, or the other arguments of ``slice_runs`` by name.
+            storage_options: None, or the other arguments of ``slice_runs`` by name; ``light`` among them leaves only
+                weights and config.
         """
-        save(checkpoint if storage_options is None else slice_runs(checkpoint, **storage_options), Path(path))
+        part = dict(storage_options or {})
+        checkpoint = without_training_state(checkpoint) if part.pop("light", False) else checkpoint
+        save(slice_runs(checkpoint, **part) if part else checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), map_location or "cpu")

@@ -23,7 +23,7 @@ MOST_DEPTH = 60
 LARGEST = 10**300  # of an integer: it must fit a float
 LAST_STEP = 2**53
 
-_ENTRY = re.compile(r"[\w.-]+(/[\w.-]+)+", re.ASCII)
+_ENTRY = re.compile(r"[^/\\\0]+(/[A-Za-z0-9_.-]+)+")  # the first part is the name of the file as it was saved
 # what builds tensors and plain containers: nothing that makes room for more than the file holds
 _BUILDERS = re.compile(
     r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)|"
@@ -33,8 +33,15 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _VERSION = re.compile(r"[2-9]\.\d{1,5}(\.\d{1,5})?((a|b|rc|\.?post|\.?dev)\d{0,8})?", re.ASCII)
 
 
-def check_archive(content: bytes) -> None:
+def check_archive(content: bytes, also: re.Pattern[str] | None = None) -> list[str]:
     """Refuses a file that torch could not read in about the memory that the file takes.
+
+    Args:
+        content: The file.
+        also: Which globals a pickle may name, as ``module name``, beside what builds tensors and containers.
+
+    Returns:
+        Those that it names.
 
     Raises:
         ValueError: It is no zip archive of stored entries, is larger than the file when unpacked, or its pickle is too
@@ -53,20 +60,24 @@ def check_archive(content: bytes) -> None:
                 raise ValueError("its entries are larger than the file")
             if pickles[0].file_size > MOST_PICKLED:
                 raise ValueError(f"it has {pickles[0].file_size:,} bytes beside tensors; at most {MOST_PICKLED:,}")
-            _check_pickle(archive.read(pickles[0]))
+            return _check_pickle(archive.read(pickles[0]), also)
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError, UnicodeError) as error:
         raise ValueError(f"it is no archive of a checkpoint ({error})") from None
 
 
-def _check_pickle(pickled: bytes) -> None:
+def _check_pickle(pickled: bytes, also: re.Pattern[str] | None) -> list[str]:
+    named: list[str] = []
     for count, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
         if count > MOST_OPERATIONS:
             raise ValueError(f"it holds more than {MOST_OPERATIONS:,} parts")
-        if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4") or (
+        if operation.name == "GLOBAL" and also is not None and also.fullmatch(str(argument)):
+            named.append(str(argument))
+        elif operation.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4") or (
             operation.name == "GLOBAL" and not _BUILDERS.fullmatch(str(argument))
         ):
             called = str(argument or operation.name)[:80]
             raise ValueError(f"it holds more than plain data and was not run (it calls {called!r})")
+    return named
 
 
 def check_form(checkpoint: Any, size: int) -> None:
@@ -82,7 +93,7 @@ def check_form(checkpoint: Any, size: int) -> None:
     config = checkpoint.get(CONFIG_KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(config, dict) or not {"data", "model", "trainer", "seed_everything"} <= config.keys():
         raise ValueError("it has no config of a run")
-    _check_plain(checkpoint, size)
+    check_plain(checkpoint, size)
     for key, (accepts, expected) in _KEYS.items():
         if key in checkpoint and not accepts(checkpoint[key]):
             raise ValueError(f"its {key} is {_show(checkpoint[key])}; expected: {expected}")
@@ -93,8 +104,17 @@ def check_form(checkpoint: Any, size: int) -> None:
         raise ValueError(f"its {min(missing)} is missing")
 
 
-def _check_plain(checkpoint: dict[Any, Any], size: int) -> None:
-    """Goes through everything once, without recursion."""
+def check_plain(checkpoint: dict[Any, Any], size: int) -> None:
+    """Goes through everything once, without recursion.
+
+    Args:
+        checkpoint: What torch has read.
+        size: Bytes of the file.
+
+    Raises:
+        ValueError: There is too much of it, it is nested too deeply, or its tensors are no plain ones or larger than
+            the file.
+    """
     waiting: list[tuple[Any, int, str]] = [(checkpoint, 0, "")]
     count = bytes_of_tensors = 0
     while waiting:

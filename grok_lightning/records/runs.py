@@ -9,6 +9,7 @@ from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import RESULT, run_directories
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+_STEP = re.compile(r"step=([0-9]{1,15})\.ckpt")
 
 
 def check_name(option: str, name: Any) -> str:
@@ -62,3 +63,22 @@ def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
             "name a finished one with --run to continue it with a larger --trainer.max_steps"
         )
     return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def trajectory_name(step: int) -> str:
+    """Name of the checkpoint of a step on the way; up to 10 million steps, names sort as their steps do."""
+    return f"step={step:07}.ckpt"
+
+
+def find_steps(directory: Path) -> list[Path]:
+    """Checkpoints ``step=N.ckpt`` of a run, one for each step, sorted by step."""
+    found = {int(match[1]): path for path in directory.glob("step=*.ckpt") if (match := _STEP.fullmatch(path.name))}
+    return [found[step] for step in sorted(found)]
+
+
+def drop_later_steps(directory: Path, step: int) -> None:
+    """Remove what ``trajectory_name`` names beyond a step: a resumed run saves it again."""
+    for path in find_steps(directory):
+        later = int(path.stem.removeprefix("step="))
+        if later > step and path.name == trajectory_name(later):
+            path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from grok_lightning.sweep.places import OWNER
 from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_pending, find_standing
 from grok_lightning.sweep.plan.precision import find_slow_precision, keep_precision
 from grok_lightning.sweep.plan.runs import Plan, read_plan
-from grok_lightning.sweep.plan.sizes import choose, try_runs
+from grok_lightning.sweep.plan.sizes import choose, describe_trajectories, try_runs
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import Executor
 from grok_lightning.sweep.run.local import LocalExecutor
@@ -147,12 +147,13 @@ def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Sch
         print(line, file=sys.stderr)
     _refuse_other_sweep(plan, found)
     missing = [run for run in plan.runs if not found.is_over(run, options.retry_failed)]
-    choice = choose(plan, len(missing), try_runs(plan, missing or plan.runs[:1], options.trust), options)
+    sizes = try_runs(plan, missing or plan.runs[:1], options.trust)
+    choice, trajectory = choose(plan, len(missing), sizes, options), describe_trajectories(plan, missing, sizes)
     slow = find_slow_precision(plan.grid) if missing else None
     if slow is not None:
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
-    return Schedule(plan, found, choice, stacks, options.trust)
+    return Schedule(plan, found, choice, stacks, options.trust, trajectory)
 
 
 def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame | None) -> Schedule:
@@ -184,6 +185,8 @@ def _train(schedules: list[Schedule], options: Namespace) -> Tally:
         plan, hashes = schedule.plan, [run.hash for run in schedule.plan.runs]
         if plan.precision is not None:
             print(f"{plan.name}: precision {plan.precision}", flush=True)
+        if schedule.trajectory is not None:
+            print(f"{plan.name}: {schedule.trajectory}", flush=True)
         others = schedule.found.names.keys() - set(hashes)
         if others:
             print(f"{plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)

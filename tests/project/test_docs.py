@@ -73,7 +73,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["howto/export.md", "howto/resume.md", "howto/sweeps.md", "reference/records.md"])
+RUN = ["howto/export.md", "howto/load.md", "howto/look-inside.md", "howto/sweeps.md", "reference/records.md"]
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     code = blocks(page, "python")
@@ -83,6 +86,17 @@ def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -
         # of sweeps that nobody has run here there are no records: those of no run are a table without rows
         block = re.sub(r"^print\(table.*\n", "", block, flags=re.MULTILINE)
         exec(compile(block, page, "exec"), names)
+
+
+def test_the_trajectory_of_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("howto/trajectory.md", "python")
+    exec(compile(code, "howto/trajectory.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("checkpoint.interval: at most 5 checkpoints of ") for line in lines)
+    assert [line.split()[0] for line in lines[-5:]] == ["0", "10", "20", "30", "40"]
 
 
 def test_the_yaml_of_the_pages_is_yaml() -> None:

@@ -10,7 +10,7 @@ import grok_lightning
 PACKAGE = "grok_lightning"
 TOP = Path(grok_lightning.__file__).parent
 FLOORS = (
-    ("batch", "errors", "randomness"),
+    ("batch", "errors", "provided", "randomness"),
     ("files", "reading"),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
     ("training", "figures"),
@@ -20,6 +20,7 @@ FLOORS = (
     ("options",),
     ("build",),
     ("run",),
+    ("starting",),
     ("cli", "generate", "export"),
     ("fit",),
     ("experiment",),

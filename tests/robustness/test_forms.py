@@ -24,7 +24,7 @@ from grok_lightning.options.parsing import resolve
 from grok_lightning.records import checkpoint
 from grok_lightning.records.checkpoint import load, save
 from grok_lightning.records.checkpoint_form import check_state
-from grok_lightning.run import set_initial_weights
+from grok_lightning.starting import set_initial_weights
 
 Command = Callable[..., tuple[int, str, str]]
 WEIGHT = "state_dict.network/head/weight"

@@ -140,6 +140,7 @@ class Schedule:
         choice: Its settings.
         stacks: Its unfinished runs.
         trust: Whether any class that a checkpoint of ``init_from`` names is imported.
+        trajectory: Number and size of the checkpoints of single steps, in words; None if there are none.
     """
 
     plan: Plan
@@ -147,6 +148,7 @@ class Schedule:
     choice: Choice
     stacks: list[PendingStack]
     trust: bool = False
+    trajectory: str | None = None
 
     @property
     def missing(self) -> int:

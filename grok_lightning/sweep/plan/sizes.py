@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from grok_lightning.build import build
+from grok_lightning.callbacks.checkpoints import count_points, describe_trajectory
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.process import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
@@ -46,6 +47,11 @@ class Size:
     def checkpoint_bytes(self) -> int:
         """Estimated bytes of a checkpoint: weights and two moments in 32 bits, and the rest."""
         return 12 * self.weights + 60_000
+
+    @property
+    def weights_bytes(self) -> int:
+        """Estimated bytes of a checkpoint of weights alone."""
+        return 4 * self.weights + 15_000
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,36 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
         threads = max(1, min(cores() // workers, limit or cores()))
     compiled = _choose_compile(plan, sizes, -(-stacks // workers))
     return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
+
+
+def describe_trajectories(plan: Plan, runs: list[PlannedRun], sizes: dict[int, Size]) -> str | None:
+    """How many checkpoints of single steps the runs of a sweep will save, and how large; None if they save none.
+
+    Raises:
+        UserError: If there is not that much room.
+    """
+    count = size = 0
+    asked: set[str] = set()
+    largest = max(sizes.values(), key=lambda own: own.weights)
+    for run in runs:
+        own = sizes.get(run.block, largest)
+        interval, per_decade = (_find_option(plan, run, f"checkpoint.{name}") for name in ("interval", "per_decade"))
+        points = count_points(interval, per_decade, None, own.budget)
+        asked |= {"interval"} if interval else {"per_decade"} if per_decade else set()
+        count, size = count + points, size + points * own.weights_bytes
+    if not count:
+        return None
+    try:
+        return describe_trajectory(min(asked), count, size, plan.places.root)
+    except UserError as error:
+        raise UserError(f"{plan.grid.path}: {error}") from None
+
+
+def _find_option(plan: Plan, run: PlannedRun, option: str) -> Any:
+    """The value of an option in a run."""
+    if option in plan.leaves:
+        return run.leaves[plan.leaves.index(option)]
+    return lookup(plan.blocks[run.block].resolved, option)
 
 
 def _choose_compile(plan: Plan, sizes: dict[int, Size], fits: int) -> bool:

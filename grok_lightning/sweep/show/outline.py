@@ -38,7 +38,10 @@ def format_outline(schedule: Schedule) -> str:
     )
     budgets = _list_budgets(plan, runs)
     lines.append(f"  budget     at most {max(budgets, default=0):,} steps a run, {sum(budgets):,} run-steps in all")
-    return "\n".join([*lines, f"  disk       {_describe_disk(plan, choice, len(runs))}"])
+    lines.append(f"  disk       {_describe_disk(plan, choice, len(runs))}")
+    if schedule.trajectory is not None:
+        lines.append(f"             and {schedule.trajectory}")
+    return "\n".join(lines)
 
 
 def _list_budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:

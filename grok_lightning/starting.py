@@ -1,0 +1,167 @@
+"""The weights that a fit or an evaluation begins with: a checkpoint's, or those of another run or program."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grok_lightning.data import SequenceDataModule
+from grok_lightning.errors import UserError, show
+from grok_lightning.models import Transformer
+from grok_lightning.models.lens import read_lens_weights
+from grok_lightning.models.plain import PlainNetwork
+from grok_lightning.module import GrokModule
+from grok_lightning.options.config import Config
+from grok_lightning.options.trust import find_names
+from grok_lightning.records.checkpoint import is_ours
+from grok_lightning.records.foreign import Foreign, read_foreign
+from grok_lightning.run import load_run
+
+
+def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Config) -> None:
+    """Gives a module the precision of a config, and the weights of its checkpoint or of ``init_from``.
+
+    Raises:
+        UserError: If weights do not fit the module.
+    """
+    saved, init_from = config.saved, config.options.get("init_from")
+    if config.options["trainer"]["precision"] == "64-true":
+        module.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
+    if saved is not None:
+        own, theirs = (
+            {name: (weight.shape, weight.is_floating_point()) for name, weight in weights.items()}
+            for weights in (module.state_dict(), saved.weights)
+        )
+        if own != theirs:
+            raise UserError(f"ckpt_path {str(saved.path)!r}: its weights are not those of its config's model")
+        module.load_state_dict(saved.weights)  # of step 0 nothing more is needed than the weights
+    elif init_from == "":
+        raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
+    elif init_from is not None:
+        _start_from(Path(init_from), module, data, config)
+
+
+def _start_from(path: Path, module: GrokModule, data: SequenceDataModule, config: Config) -> None:
+    """Gives a module the weights of another run, whose tokens must be the same ones.
+
+    Args:
+        path: The other run's checkpoint, or a directory of checkpoints; or a file of another program or of ``export``.
+        module: Whose network takes the weights.
+        data: The data that it will be trained on.
+        config: The new run's, whose own classes may be imported.
+
+    Raises:
+        UserError: If the vocabularies, the lengths or the weights do not fit; it says how they differ.
+    """
+    where = f"--init_from {str(path)!r}"
+    if path.is_file() and not is_ours(path):
+        _start_from_foreign(path, module, data, config, where)
+        return
+    try:
+        other = load_run(path, config.trust, root=config.root, named=find_names(config.options))
+    except UserError as error:
+        raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
+    _refuse_other_tokens(where, _tokens(other.data), other.data.length, data)
+    weights, wanted = other.model.state_dict(), module.network.state_dict()
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name, weight in wanted.items():
+        if shapes.get(name) != tuple(weight.shape):
+            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {tuple(weight.shape)}")
+    surplus = sorted(shapes.keys() - wanted.keys())
+    if surplus:
+        raise UserError(f"{where}: it has a weight {show(surplus[0])}, which this run's model has not")
+    module.network.load_state_dict(weights)
+
+
+def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule, config: Config, where: str) -> None:
+    """Gives a module the weights in a file of another program, or in one that ``export`` wrote.
+
+    Raises:
+        UserError: If it cannot be read, or its network is another.
+    """
+    network, options = module.network, config.options["model"]["network"]
+    try:
+        foreign = read_foreign(path)
+        _refuse_other_program(foreign, data, where)
+        if foreign.lens and not isinstance(network, Transformer):
+            raise ValueError(f"it is a transformer of TransformerLens, but model.network is {type(network).__name__}")
+        if foreign.lens:
+            _refuse_few_answers(foreign, data)
+            assert isinstance(network, Transformer)
+            weights = read_lens_weights(foreign.weights, foreign.settings, network, options)
+        else:
+            weights = _check_plain_weights(foreign, network)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{where}: {reason}" if not isinstance(error, OSError) else f"{where} cannot be read ({reason})"
+        ) from None
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(weights[name].reshape(parameter.shape))
+
+
+def _check_plain_weights(foreign: Foreign, network: Any) -> dict[str, Any]:
+    """The weights of an exported network, as they are.
+
+    Raises:
+        ValueError: If a name or a shape is another.
+    """
+    wanted = PlainNetwork(network).state_dict()
+    for name in [*wanted, *sorted(foreign.weights)]:
+        if name not in wanted:
+            raise ValueError(
+                f"it has a weight {show(name)}, which this run's model has not; a checkpoint of grok-lightning, a file "
+                "that export wrote, or a HookedTransformer's state dict is expected"
+            )
+        found = foreign.weights.get(name)
+        if found is None or found.shape != wanted[name].shape:
+            has = "is missing" if found is None else f"has shape {tuple(found.shape)}"
+            raise ValueError(f"its weight {show(name)} {has}, this run's has shape {tuple(wanted[name].shape)}")
+    return foreign.weights
+
+
+def _refuse_few_answers(foreign: Foreign, data: SequenceDataModule) -> None:
+    """Refuses a head without an output for every answer of this run."""
+    head, largest = foreign.weights.get("unembed.W_U"), int(data.rows().answers_XNA.max())
+    if head is not None and head.shape[-1:].numel() <= largest:
+        raise ValueError(
+            f"its head has {head.shape[-1:].numel()} outputs; answers of this run are tokens up to {largest}"
+        )
+
+
+def _refuse_other_program(foreign: Foreign, data: SequenceDataModule, where: str) -> None:
+    """Refuses other tokens than this run's, where a file tells them."""
+    described = foreign.described
+    vocabulary, length = described.get("vocabulary"), described.get("length")
+    if isinstance(vocabulary, list) and isinstance(length, int):
+        _refuse_other_tokens(where, _without_operator(data, list(map(str, vocabulary))), length, data)
+
+
+def _refuse_other_tokens(where: str, theirs: list[str], length: int, data: SequenceDataModule) -> None:
+    """Refuses a vocabulary or a length that is not this run's.
+
+    Raises:
+        UserError: It says how they differ.
+    """
+    ours = _tokens(data)
+    if length != data.length:
+        raise UserError(f"{where}: its equations have {length} input tokens, this run's have {data.length}")
+    if len(theirs) != len(ours):
+        raise UserError(f"{where}: its vocabulary has {len(theirs)} tokens, this run's has {len(ours)}")
+    different = next((place for place, token in enumerate(ours) if theirs[place] != token), None)
+    if different is not None:
+        raise UserError(
+            f"{where}: token {different} of its vocabulary is {show(theirs[different])}, "
+            f"of this run's {show(ours[different])}"
+        )
+
+
+def _tokens(data: SequenceDataModule) -> list[str]:
+    """The vocabulary; the operator's own token is the same, however a formula shows it."""
+    return _without_operator(data, list(data.vocabulary))
+
+
+def _without_operator(data: SequenceDataModule, vocabulary: list[str]) -> list[str]:
+    return ["operator" if place == data.operator_place else token for place, token in enumerate(vocabulary)]
