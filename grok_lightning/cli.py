@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -18,6 +19,7 @@ from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
+from grok_lightning.callbacks.loggers import Loggers, LoggerStates
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
@@ -28,7 +30,9 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.measures.base import Measure
+from grok_lightning.options.brought import place, refuse_callbacks, refuse_monitors
 from grok_lightning.options.choices import graph_of
+from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, Records
 from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
@@ -69,11 +73,19 @@ class GrokCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # no random number here comes from a global generator
-            args={key: value for key, value in expand(config.options).items() if key in ("trainer", "measures")},
+            args={key: value for key, value in expand(self._place()).items() if key in ("trainer", "measures")},
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def _place(self) -> Nested:
+        """The options, with the places where callbacks and loggers of a fit write."""
+        options, saved = self.resolved.options, self.resolved.saved
+        if self.resolved.command != "fit":
+            return options
+        run, versions = self.records.runs[0], {} if saved is None else saved.loggers.versions
+        return place(options, run.logs, run.checkpoints, versions, sweep=not self.records.fresh)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_trainer(parser)
@@ -116,14 +128,16 @@ class GrokCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, options = self.resolved, dict(self.config_init["trainer"])
-        callbacks = self._fit_callbacks() if config.command == "fit" else self._evaluation_callbacks()
-        options["callbacks"] = [*callbacks, *_as_list(options["callbacks"])]
+        brought = _as_list(options["callbacks"])
+        callbacks = self._fit_callbacks(brought) if config.command == "fit" else self._evaluation_callbacks()
+        options["callbacks"] = [*callbacks, *brought]
         options["plugins"] = [*_as_list(options["plugins"]), DurableCheckpointIO()]
         options["default_root_dir"] = options["default_root_dir"] or str(config.root)
         if config.command == "fit" and options["logger"] is not False:
             purge = None if config.saved is None else config.saved.step + 1
-            brought = [] if options["logger"] is True else _as_list(options["logger"])
-            options["logger"] = [Events(self.records.runs[0].logs, purge), *brought]
+            loggers = [] if options["logger"] is True else _as_list(options["logger"])
+            events = [Events(self.records.runs[0].logs, purge)] if self.records.events or brought else []
+            options["logger"] = [*events, *loggers]
         elif config.command != "fit":
             options["logger"] = False
             if options["enable_progress_bar"] is None:
@@ -132,7 +146,9 @@ class GrokCLI(LightningCLI):
         also = (TypeError, RuntimeError, ImportError, MisconfigurationException)
         return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
 
-    def _fit_callbacks(self) -> list[Callback]:
+    def _fit_callbacks(self, brought: list[Callback]) -> list[Callback]:
+        refuse_callbacks(brought, self.config_init["trainer"]["logger"] is not False)
+        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"])
         options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
         names = [f"{config['experiment']}/{config['run']}" for config in configs]
@@ -159,9 +175,12 @@ class GrokCLI(LightningCLI):
         if self.observers is not None:
             shown = self.observers(states)
         else:
-            shown = [] if options["trainer"]["enable_progress_bar"] is False else [ProgressLine(states, names[0])]
+            silent = options["trainer"]["enable_progress_bar"] is False
+            silent |= any(isinstance(callback, ProgressBar) for callback in brought)
+            shown = [] if silent else [ProgressLine(states, names[0])]
+        loggers = Loggers(configs[0], LoggerStates() if saved is None else saved.loggers)
         guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
-        own = [*guards, schedule, self.lifecycle, self.recorder, *shown, checkpoints]
+        own = [*guards, schedule, loggers, self.lifecycle, self.recorder, *shown, checkpoints]
         return [*own, Pace(checkpoints, own)]
 
     def _evaluation_callbacks(self) -> list[Callback]:

@@ -185,7 +185,7 @@ def _refuse_gap(logs: Path, step: int, schedule: EvaluationSchedule, where: str)
 def _find_other_option(logs: Path, config: Nested) -> str | None:
     """How the record in a directory differs from a run, in words; None if it is the run's own, or has no config."""
     try:
-        recorded = flatten(normalize(read_yaml(logs / CONFIG)))
+        recorded = flatten(normalize(read_yaml(logs / CONFIG), of_trainer=False))
     except (OSError, ValueError, UserError, AttributeError):  # none, or cut short by a crash
         return None
     wanted = flatten(config)

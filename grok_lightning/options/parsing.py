@@ -164,7 +164,7 @@ def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str
         base = copy.deepcopy(saved.config)
         if command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
             base["trainer"] = {"precision": base["trainer"]["precision"]}
-        return base
+        return normalize(base)
     run = names.get("run") or os.environ.get(RUN_FROM_PARENT)
     if run is not None:
         check_name("run" if "run" in names else RUN_FROM_PARENT, run)
