@@ -3,19 +3,21 @@
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers import CSVLogger
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from grok_lightning.callbacks.run_figures import Events
+from grok_lightning.errors import refusing
 from grok_lightning.files import write_durably
 from grok_lightning.records.record import flatten
 
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}")
+_VERSION = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127})?")
 
 
 def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,20 +68,28 @@ class Loggers(Callback):
         self.options, self.saved = flat_options(options), saved
         self._brought: dict[str, Logger] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        brought = [logger for logger in trainer.loggers if not isinstance(logger, Events)]
+    def begin(self, loggers: Sequence[Logger]) -> None:
+        """Opens what the loggers write: before the fit, in which Lightning would open it anew.
+
+        Raises:
+            UserError: If a logger of Lightning's cannot write.
+        """
+        brought = [logger for logger in loggers if not isinstance(logger, Events)]
         self._brought = dict(zip(number_classes(map(type, brought)), brought, strict=True))
-        for logger in trainer.loggers:
+        for logger in loggers:
             key = next((key for key, own in self._brought.items() if own is logger), "")
-            continued = bool(key) and self.saved.versions.get(key) == logger.version
-            if continued and isinstance(logger, CSVLogger):
-                restore_rows(logger, self.saved.rows.get(key, 0))
-            # these two keep the options that they were given first, and MLflow refuses other values
-            if not (continued and isinstance(logger, MLFlowLogger | TensorBoardLogger)):
-                logger.log_hyperparams(dict(self.options))
-            logger.save()
+            kind = type(logger)
+            mistakes = (Exception,) if kind.__module__.startswith("lightning.") else ()
+            refusing(partial(self._open, logger, key), f"trainer.logger: {kind.__name__}: ", mistakes)
+
+    def _open(self, logger: Logger, key: str) -> None:
+        continued = bool(key) and key in self.saved.versions and self.saved.versions[key] == logger.version
+        if continued and isinstance(logger, CSVLogger):
+            restore_rows(logger, self.saved.rows.get(key, 0))
+        # these two keep the options that they were given first, and MLflow refuses other values
+        if not (continued and isinstance(logger, MLFlowLogger | TensorBoardLogger)):
+            logger.log_hyperparams(dict(self.options))
+        logger.save()
 
     def state_dict(self) -> dict[str, Any]:
         for logger in self._brought.values():
@@ -88,6 +98,12 @@ class Loggers(Callback):
         rows = {key: len(_read_lines(each)) - 1 for key, each in self._brought.items() if isinstance(each, CSVLogger)}
         known = {key: version for key, version in versions.items() if type(version) in (int, str)}
         return {"versions": known, "rows": rows} if self._brought else {}
+
+    def end(self) -> None:
+        """Ends what the next run of this process would otherwise go on with: wandb has one run at a time."""
+        for logger in self._brought.values():
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
 
 
 def restore_rows(logger: CSVLogger, count: int) -> None:

@@ -1,12 +1,14 @@
 """Callbacks and loggers that users name: what cannot work here, what nothing records, and where they write."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from inspect import getsource
-from pathlib import Path
 from re import search
+from typing import Any
 
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
@@ -22,13 +24,26 @@ from lightning.pytorch.callbacks import (
     ThroughputMonitor,
 )
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.callbacks.loggers import number_classes
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.errors import UserError, show
+from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.module import GrokModule
-from grok_lightning.options.classes import RUN_DIRECTORY, Nested, class_hints, find_object, listed, put, suggestion
+from grok_lightning.options.classes import (
+    NAMING,
+    RUN_DIRECTORY,
+    Nested,
+    class_hints,
+    find_object,
+    listed,
+    put,
+    suggestion,
+)
+from grok_lightning.options.config import RecordedRun, SavedRun
+from grok_lightning.options.importing import import_object
+from grok_lightning.options.merging import expand
 from grok_lightning.training.norms import weight_norms
 
 REFUSED: dict[type[Callback], str] = {  # with what would do
@@ -94,7 +109,30 @@ def refuse_monitors(
                 )
 
 
-def place(options: Nested, logs: Path, checkpoints: Path, versions: Mapping[str, int | str], sweep: bool) -> Nested:
+def build_listed(options: Nested, option: str) -> list[Any]:
+    """Builds the callbacks or loggers that an option names.
+
+    Args:
+        options: Resolved options.
+        option: ``trainer.callbacks`` or ``trainer.logger``.
+
+    Raises:
+        UserError: If a class does not accept an option, or a package that it needs is not installed.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--built", type=import_object(NAMING[option].base))
+    built = []
+    for item in listed(expand({"trainer": options["trainer"]}), option):
+        typed = parser.parse_object({"built": item})
+        name = item["class_path"]
+        of_lightning: tuple[type[Exception], ...] = (Exception,) if name.startswith("lightning.") else ()
+        also = (ArgumentError, ImportError, MisconfigurationException, *of_lightning)
+        where = f"{option}: {name.rpartition('.')[2]}: "
+        built.append(refusing(lambda typed=typed: parser.instantiate(typed).built, where, also))  # type: ignore[misc]
+    return built
+
+
+def place(options: Nested, run: RecordedRun, saved: SavedRun | None, sweep: bool) -> Nested:
     """Says where the callbacks and loggers of a run write, unless the user has.
 
     Loggers that need a directory write into the run's own, in a folder of their name; those of wandb and MLflow, which
@@ -102,15 +140,15 @@ def place(options: Nested, logs: Path, checkpoints: Path, versions: Mapping[str,
 
     Args:
         options: The resolved options of the run; not modified.
-        logs: The directory of its record.
-        checkpoints: The directory of its checkpoints.
-        versions: The versions of its loggers in the checkpoint that it resumes from.
+        run: The directories of its record and its checkpoints.
+        saved: The checkpoint that it resumes from.
         sweep: Whether several processes write at the same time, so that loggers must not count folders themselves.
 
     Returns:
         The options with paths, names and versions filled in.
     """
     placed: Nested = options | {"trainer": dict(options["trainer"])}
+    logs, versions = run.logs, {} if saved is None else saved.loggers.versions
     loggers = [dict(item) for item in listed(options, "trainer.logger")]
     kinds = [find_object("trainer.logger", item["class_path"]) for item in loggers]
     for item, kind, key in zip(loggers, kinds, number_classes(kinds), strict=True):
@@ -131,8 +169,11 @@ def place(options: Nested, logs: Path, checkpoints: Path, versions: Mapping[str,
         if issubclass(kind, MLFlowLogger):
             item["run_name"] = item["run_name"] or logs.name
             item["experiment_name"] = item["experiment_name"].replace("lightning_logs", logs.parent.name)
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # Lightning's default store, which MLflow keeps
+        if issubclass(kind, TensorBoardLogger) and saved is not None and item.get("purge_step", 0) is None:
+            item["purge_step"] = saved.step + 1
     callbacks = [
-        item | {"dirpath": str(checkpoints)} if item.get("dirpath", "") in (None, RUN_DIRECTORY) else item
+        item | {"dirpath": str(run.checkpoints)} if item.get("dirpath", "") in (None, RUN_DIRECTORY) else item
         for item in listed(options, "trainer.callbacks")
     ]
     for option, items in (("trainer.logger", loggers), ("trainer.callbacks", callbacks)):

@@ -133,6 +133,8 @@ def expand(whole: Nested) -> Nested:
     _import_named(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
+        if value is None:
+            continue
         put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
     for option in LISTS:
         for item in listed(whole, option):
