@@ -58,12 +58,17 @@ def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
                 del place[last]
         elif option in CLASS_OPTIONS:
             place[last] = _short(option, place[last])
-        elif not (option in TRAINER_LISTS and isinstance(place[last], bool)):
+        elif option not in TRAINER_LISTS or names_classes(place[last]):
             items = place[last] if isinstance(place[last], list) else [place[last]]
             place[last] = [_item(option, item) for item in items]
     if "model" in nested and nested["model"] is None:
         del nested["model"]
     return nested
+
+
+def names_classes(value: Any) -> bool:
+    """Whether a value of an option of ``TRAINER_LISTS`` names classes: it may be a boolean, or options alone."""
+    return not isinstance(value, bool) and not (isinstance(value, dict) and "class_path" not in value)
 
 
 def _short(option: str, named: Any) -> Nested:

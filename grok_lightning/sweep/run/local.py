@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-import grok_lightning
 from grok_lightning.reading import Malformed, parse_json
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
@@ -116,7 +115,7 @@ class LocalExecutor(Executor):
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         with log.open("a", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(Path(grok_lightning.__file__).parents[1])],
+                [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[3])],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             )  # fmt: skip
