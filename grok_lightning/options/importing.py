@@ -6,8 +6,10 @@ import pkgutil
 import re
 import sys
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
-from importlib.machinery import all_suffixes
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +24,7 @@ class NotImported(Exception):
 def import_object(path: str) -> Any:
     """Imports an object by its dotted name.
 
-    Modules are found where Python finds them, and then in the working directory (``make_importable``).
+    Modules are found where Python finds them, and then in the working directory (``WorkingDirectory``).
 
     Args:
         path: Such as ``my.TinyNet``.
@@ -33,7 +35,7 @@ def import_object(path: str) -> Any:
     if not DOTTED.fullmatch(path):
         raise NotImported("a dotted name is expected, MODULE.CLASS")
     name, _, last = path.rpartition(".")
-    make_importable(path)
+    _add_finder(path)
     try:
         module = importlib.import_module(name)
         return getattr(module, last)
@@ -43,23 +45,52 @@ def import_object(path: str) -> Any:
         raise NotImported(reason) from error
 
 
-def make_importable(path: str) -> None:
-    """Appends the working directory to ``sys.path`` if the first part of a dotted name lies in it.
+class WorkingDirectory:
+    """Finds modules of the working directory that options name or that its own modules import, and no others.
 
-    It comes last, so a file there never takes the place of a module of Python's or of an installed package; and only
-    when such a name is given, so that a command which needs none imports nothing from there.
+    It comes after all other finders, so that a file never takes the place of a module of Python's or of an installed
+    package. Nor is one found where a library looks for a package that is not installed, as torch does for triton.
     """
-    first = path.partition(".")[0]
-    if first in sys.modules or not DOTTED.fullmatch(path):
-        return
-    importlib.invalidate_caches()  # the file may be newer than what Python knows of the directory
-    try:
-        here = Path.cwd()
-        files = [here / f"{first}{suffix}" for suffix in all_suffixes()]
-        if not {str(here), ""} & set(sys.path) and ((here / first).is_dir() or any(map(Path.is_file, files))):
-            sys.path.append(str(here))
-    except OSError:  # the working directory is gone
-        return
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        """Finds a top-level module (those below it are found by its package)."""
+        if path is not None:
+            return None
+        try:
+            here = Path.cwd()
+            return PathFinder.find_spec(name, [str(here)]) if _asks_for_own(here) else None
+        except OSError:  # the working directory is gone
+            return None
+
+
+def import_if_here(path: str) -> None:
+    """Imports the module of a dotted name that may be a function's, if the working directory has it.
+
+    Whoever asks for the name next, such as jsonargparse, finds it imported.
+    """
+    name = path.partition(".")[0]
+    if name not in sys.modules and PathFinder.find_spec(name, [os.curdir]) is not None:
+        with suppress(NotImported):
+            import_object(path)
+
+
+def _add_finder(path: str) -> None:
+    if path.partition(".")[0] not in sys.modules:
+        importlib.invalidate_caches()  # the file may be newer than what Python knows of the directory
+    if not any(isinstance(finder, WorkingDirectory) for finder in sys.meta_path):
+        sys.meta_path.append(WorkingDirectory())
+
+
+def _asks_for_own(here: Path) -> bool:
+    """Whether the import under way is one of this module, or of a file of the working directory."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(("<frozen importlib", importlib.__file__)):
+        frame = frame.f_back
+    file = Path(frame.f_code.co_filename)
+    libraries = (*map(Path, {sys.prefix, sys.base_prefix}), Path(__file__).parents[1])
+    installed = any(here in each.parents and each in file.parents for each in libraries)
+    installed = installed or bool({"site-packages", "dist-packages"} & set(file.parts))
+    return str(file) == __file__ or (here in file.parents and not installed)
 
 
 def _describe_missing(module: ModuleType, name: str) -> str:

@@ -28,7 +28,7 @@ from grok_lightning.options.classes import (
     put,
     suggestion,
 )
-from grok_lightning.options.importing import DOTTED, make_importable
+from grok_lightning.options.importing import DOTTED, import_if_here
 from grok_lightning.records.record import flatten
 
 _BESIDE_OPTIONS = ("class_path", "dict_kwargs")  # keys of a class in a list that are no options of it
@@ -159,7 +159,7 @@ def _import_named(value: Any, option: str = "") -> None:
         if option.endswith("class_path") or option in _CLASSES_OF_LIGHTNING:
             find_object(option.removesuffix(".class_path"), value)
         else:
-            make_importable(value)  # it may name a function
+            import_if_here(value)  # it may name a function
 
 
 def check_names(given: Nested, known: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grok_lightning.options.importing import NotImported, import_object
+from grok_lightning.options.importing import NotImported, import_if_here, import_object
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +36,33 @@ def test_a_module_of_the_working_directory_is_found_and_its_siblings_too(here: P
     assert import_object("own_pack.inner.Deep").__name__ == "Deep"
 
 
-def test_the_directory_comes_last_and_only_when_it_is_needed(here: Path) -> None:
+def test_the_directory_comes_last_and_only_for_its_own_modules(here: Path) -> None:
     (here / "csv.py").write_text("raise SystemExit('hijacked')\n")
     (here / "sched.py").write_text("class Mine: ...\n")
+    (here / "own_optional.py").write_text("raise SystemExit('hijacked')\n")
     before = list(sys.path)
-    assert import_object("torch.optim.SGD").__name__ == "SGD"
-    assert sys.path == before
     found = reason("sched.Mine")
     assert "has no Mine" in found
     assert "sched.py here is another file" in found
     (here / "own_late.py").write_text("import csv\nwriter = csv.writer\n")
     assert import_object("own_late.writer")
-    assert sys.path == [*before, str(here)]
+    (here / "lib/site-packages").mkdir(parents=True)
+    (here / "lib/site-packages/own_library.py").write_text(
+        "try:\n    import own_optional\nexcept ImportError:\n    own_optional = None\nclass A: ...\n"
+    )
+    sys.path.append(str(here / "lib/site-packages"))
+    assert import_object("own_library.A").__module__ == "own_library"
+    assert sys.modules["own_library"].own_optional is None
+    assert sys.path[:-1] == before
+
+
+def test_a_function_of_the_working_directory_imports_another_module_when_it_is_called(here: Path) -> None:
+    (here / "own_lazy.py").write_text("def load():\n    import own_later\n    return own_later.x\n")
+    (here / "own_later.py").write_text("x = 3\n")
+    import_if_here("own_lazy.load")
+    assert sys.modules["own_lazy"].load() == 3
+    import_if_here("own_lacking.load")
+    assert "own_lacking" not in sys.modules
 
 
 BROKEN = [
