@@ -312,3 +312,21 @@ def test_runs_of_a_sweep_with_callbacks_and_loggers_are_trained_one_by_one(comma
     for run in Path("lightning_logs/s").glob("seed=*"):
         assert json.loads((run / "result.json").read_text())["status"] == "stopped"
         assert rows(str(run / "CSVLogger/metrics.csv")) == rows(str(run / "metrics.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["WandbLogger", "MLFlowLogger"])
+def test_a_tracker_goes_on_in_the_same_run(command: Command, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip({"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}[name])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert fit(command, "--trainer.logger", name, steps=20)[0] == 0
+    assert resume(command)[0] == 0
+    ids = {path.name.rpartition("-")[2] for path in Path("wandb").glob("offline-run-*")}
+    ids |= {path.name for path in Path("mlruns").glob("[1-9]*/*") if path.is_dir()}
+    assert len(ids) == 1
+    if name == "MLFlowLogger":
+        (losses,) = Path("mlruns").glob("[1-9]*/*/metrics/val/loss")
+        assert [int(line.split()[2]) for line in losses.read_text().splitlines()] == [0, 10, 20, 30, 40]
+        (option,) = Path("mlruns").glob("[1-9]*/*/params/model.optimizer.lr")
+        assert option.read_text() == "0.001"
