@@ -122,7 +122,8 @@ def test_the_callbacks_and_loggers_of_their_page_work(tmp_path: Path, monkeypatc
     page = "howto/callbacks-and-loggers.md"
     (command,) = blocks(page, "bash")
     monkeypatch.chdir(tmp_path)
-    tiny = f"--data.modulus 7 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads {1}".split()
+    tiny = ["--data.modulus", "7", "--trainer.max_steps", "4", "--evaluation.every", "2"]
+    tiny += ["--trainer.precision", "32-true", "--threads", "1"]
     assert main([*command.replace("\\\n", " ").replace('"', "").split()[1:], *tiny]) == 0
     assert list(Path("checkpoints/addition/0").glob("epoch=*.ckpt"))
     assert Path("lightning_logs/addition/0/CSVLogger/metrics.csv").exists()
