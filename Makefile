@@ -39,7 +39,11 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,interop]'
 	@touch $@
 
-test-slow: .venv/ray .venv/docs .venv/export  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
+.venv/loggers: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,loggers]'
+	@touch $@
+
+test-slow: .venv/ray .venv/docs .venv/export .venv/loggers  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
 	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
 

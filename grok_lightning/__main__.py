@@ -1,11 +1,17 @@
 """The command ``grok-lightning``."""
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # python -m puts the working directory first, where its files would take the place of Python's own modules; classes
+    # are found there all the same (options/importing.py)
+    del sys.path[0]
+
 import io
 import os
 import shlex
 import shutil
 import signal
-import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path

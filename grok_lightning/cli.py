@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -18,6 +19,7 @@ from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
+from grok_lightning.callbacks.loggers import Loggers, LoggerStates
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
@@ -28,7 +30,9 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.measures.base import Measure
+from grok_lightning.options.brought import build_listed, place, refuse_callbacks, refuse_monitors
 from grok_lightning.options.choices import graph_of
+from grok_lightning.options.classes import TRAINER_LISTS
 from grok_lightning.options.config import Config, Records
 from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
@@ -52,7 +56,7 @@ class GrokCLI(LightningCLI):
 
     Attributes:
         records: As above.
-        states, recorder, figures, lifecycle: The parts of a fit that its caller asks about.
+        states, recorder, figures, lifecycle, loggers: The parts of a fit that its caller asks about.
 
     Raises:
         UserError: If what was asked for cannot be done; nothing has been written then.
@@ -62,15 +66,20 @@ class GrokCLI(LightningCLI):
     recorder: Recorder
     figures: RunFigures
     lifecycle: Lifecycle
+    loggers: Loggers
 
     def __init__(self, config: Config, records: Records | None = None, observers: Observers | None = None) -> None:
         self.resolved, self.observers = config, observers
         self.records = records or Records([recorded_run(config)] if config.command == "fit" else [], fresh=True)
+        self.placed = config.options
+        if config.command == "fit":
+            self.placed = place(config.options, self.records.runs[0], config.saved, sweep=not self.records.fresh)
+        trainer = {key: value for key, value in self.placed["trainer"].items() if f"trainer.{key}" not in TRAINER_LISTS}
         super().__init__(
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # no random number here comes from a global generator
-            args={key: value for key, value in expand(config.options).items() if key in ("trainer", "measures")},
+            args=expand({key: self.placed[key] for key in ("measures",) if key in self.placed} | {"trainer": trainer}),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -117,23 +126,33 @@ class GrokCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, options = self.resolved, dict(self.config_init["trainer"])
-        callbacks = self._fit_callbacks() if config.command == "fit" else self._evaluation_callbacks()
-        options["callbacks"] = [*callbacks, *_as_list(options["callbacks"])]
+        brought = build_listed(self.placed, "trainer.callbacks")
+        callbacks = self._fit_callbacks(brought) if config.command == "fit" else self._evaluation_callbacks()
+        options["callbacks"] = [*callbacks, *brought]
         options["plugins"] = [*_as_list(options["plugins"]), DurableCheckpointIO()]
         options["default_root_dir"] = options["default_root_dir"] or str(config.root)
-        if config.command == "fit" and options["logger"] is not False:
+        if config.command == "fit" and self.placed["trainer"]["logger"] is not False:
             purge = None if config.saved is None else config.saved.step + 1
-            brought = [] if options["logger"] is True else _as_list(options["logger"])
-            options["logger"] = [Events(self.records.runs[0].logs, purge), *brought]
-        elif config.command != "fit":
+            options["logger"] = [Events(self.records.runs[0].logs, purge)] if self.records.events or brought else []
+        else:
             options["logger"] = False
-            if options["enable_progress_bar"] is None:
-                options["enable_progress_bar"] = sys.stdout.isatty()  # no bar in a file or a pipe
+        if config.command != "fit" and options["enable_progress_bar"] is None:
+            options["enable_progress_bar"] = sys.stdout.isatty()  # no bar in a file or a pipe
         # what a Trainer cannot be built from is one of its options: a device that is not here, a package not installed
         also = (TypeError, RuntimeError, ImportError, MisconfigurationException)
         return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
 
-    def _fit_callbacks(self) -> list[Callback]:
+    def add_loggers(self) -> None:
+        """Builds the loggers that the user names: when all else has been checked, for MLflow's writes at once.
+
+        Raises:
+            UserError: If one cannot be built.
+        """
+        self.trainer.loggers = [*self.trainer.loggers, *build_listed(self.placed, "trainer.logger")]
+
+    def _fit_callbacks(self, brought: list[Callback]) -> list[Callback]:
+        refuse_callbacks(brought, self.placed["trainer"]["logger"] is not False)
+        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"])
         options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
         names = [f"{config['experiment']}/{config['run']}" for config in configs]
@@ -160,9 +179,12 @@ class GrokCLI(LightningCLI):
         if self.observers is not None:
             shown = self.observers(states)
         else:
-            shown = [] if options["trainer"]["enable_progress_bar"] is False else [ProgressLine(states, names[0])]
+            silent = options["trainer"]["enable_progress_bar"] is False
+            silent |= any(isinstance(callback, ProgressBar) for callback in brought)
+            shown = [] if silent else [ProgressLine(states, names[0])]
+        self.loggers = Loggers(configs[0], LoggerStates() if saved is None else saved.loggers)
         guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
-        own = [*guards, schedule, self.lifecycle, self.recorder, *shown, checkpoints]
+        own = [*guards, schedule, self.loggers, self.lifecycle, self.recorder, *shown, checkpoints]
         return [*own, Pace(checkpoints, own)]
 
     def _evaluation_callbacks(self) -> list[Callback]:
@@ -189,6 +211,7 @@ def quiet() -> None:
     threading.excepthook = _report_thread
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks").setLevel(logging.INFO)  # of a summary, of EarlyStopping's reason
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*IterableDataset.*__len__.*")
     if not sys.warnoptions:

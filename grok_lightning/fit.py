@@ -56,6 +56,7 @@ class Fit:
         self._build(config, records)
         if self.cli.records.fresh and count_from_environment("LOCAL_RANK", 0) == 0:
             _refuse_claim(self.cli.records.runs[0], config, self.cli.lifecycle.detection.schedule)
+        self.cli.add_loggers()
 
     def run(self) -> None:
         """Trains until every run is over.
@@ -72,6 +73,7 @@ class Fit:
                 if fresh:
                     self._claim(locks)
                 self._begin()
+                self.cli.loggers.begin(self.cli.trainer.loggers)
             self.cli.lifecycle.checkpoints.signals.install()
             saved = self.config.saved
             # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
@@ -80,6 +82,7 @@ class Fit:
             with interruptible():
                 fit(self.cli.model, datamodule=self.cli.datamodule, ckpt_path=path, **method)
         finally:
+            self.cli.loggers.end()
             self.cli.lifecycle.checkpoints.signals.restore()
             for name in (RUN_FROM_PARENT, CHOSEN_BY_PARENT):
                 os.environ.pop(name, None)
@@ -116,6 +119,7 @@ class Fit:
         self._locked = True
         if config is not self.config:
             self._build(config)
+            self.cli.add_loggers()
 
     def _begin(self) -> None:
         """Makes what directories are not there yet, and writes the configs: everything has been checked by now."""
@@ -197,7 +201,7 @@ def _refuse_gap(logs: Path, step: int, schedule: EvaluationSchedule, where: str)
 def _find_other_option(logs: Path, config: Nested) -> str | None:
     """How the record in a directory differs from a run, in words; None if it is the run's own, or has no config."""
     try:
-        recorded = flatten(normalize(read_yaml(logs / CONFIG)))
+        recorded = flatten(normalize(read_yaml(logs / CONFIG), of_trainer=False))
     except (OSError, ValueError, UserError, AttributeError):  # none, or cut short by a crash
         return None
     wanted = flatten(config)

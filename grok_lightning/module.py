@@ -358,13 +358,26 @@ class GrokModule(LightningModule):
         evaluation, passed = evaluate(self.network, batch, self.targets, self.loss, double, self.keep_logits, reduce)
         self.evaluation, self.passed_at = evaluation, self.trainer.global_step
         self.passed = passed if batch.world_size == 1 else None
-        if self.trainer.state.fn == "fit":
-            losses = torch.stack([evaluation["train/loss"], evaluation["val/loss"]])
-            newly_R = (~losses.isfinite().all(0)).to(self.device) & (self.diverged_at_R < 0)
-            self.diverged_at_R.masked_fill_(newly_R, self.trainer.global_step)
-        for key, value in evaluation.items():
-            # for user callbacks that monitor a key; the loggers are written by the record, at the right step
+        self.log_values(evaluation)
+
+    def log_values(self, values: dict[str, Tensor]) -> None:
+        """Logs values (R,) of an evaluation for callbacks that monitor them: their mean over the runs.
+
+        Loggers get them from the record, at the right step.
+        """
+        for key, value in values.items():
             self.log(key, value.mean(), logger=False, batch_size=1, sync_dist=False)
+
+    def lost_R(self) -> Tensor:
+        """Whether each run's loss is no longer finite, in training or in the newest evaluation."""
+        losses = torch.stack([self.evaluation["train/loss"], self.evaluation["val/loss"]])
+        return (~losses.isfinite().all(0)).to(self.device) | (self.diverged_at_R >= 0)
+
+    def on_validation_epoch_end(self) -> None:
+        """Notes divergence: here, since a callback that averages weights has put the run's own buffers back."""
+        if self.trainer.state.fn == "fit":
+            newly_R = self.lost_R() & (self.diverged_at_R < 0)
+            self.diverged_at_R.masked_fill_(newly_R, self.trainer.global_step)
 
     def test_step(self, batch: Table, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batch, batch_idx)

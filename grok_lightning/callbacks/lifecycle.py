@@ -1,6 +1,6 @@
 """The life of the runs of a stack: what is done, in this order, when they start, are evaluated, and end."""
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -11,6 +11,7 @@ from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.states import Ending, GrokDetection, diverged_at
 from grok_lightning.hardware.compilation import WORTH_COMPILING
+from grok_lightning.module import GrokModule
 from grok_lightning.records.checkpoint import EVALUATIONS_KEY
 from grok_lightning.records.record import DIVERGED, FINISHED, RESULT, STOPPED
 
@@ -63,11 +64,15 @@ class Lifecycle(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, pl_module)
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # here, and not at the end, the weights are still those evaluated, and what is logged can be monitored
+        if trainer.state.fn == "fit" and not bool(cast(GrokModule, pl_module).lost_R().all()):
+            self.measures.take(pl_module)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
             return
         raise_if_diverged(pl_module)
-        self.measures.take(pl_module)
         for run in self.detection.note(trainer, pl_module):
             self.checkpoints.mark_grokked(run)
         self.recorder.append(trainer)

@@ -32,12 +32,14 @@ class Measures(Callback):
         module.keep_logits = bool(measures)
 
     def take(self, pl_module: LightningModule) -> None:
-        """Adds the measures to the module's newest evaluation."""
+        """Adds the measures to the module's newest evaluation, and logs them, so that callbacks can monitor them."""
         if self.measures:
             module = cast(GrokModule, pl_module)
             view = View(module.network, self.data, module.passed)
             for measure in self.measures:
-                module.evaluation |= {key: value.double().cpu() for key, value in measure(view).items()}
+                found = {key: value.double().cpu() for key, value in measure(view).items()}
+                module.evaluation |= found
+                module.log_values(found)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.take(pl_module)

@@ -1,6 +1,5 @@
 """Writes the record of each run of a stack: metrics.csv, result.json, and TensorBoard events."""
 
-import json
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.loggers import flat_options
 from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.data.algebra import identify_algebra
@@ -20,7 +20,6 @@ from grok_lightning.records.record import (
     SCHEMA,
     Row,
     append_metrics,
-    flatten,
     flush_metrics,
     write_json,
     write_metrics,
@@ -119,6 +118,8 @@ class Recorder(Callback):
                 if single:
                     for logger in trainer.loggers:
                         logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
+                        if not isinstance(logger, Events):  # which has a thread that writes
+                            logger.save()
 
     def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
         """Writes ``result.json`` of a run that is over, and its entries in TensorBoard."""
@@ -130,9 +131,9 @@ class Recorder(Callback):
             loggers = [Events(directory)]
             for row in rows:
                 loggers[0].log_metrics(_metrics(row), int(row["step"]))
+            loggers[0].log_hyperparams(flat_options(self.configs[run]))
         for logger in loggers:
-            final = {key: rows[-1][key] for key in ("train/acc", "train/loss", "val/acc", "val/loss")} if rows else {}
-            logger.log_final(self._options(run), final)
+            logger.log_end()
         if len(self.configs) > 1:
             for logger in loggers:
                 logger.experiment.close()
@@ -164,15 +165,6 @@ class Recorder(Callback):
             "config": self.configs[run],
             "config_hash": self.hashes[run],
             "config_hash_version": HASH_VERSION,
-        }
-
-    def _options(self, run: int) -> dict[str, Any]:
-        """The options that TensorBoard's HPARAMS tab shows."""
-        return {
-            key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-            for key, value in flatten(self.configs[run]).items()
-            if key.startswith(("data.", "model.", "seed_everything"))
-            or key in ("trainer.max_steps", "trainer.precision")
         }
 
 

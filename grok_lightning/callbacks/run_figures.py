@@ -15,6 +15,8 @@ from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
 CURVES = "curves.png"
+SHOWN = ("train/acc", "train/loss", "val/acc", "val/loss")  # metrics in the HPARAMS tab
+_HPARAMS = b"_hparams_/session_start_info"  # by which a file of events shows that it has the options
 DOTS_PER_INCH = 100
 
 
@@ -32,15 +34,23 @@ class Events(TensorBoardLogger):
     def save(self) -> None:
         self.experiment.flush()
 
-    def log_final(self, options: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Adds a finished run to the HPARAMS tab; its metrics have the keys of scalars logged before.
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
+        """Adds the run to the HPARAMS tab, once; the tab's metrics are scalars that are logged anyway.
 
         Args:
-            options: Numbers, booleans or texts by dotted name.
-            metrics: Final values by key.
+            params: Numbers, booleans or texts by dotted name; None is left out.
+            metrics, step: Not used.
         """
-        for summary in hparams(options, metrics):
-            self.experiment.file_writer.add_summary(summary)
+        events = Path(self.log_dir).glob("events.out.tfevents.*")
+        if not any(_HPARAMS in path.read_bytes() for path in events):
+            known = {key: value for key, value in params.items() if value is not None}
+            for summary in hparams(known, dict.fromkeys(SHOWN, 0.0))[:2]:
+                self.experiment.file_writer.add_summary(summary)
+            self.save()
+
+    def log_end(self) -> None:
+        """Tells the HPARAMS tab that the run is over."""
+        self.experiment.file_writer.add_summary(hparams({}, {})[2])
         self.save()
 
     def log_images(self, images: Mapping[str, bytes], step: int) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.errors import UserError, show
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NAMING, Nested, lookup
+from grok_lightning.options.classes import CLASS_OPTIONS, LISTS, NAMING, TRAINER_LISTS, Nested, listed, lookup
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, undotted
 from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
+_WORDS = {"true": True, "false": False, "null": None}  # which stand in place of callbacks or loggers
 FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
@@ -68,11 +69,11 @@ def given_options(assignments: list[tuple[str, str]], configs: list[Path], lists
     for path in configs:
         merge(given, read_config(path))
     for key, value in _classes_first(assignments):
-        changed = next((name for name in LIST_OPTIONS if key == f"{name}+" or key.startswith(f"{name}.")), None)
+        changed = next((name for name in LISTS if key == f"{name}+" or key.startswith(f"{name}.")), None)
         if changed is not None and lists is None:
             continue
-        if changed is not None and lookup(given, changed) is None and lookup(lists or {}, changed):
-            merge(given, nest(changed, lookup(lists or {}, changed)))
+        if changed is not None and lookup(given, changed) is None and listed(lists or {}, changed):
+            merge(given, nest(changed, listed(lists or {}, changed)))
         if key in NAMING:
             merge(given, normalize(nest(key, _class_value(key, value))))
         else:
@@ -104,6 +105,8 @@ def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _class_value(key: str, value: str) -> Any:
     if value == NO_VALUE:
         raise UserError(f"--{key} needs a value")
+    if key in TRAINER_LISTS and value in _WORDS:
+        return _WORDS[value]
     if not value.lstrip().startswith(("{", "[")):
         return value
     try:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
+from grok_lightning.options.importing import NotImported, import_object
 
 Nested = dict[str, Any]
 
@@ -54,7 +55,18 @@ LIST_OPTIONS = {  # options that name a list of classes, empty by default
     "model.filters": ClassOption("", "grok_lightning.optim.filters.GradientFilter", ("grok_lightning.optim",)),
     "measures": ClassOption("", "grok_lightning.measures.base.Measure", ("grok_lightning.measures",)),
 }
-NAMING = CLASS_OPTIONS | LIST_OPTIONS
+TRAINER_LISTS = {  # lists of classes for the Trainer; ``trainer.logger`` may be true or false instead
+    "trainer.callbacks": ClassOption("", "lightning.pytorch.Callback", ("lightning.pytorch.callbacks",)),
+    "trainer.logger": ClassOption("", "lightning.pytorch.loggers.Logger", ("lightning.pytorch.loggers",)),
+}
+LISTS = LIST_OPTIONS | TRAINER_LISTS
+NAMING = CLASS_OPTIONS | LISTS
+RUN_DIRECTORY = "auto"  # of a path of a callback or logger: the run's own directory
+_DEFAULTS = {  # ours, for parameters that have none, and for one with a default that does not suit integer buffers
+    ("trainer.logger", "save_dir"): (None, RUN_DIRECTORY),
+    ("trainer.callbacks", "dirpath"): (None, RUN_DIRECTORY),
+    ("trainer.callbacks", "use_buffers"): (True, False),
+}
 
 
 def class_of(option: str, value: Nested) -> str:
@@ -71,11 +83,10 @@ def class_path(option: str, name: str) -> str:
     """
     base = import_object(NAMING[option].base)
     if "." in name:
-        named = import_object(name)
+        named = find_object(option, name)
         if not isinstance(named, type) or not issubclass(named, base):
-            raise UserError(
-                f"{option} names {name!r}, which is no class that can be imported and extends {base.__name__}"
-            )
+            kind = f"does not extend {base.__name__}" if isinstance(named, type) else "is no class"
+            raise UserError(f"{option} names {show(name)}, which {kind}")
         short = _classes(option).get(named.__name__)
         return short if short is not None and import_object(short) is named else name
     found = _classes(option)
@@ -106,17 +117,16 @@ def class_names(option: str) -> list[str]:
     return sorted(_classes(option))
 
 
-def import_object(path: str) -> Any:
-    """The object at a dotted path, or None. All classes that options name are imported here."""
-    module, _, last = path.rpartition(".")
+def find_object(option: str, name: str) -> Any:
+    """The object of a dotted name that an option gives. All classes that options name are imported here.
+
+    Raises:
+        UserError: If there is none, with the reason.
+    """
     try:
-        return getattr(importlib.import_module(module), last, None)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            return None
-        raise  # a module that exists imports one that does not
-    except (ValueError, TypeError):  # no name of a module at all
-        return None
+        return import_object(name)
+    except NotImported as error:
+        raise UserError(f"{option} names {show(name)}: {error}") from error
 
 
 @cache
@@ -129,7 +139,11 @@ def _class_parser(option: str, name: str) -> ArgumentParser:
 
 def class_defaults(option: str, name: str) -> Nested:
     """The options of a class with their defaults, those that the program supplies left out."""
-    return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
+    found = copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
+    for (owner, key), (default, ours) in _DEFAULTS.items():
+        if owner == option and key in found and found[key] == default:
+            found[key] = ours
+    return found
 
 
 class Argument(NamedTuple):
@@ -176,6 +190,12 @@ def put(nested: Nested, option: str, value: Any) -> None:
     for parent in parents:
         nested = nested.setdefault(parent, {})
     nested[last] = value
+
+
+def listed(nested: Nested, option: str) -> list[Nested]:
+    """The classes of an option of ``LISTS``, each with its options."""
+    items = lookup(nested, option)
+    return items if isinstance(items, list) else []
 
 
 def lookup(nested: Nested, option: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from grok_lightning.callbacks.loggers import Loggers, LoggerStates
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
@@ -24,6 +25,7 @@ class SavedRun:
         weights: The module's state dict.
         trains: Whether it holds the state of the optimizer, so that training can continue.
         evaluations: Those of each run up to its step, oldest first; None in checkpoints of earlier versions.
+        loggers: Where the run's loggers stood.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class SavedRun:
     weights: dict[str, Tensor]
     trains: bool = True
     evaluations: list[list[Row]] | None = None
+    loggers: LoggerStates = field(default_factory=LoggerStates)
 
     @classmethod
     def read(
@@ -67,7 +70,8 @@ class SavedRun:
         except ValueError as error:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         trains = "optimizer_states" in loaded
-        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations)
+        loggers = LoggerStates(loaded.get("callbacks", {}).get(Loggers.__name__))
+        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations, loggers)
 
 
 @dataclass(frozen=True)

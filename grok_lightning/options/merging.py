@@ -7,30 +7,44 @@ AdamW's reaches Muon; and what was *given* stays apart from what is default.
 
 import copy
 from collections.abc import Iterable, Mapping
+from enum import Enum
+from numbers import Integral, Real
 from typing import Any
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
+    LISTS,
     NAMING,
+    TRAINER_LISTS,
     Nested,
     class_defaults,
     class_of,
     class_path,
+    find_object,
+    listed,
     lookup,
     put,
     suggestion,
 )
+from grok_lightning.options.importing import DOTTED, import_if_here
 from grok_lightning.records.record import flatten
 
+_BESIDE_OPTIONS = ("class_path", "dict_kwargs")  # keys of a class in a list that are no options of it
+_CLASSES_OF_LIGHTNING = ("trainer.plugins", "trainer.profiler", "trainer.strategy")
 NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
 
-def normalize(nested: Nested) -> Nested:
-    """The short form: classes by full path, their options beside it, no ``init_args``."""
+def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
+    """The short form: classes by full path, their options beside it, no ``init_args``.
+
+    Args:
+        nested: Options.
+        of_trainer: Whether callbacks and loggers are imported and brought into the short form too.
+    """
     nested = copy.deepcopy(nested)
-    for option in NAMING:
+    for option in NAMING if of_trainer else (*CLASS_OPTIONS, *LIST_OPTIONS):
         *parents, last = option.split(".")
         place: Any = nested
         for parent in parents:
@@ -40,15 +54,21 @@ def normalize(nested: Nested) -> Nested:
         if not place or last not in place:
             continue
         if place[last] is None:
-            del place[last]
+            if option not in TRAINER_LISTS:
+                del place[last]
         elif option in CLASS_OPTIONS:
             place[last] = _short(option, place[last])
-        else:
+        elif option not in TRAINER_LISTS or names_classes(place[last]):
             items = place[last] if isinstance(place[last], list) else [place[last]]
             place[last] = [_item(option, item) for item in items]
     if "model" in nested and nested["model"] is None:
         del nested["model"]
     return nested
+
+
+def names_classes(value: Any) -> bool:
+    """Whether a value of an option of ``TRAINER_LISTS`` names classes: it may be a boolean, or options alone."""
+    return not isinstance(value, bool) and not (isinstance(value, dict) and "class_path" not in value)
 
 
 def _short(option: str, named: Any) -> Nested:
@@ -102,19 +122,44 @@ def complete(given: Nested) -> Nested:
     for option in LIST_OPTIONS:
         items = lookup(whole, option) or []
         put(whole, option, [{**class_defaults(option, item["class_path"]), **item} for item in items])
+    for option in TRAINER_LISTS:
+        for item in listed(whole, option):
+            item |= class_defaults(option, item["class_path"]) | item
     return whole
 
 
 def expand(whole: Nested) -> Nested:
-    """The form that jsonargparse takes: ``class_path`` and ``init_args``."""
+    """The form that jsonargparse takes: ``class_path`` and ``init_args``.
+
+    Raises:
+        UserError: If a class that is named, at whatever depth, cannot be imported.
+    """
     whole = copy.deepcopy(whole)
+    _import_named(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
+        if value is None:
+            continue
         put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
-    for option in LIST_OPTIONS:
-        for item in lookup(whole, option) or []:
-            item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}
+    for option in LISTS:
+        for item in listed(whole, option):
+            item["init_args"] = {key: item.pop(key) for key in list(item) if key not in _BESIDE_OPTIONS}
     return whole
+
+
+def _import_named(value: Any, option: str = "") -> None:
+    """Imports what options name, for jsonargparse would not say why something cannot be imported."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _import_named(inner, f"{option}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for inner in value:
+            _import_named(inner, option)
+    elif isinstance(value, str) and DOTTED.fullmatch(value):
+        if option.endswith("class_path") or option in _CLASSES_OF_LIGHTNING:
+            find_object(option.removesuffix(".class_path"), value)
+        else:
+            import_if_here(value)  # it may name a function
 
 
 def check_names(given: Nested, known: Iterable[str]) -> None:
@@ -129,13 +174,13 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
     """
     known = set(known)
     own = set()
-    for option in LIST_OPTIONS:
-        for item in lookup(given, option) or []:
+    for option in LISTS:
+        for item in listed(given, option):
             name = str(item["class_path"])
             for key, value in item.items():
                 if value == NO_VALUE:
                     raise UserError(f"--{option}.{key} needs a value")
-                if key not in (options := class_defaults(option, name)) and key != "class_path":
+                if key not in (options := class_defaults(option, name)) and key not in _BESIDE_OPTIONS:
                     short = name.rsplit(".", 1)[-1]
                     raise UserError(f"{option}: {key} is no option of {short}{suggestion(key, options)}")
     for option in CLASS_OPTIONS:
@@ -157,9 +202,21 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, paths and other objects as text: what YAML, JSON and a checkpoint can hold."""
+    """Values as YAML, JSON and a checkpoint can hold them, in the form that an option takes.
+
+    Tuples and sets become lists, members of an enumeration and objects of a module their names, other numbers and texts
+    those of Python, and all else text.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | str | type(None)) else str(value)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Integral | Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)

@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 from jsonargparse import Namespace
 
-from grok_lightning.errors import UserError, count_from_environment
+from grok_lightning.errors import UserError, count_from_environment, show
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.choices import AUTO, COMPILE, PRECISION, THREADS, choose, is_auto
-from grok_lightning.options.classes import CLASS_OPTIONS, Nested, arguments_of, lookup, put
+from grok_lightning.options.classes import CLASS_OPTIONS, TRAINER_LISTS, Nested, arguments_of, lookup, put
 from grok_lightning.options.config import Config, RecordedRun, SavedRun
 from grok_lightning.options.help import HELP, print_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, merge, normalize, plain
@@ -99,7 +99,7 @@ def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
     Raises:
         UserError: If an option does not exist, has a value of the wrong type, or is decided by the workbench.
     """
-    wanted = _checked("fit", {}, given)
+    wanted = _checked("fit", {}, normalize(given))
     if lookup(wanted, PRECISION) in (None, AUTO):
         put(wanted, PRECISION, precision)
     options = _recorded(parse_values(command_parser("fit"), wanted))
@@ -164,7 +164,7 @@ def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str
         base = copy.deepcopy(saved.config)
         if command != "fit":  # a checkpoint is evaluated wherever one likes, on one device
             base["trainer"] = {"precision": base["trainer"]["precision"]}
-        return base
+        return normalize(base)
     run = names.get("run") or os.environ.get(RUN_FROM_PARENT)
     if run is not None:
         check_name("run" if "run" in names else RUN_FROM_PARENT, run)
@@ -189,6 +189,9 @@ def _checked(command: str, base: Nested, given: Nested) -> Nested:
     check_names(named, known - {group for group in groups if f"{group}.help" not in known})
     refuse_null(given, named, parser)
     wanted = complete(merge(base, given))
+    for option in TRAINER_LISTS:
+        if isinstance(value := lookup(wanted, option), dict):
+            raise UserError(f"{option} has {show(value)}, which names no class; add class_path: NAME")
     refuse_at_once(wanted)
     return wanted
 

@@ -13,9 +13,9 @@ from grok_lightning.options.classes import (
     NAMING,
     Nested,
     class_hints,
-    import_object,
     lookup,
 )
+from grok_lightning.options.importing import NotImported, import_object
 from grok_lightning.options.merging import normalize
 from grok_lightning.options.parser import command_parser
 from grok_lightning.options.values import collect_hints, describe_type, find_mistake, refuse_null
@@ -26,7 +26,7 @@ from grok_lightning.records.runs import check_name
 # options of the Trainer that say what is run and written beside the run itself: only the record in its own place counts
 OF_ITS_PLACE = ("callbacks", "logger", "plugins", "profiler", "strategy", "default_root_dir")
 OF_ONE_COMMAND = ("overwrite", "split", "output", "trust")  # never taken from a checkpoint
-_ROOTS = tuple(sorted({f"{room}." for option in NAMING.values() for room in option.rooms}))
+_ROOTS = tuple(sorted({f"{room}." for option in (*CLASS_OPTIONS, *LIST_OPTIONS) for room in NAMING[option].rooms}))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LONGEST = 200  # characters of a name
 
@@ -63,7 +63,7 @@ def take_config(path: Path, found: Nested, root: Path, named: Collection[str], t
     config["trainer"] = trainer | {key: own[key] for key in OF_ITS_PLACE if key in own}
     if not trust:
         _refuse_classes(config, path, {*named, *find_names(recorded)})
-    config = normalize(config)
+    config = normalize(config, of_trainer=False)  # which a fit alone needs
     if not trust:
         _refuse_text(config)
     return config
@@ -140,7 +140,10 @@ def _refuse_classes(config: Nested, path: Path, named: Collection[str]) -> None:
 def _is_own(name: str) -> bool:
     if not name.startswith(_ROOTS):
         return False
-    found = import_object(name)
+    try:
+        found = import_object(name)
+    except NotImported:
+        return False
     return isinstance(found, type) and f"{found.__module__}.".startswith(_ROOTS)
 
 

@@ -11,11 +11,12 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
-    LIST_OPTIONS,
+    LISTS,
     Nested,
     arguments_of,
     class_hints,
     class_of,
+    listed,
     lookup,
 )
 from grok_lightning.options.merging import expand
@@ -119,8 +120,8 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
 
 def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
     """The first option of a config in the short form whose value has the wrong type, with what is expected."""
-    for owner in LIST_OPTIONS:
-        for item in lookup(wanted, owner) or []:
+    for owner in LISTS:
+        for item in listed(wanted, owner):
             name = item["class_path"]
             for key, hint in class_hints(owner, name).items():
                 wrong_null = item.get(key, 0) is None and "null" not in describe_type(hint)
@@ -140,7 +141,7 @@ def collect_hints(named: Nested, parser: ArgumentParser) -> dict[str, Any]:
     for owner in CLASS_OPTIONS:
         own = class_hints(owner, class_of(owner, lookup(named, owner) or {}))
         hints |= {f"{owner}.{key}": hint for key, hint in own.items()}
-    return {option: hint for option, hint in hints.items() if hint is not None and option not in LIST_OPTIONS}
+    return {option: hint for option, hint in hints.items() if hint is not None and option not in LISTS}
 
 
 def _accepts(hint: Any, value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from grok_lightning.errors import UserError
 from grok_lightning.options.arguments import assign, read_config
-from grok_lightning.options.classes import Nested, lookup, suggestion
+from grok_lightning.options.classes import TRAINER_LISTS, Nested, lookup, suggestion
 from grok_lightning.options.merging import merge
 from grok_lightning.options.shipped import find_config, find_sweep
 from grok_lightning.options.yamls import nest
@@ -209,6 +209,8 @@ def _refuse_replaced_options(fixed: Nested, entries: Sequence[Entry]) -> None:
             _apply(nested, second.option, later)
             for leaf, old in flatten(nest(first.option, value)).items():
                 new = lookup(nested, leaf)
+                if second.option.startswith(tuple(f"{option}." for option in TRAINER_LISTS)) and isinstance(new, list):
+                    continue  # an option of the last class that is listed
                 if isinstance(new, dict) and isinstance(old, str):
                     new = new.get("class_path")
                 if old != {} and identify(new) != identify(old):

@@ -36,6 +36,8 @@ class Life:
     def evaluate(self, step: int, *val: float) -> None:
         self.trainer.global_step = step
         self.module.evaluation = {"train/acc": torch.ones(len(val)), "val/acc": torch.tensor(val).double()}
+        self.module.lost_R.return_value = self.module.diverged_at_R >= 0
+        self.cycle.on_validation_epoch_end(self.trainer, self.module)
         self.cycle.on_validation_end(self.trainer, self.module)
 
     def taken(self) -> list[str]:

@@ -11,6 +11,7 @@ from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.merging import complete, plain
 from grok_lightning.options.shipped import find_config, shipped_configs
 
+TIMER, SUMMARY = (f"lightning.pytorch.callbacks.{name}" for name in ("Timer", "ModelSummary"))
 ARGUMENTS = [
     (["--data.modulus", "7"], {"data": {"modulus": "7"}}),
     (["--data.modulus=7"], {"data": {"modulus": "7"}}),
@@ -26,8 +27,8 @@ ARGUMENTS = [
     (["--overwrite", "false"], {"overwrite": "false"}),
     (["--checkpoint.steps+=5", "--checkpoint.steps+", "9"], {"checkpoint": {"steps": ["5", "9"]}}),
     (
-        ["--trainer.callbacks+=A", "--trainer.callbacks.x=1", "--trainer.callbacks+=B"],
-        {"trainer": {"callbacks": [{"class_path": "A", "init_args": {"x": "1"}}, "B"]}},
+        ["--trainer.callbacks+=Timer", "--trainer.callbacks.verbose=1", "--trainer.callbacks+=ModelSummary"],
+        {"trainer": {"callbacks": [{"class_path": TIMER, "verbose": "1"}, {"class_path": SUMMARY}]}},
     ),
     ([], {}),
 ]
@@ -54,8 +55,8 @@ def test_a_class_is_named_by_its_class_path_too_in_either_order(named: str) -> N
 
 
 def test_an_option_of_any_named_class_goes_to_that_class_in_either_order() -> None:
-    named, option = "--trainer.logger=A", "--trainer.logger.x=1"
-    expected = {"trainer": {"logger": {"class_path": "A", "init_args": {"x": "1"}}}}
+    named, option = "--trainer.logger=CSVLogger", "--trainer.logger.prefix=1"
+    expected = {"trainer": {"logger": [{"class_path": "lightning.pytorch.loggers.CSVLogger", "prefix": "1"}]}}
     assert given(named, option) == expected
     assert given(option, named) == expected
 
@@ -75,8 +76,9 @@ def test_the_command_line_wins_over_later_files_over_earlier_files(tmp_path: Pat
 
 
 def test_items_are_added_to_the_list_of_a_file(tmp_path: Path) -> None:
-    listed = config_file(tmp_path, {"trainer": {"callbacks": ["A"]}})
-    assert given("--trainer.callbacks+=B", "--config", listed) == {"trainer": {"callbacks": ["A", "B"]}}
+    listed = config_file(tmp_path, {"trainer": {"callbacks": ["Timer"]}})
+    both = [{"class_path": TIMER}, {"class_path": SUMMARY}]
+    assert given("--trainer.callbacks+=ModelSummary", "--config", listed) == {"trainer": {"callbacks": both}}
 
 
 def test_options_meet_across_files_and_command_line_whatever_names_the_class(tmp_path: Path) -> None:

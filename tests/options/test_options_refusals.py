@@ -158,7 +158,7 @@ def test_an_unknown_config_gets_the_nearest_name() -> None:
 LISTS = [
     (["--model.filters", "Grokfast"], "model.filters names the class 'Grokfast', which does not exist"),
     (["--model.filters", "AdamW"], "model.filters names the class 'AdamW', which does not exist"),
-    (["--model.filters", "torch.optim.SGD"], "extends GradientFilter"),
+    (["--model.filters", "torch.optim.SGD"], "does not extend GradientFilter"),
     (["--model.filters", "[{alpha: 0.9}]"], "names no class"),
     (["--model.filters", "[3]"], "model.filters is 3; a class name or a mapping"),
     (["--model.filters", "[Clip"], "cannot be read as a mapping of options or a list"),

@@ -121,15 +121,33 @@ def test_the_sweeps_of_the_pages_can_be_planned(tmp_path: Path, monkeypatch: pyt
 def test_own_classes_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     (command,) = [block for block in blocks("howto/own-classes.md", "bash") if "mine.Bag" in block]
     arguments = command.replace("\\\n", " ").replace('"', "").split()
-    assert arguments[:3] == ["python", "-m", "grok_lightning"]
+    assert arguments[:2] == ["grok-lightning", "fit"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(DOCS / "howto"))
     tiny = "--data.modulus 7 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads 1"
-    assert main([*arguments[3:], *tiny.split()]) == 0
+    assert main([*arguments[1:], *tiny.split()]) == 0
     header, *rows = (tmp_path / "lightning_logs" / "own" / "0" / "metrics.csv").read_text().splitlines()
     assert "mine/embedding_norm" in header.split(",")
     assert len(rows) > 2
     assert "step 4: " in capfd.readouterr().out
+
+
+def test_the_callbacks_and_loggers_of_their_page_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "howto/callbacks-and-loggers.md"
+    (command,) = blocks(page, "bash")
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--data.modulus", "7", "--trainer.max_steps", "4", "--evaluation.every", "2"]
+    tiny += ["--trainer.precision", "32-true", "--threads", "1"]
+    assert main([*command.replace("\\\n", " ").replace('"', "").split()[1:], *tiny]) == 0
+    assert list(Path("checkpoints/addition/0").glob("epoch=*.ckpt"))
+    assert Path("lightning_logs/addition/0/CSVLogger/metrics.csv").exists()
+    (listed,) = blocks(page, "yaml")
+    content = yaml.safe_load(listed)
+    content["trainer"]["logger"] = content["trainer"]["logger"][:1]  # wandb need not be installed
+    Path("own.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert main(["fit", "--config", "own.yaml", *tiny]) == 0
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})
 
 
 def test_an_own_algebra_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,9 +120,11 @@ def test_what_is_given_is_in_the_short_form_and_the_caller_s_to_change(write_yam
 
 
 def test_an_option_below_any_named_class_is_one_of_its_own(write_yaml: Write) -> None:
-    grid = read_grid(write_yaml({"set": {"trainer.logger": "A"}, "grid": {"trainer.logger.init-args.x": [1]}}))
-    expected = {"trainer": {"logger": {"class_path": "A", "init_args": {"x": 1}}}}
-    assert build_options(grid, grid.points[0]) == expected
+    grid = read_grid(
+        write_yaml({"set": {"trainer.logger": "CSVLogger"}, "grid": {"trainer.logger.init-args.prefix": ["p"]}})
+    )
+    expected = {"logger": [{"class_path": "lightning.pytorch.loggers.CSVLogger", "prefix": "p"}]}
+    assert normalize(build_options(grid, grid.points[0])) == {"trainer": expected}
 
 
 def test_an_empty_block_takes_what_is_fixed(write_yaml: Write) -> None:

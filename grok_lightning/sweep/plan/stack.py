@@ -121,7 +121,9 @@ def build_fit(stack: Stack, tell: Callable[..., None] | None = None, root: Path 
     path = stack.directory / LAST
     single = len(stack.configs) == 1
     options = merge_configs(stack.configs)
-    loggers = stack.events and single and options["trainer"]["logger"]
+    logger, callbacks = options["trainer"]["logger"], options["trainer"]["callbacks"]
+    # without events still those that were asked for, and those that callbacks may write to
+    loggers = single and (stack.events or bool(callbacks) or not isinstance(logger, bool)) and logger
     options = options | {"trainer": options["trainer"] | {"enable_progress_bar": False, "logger": loggers}}
     config = Config("fit", options, root or Path(stack.root), trust=stack.trust)
     runs = [

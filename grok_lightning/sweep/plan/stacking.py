@@ -75,10 +75,16 @@ def _mixes_runs(resolved: Nested) -> bool:
     return (
         not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
         or resolved.get("init_from") is not None
-        or bool(trainer.get("callbacks"))
-        or not isinstance(trainer.get("logger", True), bool)
+        or bool(find_watching(resolved))
         or trainer.get("precision") == "16-mixed"
     )
+
+
+def find_watching(resolved: Nested) -> list[str]:
+    """Find the options that name callbacks or loggers, which watch a single run."""
+    trainer = resolved["trainer"]
+    named = {"trainer.callbacks": trainer.get("callbacks"), "trainer.logger": isinstance(trainer.get("logger"), list)}
+    return [option for option, given in named.items() if given]
 
 
 def shape_key(resolved: Nested, without: Sequence[str] = ()) -> str:

@@ -21,6 +21,10 @@ from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
 from grok_lightning.sweep.run.notices import read_notices
 from grok_lightning.sweep.run.worker import PREPARE, Tally, to_line
 
+# a worker; unlike with -m, a file of the working directory never takes the place of one of Python's modules
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv.pop()); import grok_lightning.sweep.run.worker as w; sys.exit(w.main())"
+)
 LOOK_AHEAD = 100  # stacks of the queue among which to look for one whose graph no worker compiles
 
 
@@ -111,7 +115,7 @@ class LocalExecutor(Executor):
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         with log.open("a", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "grok_lightning.sweep.run.worker"],
+                [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[3])],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             )  # fmt: skip

@@ -5,6 +5,7 @@ from collections import Counter
 from grok_lightning.sweep.plan.pending import Schedule
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.sizes import Choice
+from grok_lightning.sweep.plan.stacking import find_watching
 
 MOST_VALUES = 8
 BUDGET = "trainer.max_steps"
@@ -28,6 +29,9 @@ def format_outline(schedule: Schedule) -> str:
     sizes = sorted(Counter(len(stack.runs) for stack in schedule.stacks).items())
     stacks = ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sizes) or "none"
     lines.append(f"  stacks     {stacks}")
+    watching = dict.fromkeys(option for block in plan.blocks for option in find_watching(block.resolved))
+    if watching:
+        lines.append(f"             one by one, for {' and '.join(watching)} watch single runs")
     begun = sum(stack.begun for stack in schedule.stacks)
     if begun:
         lines.append(f"             {begun:,} of them go on from a checkpoint")
