@@ -12,9 +12,10 @@ author = "the grok_lightning developers"
 copyright = author
 version = release = "0.1.0"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_ext", "_static"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+nb_execution_mode = "off"  # tests run the notebooks; the site shows what they printed
 
 # every reference to something of this package must resolve; others' are not looked up, for there is no network
 nitpicky = True
