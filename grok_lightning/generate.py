@@ -55,17 +55,17 @@ def answer(
     return data.decode(tokens[len(prompt_T) :])
 
 
-def is_defined(run: Run, prompt: str) -> bool:
-    """Whether a prompt asks for something that has an answer: of a table, whether its formula is defined there.
+def find_gap(run: Run, prompt: str) -> str | None:
+    """Why a prompt has no answer: a formula that is not defined there; None where it has one.
 
     Raises:
         UserError: If the prompt is no prompt of the run's data.
     """
     if not isinstance(run.data, TableDataModule):
-        return True
+        return None
     operation = run.data.operation
     _, defined = operation.formula.evaluate(operation.algebra, run.data.tokenizer.read(prompt))
-    return bool(defined[0])
+    return None if defined[0] else f"the table has no such row: {operation.formula.text} divides by zero"
 
 
 def _choose(logits_V: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:
@@ -109,10 +109,9 @@ def generate_command(arguments: list[str]) -> int:
     if options.top_k is not None and options.temperature == 0:
         print("--top_k does nothing at temperature 0; give --temperature too", file=sys.stderr)
     for prompt in options.prompts:
-        if not is_defined(run, prompt):
-            print(
-                run.data.show(prompt, f"(the table has no such row: {run.data.operation.formula.text} divides by zero)")
-            )
+        gap = find_gap(run, prompt)
+        if gap is not None:
+            print(run.data.show(prompt, f"({gap})"))
             continue
         text = answer(run, prompt, options.temperature, options.top_k, options.max_new_tokens, generator)
         print(run.data.show(prompt, text))
