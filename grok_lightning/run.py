@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from grok_lightning.models.plain import PlainNetwork
+    from torch import nn
 
 CURVES = "curves"
 SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
@@ -54,10 +54,17 @@ class Run:
         """
         return self.module.network
 
-    def plain(self) -> "PlainNetwork":
-        """The network as an ordinary module, a copy: from tokens (B, T) to logits (B, A, V), weights without R."""
+    def plain(self) -> "nn.Module":
+        """The network as an ordinary module, a copy: from tokens (B, T) to logits (B, A, V), weights without R.
+
+        Where the network is an ordinary module of the user's, it is one of that class; its logits are as that gives
+        them.
+        """
+        from grok_lightning.models import ModuleStack
         from grok_lightning.models.plain import PlainNetwork
 
+        if isinstance(self.module.network, ModuleStack):
+            return self.module.network.plain().eval()
         return PlainNetwork(self.module.network, 0, self.data.answer_length).eval()
 
     @property
@@ -188,8 +195,9 @@ def load_run(path: str | Path, trust: bool = False, *, root: Path = Path(), name
     saved = SavedRun.read(path, root, named, trust)
     try:
         module, data = build(saved.config)
-        floats = [weight.dtype for weight in saved.weights.values() if weight.is_floating_point()]
-        module.to(floats[0]).load_state_dict(saved.weights)
+        for name, own in module.state_dict(keep_vars=True).items():
+            own.data = own.data.to(saved.weights[name].dtype)  # buffers may have other types than weights
+        module.load_state_dict(saved.weights)
     except (UserError, RuntimeError, LookupError) as error:  # options of another version, or weights of other shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
+from grok_lightning.models.ordinary import is_ordinary
+from grok_lightning.options import modules
 
 Nested = dict[str, Any]
 
@@ -36,6 +38,7 @@ class ClassOption:
     hidden: frozenset[str] = frozenset()
 
 
+NETWORK = "model.network"
 CLASS_OPTIONS = {
     "data": ClassOption(
         "grok_lightning.data.ModularArithmeticDataModule",
@@ -43,7 +46,7 @@ CLASS_OPTIONS = {
         ("grok_lightning.data",),
         hidden=frozenset({"seeds"}),
     ),
-    "model.network": ClassOption(
+    NETWORK: ClassOption(
         "grok_lightning.models.Transformer", "grok_lightning.models.SequenceModel", ("grok_lightning.models",), skip=4
     ),
     "model.optimizer": ClassOption(
@@ -72,16 +75,28 @@ def class_path(option: str, name: str) -> str:
     base = import_object(NAMING[option].base)
     if "." in name:
         named = import_object(name)
+        if option == NETWORK and (is_ordinary(named) or modules.original(named)):
+            return modules.original(named) or name
         if not isinstance(named, type) or not issubclass(named, base):
-            raise UserError(
-                f"{option} names {name!r}, which is no class that can be imported and extends {base.__name__}"
-            )
+            wanted = f"{base.__name__}{' or torch.nn.Module' if option == NETWORK else ''}"
+            raise UserError(f"{option} names {name!r}, which is no class that can be imported and extends {wanted}")
         short = _classes(option).get(named.__name__)
         return short if short is not None and import_object(short) is named else name
     found = _classes(option)
     if name not in found:
         raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
     return found[name]
+
+
+def parsed_path(option: str, name: str) -> str:
+    """The path of the class that jsonargparse builds for one that an option names: another for an ordinary module."""
+    named = import_object(name) if option == NETWORK else None
+    return modules.adapt(name, named) if is_ordinary(named) else name
+
+
+def is_module(network: Nested) -> bool:
+    """Whether the options of a network name an ordinary module."""
+    return is_ordinary(import_object(class_of(NETWORK, network)))
 
 
 @cache
@@ -96,7 +111,9 @@ def _classes(option: str) -> dict[str, str]:
             modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
         for module in modules:
             for key, value in vars(importlib.import_module(module)).items():
-                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                if not isinstance(value, type) or not issubclass(value, base) or isabstract(value):
+                    continue
+                if value is not base and key != "ModuleStack":
                     found.setdefault(key, f"{module}.{key}")
     return found
 
@@ -123,7 +140,7 @@ def import_object(path: str) -> Any:
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden)
+    parser.add_class_arguments(import_object(parsed_path(option, name)), skip=first | NAMING[option].hidden)
     return parser
 
 

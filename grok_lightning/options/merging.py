@@ -19,6 +19,7 @@ from grok_lightning.options.classes import (
     class_of,
     class_path,
     lookup,
+    parsed_path,
     put,
     suggestion,
 )
@@ -110,7 +111,7 @@ def expand(whole: Nested) -> Nested:
     whole = copy.deepcopy(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
-        put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
+        put(whole, option, {"class_path": parsed_path(option, value.pop("class_path")), "init_args": value})
     for option in LIST_OPTIONS:
         for item in lookup(whole, option) or []:
             item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}
