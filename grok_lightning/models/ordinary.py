@@ -94,6 +94,7 @@ class ModuleStack(SequenceModel):
 
     Attributes:
         module: The first run's module, with the parameters of all of them.
+        seeds: As above.
 
     Raises:
         UserError: If equations may be padded, or modules of this kind cannot be trained, or not in a stack.
@@ -110,13 +111,13 @@ class ModuleStack(SequenceModel):
         module: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
-        self._vocabulary, self._classes, self._seeds = vocabulary, classes or vocabulary, list(seeds)
+        self._vocabulary, self._classes, self.seeds = vocabulary, classes or vocabulary, list(seeds)
         supplied = {"vocabulary": vocabulary, "length": length, "classes": self._classes}
         self._build = partial(module, **{name: supplied[name] for name in _find_supplied(module)})
         self._known_causal = False
         self._title = ""
-        _refuse_size(self._build, len(self._seeds))
-        built = self._build_run(self._seeds[0])
+        _refuse_size(self._build, len(self.seeds))
+        built = self._build_run(self.seeds[0])
         self._title = type(built).__name__
         if padded:
             raise UserError(
@@ -141,8 +142,8 @@ class ModuleStack(SequenceModel):
     def _stack(self) -> None:
         """Replaces the parameters and buffers of the module by those of all runs."""
         first, constants = _named_tensors(self.module), _constants(self.module)
-        stacked = {name: tensor.detach().new_empty(len(self._seeds), *tensor.shape) for name, tensor in first.items()}
-        for run, seed in enumerate(self._seeds):
+        stacked = {name: tensor.detach().new_empty(len(self.seeds), *tensor.shape) for name, tensor in first.items()}
+        for run, seed in enumerate(self.seeds):
             module = self._build_run(seed) if run else self.module
             own = _named_tensors(module)
             if {name: tensor.shape for name, tensor in own.items()} != {
@@ -185,10 +186,10 @@ class ModuleStack(SequenceModel):
         if self.module.training != training:
             self.module.train(training)
         if torch.compiler.is_compiling():  # ``seed_around`` is around it
-            logits = self._compute(tokens_RBT, training)
+            logits = self.compute(tokens_RBT, training)
         else:
             with self._seeded(draw, tokens_RBT.device):
-                logits = self._compute(tokens_RBT, training)
+                logits = self.compute(tokens_RBT, training)
         return self._select(logits, tokens_RBT, answer_length)
 
     def seed_around(self, losses: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -202,13 +203,22 @@ class ModuleStack(SequenceModel):
 
     def _seeded(self, draw: Draw | None, device: torch.device) -> Any:
         purpose = ("evaluation",) if draw is None else ("forward", int(draw.step), draw.first_row)
-        return seeded(self._seeds[0], *purpose, device=device)
+        return seeded(self.seeds[0], *purpose, device=device)
 
-    def _compute(self, tokens_RBT: Tensor, training: bool, noise: dict[str, Tensor] | None = None) -> Tensor:
-        """The modules' own logits: (R, B, C) or (R, B, T, C)."""
+    def compute(self, tokens_RBT: Tensor, training: bool, noise: dict[str, Tensor] | None = None) -> Tensor:
+        """The modules' own logits, with the generators as they are.
+
+        Args:
+            tokens_RBT: Input tokens.
+            training: Whether buffers that are replaced are kept.
+            noise: Added to the weights, by their names in the module.
+
+        Returns:
+            Logits (R, B, C) or (R, B, T, C).
+        """
         weights, buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
         weights = {name: weight + noise[name] for name, weight in weights.items()} if noise else weights
-        if len(self._seeds) == 1:
+        if len(self.seeds) == 1:
             first = ({name: part[0] for name, part in parts.items()} for parts in (weights, buffers))
             logits, after = self._call(*first, tokens_RBT[0])
             logits, after = logits[None], {name: part[None] for name, part in after.items()}
@@ -216,8 +226,9 @@ class ModuleStack(SequenceModel):
             logits, after = vmap(self._call)(weights, buffers, tokens_RBT)
         if training:
             with torch.no_grad():
-                for name, buffer in buffers.items():
-                    buffer.copy_(after[name])
+                for name, buffer in buffers.items():  # where it was replaced; one changed in place may be needed as it is
+                    if torch.compiler.is_compiling() or after[name].data_ptr() != buffer.data_ptr():
+                        buffer.copy_(after[name])
         return logits
 
     def _call(
@@ -270,11 +281,11 @@ class ModuleStack(SequenceModel):
         self.module.eval()
         try:
             with self._seeded(None, tokens_RBT.device):
-                before = self._compute(tokens_RBT, False, noise)
+                before = self.compute(tokens_RBT, False, noise)
                 for place in range(1, length):
                     changed = tokens_RBT.clone()
                     changed[..., place:] = (changed[..., place:] + 1) % self._vocabulary
-                    after = self._compute(changed, False, noise)[:, :, :place]
+                    after = self.compute(changed, False, noise)[:, :, :place]
                     if not torch.allclose(before[:, :, :place], after, 1e-3, 1e-4, equal_nan=True):
                         raise UserError(
                             f"model.network is {self._title}, whose logits depend on later tokens, so that it would be "
@@ -287,7 +298,7 @@ class ModuleStack(SequenceModel):
 
     def plain(self, run: int = 0) -> nn.Module:
         """One run's module, of the user's own class, with that run's parameters and buffers: a copy."""
-        module = self._build_run(self._seeds[run])
+        module = self._build_run(self.seeds[run])
         stacked = _named_tensors(self.module)
         for name, tensor in _named_tensors(module).items():
             tensor.data = stacked[name].detach()[run].clone()
@@ -334,7 +345,7 @@ class ModuleStack(SequenceModel):
     @torch.no_grad()
     def activations(self, tokens_RBT: Tensor) -> dict[str, Tensor]:
         """The output of every part of the modules that is computed, by its name in them, (R, B, ...); and ``logits``."""
-        runs: list[dict[str, Tensor]] = [{} for _ in self._seeds]
+        runs: list[dict[str, Tensor]] = [{} for _ in self.seeds]
 
         def keep(found: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Any) -> None:
             output = output[0] if isinstance(output, tuple) else output  # a recurrent layer's has its state too

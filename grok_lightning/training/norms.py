@@ -35,7 +35,7 @@ def weight_norm(model: nn.Module) -> Tensor:
 @torch.no_grad()
 def single_norm(model: nn.Module) -> Tensor:
     """``weight_norm`` in the weights' own type, for a step on a device where float64 is slow or missing."""
-    norms = [torch.linalg.vector_norm(weight.flatten(1), dim=1) for weight in model.parameters()]
+    norms = [torch.linalg.vector_norm(weight[..., None].flatten(1), dim=1) for weight in model.parameters()]
     return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
@@ -57,7 +57,7 @@ def rescale(model: nn.Module, norms: list[float]) -> None:
 
 
 def _squares(tensor: Tensor) -> Tensor:
-    return to_double(tensor).square().flatten(1).sum(1)
+    return to_double(tensor).square()[..., None].flatten(1).sum(1)
 
 
 def _root(squares: Iterable[Tensor]) -> Tensor:

@@ -28,6 +28,7 @@ def format_outline(schedule: Schedule) -> str:
     sizes = sorted(Counter(len(stack.runs) for stack in schedule.stacks).items())
     stacks = ", ".join(f"{count:,} of {size} run{'s' * (size > 1)}" for size, count in sizes) or "none"
     lines.append(f"  stacks     {stacks}")
+    lines += [f"             {line}" for line in plan.obstacles if choice.stack_size > 1]
     begun = sum(stack.begun for stack in schedule.stacks)
     if begun:
         lines.append(f"             {begun:,} of them go on from a checkpoint")
