@@ -172,6 +172,7 @@ class GrokModule(LightningModule):
         optimizer = self.build_optimizer(named)
         if isinstance(optimizer, StackOptimizer):
             optimizer.seeds = self.seeds
+            optimizer.hidden = self.network.hidden_matrices() if isinstance(self.network, ModuleStack) else set()
         return optimizer
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -222,7 +223,7 @@ class GrokModule(LightningModule):
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:
-            self.kept_norms = weight_norm(self.network).tolist()
+            self.kept_norms = weight_norm(self.network, trained=True).tolist()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEPT_NORMS_KEY] = self.kept_norms

@@ -226,15 +226,14 @@ class ModuleStack(SequenceModel):
             logits, after = vmap(self._call)(weights, buffers, tokens_RBT)
         if training:
             with torch.no_grad():
-                for name, buffer in buffers.items():  # where it was replaced; one changed in place may be needed as it is
-                    if torch.compiler.is_compiling() or after[name].data_ptr() != buffer.data_ptr():
-                        buffer.copy_(after[name])
+                for name, buffer in after.items():
+                    buffers[name].copy_(buffer)
         return logits
 
     def _call(
         self, weights: dict[str, Tensor], buffers: dict[str, Tensor], tokens_BT: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One run's logits, and its buffers afterwards."""
+        """One run's logits, and those of its buffers that it has replaced; others it may have changed in place."""
         parts = {f"module.{name}": part for name, part in {**weights, **buffers}.items()}
         logits, after = functional_call(self._caller[0], parts, (tokens_BT,))
         if not isinstance(logits, Tensor):
@@ -242,7 +241,7 @@ class ModuleStack(SequenceModel):
                 f"model.network is {self._title}, whose forward returns a {type(logits).__name__}; "
                 "a tensor of logits is expected"
             )
-        return logits, after
+        return logits, {name: part for name, part in after.items() if part is not buffers[name]}
 
     def _select(self, logits: Tensor, tokens_RBT: Tensor, answer_length: int) -> Tensor:
         """The logits of the answer's tokens, (R, B, A, C)."""
