@@ -365,4 +365,6 @@ def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> 
         return
     why = f"an answer has {answer_length} tokens (data.tokenizer)"
     why = f"model.loss_on is {loss_on}" if loss_on == "equation" else why
-    raise UserError(f"{why}, but {network._get_name()} reads all tokens at once and answers with one; use Transformer, LSTM or GRU")
+    raise UserError(
+        f"{why}, but {network._get_name()} reads all tokens at once and answers with one; use Transformer, LSTM or GRU"
+    )

@@ -21,7 +21,6 @@ from grok_lightning.records.tasks import algebra_title
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
     from torch import nn
 
 CURVES = "curves"

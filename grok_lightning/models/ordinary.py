@@ -3,47 +3,31 @@
 The opposite direction, one run of a stack as an ordinary module, is ``models/plain.py``.
 """
 
-import inspect
-import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Sequence
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import torch
-from jsonargparse._parameter_resolvers import get_signature_parameters
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.parameter import is_lazy
 
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
-from grok_lightning.models.checks import check_memory
+from grok_lightning.models.user_module import (
+    Caller,
+    constants,
+    find_supplied,
+    is_ordinary,
+    keep_apart,
+    named_tensors,
+    refuse_module,
+    refuse_size,
+)
 from grok_lightning.randomness import seeded
 
-SUPPLIED = ("vocabulary", "length", "classes")  # arguments of a constructor that are no options
 CAUSAL_ROWS = 8  # of a batch on which it is tried whether logits depend on later tokens
 PERTURBATION = 0.02  # of the weights in that trial, since a head of zeros would hide what depends on what
-
-
-def constructor_parameters(build: Callable[..., Any]) -> list[Any]:
-    """The parameters of a class's constructor, or of a function, also those that it passes on by ``**kwargs``.
-
-    Each has ``name``, ``annotation``, ``default``, ``kind`` and ``doc``.
-    """
-    return [parameter for parameter in get_signature_parameters(build) if parameter.kind is not _VARIADIC]
-
-
-_VARIADIC = inspect.Parameter.VAR_POSITIONAL
-
-
-def is_ordinary(kind: Any) -> bool:
-    """Whether something is a class of ordinary modules of a user's, which ``ModuleStack`` makes a stack of."""
-    if not isinstance(kind, type) or not issubclass(kind, nn.Module) or kind is nn.Module:
-        return False
-    return not issubclass(kind, SequenceModel) and not kind.__module__.startswith("grok_lightning.")
 
 
 def build_network(
@@ -113,10 +97,10 @@ class ModuleStack(SequenceModel):
         super().__init__()
         self._vocabulary, self._classes, self.seeds = vocabulary, classes or vocabulary, list(seeds)
         supplied = {"vocabulary": vocabulary, "length": length, "classes": self._classes}
-        self._build = partial(module, **{name: supplied[name] for name in _find_supplied(module)})
+        self._build = partial(module, **{name: supplied[name] for name in find_supplied(module)})
         self._known_causal = False
         self._title = ""
-        _refuse_size(self._build, len(self.seeds))
+        refuse_size(self._build, len(self.seeds))
         built = self._build_run(self.seeds[0])
         self._title = type(built).__name__
         if padded:
@@ -124,10 +108,10 @@ class ModuleStack(SequenceModel):
                 f"model.network is {self._title}, an ordinary module, which is not told of the padding of equations "
                 "that differ in length; use data.tokenizer elements, or Transformer, LSTM or GRU"
             )
-        _refuse_module(built, self._title)
+        refuse_module(built, self._title)
         self.module = built
         self._stack()
-        self._caller = [_Caller(self.module)]  # in a list: its parameters are the module's
+        self._caller = [Caller(self.module)]  # in a list: its parameters are the module's
 
     def _get_name(self) -> str:
         return self._title or super()._get_name()
@@ -141,16 +125,16 @@ class ModuleStack(SequenceModel):
 
     def _stack(self) -> None:
         """Replaces the parameters and buffers of the module by those of all runs."""
-        first, constants = _named_tensors(self.module), _constants(self.module)
+        first, kept = named_tensors(self.module), constants(self.module)
         stacked = {name: tensor.detach().new_empty(len(self.seeds), *tensor.shape) for name, tensor in first.items()}
         for run, seed in enumerate(self.seeds):
             module = self._build_run(seed) if run else self.module
-            own = _named_tensors(module)
+            own = named_tensors(module)
             if {name: tensor.shape for name, tensor in own.items()} != {
                 name: tensor.shape for name, tensor in first.items()
             }:
                 raise self._refusal("the weights of its runs differ in name or shape")
-            if run and _constants(module) != constants:
+            if run and constants(module) != kept:
                 raise self._refusal("its constructor draws what is no parameter and no buffer")
             for name, tensor in own.items():
                 stacked[name][run] = tensor.detach()
@@ -160,11 +144,11 @@ class ModuleStack(SequenceModel):
             new[id(tensor)] = nn.Parameter(stacked[name], tensor.requires_grad) if is_parameter else stacked[name]
         for owner in self.module.modules():
             for table in (owner._parameters, owner._buffers):
-                for key, tensor in list(table.items()):
-                    if tensor is not None:
-                        table[key] = new[id(tensor)]  # type: ignore[assignment]
+                for key, part in list(table.items()):
+                    if part is not None:
+                        table[key] = new[id(part)]  # type: ignore[assignment]
             if isinstance(owner, nn.RNNBase):
-                owner.flatten_parameters = _keep_apart  # type: ignore[method-assign,assignment]
+                owner.flatten_parameters = keep_apart  # type: ignore[method-assign]
                 owner._init_flat_weights()
 
     def _refusal(self, reason: str) -> UserError:
@@ -216,11 +200,11 @@ class ModuleStack(SequenceModel):
         Returns:
             Logits (R, B, C) or (R, B, T, C).
         """
-        weights, buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
-        weights = {name: weight + noise[name] for name, weight in weights.items()} if noise else weights
+        weights, buffers = self._parts()
+        if noise is not None:
+            weights = {name: weight + noise[name] for name, weight in weights.items()}
         if len(self.seeds) == 1:
-            first = ({name: part[0] for name, part in parts.items()} for parts in (weights, buffers))
-            logits, after = self._call(*first, tokens_RBT[0])
+            logits, after = self._call(_take_run(weights, 0), _take_run(buffers, 0), tokens_RBT[0])
             logits, after = logits[None], {name: part[None] for name, part in after.items()}
         else:
             logits, after = vmap(self._call)(weights, buffers, tokens_RBT)
@@ -229,6 +213,10 @@ class ModuleStack(SequenceModel):
                 for name, buffer in after.items():
                     buffers[name].copy_(buffer)
         return logits
+
+    def _parts(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Parameters and buffers by their names in the module."""
+        return dict(self.module.named_parameters()), dict(self.module.named_buffers())
 
     def _call(
         self, weights: dict[str, Tensor], buffers: dict[str, Tensor], tokens_BT: Tensor
@@ -298,8 +286,8 @@ class ModuleStack(SequenceModel):
     def plain(self, run: int = 0) -> nn.Module:
         """One run's module, of the user's own class, with that run's parameters and buffers: a copy."""
         module = self._build_run(self.seeds[run])
-        stacked = _named_tensors(self.module)
-        for name, tensor in _named_tensors(module).items():
+        stacked = named_tensors(self.module)
+        for name, tensor in named_tensors(module).items():
             tensor.data = stacked[name].detach()[run].clone()
         return module
 
@@ -326,8 +314,9 @@ class ModuleStack(SequenceModel):
             )
         return found[0].mT
 
-    def _find(self, kind: type[nn.Module], attribute: str, counts: Sequence[int]) -> list[Tensor]:
-        return [part.weight for part in self.module.modules() if type(part) is kind and getattr(part, attribute) in counts]
+    def _find(self, kind: type[nn.Embedding] | type[nn.Linear], attribute: str, counts: Sequence[int]) -> list[Tensor]:
+        parts = [part for part in self.module.modules() if isinstance(part, kind)]
+        return [part.weight for part in parts if getattr(part, attribute) in counts]
 
     def hidden_matrices(self) -> set[str]:
         """Names of the matrices (out, in) of torch's own layers that are neither embeddings nor lead to the logits."""
@@ -343,7 +332,7 @@ class ModuleStack(SequenceModel):
 
     @torch.no_grad()
     def activations(self, tokens_RBT: Tensor) -> dict[str, Tensor]:
-        """The output of every part of the modules that is computed, by its name in them, (R, B, ...); and ``logits``."""
+        """The outputs of the modules' parts, by their names in the module, (R, B, ...); and ``logits``."""
         runs: list[dict[str, Tensor]] = [{} for _ in self.seeds]
 
         def keep(found: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -352,11 +341,11 @@ class ModuleStack(SequenceModel):
                 found[name] = output
 
         self.module.eval()
-        weights, buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
+        weights, buffers = self._parts()
         for run, found in enumerate(runs):
             named = [(name, part) for name, part in self.module.named_modules() if name]
             handles = [part.register_forward_hook(partial(keep, found, name)) for name, part in named]
-            own = ({name: part[run] for name, part in parts.items()} for parts in (weights, buffers))
+            own = _take_run(weights, run), _take_run(buffers, run)
             try:
                 with self._seeded(None, tokens_RBT.device):
                     found["logits"] = self._call(*own, tokens_RBT[run])[0]
@@ -366,79 +355,5 @@ class ModuleStack(SequenceModel):
         return {name: torch.stack([found[name] for found in runs]) for name in runs[0]}
 
 
-class _Caller(nn.Module):
-    """A module that also returns its buffers, which it may have replaced."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, tokens_BT: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        return self.module(tokens_BT), dict(self.module.named_buffers())
-
-
-def _find_supplied(build: Callable[..., Any]) -> Iterator[str]:
-    """Which of ``SUPPLIED`` a class, function or ``partial`` of one takes by name and has not been given."""
-    given = set(build.keywords) if isinstance(build, partial) else set()
-    bound = inspect.signature(build).parameters
-    names = {name for name, parameter in bound.items() if parameter.kind is not _VARIADIC}
-    kind: Any = build
-    while isinstance(kind, partial):
-        kind = kind.func
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in bound.values()):
-        names |= {parameter.name for parameter in constructor_parameters(kind)}
-    return (name for name in SUPPLIED if name in names - given)
-
-
-def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _constants(module: nn.Module) -> dict[str, bytes]:
-    """What is stored in a module beside parameters, buffers and submodules, as far as it can be compared."""
-    found = {}
-    for name, part in module.named_modules():
-        for key, value in vars(part).items():
-            if key not in _OF_TORCH and not key.startswith("_flat_weight"):
-                with suppress(Exception):
-                    found[f"{name}.{key}"] = pickle.dumps(value)
-    return found
-
-
-_OF_TORCH = frozenset(vars(nn.Module()))
-
-
-def _keep_apart() -> None:
-    """In place of ``nn.RNNBase.flatten_parameters``, which would take weights out of the stack."""
-
-
-def _refuse_size(build: Callable[[], nn.Module], runs: int) -> None:
-    """Refuses a stack that does not fit into memory, where its size can be told without allocating it."""
-    weights = 0
-    with suppress(Exception), seeded(0, "size"), torch.device("meta"), redirect_stdout(StringIO()):
-        weights = sum(weight.numel() for weight in build().parameters() if not is_lazy(weight))
-    size = "" if runs == 1 else f" in each of {runs} runs"
-    check_memory(f"model.network has {weights:,} weights{size}", runs * weights)
-
-
-def _refuse_module(module: nn.Module, name: str) -> None:
-    """Refuses modules that cannot be trained here, in one line."""
-    named = [*module.named_parameters(), *module.named_buffers()]
-    for key, tensor in named:
-        if is_lazy(tensor):
-            part = key.rpartition(".")[0]
-            kind = type(module.get_submodule(part)).__name__
-            raise UserError(f"model.network is {name}, whose {part} is a {kind}, of unknown shape; give its shape")
-    for key, weight in module.named_parameters():
-        if weight.dtype != torch.float32:
-            kind = str(weight.dtype).removeprefix("torch.")
-            raise UserError(
-                f"model.network is {name}, whose parameter {key} is made in {kind}; make float32 parameters, "
-                "trainer.precision decides (64-true for float64)"
-            )
-    for key, value in module.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"model.network is {name}, whose state {key} is a {type(value).__name__}; use buffers")
-    if not any(weight.requires_grad for weight in module.parameters()):
-        raise UserError(f"model.network is {name}, which has no parameters to train")
+def _take_run(parts: dict[str, Tensor], run: int) -> dict[str, Tensor]:
+    return {name: part[run] for name, part in parts.items()}

@@ -8,7 +8,14 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.optim.adamw import adamw_step, check_betas
-from grok_lightning.optim.base import OF_MODULES, StackOptimizer, check_range, collect_gradients, parameter_names, spread
+from grok_lightning.optim.base import (
+    OF_MODULES,
+    StackOptimizer,
+    check_range,
+    collect_gradients,
+    parameter_names,
+    spread,
+)
 
 HIDDEN_MATRICES = (
     "layers.*.attention.*.weight",
@@ -125,7 +132,9 @@ class Muon(StackOptimizer):
             adamw_step(self, others, self.adamw_lr_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
 
     def _update_matrices(self, named: dict[str, Tensor], factor: float | Tensor) -> None:
-        """One step of Muon in place, on matrices w (R, in, out), or (R, out, in) of ordinary modules, with gradients g and running means m.
+        """One step of Muon in place, on matrices w (R, in, out) with gradients g and running means m.
+
+        Those of ordinary modules are (R, out, in).
 
         m <- b m + (1 - b) g;  u <- (1 - b) g + b m, or m without Nesterov's momentum;
         w <- (1 - lr wd) w - lr sqrt(max(1, out / in)) orthogonalize(u)

@@ -82,7 +82,7 @@ def work_of(config: Nested) -> Work:
         sizes = sizes if network.get("inputs") == "one-hot" and len(sizes) > 1 else [2 * width, *sizes]
         maps = list(pairwise(sizes))
     elif "hidden" in network:  # recurrent: a map of the input and one of the state at each token
-        hidden = _hidden(network)[0]
+        hidden = (_hidden(network) or [128])[0]
         maps = [(hidden, (4 if kind == "LSTM" else 3) * hidden)] * (2 * 4 * layers)
     else:
         rows *= 2  # of an equation's tokens most are computed once for many equations

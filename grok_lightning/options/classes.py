@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
-from grok_lightning.models.ordinary import is_ordinary
+from grok_lightning.models.user_module import is_ordinary
 from grok_lightning.options import modules
 
 Nested = dict[str, Any]
@@ -90,7 +90,7 @@ def class_path(option: str, name: str) -> str:
 
 def parsed_path(option: str, name: str) -> str:
     """The path of the class that jsonargparse builds for one that an option names: another for an ordinary module."""
-    named = import_object(name) if option == NETWORK else None
+    named: Any = import_object(name) if option == NETWORK else None
     return modules.adapt(name, named) if is_ordinary(named) else name
 
 

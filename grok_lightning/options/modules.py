@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import nn
 
-from grok_lightning.models.ordinary import SUPPLIED, ModuleStack, constructor_parameters
+from grok_lightning.models.ordinary import ModuleStack
+from grok_lightning.models.user_module import SUPPLIED, constructor_parameters
 
 _PATHS: dict[type[nn.Module], str] = {}  # of the user's classes, by the class made for each
 _SKIPPED = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in (
     "supplied_vocabulary", "supplied_length", "supplied_seeds", "supplied_padded"
 )]  # fmt: skip
-_UNTYPED = int | float | bool | str | list  # type: ignore[type-arg]
+_UNTYPED = int | float | bool | str | list  # of an option without a type
 
 
 def adapt(path: str, kind: type[nn.Module]) -> str:
@@ -28,7 +29,7 @@ def adapt(path: str, kind: type[nn.Module]) -> str:
         path: The path by which the user names it.
         kind: The class.
     """
-    made = _make(path, kind)
+    made = _make(path, kind)  # type: ignore[arg-type]
     return f"{made.__module__}.{made.__name__}"
 
 

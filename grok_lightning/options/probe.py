@@ -36,7 +36,9 @@ def refuse_network(module: GrokModule, data: SequenceDataModule) -> None:
     where = f"model.network is {network._get_name()}"
     _refuse_parameters(network, module.runs, where)
     # other numbers of rows than of tokens, so that the two cannot be taken for each other
-    batch = data.chunk(Chunk("train", 0, min(data.length + 1, data.batch_size, *data.counts("train"))), torch.device("cpu"))
+    batch = data.chunk(
+        Chunk("train", 0, min(data.length + 1, data.batch_size, *data.counts("train"))), torch.device("cpu")
+    )
     targets = module.targets(batch.tokens_RBT, batch.targets_RBA)
     trial = _copy(network)
     buffers = [buffer.clone() for buffer in trial.buffers()]
@@ -89,7 +91,7 @@ def _refuse_parameters(network: SequenceModel, runs: int, where: str) -> None:
 def _refuse_logits(logits: object, wanted: tuple[int, ...], where: str) -> None:
     if not isinstance(logits, Tensor):
         raise UserError(f"{where}, whose forward returns a {type(logits).__name__}; a tensor of logits is expected")
-    if isinstance(logits, Tensor) and not logits.is_floating_point():
+    if not logits.is_floating_point():
         raise UserError(f"{where}, whose forward gives numbers of type {logits.dtype}; floats are expected")
     fits = logits.dim() == 4 and logits.shape[:3] == wanted[:3] and logits.shape[3] <= wanted[3]
     if not fits:

@@ -247,7 +247,15 @@ def _build_block(resolved: Nested, defaults: Nested, leaves: list[str]) -> Block
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     kept = {option: value for option, value in counted.items() if option not in leaves}
     own = {option: value for option, value in flatten(defaults).items() if option in leaves}
-    return Block(resolved, leaves, shape_key(resolved, leaves), kept, own, find_per_run_options(resolved), find_module_obstacle(resolved))
+    return Block(
+        resolved,
+        leaves,
+        shape_key(resolved, leaves),
+        kept,
+        own,
+        find_per_run_options(resolved),
+        find_module_obstacle(resolved),
+    )
 
 
 def _resolve(grid: Grid, point: Sequence[Any], precision: str) -> tuple[Nested, Nested]:
