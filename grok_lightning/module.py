@@ -17,8 +17,8 @@ from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
-from grok_lightning.models import ModuleStack, SequenceModel, Transformer
-from grok_lightning.models.ordinary import build_network
+from grok_lightning.models import SequenceModel, Transformer
+from grok_lightning.models.ordinary import ModuleStack, build_network
 from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import PerRun, StackOptimizer, check_range, check_runs

@@ -59,7 +59,7 @@ class Run:
         Where the network is an ordinary module of the user's, it is one of that class; its logits are as that gives
         them.
         """
-        from grok_lightning.models import ModuleStack
+        from grok_lightning.models.ordinary import ModuleStack
         from grok_lightning.models.plain import PlainNetwork
 
         if isinstance(self.module.network, ModuleStack):

@@ -2,8 +2,7 @@
 
 from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.mlp import MLP
-from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.recurrent import GRU, LSTM
 from grok_lightning.models.transformer import Transformer
 
-__all__ = ["GRU", "LSTM", "MLP", "ModuleStack", "SequenceModel", "Transformer"]
+__all__ = ["GRU", "LSTM", "MLP", "SequenceModel", "Transformer"]

@@ -10,7 +10,8 @@ from grok_lightning.batch import Draw
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError
-from grok_lightning.models import ModuleStack, SequenceModel
+from grok_lightning.models import SequenceModel
+from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.module import GrokModule
 from grok_lightning.objective import equation_losses
 from grok_lightning.randomness import seeded

@@ -10,7 +10,18 @@ from grok_lightning.__main__ import main
 from grok_lightning.run import load_run
 
 MODELS = Path(__file__).parents[1] / "models"
-SMALL = "--data.modulus 7 --data.batch_size 8 --evaluation.every 4 --evaluation.per_decade 0 --threads 1".split()
+SMALL = [
+    "--data.modulus",
+    "7",
+    "--data.batch_size",
+    "8",
+    "--evaluation.every",
+    "4",
+    "--evaluation.per_decade",
+    "0",
+    "--threads",
+    "1",
+]
 WRAPPER = """
 from torch import nn
 from grok_lightning.models import SequenceModel

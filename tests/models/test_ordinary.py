@@ -13,8 +13,7 @@ from torch.func import functional_call, grad
 
 from grok_lightning.batch import Draw
 from grok_lightning.errors import UserError
-from grok_lightning.models import ModuleStack
-from grok_lightning.models.ordinary import build_network
+from grok_lightning.models.ordinary import ModuleStack, build_network
 from grok_lightning.models.stackable import find_obstacle
 from grok_lightning.module import GrokModule
 
@@ -42,7 +41,7 @@ def test_a_run_starts_alike_whatever_stack_it_is_in_and_moves_no_global_generato
     assert all(torch.equal(s[1:2], o) for s, o in zip(stack.parameters(), single.parameters(), strict=True))
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
-    assert list(dict(single.named_parameters()))[0] == "module.embedding.weight"
+    assert next(iter(dict(single.named_parameters()))) == "module.embedding.weight"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_matrices_that_do_not_exist_are_refused_by_name() -> None:
             super().__init__(vocabulary, length)
             self.other = nn.Embedding(vocabulary, 3)
 
-    with pytest.raises(UserError, match="Two, which has 2 nn.Embedding of 9 rows"):
+    with pytest.raises(UserError, match=r"Two, which has 2 nn\.Embedding of 9 rows"):
         _ = build(Two).embedding
 
 

@@ -7,7 +7,7 @@ import torch
 
 from grok_lightning.build import build
 from grok_lightning.data.batches import Chunk
-from grok_lightning.models import ModuleStack
+from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.stackable import find_obstacle
 from grok_lightning.options.classes import Nested, is_module
 
