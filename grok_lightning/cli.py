@@ -37,6 +37,7 @@ from grok_lightning.options.config import Config, Records
 from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
 from grok_lightning.options.parsing import recorded_run
+from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer
 from grok_lightning.records.checkpoint import DurableCheckpointIO, load
 from grok_lightning.records.checkpoint_form import check_state
@@ -107,6 +108,7 @@ class GrokCLI(LightningCLI):
             ) from None
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
+        refuse_network(self.model, self.datamodule)
         refuse_optimizer(self.model)
         self.config_init: Namespace = refusing(
             lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)

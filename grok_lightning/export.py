@@ -46,9 +46,7 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     network, options = run.model, run.config["model"]["network"]
     if not isinstance(network, Transformer):
-        raise UserError(
-            f"--format is transformer_lens, but model.network is {type(network).__name__}; use torch or onnx"
-        )
+        raise UserError(f"--format is transformer_lens, but model.network is {network._get_name()}; use torch or onnx")
     if network.padded:
         raise UserError(
             "--format is transformer_lens, but these equations are padded, which it does not mask; use torch"
@@ -88,7 +86,10 @@ def _write_torch(run: Run, path: Path) -> None:
 def _write_safetensors(run: Run, path: Path) -> None:
     from safetensors.torch import save_file
 
-    weights = {name: weight.contiguous() for name, weight in run.plain().state_dict().items()}
+    # copies, for it takes no tensor under two names
+    weights = {
+        name: weight.clone(memory_format=torch.contiguous_format) for name, weight in run.plain().state_dict().items()
+    }
     save_file(weights, path, {name: json.dumps(value) for name, value in describe(run).items()})
 
 
@@ -106,7 +107,7 @@ def _write_onnx(run: Run, path: Path) -> None:
             run.plain(),
             (tokens_BT,),
             dynamo=True,
-            dynamic_shapes={"tokens_BT": {0: torch.export.Dim("batch")}},
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=["tokens"],
             output_names=["logits"],
             verbose=False,

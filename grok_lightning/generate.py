@@ -72,7 +72,7 @@ def _choose(logits_V: Tensor, temperature: float, top_k: int | None, generator: 
     if temperature == 0:
         return int(logits_V.argmax())
     if top_k is not None:
-        logits_V = logits_V.masked_fill(logits_V < logits_V.topk(top_k).values[-1], -torch.inf)
+        logits_V = logits_V.masked_fill(logits_V < logits_V.topk(min(top_k, len(logits_V))).values[-1], -torch.inf)
     scaled_V = (logits_V - logits_V.max()).double() / temperature  # no temperature, however small, makes it NaN
     return int(torch.multinomial(scaled_V.softmax(-1), 1, generator=generator))
 

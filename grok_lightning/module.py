@@ -20,6 +20,7 @@ from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.models import SequenceModel, Transformer
+from grok_lightning.models.ordinary import ModuleStack, build_network
 from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import PerRun, StackOptimizer, check_range, check_runs
@@ -64,7 +65,7 @@ class GrokModule(LightningModule):
         answer_length: A; the answer's logits stand at the last A positions.
         seeds: One seed for each run.
         padded: Whether equations differ in length.
-        network: The network. A callable of (vocabulary, length, seeds, padded).
+        network: The network. A callable of (vocabulary, length, seeds, padded), or an ordinary module's class.
         optimizer: The optimizer. A callable of the parameters.
         filters: Gradient filters, applied in this order. Before the optimizer's step.
         warmup: Steps of linear learning rate warmup. It rises from 0; the first update has rate 0.
@@ -80,6 +81,7 @@ class GrokModule(LightningModule):
             run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
         compile: Compile the training step. By torch.compile; what cannot be compiled is an error. ``auto``: where the
             command line's steps to come are worth it; to a module built from Python it means false.
+        classes: Number of tokens that an answer can be, for networks that ask for it; default: V.
 
     Attributes:
         compiled: Whether the training step is compiled.
@@ -125,6 +127,7 @@ class GrokModule(LightningModule):
         weight_noise: float | list[float] = 0.0,
         weight_norm: Literal["free", "initial"] | float | list[float] = "free",
         compile: bool | Literal["auto"] = False,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -134,7 +137,8 @@ class GrokModule(LightningModule):
         self.loss, self.loss_precision, self.loss_on = loss, loss_precision, loss_on
         self.warmup, self.schedule, self.build_optimizer = warmup, schedule, optimizer
         self.weight_noise, self.weight_norm = weight_noise, weight_norm
-        self.network = network(vocabulary, length, seeds, padded)
+        classes = vocabulary if loss_on == "equation" else classes
+        self.network = build_network(network, vocabulary, length, seeds, padded, classes)
         _check_answers(self.network, loss_on, answer_length)
         self.filters = filters or []
         for gradient_filter in self.filters:
@@ -152,6 +156,8 @@ class GrokModule(LightningModule):
         # fullgraph: a part that dynamo cannot compile, or one compilation too many, raises instead of running eagerly
         losses = self._losses
         self._training_losses = torch.compile(losses, fullgraph=True, dynamic=False) if self.compiled else losses
+        if self.compiled and isinstance(self.network, ModuleStack):
+            self._training_losses = self.network.seed_around(self._training_losses)
         self.evaluation: dict[str, Tensor] = {}
         self.steps_ahead: Callable[[], int] = one_by_one
         self.interrupted: Callable[[], bool] = never
@@ -199,6 +205,7 @@ class GrokModule(LightningModule):
         optimizer = self.build_optimizer(named)
         if isinstance(optimizer, StackOptimizer):
             optimizer.seeds = self.seeds
+            optimizer.hidden = self.network.hidden_matrices() if isinstance(self.network, ModuleStack) else set()
         return optimizer
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -249,7 +256,7 @@ class GrokModule(LightningModule):
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:
-            self.kept_norms = weight_norm(self.network).tolist()
+            self.kept_norms = weight_norm(self.network, trained=True).tolist()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEPT_NORMS_KEY] = self.kept_norms
@@ -404,5 +411,6 @@ def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> 
         return
     why = f"an answer has {answer_length} tokens (data.tokenizer)"
     why = f"model.loss_on is {loss_on}" if loss_on == "equation" else why
-    name = type(network).__name__
-    raise UserError(f"{why}, but {name} reads all tokens at once and answers with one; use Transformer, LSTM or GRU")
+    raise UserError(
+        f"{why}, but {network._get_name()} reads all tokens at once and answers with one; use Transformer, LSTM or GRU"
+    )

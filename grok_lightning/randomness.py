@@ -1,13 +1,17 @@
 """Randomness as a pure function of (seed, purpose, counter), the same on every device and in every stack.
 
 Nothing here reads or moves a global generator. That is what makes run ``r`` of a stack equal its single run, and a
-resumed run equal the one that was never stopped.
+resumed run equal the one that was never stopped. Code of others draws from the global generators; it is run inside
+``seeded``, which sets them and puts them back.
 """
 
 import hashlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +41,33 @@ def derive_keys(seeds: Sequence[int], *purpose: str | int) -> Tensor:
 def purpose_keys(seeds: tuple[int, ...], purpose: str, device: torch.device) -> Tensor:
     """``derive_keys`` on a device, the same tensor at every call; it must not be changed."""
     return derive_keys(seeds, purpose).to(device)
+
+
+@contextmanager
+def seeded(seed: int, *purpose: str | int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeds the global generators of torch, NumPy and Python for one purpose of one seed, and restores them at the end.
+
+    Args:
+        seed: The run's seed.
+        purpose: As for ``derive_key``.
+        device: Torch's generator of this (current) device is seeded too, if it has one of its own.
+    """
+    key, python, numpy = derive_key(seed, *purpose), random.getstate(), np.random.get_state()
+    own = {"cuda": torch.cuda, "mps": torch.mps}.get("" if device is None else device.type)
+    generators = [torch.random, *([own] if own is not None and own.is_available() else [])]
+    states = [generator.get_rng_state() for generator in generators]
+    try:
+        torch.default_generator.manual_seed(key)
+        for generator in generators[1:]:
+            generator.manual_seed(key)
+        np.random.seed(key)
+        random.seed(key)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_rng_state(state)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def mix(x: Tensor) -> Tensor:

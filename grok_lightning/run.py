@@ -31,8 +31,7 @@ from grok_lightning.records.tasks import algebra_title
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from grok_lightning.models.plain import PlainNetwork
+    from torch import nn
 
 CURVES = "curves"
 SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
@@ -64,10 +63,17 @@ class Run:
         """
         return self.module.network
 
-    def plain(self) -> "PlainNetwork":
-        """The network as an ordinary module, a copy: from tokens (B, T) to logits (B, A, V), weights without R."""
+    def plain(self) -> "nn.Module":
+        """The network as an ordinary module, a copy: from tokens (B, T) to logits (B, A, V), weights without R.
+
+        Where the network is an ordinary module of the user's, it is one of that class; its logits are as that gives
+        them.
+        """
+        from grok_lightning.models.ordinary import ModuleStack
         from grok_lightning.models.plain import PlainNetwork
 
+        if isinstance(self.module.network, ModuleStack):
+            return self.module.network.plain().eval()
         return PlainNetwork(self.module.network, 0, self.data.answer_length).eval()
 
     def activations(self, equations: Any = None, /, **operands: Any) -> dict[str, Tensor]:
@@ -329,8 +335,10 @@ def _build_run(path: Path, saved: SavedRun, options: Nested | None = None, stric
     config = complete(merge(saved.config, normalize({"model": options}))) if options else saved.config
     try:
         module, data = build(config)
-        floats = [weight.dtype for weight in saved.weights.values() if weight.is_floating_point()]
-        module.to(floats[0]).load_state_dict(saved.weights, strict)
+        for name, own in module.state_dict(keep_vars=True).items():
+            if name in saved.weights:  # buffers may have other types than weights
+                own.data = own.data.to(saved.weights[name].dtype)
+        module.load_state_dict(saved.weights, strict)
     except (UserError, RuntimeError, LookupError) as error:  # options of another version, or weights of other shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None

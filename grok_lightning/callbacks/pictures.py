@@ -13,10 +13,12 @@ from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.stacking import unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.errors import UserError
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.figures.embeddings import draw_components, tabulate_components
 from grok_lightning.models import MLP
+from grok_lightning.models.base import device_of
 from grok_lightning.module import GrokModule
 from grok_lightning.training.evaluation import TablePass, table_pass
 
@@ -74,7 +76,7 @@ def prediction_table(
     """
     table = task_table(data, run)
     if passed is None or passed.computed_N is not None:
-        whole = data.table(module.network.embedding.device)
+        whole = data.table(device_of(module.network))
         passed = table_pass(module.network, whole, lambda _, targets: targets, keep_logits=True)
     if not passed.losses_RN[run].isfinite().all():
         raise NothingToShow("the model's logits are not finite")
@@ -103,7 +105,11 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
     if isinstance(network, MLP) and "tokens" not in network.embeddings:
         raise NothingToShow("the model reads one-hot tokens and has no embedding")
     operands = algebra.operands
-    vectors = network.embedding[run, operands.start : operands.stop].detach().cpu().double().numpy()
+    try:
+        embedding_RVD = network.embedding
+    except UserError as error:
+        raise NothingToShow(str(error)) from None
+    vectors = embedding_RVD[run, operands.start : operands.stop].detach().cpu().double().numpy()
     return tabulate_components(vectors, algebra.names[operands.start : operands.stop])
 
 

@@ -137,6 +137,10 @@ class TableDataModule(SequenceDataModule):
     def algebra(self) -> Algebra:
         """The algebra that the operands live in."""
 
+    @property
+    def classes(self) -> int:
+        return len(self.tokenizer.elements) if isinstance(self.tokenizer, ElementTokenizer) else self.vocabulary_size
+
     def rows(self) -> Rows:
         return self.tokenizer.rows(self.operands_NK, self.answers_XN)
 

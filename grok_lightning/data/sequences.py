@@ -96,6 +96,11 @@ class SequenceDataModule(LightningDataModule, ABC):
         return len(self.vocabulary)
 
     @property
+    def classes(self) -> int:
+        """Number of tokens that an answer can be, which come first in the vocabulary."""
+        return self.vocabulary_size
+
+    @property
     def length(self) -> int:
         """T, the number of input tokens: the prompt, and the answer without its last token."""
         return self.prompt_length + self.answer_length - 1

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.errors import UserError
 from grok_lightning.models import SequenceModel
+from grok_lightning.models.base import count_runs, device_of
 from grok_lightning.training.evaluation import TablePass, table_pass
 
 
@@ -29,12 +31,12 @@ class View:
     @property
     def device(self) -> torch.device:
         """The network's device."""
-        return self.network.embedding.device
+        return device_of(self.network)
 
     @property
     def runs(self) -> int:
         """R."""
-        return len(self.network.embedding)
+        return count_runs(self.network)
 
     @cached_property
     def logits_RNAV(self) -> Tensor:
@@ -77,3 +79,15 @@ class Measure(ABC):
     @abstractmethod
     def __call__(self, view: View) -> dict[str, Tensor]:
         """The values by key, such as ``symmetry/mirrored_acc``: float64 tensors of shape (R,)."""
+
+
+def require_matrices(measure: str, network: SequenceModel) -> None:
+    """Checks that a network has an embedding and an unembedding.
+
+    Raises:
+        UserError: If it lacks one of them.
+    """
+    try:
+        _ = network.embedding, network.unembedding
+    except UserError as error:
+        raise UserError(f"measures names {measure}, but {error}") from None

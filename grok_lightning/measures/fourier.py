@@ -11,8 +11,9 @@ from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import to_double
-from grok_lightning.measures.base import Measure, View
+from grok_lightning.measures.base import Measure, View, require_matrices
 from grok_lightning.models import SequenceModel
+from grok_lightning.models.stacked import Linear
 
 
 def fourier_basis(modulus: int, device: torch.device | None = None) -> Tensor:
@@ -65,11 +66,9 @@ def neurons_to_logits(network: SequenceModel) -> Tensor | None:
     It is the W_U W_out of arXiv 2301.05217. A norm between the two is left out.
     """
     outer = [part for name, part in network.named_modules() if name.endswith("feedforward.outer")]
-    if not outer:
+    if not outer or not isinstance(outer[-1], Linear):
         return None
-    weight_RFD = outer[-1].weight
-    assert isinstance(weight_RFD, Tensor)
-    return to_double(weight_RFD.detach()) @ to_double(network.unembedding.detach())
+    return to_double(outer[-1].weight.detach()) @ to_double(network.unembedding.detach())
 
 
 def spectra(network: SequenceModel, modulus: int) -> dict[str, Tensor]:
@@ -123,6 +122,7 @@ class Fourier(Measure):
 
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
         require_integers("Fourier", data)
+        require_matrices("Fourier", network)
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         modulus = require_integers("Fourier", view.data).operation.algebra.size

@@ -13,7 +13,7 @@ from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import double_device, to_double
-from grok_lightning.measures.base import Measure, View
+from grok_lightning.measures.base import Measure, View, require_matrices
 from grok_lightning.measures.fourier import fourier_basis, frequency_shares, require_integers, spectra
 from grok_lightning.models import SequenceModel
 from grok_lightning.training.norms import weight_norm
@@ -112,6 +112,8 @@ class Progress(Measure):
 
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
         self._table(data)
+        if self.frequencies is None:
+            require_matrices("Progress", network)
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         operation = self._table(view.data).operation

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.hardware.doubles import to_double
-from grok_lightning.measures.base import Measure, View
+from grok_lightning.measures.base import Measure, View, require_matrices
 from grok_lightning.models import SequenceModel
 
 
@@ -33,6 +34,9 @@ def hidden_matrices(network: SequenceModel) -> list[Tensor]:
 
 class Rank(Measure):
     """Effective rank of the embedding and of the unembedding; of the hidden matrices, if there are any, the mean."""
+
+    def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
+        require_matrices("Rank", network)
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         found = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from grok_lightning.batch import Beginnings, Draw
+from grok_lightning.errors import UserError
 from grok_lightning.models.hooks import LOGITS, Function, HookedForward, check_functions
 from grok_lightning.models.stacked import StackedLayer
 
@@ -66,18 +67,26 @@ class SequenceModel(nn.Module, ABC):
             (R, n_1, ..., n_K, V), equal to what ``forward`` gives but for rounding.
         """
         cells = torch.stack(torch.broadcast_tensors(*tokens), dim=-1)
-        tokens_RBT = cells.flatten(0, -2).expand(len(self.embedding), -1, -1)
+        tokens_RBT = cells.flatten(0, -2).expand(count_runs(self), -1, -1)
         return self(tokens_RBT, 1)[:, :, 0].unflatten(1, cells.shape[:-1])
 
     @property
-    @abstractmethod
     def embedding(self) -> Tensor:
-        """Token embedding matrix: (R, V, D)."""
+        """Token embedding matrix: (R, V, D).
+
+        Raises:
+            UserError: If the model has none.
+        """
+        raise UserError(f"model.network is {self._get_name()}, which has no token embedding")
 
     @property
-    @abstractmethod
     def unembedding(self) -> Tensor:
-        """Unembedding matrix, from the last hidden state to the logits: (R, D, V)."""
+        """Unembedding matrix, from the last hidden state to the logits: (R, D, V).
+
+        Raises:
+            UserError: If the model has none.
+        """
+        raise UserError(f"model.network is {self._get_name()}, which has no unembedding")
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Sets all weights: each run's are a pure function of its seed and the parameters' names."""
@@ -158,3 +167,13 @@ class SequenceModel(nn.Module, ABC):
             for handle in handles:
                 handle.remove()
         return [*names, LOGITS]
+
+
+def count_runs(network: nn.Module) -> int:
+    """R, by which every parameter of a stack leads."""
+    return len(next(network.parameters()))
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """The device of a network's parameters."""
+    return next(network.parameters()).device

@@ -15,6 +15,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.randomness import derive_keys
 
 PerRun = float | list[float]
+OF_MODULES = "module."  # names of an ordinary module's parameters begin so; its matrices are (out, in), not (in, out)
 
 
 def check_range(
@@ -81,6 +82,7 @@ class StackOptimizer(Optimizer, ABC):
 
     Attributes:
         seeds: One seed for each run, for what is drawn at random; set after building.
+        hidden: Names of the hidden matrices of a network that tells them, an ordinary module; set after building.
         runs: R.
         capturable: Whether a step does the same operations on the same tensors each time, from the second on.
         factor: A tensor without dimensions, on the parameters' device, that is read in place of ``group["lr"]``; or
@@ -93,6 +95,7 @@ class StackOptimizer(Optimizer, ABC):
         # "fused" has load_state_dict put the step counts on the parameters' device, where the fused kernel needs them
         super().__init__(params, {"lr": 1.0, "fused": True})
         self.seeds: list[int] | None = None
+        self.hidden: set[str] = set()
         self.factor: Tensor | None = None
         self.runs: int = self.param_groups[0]["params"][0].shape[0]
         self._keys: dict[str, Tensor] = {}

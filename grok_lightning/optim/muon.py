@@ -8,7 +8,14 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.optim.adamw import adamw_step, check_betas
-from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, parameter_names, spread
+from grok_lightning.optim.base import (
+    OF_MODULES,
+    StackOptimizer,
+    check_range,
+    collect_gradients,
+    parameter_names,
+    spread,
+)
 
 HIDDEN_MATRICES = (
     "layers.*.attention.*.weight",
@@ -66,7 +73,7 @@ class Muon(StackOptimizer):
         nesterov: Use Nesterov momentum.
         steps: Newton-Schulz iterations of each update. They make it orthogonal.
         matrices: Name patterns of the matrices that Muon updates. Such as "layers.*.weight"; default: the hidden
-            matrices of any of the models here.
+            matrices of any of the models here; of an ordinary module, those of torch's layers in it.
         adamw_lr: Learning rate of the other parameters. One number, or one for each run.
         adamw_weight_decay: Weight decay of the other parameters. Decoupled, toward zero; one number, or one for each
             run.
@@ -109,19 +116,25 @@ class Muon(StackOptimizer):
             for group in self.param_groups
             for name, weight in zip(parameter_names(group), group["params"], strict=True)
         }
-        self.matrices = choose_matrices(shapes, matrices)
+        told = matrices is None and all(name.startswith(OF_MODULES) for name in shapes)  # by ``hidden``, later
+        self.matrices = set() if told else choose_matrices(shapes, matrices)
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
-        own = [weight for name, weight in weights.items() if name in self.matrices]
-        others = [weight for name, weight in weights.items() if name not in self.matrices]
+        chosen = self.matrices or self.hidden
+        if not chosen:
+            choose_matrices({name: tuple(weight.shape[1:]) for name, weight in weights.items()}, None)  # which refuses
+        own = {name: weight for name, weight in weights.items() if name in chosen}
+        others = [weight for name, weight in weights.items() if name not in chosen]
         if own:
             self._update_matrices(own, factor)
         if others:
             decays_R = self.adamw_weight_decay_R
             adamw_step(self, others, self.adamw_lr_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
 
-    def _update_matrices(self, weights: list[Tensor], factor: float | Tensor) -> None:
+    def _update_matrices(self, named: dict[str, Tensor], factor: float | Tensor) -> None:
         """One step of Muon in place, on matrices w (R, in, out) with gradients g and running means m.
+
+        Those of ordinary modules are (R, out, in).
 
         m <- b m + (1 - b) g;  u <- (1 - b) g + b m, or m without Nesterov's momentum;
         w <- (1 - lr wd) w - lr sqrt(max(1, out / in)) orthogonalize(u)
@@ -129,6 +142,8 @@ class Muon(StackOptimizer):
         Source: K. Jordan, https://github.com/KellerJordan/Muon, where weights are (out, in). What differs besides: each
         run has its own numbers, and matrices of one shape, transposed or not, are made orthogonal together.
         """
+        weights = list(named.values())
+        wide = {weight for name, weight in named.items() if name.startswith(OF_MODULES)}
         options = (self.lr_R, self.weight_decay_R, self.momentum_R)
         rates_R, decays_R, momenta_R = (self.numbers(numbers_R, weights[0]) for numbers_R in options)
         rates_R = rates_R * factor
@@ -148,6 +163,7 @@ class Muon(StackOptimizer):
             for (weight, _), direction in zip(pairs, directions, strict=True):
                 inputs, outputs = weight.shape[1:]
                 direction = direction.mT if inputs > outputs else direction
+                inputs, outputs = (outputs, inputs) if weight in wide else (inputs, outputs)
                 weight.mul_(kept).addcmul_(direction, rates, value=-(max(1, outputs / inputs) ** 0.5))
 
 

@@ -14,7 +14,7 @@ from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.compilation import Graph, can_compile, compile_seconds, is_worth
 from grok_lightning.hardware.process import cores
 from grok_lightning.hardware.products import FULL, HALF, Product, device_type, fastest_threads, speed_of_half
-from grok_lightning.options.classes import Nested, lookup, put
+from grok_lightning.options.classes import Nested, is_module, lookup, put
 from grok_lightning.reading import Malformed, parse_json
 
 AUTO = "auto"
@@ -73,7 +73,7 @@ def work_of(config: Nested) -> Work:
         config: A config in the short form, with the defaults of all classes; it need not be typed.
     """
     network = config["model"]["network"]
-    kind = network["class_path"].rsplit(".", 1)[-1]
+    kind = _kind(network)
     rows = _batch_rows(config["data"])
     width = _number(network.get("width"), 128)
     layers = _number(network.get("layers"), 1)
@@ -82,7 +82,7 @@ def work_of(config: Nested) -> Work:
         sizes = sizes if network.get("inputs") == "one-hot" and len(sizes) > 1 else [2 * width, *sizes]
         maps = list(pairwise(sizes))
     elif "hidden" in network:  # recurrent: a map of the input and one of the state at each token
-        hidden = _hidden(network)[0]
+        hidden = (_hidden(network) or [128])[0]
         maps = [(hidden, (4 if kind == "LSTM" else 3) * hidden)] * (2 * 4 * layers)
     else:
         rows *= 2  # of an equation's tokens most are computed once for many equations
@@ -91,6 +91,11 @@ def work_of(config: Nested) -> Work:
         maps = ([(width, inner)] * gates + [(width, width)] * 4) * layers
     largest = max(maps, key=prod)
     return Work(Product(min(rows, LARGEST), *largest), sum(map(prod, maps)) / prod(largest))
+
+
+def _kind(network: Nested) -> str:
+    """The name of a network's class; of one that is not of this package, its whole path."""
+    return str(network["class_path"]).removeprefix("grok_lightning.models.")
 
 
 def _device(config: Nested) -> str:
@@ -174,7 +179,7 @@ def graph_of(config: Nested) -> Graph:
     """What the time of compiling a resolved config's training step depends on."""
     model, trainer = config["model"], config["trainer"]
     network = model["network"]
-    kind, layers = network["class_path"].rsplit(".", 1)[-1], _number(network.get("layers"), 1)
+    kind, layers = _kind(network), _number(network.get("layers"), 1)
     device = _device(config)
     return Graph(kind, layers, device, str(trainer["precision"]), model.get("weight_noise", 0) != 0)
 
@@ -198,6 +203,8 @@ def choose_compile(config: Nested, steps: int, fits: int = 1) -> bool:
         fits: How many fits of the same graph one process trains one after the other.
     """
     graph = graph_of(config)
+    if is_module(config["model"]["network"]):  # nobody knows whether it can be compiled
+        return False
     if graph.device == "cuda":
         return steps * fits >= GPU_STEPS and can_compile(graph.device)
     if graph.network not in COMPILED or steps < 1 or fits < 1 or not can_compile(graph.device):

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError, show
+from grok_lightning.models.user_module import is_ordinary
+from grok_lightning.options import modules
 from grok_lightning.options.importing import NotImported, import_object
 
 Nested = dict[str, Any]
@@ -37,6 +39,7 @@ class ClassOption:
     hidden: frozenset[str] = frozenset()
 
 
+NETWORK = "model.network"
 CLASS_OPTIONS = {
     "data": ClassOption(
         "grok_lightning.data.ModularArithmeticDataModule",
@@ -44,7 +47,7 @@ CLASS_OPTIONS = {
         ("grok_lightning.data",),
         hidden=frozenset({"seeds"}),
     ),
-    "model.network": ClassOption(
+    NETWORK: ClassOption(
         "grok_lightning.models.Transformer", "grok_lightning.models.SequenceModel", ("grok_lightning.models",), skip=4
     ),
     "model.optimizer": ClassOption(
@@ -84,8 +87,11 @@ def class_path(option: str, name: str) -> str:
     base = import_object(NAMING[option].base)
     if "." in name:
         named = find_object(option, name)
+        if option == NETWORK and (is_ordinary(named) or modules.original(named)):
+            return modules.original(named) or name
         if not isinstance(named, type) or not issubclass(named, base):
-            kind = f"does not extend {base.__name__}" if isinstance(named, type) else "is no class"
+            wanted = f"{base.__name__}{' or torch.nn.Module' if option == NETWORK else ''}"
+            kind = f"does not extend {wanted}" if isinstance(named, type) else "is no class"
             raise UserError(f"{option} names {show(name)}, which {kind}")
         short = _classes(option).get(named.__name__)
         return short if short is not None and import_object(short) is named else name
@@ -93,6 +99,17 @@ def class_path(option: str, name: str) -> str:
     if name not in found:
         raise UserError(f"{option} names the class {name!r}, which does not exist{suggestion(name, found)}")
     return found[name]
+
+
+def parsed_path(option: str, name: str) -> str:
+    """The path of the class that jsonargparse builds for one that an option names: another for an ordinary module."""
+    named: Any = find_object(option, name) if option == NETWORK else None
+    return modules.adapt(name, named) if is_ordinary(named) else name
+
+
+def is_module(network: Nested) -> bool:
+    """Whether the options of a network name an ordinary module."""
+    return is_ordinary(find_object(NETWORK, class_of(NETWORK, network)))
 
 
 @cache
@@ -107,7 +124,9 @@ def _classes(option: str) -> dict[str, str]:
             modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
         for module in modules:
             for key, value in vars(importlib.import_module(module)).items():
-                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                if not isinstance(value, type) or not issubclass(value, base) or isabstract(value):
+                    continue
+                if value is not base and key != "ModuleStack":
                     found.setdefault(key, f"{module}.{key}")
     return found
 
@@ -133,7 +152,7 @@ def find_object(option: str, name: str) -> Any:
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden)
+    parser.add_class_arguments(import_object(parsed_path(option, name)), skip=first | NAMING[option].hidden)
     return parser
 
 

@@ -17,6 +17,7 @@ from grok_lightning.options.classes import (
     class_arguments,
     class_names,
     class_path,
+    parsed_path,
 )
 from grok_lightning.options.lines import WIDTH, describe, first_sentence, help_text, line
 from grok_lightning.options.parser import LINKED, METHOD_OPTIONS, command_parser
@@ -94,7 +95,7 @@ def print_help(command: str, arguments: list[str]) -> None:
         if not name:
             print(f"--{option}.help CLASS, where CLASS is one of: {', '.join(class_names(option))}")
             sys.exit(0)
-        asked = [f"--{option}.help", class_path(option, name)]
+        asked = [f"--{option}.help", parsed_path(option, class_path(option, name))]
     elif option in ("help-all", "help_all"):
         asked = ["--help"]
     try:

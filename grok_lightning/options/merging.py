@@ -25,6 +25,7 @@ from grok_lightning.options.classes import (
     find_object,
     listed,
     lookup,
+    parsed_path,
     put,
     suggestion,
 )
@@ -140,7 +141,7 @@ def expand(whole: Nested) -> Nested:
         value = lookup(whole, option)
         if value is None:
             continue
-        put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
+        put(whole, option, {"class_path": parsed_path(option, value.pop("class_path")), "init_args": value})
     for option in LISTS:
         for item in listed(whole, option):
             item["init_args"] = {key: item.pop(key) for key in list(item) if key not in _BESIDE_OPTIONS}

@@ -39,6 +39,7 @@ LINKED = {  # options of the model that the data decide: model's name, data's na
     "answer_length": "answer_length",
     "seeds": "seeds",
     "padded": "padded",
+    "classes": "classes",
 }
 METHOD_OPTIONS = ("weights_only", "verbose", "return_predictions")  # of Trainer.fit, validate, test and predict
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from grok_lightning.errors import UserError, show
+from grok_lightning.options import modules
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LISTS,
@@ -55,7 +56,8 @@ def parse_values(parser: ArgumentParser, wanted: Nested) -> Namespace:
 def _leaves(value: Any, option: str = "") -> Iterator[tuple[str, Any]]:
     """All values with their dotted options; in lists too, under the list's option."""
     if isinstance(value, dict):
-        foreign = not str(value.get("class_path", _OURS[0])).startswith(_OURS)
+        path = str(value.get("class_path", _OURS[0]))
+        foreign = not path.startswith(_OURS) or path.startswith(f"{modules.__name__}.")
         for key, inner in value.items():
             here = option if key == "init_args" else f"{option}.{key}".removeprefix(".")
             if not foreign or not (isinstance(inner, float) and not isnan(inner)):  # infinity may be one of its values

@@ -187,6 +187,8 @@ def _train(schedules: list[Schedule], options: Namespace) -> Tally:
             print(f"{plan.name}: precision {plan.precision}", flush=True)
         if schedule.trajectory is not None:
             print(f"{plan.name}: {schedule.trajectory}", flush=True)
+        for line in plan.obstacles if schedule.choice.stack_size > 1 else ():
+            print(f"{plan.name}: {line}", flush=True)
         others = schedule.found.names.keys() - set(hashes)
         if others:
             print(f"{plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)

@@ -11,6 +11,7 @@ from grok_lightning.data.batches import share
 from grok_lightning.data.table import Table
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.models import SequenceModel
+from grok_lightning.models.base import count_runs, device_of
 from grok_lightning.objective import LossName, Score, row_scores
 from grok_lightning.training.norms import gradient_norm, weight_norms
 
@@ -74,7 +75,7 @@ def table_pass(
         double: Whether it is computed in float64.
         keep_logits: Whether the logits of all rows are kept.
     """
-    runs = len(network.embedding)
+    runs = count_runs(network)
     tokens_RNT = table.tokens_XNT.expand(runs, -1, -1)
     scored_RNL = targets(tokens_RNT, table.targets_XNA.expand(runs, -1, -1))
     chosen: Tensor | None = None
@@ -83,7 +84,7 @@ def table_pass(
     else:
         chosen = _select_rows(table, keep_logits)
         parts = _pass_rows(network, table, tokens_RNT, chosen, scored_RNL.shape[-1])
-    double = double or network.embedding.dtype == torch.float64
+    double = double or next(network.parameters()).dtype == torch.float64
     return _score_rows(parts, chosen, scored_RNL, table.targets_XNA.shape[2], loss, double, keep_logits)
 
 
@@ -196,5 +197,5 @@ def _pass_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | 
 
 def _count_rows_at_once(network: SequenceModel) -> int:
     """Number of rows of each run in one block."""
-    runs = len(network.embedding)
-    return max(ROWS_AT_ONCE // min(runs, 8), NUMBERS_AT_ONCE // runs if not network.embedding.is_cpu else 1)
+    runs = count_runs(network)
+    return max(ROWS_AT_ONCE // min(runs, 8), NUMBERS_AT_ONCE // runs if device_of(network).type != "cpu" else 1)

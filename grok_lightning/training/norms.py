@@ -27,15 +27,16 @@ def weight_norms(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def weight_norm(model: nn.Module) -> Tensor:
-    """Euclidean norm of all weights together, shape (R,), float64."""
-    return _root(_squares(weight) for weight in model.parameters())
+def weight_norm(model: nn.Module, trained: bool = False) -> Tensor:
+    """Euclidean norm of all weights together, or of those that are trained, shape (R,), float64."""
+    return _root(_squares(weight) for weight in model.parameters() if weight.requires_grad or not trained)
 
 
 @torch.no_grad()
 def single_norm(model: nn.Module) -> Tensor:
-    """``weight_norm`` in the weights' own type, for a step on a device where float64 is slow or missing."""
-    norms = [torch.linalg.vector_norm(weight.flatten(1), dim=1) for weight in model.parameters()]
+    """The norm of what is trained in the weights' own type, for a step on a device where float64 is slow or missing."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    norms = [torch.linalg.vector_norm(weight[..., None].flatten(1), dim=1) for weight in trained]
     return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
@@ -48,16 +49,16 @@ def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def rescale(model: nn.Module, norms: list[float]) -> None:
-    """Multiplies all weights of each run by one number, so that their norm together is the given one."""
-    first = next(model.parameters())
-    norms_R = weight_norm(model) if first.is_cpu else single_norm(model)
+    """Multiplies all weights of each run that are trained by one number, so that their norm is the given one."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    norms_R = weight_norm(model, trained=True) if trained[0].is_cpu else single_norm(model)
     factors_R = per_run(norms, norms_R) / norms_R
-    for weight in model.parameters():
+    for weight in trained:
         weight.mul_(spread(factors_R, weight))
 
 
 def _squares(tensor: Tensor) -> Tensor:
-    return to_double(tensor).square().flatten(1).sum(1)
+    return to_double(tensor).square()[..., None].flatten(1).sum(1)
 
 
 def _root(squares: Iterable[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.models import SequenceModel
+from grok_lightning.models.base import device_of
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.optim.filters import GradientFilter
 
@@ -80,7 +81,7 @@ class Updates:
     @property
     def device(self) -> torch.device:
         """The network's device."""
-        return self.network.embedding.device
+        return device_of(self.network)
 
     def many(self, step: int, steps: int, batches: Batches, interrupted: Callable[[], bool]) -> list[Tensor]:
         """Takes steps one after the other.

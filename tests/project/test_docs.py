@@ -150,6 +150,21 @@ def test_the_callbacks_and_loggers_of_their_page_work(tmp_path: Path, monkeypatc
         exec(compile(block, page, "exec"), {})
 
 
+def test_an_own_network_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = blocks("howto/own-network.md", "bash")
+    arguments = command.split()
+    assert arguments[:3] == ["python", "-m", "grok_lightning"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    tiny = "--data.modulus 7 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads 1"
+    assert main([*arguments[3:], *tiny.split()]) == 0
+    assert (tmp_path / "lightning_logs" / "tiny" / "0" / "result.json").exists()
+    names: dict[str, object] = {}
+    for block in blocks("howto/own-network.md", "python"):
+        exec(compile(block, "own-network.md", "exec"), names)
+    assert type(names["network"]).__name__ == "TinyNet"
+
+
 def test_an_own_algebra_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (command,) = [block for block in blocks("howto/own-task.md", "bash") if "heisenberg" in block]
     arguments = command.split()

@@ -13,12 +13,22 @@ from typing import Any, Union, get_args, get_origin
 from grok_lightning.errors import UserError, show
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.choices import Precision
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup, put
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LIST_OPTIONS,
+    NETWORK,
+    Nested,
+    class_hints,
+    is_module,
+    lookup,
+    put,
+)
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
 from grok_lightning.records.words import words_of
 from grok_lightning.sweep.file import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
+from grok_lightning.sweep.plan.modules import find_module_obstacle
 from grok_lightning.sweep.plan.precision import decide_precision
 from grok_lightning.sweep.plan.stacking import DECIDING, SEED, find_per_run_options, shape_key, value_key
 
@@ -36,6 +46,7 @@ class Block:
         counted: Options that count in the hash, without ``leaves``.
         defaults: Defaults of ``leaves``.
         free: Options in which runs of a stack may differ.
+        obstacle: Why its runs are trained one by one, if that is because of their network.
         typed: Typed values, by option and repr of the given value.
     """
 
@@ -45,6 +56,7 @@ class Block:
     counted: dict[str, Any]
     defaults: dict[str, Any]
     free: set[str]
+    obstacle: str | None = None
     typed: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def type_value(self, option: str, value: Any, resolve: Callable[[], tuple[Nested, Nested]]) -> Any:
@@ -118,6 +130,17 @@ class Plan:
         """The experiment's name."""
         return self.grid.name
 
+    @property
+    def obstacles(self) -> list[str]:
+        """Why runs are trained one by one whatever the size of stacks, a line for each network of which that is so."""
+        found = {
+            f"{block.resolved['model']['network']['class_path'].rsplit('.', 1)[-1]} is trained in stacks of one: "
+            f"{block.obstacle}"
+            for block in self.blocks
+            if block.obstacle is not None
+        }
+        return sorted(found)
+
     def config(self, run: PlannedRun, name: str) -> Nested:
         """Resolved config of a run, which is named ``name``."""
         config = copy.deepcopy(self.blocks[run.block].resolved)
@@ -168,6 +191,9 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
     """
     grid = read_grid(path)
     structural = [_is_structural(grid, place, option) for place, option in enumerate(grid.options)]
+    if _has_modules(grid):  # whether its runs can be stacked may depend on any of its options
+        of_network = [option.startswith(f"{NETWORK}.") for option in grid.options]
+        structural = [own or other for own, other in zip(structural, of_network, strict=True)]
     one_by_one = [not is_structural for is_structural in structural]
     leaves = list(compress(grid.options, one_by_one))
     words = [
@@ -209,11 +235,27 @@ def _is_structural(grid: Grid, place: int, option: str) -> bool:
     return any(isinstance(point[place], dict | list) for point in grid.points)
 
 
+def _has_modules(grid: Grid) -> bool:
+    """Whether a run's network is an ordinary module."""
+    class_option = f"{NETWORK}.class_path."
+    chosen = [place for place, option in enumerate(grid.options) if class_option.startswith(f"{option}.")]
+    points = {repr([point[place] for place in chosen]): point for point in grid.points}.values()
+    return any(is_module(lookup(build_options(grid, point), NETWORK) or {}) for point in points)
+
+
 def _build_block(resolved: Nested, defaults: Nested, leaves: list[str]) -> Block:
     counted = counted_options(resolved, defaults, NOT_RESULTS)
     kept = {option: value for option, value in counted.items() if option not in leaves}
     own = {option: value for option, value in flatten(defaults).items() if option in leaves}
-    return Block(resolved, leaves, shape_key(resolved, leaves), kept, own, find_per_run_options(resolved))
+    return Block(
+        resolved,
+        leaves,
+        shape_key(resolved, leaves),
+        kept,
+        own,
+        find_per_run_options(resolved),
+        find_module_obstacle(resolved),
+    )
 
 
 def _resolve(grid: Grid, point: Sequence[Any], precision: str) -> tuple[Nested, Nested]:

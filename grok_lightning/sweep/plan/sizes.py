@@ -14,6 +14,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.process import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import lookup
+from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stack import Stack, build_fit
@@ -129,6 +130,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time
                 module, data = build(config)
+                refuse_network(module, data)
                 refuse_optimizer(module)
         except UserError as error:
             raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None

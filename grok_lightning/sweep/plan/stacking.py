@@ -10,8 +10,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NETWORK, Nested, class_hints, is_module, lookup
 from grok_lightning.records.record import flatten
+from grok_lightning.sweep.plan.modules import find_module_obstacle
 
 SEED, FORMULA = "seed_everything", "data.formula"
 NAMES = ("experiment", "run")
@@ -55,7 +56,8 @@ def find_per_run_options(resolved: Nested) -> set[str]:
         return set()
     hints = get_type_hints(GrokModule.__init__)
     found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
-    for option in CLASS_OPTIONS:
+    # an ordinary module's options are of one run, whatever their type
+    for option in CLASS_OPTIONS.keys() - ({NETWORK} if is_module(resolved["model"]["network"]) else set()):
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
     data = resolved["data"]
     if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
@@ -68,7 +70,7 @@ def find_per_run_options(resolved: Nested) -> set[str]:
 def _mixes_runs(resolved: Nested) -> bool:
     """Whether a component acts on the stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
 
-    So does ``init_from``, which loads the weights of a single run.
+    So does ``init_from``, which loads the weights of a single run, and an ordinary module that cannot be stacked.
     """
     trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
     module, _, name = optimizer.rpartition(".")
@@ -77,6 +79,7 @@ def _mixes_runs(resolved: Nested) -> bool:
         or resolved.get("init_from") is not None
         or bool(find_watching(resolved))
         or trainer.get("precision") == "16-mixed"
+        or find_module_obstacle(resolved) is not None
     )
 
 
@@ -131,7 +134,7 @@ def graph_key(resolved: Nested, runs: int) -> str:
 
 def has_transformer(resolved: Nested) -> bool:
     """Whether the network is the Transformer, for which compiling was measured to pay."""
-    return str(resolved["model"]["network"]["class_path"]).endswith(".Transformer")
+    return str(resolved["model"]["network"]["class_path"]) == "grok_lightning.models.Transformer"
 
 
 def value_key(option: str, value: Any) -> Any:

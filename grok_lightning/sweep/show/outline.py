@@ -32,6 +32,7 @@ def format_outline(schedule: Schedule) -> str:
     watching = dict.fromkeys(option for block in plan.blocks for option in find_watching(block.resolved))
     if watching:
         lines.append(f"             one by one, for {' and '.join(watching)} watch single runs")
+    lines += [f"             {line}" for line in plan.obstacles if choice.stack_size > 1]
     begun = sum(stack.begun for stack in schedule.stacks)
     if begun:
         lines.append(f"             {begun:,} of them go on from a checkpoint")
