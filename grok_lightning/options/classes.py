@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from inspect import isabstract
+from inspect import Parameter, isabstract, signature
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
@@ -22,7 +22,7 @@ class ClassOption:
     """An option that names a class.
 
     Attributes:
-        default: Dotted path of the class taken when none is named.
+        default: Dotted path of the class taken when none is named; empty where there is none then.
         base: Dotted path of the class that all of them extend.
         rooms: Modules in which bare names are looked up, with everything below them.
         skip: How many leading parameters the program itself supplies.
@@ -49,6 +49,7 @@ CLASS_OPTIONS = {
     "model.optimizer": ClassOption(
         "grok_lightning.optim.AdamW", "torch.optim.Optimizer", ("grok_lightning.optim", "torch.optim"), skip=1
     ),
+    "model.scheduler": ClassOption("", "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",), skip=1),
 }
 LIST_OPTIONS = {  # options that name a list of classes, empty by default
     "model.filters": ClassOption("", "grok_lightning.optim.filters.GradientFilter", ("grok_lightning.optim",)),
@@ -96,7 +97,8 @@ def _classes(option: str) -> dict[str, str]:
             modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
         for module in modules:
             for key, value in vars(importlib.import_module(module)).items():
-                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                public = not key.startswith("_") and isinstance(value, type) and not isabstract(value)
+                if public and issubclass(value, base) and value is not base:
                     found.setdefault(key, f"{module}.{key}")
     return found
 
@@ -122,14 +124,23 @@ def import_object(path: str) -> Any:
 @cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
+    if not name:
+        return parser
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden)
+    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden, fail_untyped=False)
     return parser
 
 
 def class_defaults(option: str, name: str) -> Nested:
-    """The options of a class with their defaults, those that the program supplies left out."""
+    """The options of a class with their defaults, those that the program supplies left out; none of no class."""
     return copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
+
+
+def required_options(option: str, name: str) -> list[str]:
+    """The options of a class that have no default."""
+    own = signature(import_object(name)).parameters if name else {}
+    without = {key for key, one in own.items() if one.default is Parameter.empty}  # jsonargparse's: those with a type
+    return [each.dest for each in _class_parser(option, name)._actions if each.required or each.dest in without]
 
 
 class Argument(NamedTuple):

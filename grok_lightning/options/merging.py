@@ -98,7 +98,7 @@ def complete(given: Nested) -> Nested:
     for option in CLASS_OPTIONS:
         value = lookup(whole, option) or {}
         name = class_of(option, value)
-        put(whole, option, {"class_path": name, **class_defaults(option, name), **value})
+        put(whole, option, {"class_path": name, **class_defaults(option, name), **value} if name else None)
     for option in LIST_OPTIONS:
         items = lookup(whole, option) or []
         put(whole, option, [{**class_defaults(option, item["class_path"]), **item} for item in items])
@@ -110,7 +110,8 @@ def expand(whole: Nested) -> Nested:
     whole = copy.deepcopy(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
-        put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
+        if value:
+            put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
     for option in LIST_OPTIONS:
         for item in lookup(whole, option) or []:
             item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}
@@ -152,6 +153,8 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         what = "no option"
         if owner is not None:
             what = f"no option of {class_of(owner, lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
+            if not class_of(owner, lookup(given, owner) or {}):
+                raise UserError(f"--{key} is given, but --{owner} names no class")
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
         raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
 

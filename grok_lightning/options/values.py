@@ -14,9 +14,11 @@ from grok_lightning.options.classes import (
     LIST_OPTIONS,
     Nested,
     arguments_of,
+    class_arguments,
     class_hints,
     class_of,
     lookup,
+    required_options,
 )
 from grok_lightning.options.merging import expand
 from grok_lightning.reading import Excessive, Malformed, check_yaml, read_yaml
@@ -115,6 +117,30 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
     for group in ("trainer", "evaluation", "checkpoint", "data", "model"):
         if group in given and not isinstance(given[group], dict):
             raise UserError(f"--{group} is {show(given[group])}; a mapping of options is expected")
+
+
+def refuse_unfit(wanted: Nested) -> None:
+    """Refuses options without a default that are not given, and text for one without a type whose default is a number.
+
+    Args:
+        wanted: All options, in the short form.
+
+    Raises:
+        UserError: For the first such option.
+    """
+    chosen = [(owner, f"--{owner}.", lookup(wanted, owner) or {}) for owner in CLASS_OPTIONS]
+    chosen += [(owner, f"{owner}: ", item) for owner in LIST_OPTIONS for item in lookup(wanted, owner) or []]
+    for owner, before, own in chosen:
+        name = class_of(owner, own)
+        needed = required_options(owner, name)
+        for key, hint, default, *_ in class_arguments(owner, name):
+            value, expected = own.get(key), describe_type(hint)
+            if key in needed and value is None and "null" not in expected:
+                given = f"; expected: {expected}" if hint is not Any else ""
+                raise UserError(f"{before}{key} has no default in {name.rsplit('.', 1)[-1]} and is not given{given}")
+            number = type(default) in (int, float) and isinstance(value, str) and "Untyped" in str(hint)
+            if number and not _accepts(float, value):
+                raise UserError(f"{before}{key} is {show(value)}; expected: a number")
 
 
 def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:

@@ -123,7 +123,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
                 module, data = fit.cli.model, fit.cli.datamodule
             else:  # a third of the time
                 module, data = build(config)
-                refuse_optimizer(module)
+                refuse_optimizer(module, int(config["trainer"]["max_steps"]))
         except UserError as error:
             raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None
         weights = sum(weight.numel() for weight in module.network.parameters())

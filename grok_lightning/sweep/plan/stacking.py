@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, lookup
+from grok_lightning.optim.separate import needs_closure, takes_stacks
+from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, import_object, lookup
 from grok_lightning.records.record import flatten
 
 SEED, FORMULA = "seed_everything", "data.formula"
@@ -22,14 +22,11 @@ DECIDING = (
 )
 # options on which the compiled part of a step, the forward and its loss, does not depend
 OUTSIDE_GRAPH = (
-    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.weight_norm", "model.compile"),
+    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.scheduler"),
+    *("model.weight_norm", "model.compile"),
     *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
     *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind"),
 )
-# torch's optimizers that treat each number by itself; Adafactor and LBFGS mix the runs of a stack
-ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
-    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
-))  # fmt: skip
 
 
 def _takes_one_each(hint: Any) -> bool:
@@ -55,8 +52,10 @@ def find_per_run_options(resolved: Nested) -> set[str]:
         return set()
     hints = get_type_hints(GrokModule.__init__)
     found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
-    for option in CLASS_OPTIONS:
+    for option in _stacked_classes(resolved):
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
+    if resolved["model"].get("scheduler"):  # which may set rates that are no multiples of theirs
+        found.discard("model.optimizer.lr")
     data = resolved["data"]
     if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
         found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
@@ -65,15 +64,25 @@ def find_per_run_options(resolved: Nested) -> set[str]:
     return found
 
 
-def _mixes_runs(resolved: Nested) -> bool:
-    """Whether a component acts on the stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
+def _optimizer_class(resolved: Nested) -> Any:
+    return import_object(resolved["model"]["optimizer"]["class_path"])
 
-    So does ``init_from``, which loads the weights of a single run.
+
+def _stacked_classes(resolved: Nested) -> list[str]:
+    """The options whose classes take lists with a value for each run: all but schedulers and others' optimizers."""
+    ours = issubclass(_optimizer_class(resolved), StackOptimizer)
+    return [option for option in CLASS_OPTIONS if option != "model.scheduler" and (ours or option != "model.optimizer")]
+
+
+def _mixes_runs(resolved: Nested) -> bool:
+    """Whether a component acts on the stack as a whole: a callback, a logger, or the scaler of 16-mixed.
+
+    So do an optimizer that evaluates the loss several times a step, and ``init_from``, which loads the weights of a
+    single run.
     """
-    trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
-    module, _, name = optimizer.rpartition(".")
+    trainer, optimizer = resolved["trainer"], _optimizer_class(resolved)
     return (
-        not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
+        (needs_closure(optimizer) and not takes_stacks(optimizer))
         or resolved.get("init_from") is not None
         or bool(trainer.get("callbacks"))
         or not isinstance(trainer.get("logger", True), bool)
