@@ -24,12 +24,12 @@ from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import PerRun, check_range, check_runs
 from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.optim.rates import RateSchedule, advance
-from grok_lightning.optim.separate import build_optimizer, note_losses
 from grok_lightning.randomness import derive_keys
 from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY, move_step_count
 from grok_lightning.training.evaluation import TablePass, evaluate
 from grok_lightning.training.noise import add_noise
 from grok_lightning.training.norms import rescale, weight_norm
+from grok_lightning.training.separate import build_optimizer, note_losses
 from grok_lightning.training.updates import (
     CAPTURED_STEPS,
     CapturedUpdates,

@@ -137,17 +137,35 @@ class StackOptimizer(Optimizer, ABC):
             raise UserError("model.optimizer.lr is 0, which no scheduler or callback can change; give a rate above 0")
         return float(group["lr"]) / self._rate
 
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        """The state, in which ``lr`` is the factor of all runs' rates, so that a run can be taken out of the stack."""
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            rate, factor = group["lr"], self.read_factor(group)
+            if rate != self._rate * factor:
+                group["set_lr"] = rate
+            if group.get("initial_lr") == self._rate:
+                group["initial_lr"] = 1.0
+            group["lr"] = factor
+            del group["factor"]
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state. In those of earlier versions ``group["lr"]`` is the factor."""
-        groups = state_dict["param_groups"]
-        if len(groups) == len(self.param_groups):
-            groups = [
-                group
-                if "factor" in group
-                else {**own, **group, "lr": self._rate * group["lr"], "factor": group["lr"], "initial_lr": self._rate}
-                for own, group in zip(self.param_groups, groups, strict=True)
-            ]
-        super().load_state_dict(state_dict | {"param_groups": groups})
+        """Restores a state; options that it lacks, as those of earlier versions do, stay as they are."""
+        super().load_state_dict(state_dict | {"param_groups": [
+            group if place >= len(self.param_groups) else self._restore_rate(self.param_groups[place], group)
+            for place, group in enumerate(state_dict["param_groups"])
+        ]})  # fmt: skip
+
+    def _restore_rate(self, own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+        """A group of a state, with the rate in place of the factor."""
+        factor, rate = saved["lr"], saved.get("set_lr")
+        if rate is None or not self._rate or rate / self._rate != factor:
+            rate = self._rate * factor
+        kept = {"initial_lr": own["initial_lr"]} if "initial_lr" in own else {}
+        restored = {**own, **saved, "lr": rate, "factor": factor, **kept}
+        restored.pop("set_lr", None)
+        return restored
 
     def hyperparameter(self, name: str, value: PerRun, most: float = inf, *, below: bool = False) -> Tensor:
         """Checks an option of at least 0 that may differ from run to run; ``lr`` becomes that of the groups.

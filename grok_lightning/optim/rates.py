@@ -27,10 +27,23 @@ class RateSchedule(LambdaLR):
             self.last_epoch, self._step_count = step - 1, step
             self.step()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state; of a ``StackOptimizer`` with factors in place of rates, as in the optimizer's own."""
+        return super().state_dict() | {key: factors for key, (factors, _) in self._rates().items()}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state; the initial rates are the optimizer's own, which earlier versions had as 1."""
-        rates = {"base_lrs": self.base_lrs, "_last_lr": [group["lr"] for group in self.optimizer.param_groups]}
-        super().load_state_dict(state_dict | rates)
+        super().load_state_dict(state_dict | {key: rates for key, (_, rates) in self._rates().items()})
+
+    def _rates(self) -> dict[str, tuple[list[float], list[Any]]]:
+        """What a state holds as factors: these, and the rates."""
+        groups = self.optimizer.param_groups
+        if not all("factor" in group for group in groups):
+            return {}
+        base = ([1.0] * len(groups), self.base_lrs)
+        return {
+            "base_lrs": base,
+            "_last_lr": ([group["factor"] for group in groups], [group["lr"] for group in groups]),
+        }
 
 
 def advance(schedule: LRScheduler, step: int) -> None:

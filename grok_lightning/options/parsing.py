@@ -34,7 +34,7 @@ from grok_lightning.options.refusals import (
 )
 from grok_lightning.options.shipped import experiment_of
 from grok_lightning.options.trust import find_names
-from grok_lightning.options.values import parse_values, refuse_unfit, refuse_null
+from grok_lightning.options.values import parse_values, refuse_null, refuse_unfit
 from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
 from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, run_directories

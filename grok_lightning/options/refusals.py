@@ -15,11 +15,11 @@ from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.module import GrokModule
-from grok_lightning.optim.separate import RunOptimizers
 from grok_lightning.options.classes import Nested, class_of, import_object, lookup
 from grok_lightning.options.config import SavedRun
 from grok_lightning.records.checkpoint_form import find_foreign
 from grok_lightning.records.record import flatten
+from grok_lightning.training.separate import RunOptimizers
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 _IN_STEPS = "a budget is counted in steps: use trainer.max_steps"

@@ -1,7 +1,7 @@
 """Values of options: given their types, or refused in one line that says what is expected."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isfinite, isnan
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -135,10 +135,11 @@ def refuse_unfit(wanted: Nested) -> None:
         needed = required_options(owner, name)
         for key, hint, default, *_ in class_arguments(owner, name):
             value, expected = own.get(key), describe_type(hint)
-            if key in needed and value is None and "null" not in expected:
-                given = f"; expected: {expected}" if hint is not Any else ""
+            untyped = "Untyped" in str(hint)
+            if key in needed and value is None and ("null" not in expected or untyped):
+                given = "" if untyped else f"; expected: {expected}"
                 raise UserError(f"{before}{key} has no default in {name.rsplit('.', 1)[-1]} and is not given{given}")
-            number = type(default) in (int, float) and isinstance(value, str) and "Untyped" in str(hint)
+            number = untyped and type(default) in (int, float) and isinstance(value, str)
             if number and not _accepts(float, value):
                 raise UserError(f"{before}{key} is {show(value)}; expected: a number")
 
@@ -185,6 +186,8 @@ def describe_type(hint: Any) -> str:
         return ", ".join(map(str, inner))
     if origin in (Union, UnionType):
         return " or ".join(describe_type(kind) for kind in inner)
+    if origin is Callable:
+        return "a function"
     if inner:
         count = f"{len(inner)} " if origin is tuple else ""
         return f"a list of {count}{describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"

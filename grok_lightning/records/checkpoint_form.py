@@ -367,10 +367,8 @@ def _find_unfit_schedule(checkpoint: dict[str, Any], schedule: LRScheduler) -> s
     hidden = [key for key in found if key not in wanted and (hasattr(type(schedule), str(key)) or key == "optimizer")]
     if wrong is None and hidden:
         return f"its lr_schedulers has {hidden[0]!r}"
-    if wrong is None and ours:
-        rates = (wanted["base_lrs"], [1.0] * len(wanted["base_lrs"]))  # in earlier versions of all, 1
-        if found["base_lrs"] not in rates or any(found["lr_lambdas"]):
-            wrong = "its lr_schedulers are not those of its optimizer"
+    if wrong is None and ours and (found["base_lrs"] != wanted["base_lrs"] or any(found["lr_lambdas"])):
+        wrong = "its lr_schedulers are not those of its optimizer"
     if wrong is None and not ours:
         wrong = _try("lr_schedulers", lambda: schedule.load_state_dict(copy.deepcopy(found)), schedule.step)
     return wrong

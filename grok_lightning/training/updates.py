@@ -17,7 +17,7 @@ from grok_lightning.models import SequenceModel
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.optim.rates import advance, can_be_captured
-from grok_lightning.optim.separate import note_losses
+from grok_lightning.training.separate import note_losses
 
 CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
 CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured

@@ -9,9 +9,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.optim.separate import needs_closure, takes_stacks
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, Nested, class_hints, import_object, lookup
 from grok_lightning.records.record import flatten
+from grok_lightning.training.separate import needs_closure, takes_stacks
 
 SEED, FORMULA = "seed_everything", "data.formula"
 NAMES = ("experiment", "run")

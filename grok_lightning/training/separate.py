@@ -142,9 +142,11 @@ class RunOptimizers(Optimizer):
         for run, optimizers in enumerate(self._optimizers):
             self._hand_out(run)
             with self._seeded(run):
-                for optimizer in optimizers:
-                    evaluate = partial(self._evaluate, run, closure, loss)
-                    optimizer.step(*([evaluate] if _takes_closure(optimizer) else []))
+                first, *others = optimizers
+                evaluate = partial(self._evaluate, run, closure, loss)
+                first.step(*([evaluate] if _takes_closure(first) else []))
+                for other in others:
+                    other.step()
             self._take_back(run)
         self._show()
         self._taken += 1
