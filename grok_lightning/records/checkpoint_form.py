@@ -137,7 +137,7 @@ def find_foreign(value: Any, where: str) -> str | None:
         if odd is not None:
             return f"{where} has a key of type {type(odd).__name__}; text or integers are expected"
         if type(value) not in (dict, OrderedDict, Counter):
-            return f"{where} is a {type(value).__name__}; a dict is expected"
+            return f"{where} is of type {type(value).__name__}; a dict is expected"
         return next((wrong for key, inner in value.items() if (wrong := find_foreign(inner, f"{where}.{key}"))), None)
     if type(value) in (list, tuple, set):
         return next((wrong for inner in value if (wrong := find_foreign(inner, where))), None)
@@ -156,7 +156,7 @@ def find_foreign(value: Any, where: str) -> str | None:
     )
     if type(value) in kinds:
         return None
-    return f"{where} is a {type(value).__name__}; tensors, numbers, text, lists and dicts are expected"
+    return f"{where} is of type {type(value).__name__}; tensors, numbers, text, lists and dicts are expected"
 
 
 def _is_count(value: Any) -> bool:

@@ -232,6 +232,6 @@ def test_which_classes_get_the_stack_itself() -> None:
 def test_what_no_checkpoint_can_hold_is_found() -> None:
     trained = Trained(Keeping, [0]).go([0])
     assert find_foreign(trained.optimizer.state_dict(), "optimizer").endswith(
-        "value is a object; tensors, numbers, text, lists and dicts are expected"
+        "value is of type object; tensors, numbers, text, lists and dicts are expected"
     )
     assert find_foreign({torch.float32: 1}, "optimizer").startswith("optimizer has a key of type dtype")
