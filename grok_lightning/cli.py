@@ -97,7 +97,7 @@ class GrokCLI(LightningCLI):
             ) from None
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
-        refuse_optimizer(self.model, options["trainer"].get("max_steps") or 0)
+        refuse_optimizer(self.model, options["trainer"]["max_steps"] if self.resolved.command == "fit" else 0)
         self.config_init: Namespace = refusing(
             lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)
         )

@@ -137,7 +137,7 @@ class StackOptimizer(Optimizer, ABC):
             raise UserError("model.optimizer.lr is 0, which no scheduler or callback can change; give a rate above 0")
         return float(group["lr"]) / self._rate
 
-    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self) -> dict[str, Any]:
         """The state, in which ``lr`` is the factor of all runs' rates, so that a run can be taken out of the stack."""
         state = super().state_dict()
         for group in state["param_groups"]:

@@ -184,7 +184,7 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
 
     Args:
         module: The module.
-        budget: Its steps.
+        budget: Its steps; 0 where it is not trained.
 
     Raises:
         UserError: If optimizer or scheduler does not accept its options, would keep what no checkpoint can hold, or the

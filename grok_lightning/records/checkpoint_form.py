@@ -351,7 +351,7 @@ def _find_other_parts(wanted: dict[str, Any], state: dict[str, Any], where: str)
     groups = state.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(wanted["param_groups"]):
         wrong = wrong or f"its {where}.param_groups is {_show(groups)}; a list is expected"
-    for own, group in zip(wanted["param_groups"], groups if wrong is None else [], strict=False):
+    for own, group in zip(wanted["param_groups"], (groups or []) if wrong is None else [], strict=False):
         options = frozenset(own) - {"params", "lr", "initial_lr"}
         wrong = wrong or find_difference(own, group, f"{where}.param_groups", options, surplus=True)
         if wrong is None and group["params"] != own["params"]:

@@ -128,7 +128,7 @@ class RunOptimizers(Optimizer):
         return type(self._optimizers[0][0]).__name__
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes a step of every run.
 
         Raises:
@@ -152,7 +152,7 @@ class RunOptimizers(Optimizer):
         self._taken += 1
         return loss
 
-    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self) -> dict[str, Any]:
         """For each run the state of its optimizers, and their attributes that are plain data."""
         self._spread()
         runs = [
@@ -315,7 +315,7 @@ def _restore(optimizer: Optimizer, own: list[nn.Parameter], state: dict[str, Any
             one: place for place, one in enumerate(one for group in optimizer.param_groups for one in group["params"])
         }
         for key, entry in optimizer.state.items():
-            place = places.get(key, key)  # type: ignore[call-overload]
+            place = places.get(key, key)
             optimizer.state[key] = _exactly(entry, saved["state"].get(place, entry))
     device = own[0].device
     for name, value in state["attributes"].items():

@@ -68,6 +68,8 @@ def test_a_stopped_run_goes_on_to_the_bit(command: Command, choice: str) -> None
     assert command("fit", "--ckpt_path", f"checkpoints/e/full/step={STOP}.ckpt")[0] == 0
     assert_same(state("full"), whole)
     assert read_metrics(Path("lightning_logs/e/full")) == rows
+    if choice == "one cycle":
+        assert command("validate", "--ckpt_path", "checkpoints/e/full/last.ckpt")[0] == 0
 
 
 def test_yaml_python_and_the_command_line_give_the_same_run(command: Command) -> None:
