@@ -98,7 +98,8 @@ def complete(given: Nested) -> Nested:
     for option in CLASS_OPTIONS:
         value = lookup(whole, option) or {}
         name = class_of(option, value)
-        put(whole, option, {"class_path": name, **class_defaults(option, name), **value} if name else None)
+        if name:
+            put(whole, option, {"class_path": name, **class_defaults(option, name), **value})
     for option in LIST_OPTIONS:
         items = lookup(whole, option) or []
         put(whole, option, [{**class_defaults(option, item["class_path"]), **item} for item in items])
