@@ -109,7 +109,7 @@ class GrokCLI(LightningCLI):
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
         refuse_network(self.model, self.datamodule)
-        refuse_optimizer(self.model)
+        refuse_optimizer(self.model, options["trainer"]["max_steps"] if self.resolved.command == "fit" else 0)
         self.config_init: Namespace = refusing(
             lambda: self.parser.instantiate(self.config), "--trainer: ", also=(ArgumentError,)
         )

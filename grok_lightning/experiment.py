@@ -7,7 +7,16 @@ from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
-from grok_lightning.options.classes import NAMING, Nested, arguments_of, suggestion
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    NAMING,
+    Nested,
+    arguments_of,
+    class_of,
+    lookup,
+    required_options,
+    suggestion,
+)
 from grok_lightning.options.config import Config
 from grok_lightning.options.merging import merge, normalize
 from grok_lightning.options.parser import command_parser
@@ -119,6 +128,11 @@ def _nested(config: list[str], options: dict[str, Any]) -> Nested:
     # a class before its options, which are laid over it
     for name in sorted(options.keys() - leaves.keys(), key=lambda name: names[name].count(".")):
         given = merge(given, normalize(nest(names[name], _named(options[name]))))
+    for name in [*leaves]:  # those without which nothing can be resolved
+        for option in CLASS_OPTIONS:
+            if name in required_options(option, class_of(option, lookup(given, option) or {})):
+                given = merge(given, normalize(nest(f"{option}.{name}", _named(leaves.pop(name)))))
+                break
     if leaves:
         known = [*flatten(resolve(["fit", *config], given).options)]
         known += [name for name in of_parser if "." in name and not name.endswith(".help")]

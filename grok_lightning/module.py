@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from grok_lightning import provided
 from grok_lightning.batch import Batch, Beginnings, Draw
@@ -21,15 +21,18 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.models import SequenceModel, Transformer
 from grok_lightning.models.ordinary import ModuleStack, build_network
+from grok_lightning.models.stacked import ordinary_forms
 from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
-from grok_lightning.optim.base import PerRun, StackOptimizer, check_range, check_runs
+from grok_lightning.optim.base import PerRun, check_range, check_runs
 from grok_lightning.optim.filters import GradientFilter
+from grok_lightning.optim.rates import RateSchedule, advance
 from grok_lightning.randomness import derive_keys
 from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY, move_step_count
 from grok_lightning.training.evaluation import TablePass, evaluate
 from grok_lightning.training.noise import add_noise
 from grok_lightning.training.norms import rescale, weight_norm
+from grok_lightning.training.separate import build_optimizer, note_losses
 from grok_lightning.training.updates import (
     CAPTURED_STEPS,
     CapturedUpdates,
@@ -41,6 +44,7 @@ from grok_lightning.training.updates import (
 
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 
 def one_by_one() -> int:
@@ -70,6 +74,8 @@ class GrokModule(LightningModule):
         filters: Gradient filters, applied in this order. Before the optimizer's step.
         warmup: Steps of linear learning rate warmup. It rises from 0; the first update has rate 0.
         schedule: Rate after the warmup. It stays, or falls to 0 along half a cosine at the budget.
+        scheduler: Scheduler of the learning rate. It replaces warmup and schedule. A callable of the optimizer; stepped
+            after each update.
         loss: Loss. Cross-entropy; stablemax cross-entropy; or mean squared error on one-hot answers.
         loss_precision: Bits of the loss, at least. It is computed from the logits; in 32 bits small losses round to 0.
         loss_on: Tokens with a loss. The answer, or every token of the equation after the first. Accuracy is the
@@ -120,6 +126,7 @@ class GrokModule(LightningModule):
         filters: list[GradientFilter] | None = None,
         warmup: int = 10,
         schedule: Literal["constant", "cosine"] = "constant",
+        scheduler: SchedulerCallable | None = None,
         loss: LossName = "cross_entropy",
         loss_precision: Literal[32, 64] = 32,
         loss_on: Literal["answer", "equation"] = "answer",
@@ -132,10 +139,12 @@ class GrokModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         _check_options(length, len(seeds), warmup, mask_first_n, weight_noise, weight_norm)
+        _check_schedule(warmup, schedule, scheduler)
         self.seeds, self.runs = list(seeds), len(seeds)
         self.answer_length, self.mask_first_n = answer_length, mask_first_n
         self.loss, self.loss_precision, self.loss_on = loss, loss_precision, loss_on
-        self.warmup, self.schedule, self.build_optimizer = warmup, schedule, optimizer
+        self.warmup, self.schedule = warmup, schedule
+        self.build_optimizer, self.build_scheduler = optimizer, scheduler
         self.weight_noise, self.weight_norm = weight_noise, weight_norm
         classes = vocabulary if loss_on == "equation" else classes
         self.network = build_network(network, vocabulary, length, seeds, padded, classes)
@@ -202,15 +211,23 @@ class GrokModule(LightningModule):
 
     def new_optimizer(self, named: Iterable[tuple[str, Tensor]]) -> Optimizer:
         """The optimizer over parameters of the network, or copies of them, with their names."""
-        optimizer = self.build_optimizer(named)
-        if isinstance(optimizer, StackOptimizer):
-            optimizer.seeds = self.seeds
-            optimizer.hidden = self.network.hidden_matrices() if isinstance(self.network, ModuleStack) else set()
-        return optimizer
+        hidden = self.network.hidden_matrices() if isinstance(self.network, ModuleStack) else None
+        return build_optimizer(self.build_optimizer, list(named), self.seeds, *ordinary_forms(self.network), hidden)
+
+    def new_schedule(self, optimizer: Optimizer, factor: Callable[[int], float] | None = None) -> LRScheduler:
+        """The scheduler of an optimizer's learning rates.
+
+        Args:
+            optimizer: The optimizer.
+            factor: Of the rates at a step, in place of warmup and schedule, for which a Trainer is needed.
+        """
+        if self.build_scheduler is None:
+            return RateSchedule(optimizer, factor or self._rate_factor)
+        return self.build_scheduler(optimizer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.new_optimizer(self.network.named_parameters())
-        schedule = LambdaLR(optimizer, self._rate_factor)
+        schedule = self.new_schedule(optimizer)
         self._updates = self._captured = None  # those of an earlier fit had another optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -284,7 +301,6 @@ class GrokModule(LightningModule):
         with leave_forward_context(self.device):
             losses = self._take_many_steps(batch, steps) if steps and batch.following else [self._take_one_step(batch)]
         self._note_divergence(batch.step, losses)
-        self._set_rate(batch.step + len(losses))
         return losses[-1].sum()
 
     def _take_one_step(self, batch: Batch) -> Tensor:
@@ -303,8 +319,10 @@ class GrokModule(LightningModule):
             losses.append(loss_R.detach())
             return loss
 
+        note_losses(optimizer.optimizer, losses)
         optimizer.step(closure)
         self._keep_norms()
+        advance(cast(LRScheduler, self.lr_schedulers()), batch.step + 1)
         return losses[0]
 
     def _take_many_steps(self, batch: Batch, steps: int) -> list[Tensor]:
@@ -328,8 +346,7 @@ class GrokModule(LightningModule):
             self.filters,
             self.seeds,
             self._keep_norms,
-            self._rate_factor,
-            self._set_rate,
+            cast(LRScheduler, self.lr_schedulers()),
             self.trainer.precision_plugin.forward_context,
         )
         to_come = int(self.trainer.max_steps) - self.trainer.global_step
@@ -342,12 +359,6 @@ class GrokModule(LightningModule):
         lost_SR = ~torch.stack(losses).isfinite()
         newly_R = lost_SR.any(0) & (self.diverged_at_R < 0)
         self.diverged_at_R.copy_(torch.where(newly_R, step + lost_SR.int().argmax(0), self.diverged_at_R))
-
-    def _set_rate(self, step: int) -> None:
-        """Sets the learning rates of a step."""
-        schedule = cast(LambdaLR, self.lr_schedulers())
-        schedule.last_epoch, schedule._step_count = step - 1, step
-        schedule.step()
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """The answer with the highest probability and that probability, each of shape (R, B, A)."""
@@ -403,6 +414,13 @@ def _check_options(
     if not isinstance(weight_norm, str):
         check_range("model.weight_norm", weight_norm, least=1e-30)
         check_runs("model.weight_norm", weight_norm, runs)
+
+
+def _check_schedule(warmup: int, schedule: str, scheduler: SchedulerCallable | None) -> None:
+    """Refuses a warmup or schedule beside a scheduler that replaces both; a warmup of 10 is the default."""
+    for name, value, none in (("warmup", warmup, (0, 10)), ("schedule", schedule, ("constant",))):
+        if scheduler is not None and value not in none:
+            raise UserError(f"model.{name} is {value}, but model.scheduler replaces it; give --model.{name} {none[0]}")
 
 
 def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> None:

@@ -228,7 +228,9 @@ def options_page() -> str:
         if option == "model.optimizer":
             text.append(
                 "Every optimizer of `torch.optim` can be named too, with its own options: `--model.optimizer SGD "
-                "--model.optimizer.momentum 0.9`. Those keep one learning rate for a stack of runs.\n"
+                "--model.optimizer.momentum 0.9`. Those keep one learning rate for a stack of runs. "
+                "Schedulers: `--model.scheduler` takes those of `torch.optim.lr_scheduler` "
+                "([how](../howto/own-optimizer.md)).\n"
             )
     for command, said in COMMANDS.items():
         text += [f"## {command}\n", f"{said}\n", table(map(option_of, actions_of(parser_of(command)).values()))]

@@ -73,6 +73,21 @@ class Linear(StackedLayer):
         return out.unflatten(1, x.shape[1:-1])
 
 
+def ordinary_forms(network: nn.Module) -> tuple[set[str], set[str]]:
+    """Parameters that torch's own layers hold otherwise, by name.
+
+    Returns:
+        Those of matrices (R, in, out), which torch has as (out, in); and those of biases and gains (R, 1, D).
+    """
+    maps, vectors = set(), set()
+    for name, layer in network.named_modules():
+        if isinstance(layer, StackedLayer | LayerNorm | RMSNorm):
+            maps |= {f"{name}.weight"} if isinstance(layer, Linear) else set()
+            own = layer.named_parameters(recurse=False)
+            vectors |= {f"{name}.{key}" for key, weight in own if key in ("bias", "gain") and weight.shape[1:2] == (1,)}
+    return maps, vectors
+
+
 @dataclass(frozen=True)
 class LinearMaps:
     """Builds the linear maps of a stack.

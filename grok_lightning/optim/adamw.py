@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.optim.base import StackOptimizer, check_range, collect_gradients, spread
+from grok_lightning.optim.parts import Setting, choose_settings, split_by_setting
 from grok_lightning.randomness import gaussian, gaussians
 
 Decay = Literal["zero", "initial", "jiggle", "l2"]
@@ -121,9 +122,15 @@ class AdamW(StackOptimizer):
         eps: Added to the root of the second moment.
         decay: Target of the decay. Zero, the initial weights, a random multiple of the weights, or L2 in the gradient.
         update_noise: Standard deviation k of noise on each update. One number, or one for each run.
+        embedding_lr: Learning rate of the embeddings. Default: lr.
+        head_lr: Learning rate of the head's matrix. Default: lr.
+        vector_lr: Learning rate of biases and norms. Default: lr.
+        embedding_weight_decay: Weight decay of the embeddings. Default: weight_decay.
+        head_weight_decay: Weight decay of the head's matrix. Default: weight_decay.
+        vector_weight_decay: Weight decay of biases and norms. Default: weight_decay.
 
     Raises:
-        UserError: If a number is out of range.
+        UserError: If a number is out of range, or the network has no part of which an option is given.
     """
 
     capturable = True
@@ -137,26 +144,43 @@ class AdamW(StackOptimizer):
         eps: float = 1e-8,
         decay: Decay = "zero",
         update_noise: float | list[float] = 0.0,
+        embedding_lr: float | list[float] | None = None,
+        head_lr: float | list[float] | None = None,
+        vector_lr: float | list[float] | None = None,
+        embedding_weight_decay: float | list[float] | None = None,
+        head_weight_decay: float | list[float] | None = None,
+        vector_weight_decay: float | list[float] | None = None,
     ) -> None:
-        super().__init__(params)
+        super().__init__(params, betas=check_betas("model.optimizer.betas", betas))
         self.lr_R = self.hyperparameter("lr", lr)
         self.weight_decay_R = self.hyperparameter("weight_decay", weight_decay)
         self.update_noise_R = self.hyperparameter("update_noise", update_noise)
-        self.betas = check_betas("model.optimizer.betas", betas)
         check_range("model.optimizer.eps", eps, above=True)
         self.eps = eps
         if decay not in get_args(Decay):
             raise UserError(f"model.optimizer.decay is {show(decay)}; it must be one of {', '.join(get_args(Decay))}")
         self.decay = decay
+        self._common: Setting = (self.lr_R, self.weight_decay_R)
+        self._settings = choose_settings(self, self._common, {
+            "embedding": (embedding_lr, embedding_weight_decay),
+            "head": (head_lr, head_weight_decay),
+            "vector": (vector_lr, vector_weight_decay),
+        })  # fmt: skip
+
+    @property
+    def betas(self) -> Betas:
+        """Decay rates of the gradient's two moments; a scheduler may move them."""
+        first, second = self.param_groups[0]["betas"]
+        return first, second
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
-        rates_R, decays_R = self.lr_R, self.weight_decay_R
-        first = next(iter(weights.values()))
-        if self.decay in ("initial", "jiggle"):
-            decay = self._decay_to_initial if self.decay == "initial" else self._jiggle
-            decay(weights, (self.numbers(rates_R, first) * self.numbers(decays_R, first) * factor).to(first))
-            decays_R = _NO_DECAY
-        adamw_step(self, list(weights.values()), rates_R, decays_R, self.betas, self.eps, self.decay == "l2", factor)
+        for (rates_R, decays_R), own in split_by_setting(weights, self._common, self._settings):
+            first = next(iter(own.values()))
+            if self.decay in ("initial", "jiggle"):
+                decay = self._decay_to_initial if self.decay == "initial" else self._jiggle
+                decay(own, (self.numbers(rates_R, first) * self.numbers(decays_R, first) * factor).to(first))
+                decays_R = _NO_DECAY
+            adamw_step(self, list(own.values()), rates_R, decays_R, self.betas, self.eps, self.decay == "l2", factor)
         if self.update_noise_R.any():
             self._add_noise(weights, factor)
 
@@ -180,10 +204,15 @@ class AdamW(StackOptimizer):
         tensors = list(weights.values())
         first = tensors[0]
         counts_W = torch.stack([self.state[weight]["step"] for weight in tensors]).to(first)
-        scales_R = self.numbers(self.lr_R, first) * self.numbers(self.update_noise_R, first) * factor
+        rates_RW = self.numbers(self.lr_R, first)[:, None]
+        if self._settings:  # columns of (1,) and of (R,)
+            settings = [self._settings.get(name, self._common) for name in weights]
+            columns = [self.numbers(rates_R, first).expand(self.runs) for rates_R, _ in settings]
+            rates_RW = torch.stack(columns, dim=1)
+        scales_RW = rates_RW * self.numbers(self.update_noise_R, first)[:, None] * factor
         # 1 - b1^t without the rounding of a difference; at b1 = 0 it is 1
         corrections_W = -torch.expm1(counts_W * log(self.betas[0])) if self.betas[0] else torch.ones_like(counts_W)
-        scales_RW = scales_R.to(first)[:, None] / corrections_W
+        scales_RW = scales_RW.to(first) / corrections_W
         torch._foreach_sub_(tensors, gaussians(self.keys("update noise"), counts_W.max() - 1, tensors, scales_RW))
 
     def _count_steps(self, weights: list[Tensor]) -> Tensor:

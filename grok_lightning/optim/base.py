@@ -73,27 +73,30 @@ def spread(numbers_R: Tensor, like: Tensor) -> Tensor:
 class StackOptimizer(Optimizer, ABC):
     """An optimizer of a stack: hyperparameters may differ from run to run, and parameters have names.
 
-    ``group["lr"]`` is the schedule's factor, 1 without a schedule; each run's own learning rate is multiplied by it.
-    A step reads nothing from the device and copies nothing to it, so that it can be captured as a CUDA graph; a graph
+    ``group["lr"]`` is the learning rate ``lr`` of the first run, times the schedule's factor; all others follow it in
+    the same ratio. ``group["factor"]`` is the factor that the schedule set, so that other runs' rates are exact too. A
+    step reads nothing from the device and copies nothing to it, so that it can be captured as a CUDA graph; a graph
     would keep the number that ``group["lr"]`` had, hence ``factor``.
 
     Args:
         params: Parameters that lead with R, or pairs (name, parameter); those without a name are called 0, 1, ...
+        options: Further options of its groups, which a scheduler may change.
 
     Attributes:
         seeds: One seed for each run, for what is drawn at random; set after building.
         hidden: Names of the hidden matrices of a network that tells them, an ordinary module; set after building.
         runs: R.
         capturable: Whether a step does the same operations on the same tensors each time, from the second on.
-        factor: A tensor without dimensions, on the parameters' device, that is read in place of ``group["lr"]``; or
-            None.
+        factor: A tensor without dimensions, on the parameters' device, that holds the factor of all learning rates in
+            place of ``group["lr"]``; or None.
     """
 
     capturable: ClassVar[bool] = False
 
-    def __init__(self, params: ParamsT) -> None:
+    def __init__(self, params: ParamsT, **options: Any) -> None:
         # "fused" has load_state_dict put the step counts on the parameters' device, where the fused kernel needs them
-        super().__init__(params, {"lr": 1.0, "fused": True})
+        super().__init__(params, {"lr": 1.0, "factor": 1.0, "fused": True, **options})
+        self._rate = 1.0  # the first run's, before any schedule
         self.seeds: list[int] | None = None
         self.hidden: set[str] = set()
         self.factor: Tensor | None = None
@@ -122,11 +125,53 @@ class StackOptimizer(Optimizer, ABC):
             weights = zip(parameter_names(group), group["params"], strict=True)
             moving = {name: weight for name, weight in weights if weight.grad is not None}
             if moving:
-                self.update(moving, group["lr"] if self.factor is None else self.factor)
+                self.update(moving, self.read_factor(group) if self.factor is None else self.factor)
         return loss
 
+    def read_factor(self, group: dict[str, Any]) -> float:
+        """Factor of the learning rates that a group's ``lr`` stands for.
+
+        Raises:
+            UserError: If ``lr`` has been set where it was 0, of which nothing is a multiple.
+        """
+        if group["lr"] == self._rate * group["factor"]:
+            return float(group["factor"])
+        if not self._rate:
+            raise UserError("model.optimizer.lr is 0, which no scheduler or callback can change; give a rate above 0")
+        return float(group["lr"]) / self._rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, in which ``lr`` is the factor of all runs' rates, so that a run can be taken out of the stack."""
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            rate, factor = group["lr"], self.read_factor(group)
+            if rate != self._rate * factor:
+                group["set_lr"] = rate
+            if group.get("initial_lr") == self._rate:
+                group["initial_lr"] = 1.0
+            group["lr"] = factor
+            del group["factor"]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores a state; options that it lacks, as those of earlier versions do, stay as they are."""
+        super().load_state_dict(state_dict | {"param_groups": [
+            group if place >= len(self.param_groups) else self._restore_rate(self.param_groups[place], group)
+            for place, group in enumerate(state_dict["param_groups"])
+        ]})  # fmt: skip
+
+    def _restore_rate(self, own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+        """A group of a state, with the rate in place of the factor."""
+        factor, rate = saved["lr"], saved.get("set_lr")
+        if rate is None or not self._rate or rate / self._rate != factor:
+            rate = self._rate * factor
+        kept = {"initial_lr": own["initial_lr"]} if "initial_lr" in own else {}
+        restored = {**own, **saved, "lr": rate, "factor": factor, **kept}
+        restored.pop("set_lr", None)
+        return restored
+
     def hyperparameter(self, name: str, value: PerRun, most: float = inf, *, below: bool = False) -> Tensor:
-        """Checks an option of at least 0 that may differ from run to run.
+        """Checks an option of at least 0 that may differ from run to run; ``lr`` becomes that of the groups.
 
         Args:
             name: The option's own name, such as ``lr``.
@@ -143,6 +188,10 @@ class StackOptimizer(Optimizer, ABC):
         option = f"model.optimizer.{name}"
         check_range(option, value, most=most, below=below)
         check_runs(option, value, self.runs)
+        if name == "lr":
+            self._rate = self.defaults["lr"] = float(value[0] if isinstance(value, list) else value)
+            for group in self.param_groups:
+                group["lr"] = self._rate
         shared = not isinstance(value, list) or len(set(value)) == 1
         return torch.tensor(value, dtype=torch.float64).reshape(-1)[: 1 if shared else None]
 

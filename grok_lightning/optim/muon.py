@@ -16,6 +16,7 @@ from grok_lightning.optim.base import (
     parameter_names,
     spread,
 )
+from grok_lightning.optim.parts import Setting, choose_settings, split_by_setting
 
 HIDDEN_MATRICES = (
     "layers.*.attention.*.weight",
@@ -79,9 +80,16 @@ class Muon(StackOptimizer):
             run.
         adamw_betas: Decay rates of their gradient's two moments. Of the other parameters: running mean and square.
         adamw_eps: Added to the root of the second moment.
+        embedding_lr: Learning rate of the embeddings. Default: adamw_lr.
+        head_lr: Learning rate of the head's matrix. Default: adamw_lr.
+        vector_lr: Learning rate of biases and norms. Default: adamw_lr.
+        embedding_weight_decay: Weight decay of the embeddings. Default: adamw_weight_decay.
+        head_weight_decay: Weight decay of the head's matrix. Default: adamw_weight_decay.
+        vector_weight_decay: Weight decay of biases and norms. Default: adamw_weight_decay.
 
     Raises:
-        UserError: If a number is out of range, or a pattern matches no parameter or one that is no matrix.
+        UserError: If a number is out of range, the network has no part of which an option is given, or a pattern
+            matches no parameter or one that is no matrix.
     """
 
     capturable = True
@@ -99,6 +107,12 @@ class Muon(StackOptimizer):
         adamw_weight_decay: float | list[float] = 1.0,
         adamw_betas: tuple[float, float] = (0.9, 0.98),
         adamw_eps: float = 1e-8,
+        embedding_lr: float | list[float] | None = None,
+        head_lr: float | list[float] | None = None,
+        vector_lr: float | list[float] | None = None,
+        embedding_weight_decay: float | list[float] | None = None,
+        head_weight_decay: float | list[float] | None = None,
+        vector_weight_decay: float | list[float] | None = None,
     ) -> None:
         super().__init__(params)
         self.lr_R = self.hyperparameter("lr", lr)
@@ -118,18 +132,23 @@ class Muon(StackOptimizer):
         }
         told = matrices is None and all(name.startswith(OF_MODULES) for name in shapes)  # by ``hidden``, later
         self.matrices = set() if told else choose_matrices(shapes, matrices)
+        self._common: Setting = (self.adamw_lr_R, self.adamw_weight_decay_R)
+        self._settings = choose_settings(self, self._common, {
+            "embedding": (embedding_lr, embedding_weight_decay),
+            "head": (head_lr, head_weight_decay),
+            "vector": (vector_lr, vector_weight_decay),
+        }, self.matrices)  # fmt: skip
 
     def update(self, weights: dict[str, Tensor], factor: float | Tensor) -> None:
         chosen = self.matrices or self.hidden
         if not chosen:
             choose_matrices({name: tuple(weight.shape[1:]) for name, weight in weights.items()}, None)  # which refuses
         own = {name: weight for name, weight in weights.items() if name in chosen}
-        others = [weight for name, weight in weights.items() if name not in chosen]
+        others = {name: weight for name, weight in weights.items() if name not in chosen}
         if own:
             self._update_matrices(own, factor)
-        if others:
-            decays_R = self.adamw_weight_decay_R
-            adamw_step(self, others, self.adamw_lr_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
+        for (rates_R, decays_R), part in split_by_setting(others, self._common, self._settings):
+            adamw_step(self, list(part.values()), rates_R, decays_R, self.adamw_betas, self.adamw_eps, factor=factor)
 
     def _update_matrices(self, named: dict[str, Tensor], factor: float | Tensor) -> None:
         """One step of Muon in place, on matrices w (R, in, out) with gradients g and running means m.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from inspect import isabstract
+from inspect import Parameter, isabstract, signature
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
@@ -25,7 +25,7 @@ class ClassOption:
     """An option that names a class.
 
     Attributes:
-        default: Dotted path of the class taken when none is named.
+        default: Dotted path of the class taken when none is named; empty where there is none then.
         base: Dotted path of the class that all of them extend.
         rooms: Modules in which bare names are looked up, with everything below them.
         skip: How many leading parameters the program itself supplies.
@@ -53,6 +53,7 @@ CLASS_OPTIONS = {
     "model.optimizer": ClassOption(
         "grok_lightning.optim.AdamW", "torch.optim.Optimizer", ("grok_lightning.optim", "torch.optim"), skip=1
     ),
+    "model.scheduler": ClassOption("", "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",), skip=1),
 }
 LIST_OPTIONS = {  # options that name a list of classes, empty by default
     "model.filters": ClassOption("", "grok_lightning.optim.filters.GradientFilter", ("grok_lightning.optim",)),
@@ -124,9 +125,8 @@ def _classes(option: str) -> dict[str, str]:
             modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
         for module in modules:
             for key, value in vars(importlib.import_module(module)).items():
-                if not isinstance(value, type) or not issubclass(value, base) or isabstract(value):
-                    continue
-                if value is not base and key != "ModuleStack":
+                public = not key.startswith("_") and isinstance(value, type) and not isabstract(value)
+                if public and issubclass(value, base) and value is not base and key != "ModuleStack":
                     found.setdefault(key, f"{module}.{key}")
     return found
 
@@ -151,18 +151,28 @@ def find_object(option: str, name: str) -> Any:
 @cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
+    if not name:
+        return parser
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(import_object(parsed_path(option, name)), skip=first | NAMING[option].hidden)
+    kind = find_object(option, parsed_path(option, name))
+    parser.add_class_arguments(kind, skip=first | NAMING[option].hidden, fail_untyped=False)
     return parser
 
 
 def class_defaults(option: str, name: str) -> Nested:
-    """The options of a class with their defaults, those that the program supplies left out."""
+    """The options of a class with their defaults, those that the program supplies left out; none of no class."""
     found = copy.deepcopy(_class_parser(option, name).get_defaults().as_dict())
     for (owner, key), (default, ours) in _DEFAULTS.items():
         if owner == option and key in found and found[key] == default:
             found[key] = ours
     return found
+
+
+def required_options(option: str, name: str) -> list[str]:
+    """The options of a class that have no default."""
+    own = signature(import_object(name)).parameters if name else {}
+    without = {key for key, one in own.items() if one.default is Parameter.empty}  # jsonargparse's: those with a type
+    return [each.dest for each in _class_parser(option, name)._actions if each.required or each.dest in without]
 
 
 class Argument(NamedTuple):

@@ -139,7 +139,7 @@ def _arguments(parser: ArgumentParser) -> Iterator[Argument]:
         if name in supplied | foreign or name.endswith(".help") or lightnings:
             continue
         yield argument
-        if name in CLASS_OPTIONS:
+        if name in CLASS_OPTIONS and CLASS_OPTIONS[name].default:
             for own in class_arguments(name, CLASS_OPTIONS[name].default):
                 yield own._replace(name=f"{name}.{own.name}")
 
@@ -164,7 +164,9 @@ def _lines(argument: Argument, command: str) -> list[str]:
     """The line of an option; below an option that names classes, also their names."""
     name = argument.name
     value, text = describe(argument, _LIGHTNING.get(name))[1:]
-    if name in CLASS_OPTIONS:
+    if name in CLASS_OPTIONS and not CLASS_OPTIONS[name].default:
+        value, text = "class", first_sentence(argument.help)
+    elif name in CLASS_OPTIONS:
         value, text = f"class = {CLASS_OPTIONS[name].default.rsplit('.', 1)[-1]}", ""
     elif name in LIST_OPTIONS:
         value, text = "class list", first_sentence(argument.help)
@@ -196,5 +198,6 @@ def _list_classes(option: str) -> list[str]:
             own.append(name)
         else:
             others = True
-    text = f"CLASS is one of {', '.join(own)}{', or of torch.optim' if others else ''}."
+    known = [*own, *(["or of torch.optim"] if others and own else [room for room in NAMING[option].rooms if others])]
+    text = f"CLASS is one of {', '.join(known)}."
     return textwrap.wrap(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)

@@ -14,7 +14,8 @@ _VALUE = 16  # columns of an option's type and default
 
 def line(column: int, name: str, value: str, text: str) -> str:
     """An option in one line, its type and default at a given column."""
-    return f"{f'  {name}':<{column}}{value:<{_VALUE}}{text}".rstrip()
+    left = f"{f'  {name}':<{column - 1}} {value}"  # a long name takes the room of a short type
+    return f"{left:<{column + _VALUE}}{text}".rstrip()
 
 
 def describe(argument: Argument, text: str | None = None) -> tuple[str, str, str]:

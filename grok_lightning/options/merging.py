@@ -119,7 +119,8 @@ def complete(given: Nested) -> Nested:
     for option in CLASS_OPTIONS:
         value = lookup(whole, option) or {}
         name = class_of(option, value)
-        put(whole, option, {"class_path": name, **class_defaults(option, name), **value})
+        if name:
+            put(whole, option, {"class_path": name, **class_defaults(option, name), **value})
     for option in LIST_OPTIONS:
         items = lookup(whole, option) or []
         put(whole, option, [{**class_defaults(option, item["class_path"]), **item} for item in items])
@@ -139,9 +140,8 @@ def expand(whole: Nested) -> Nested:
     _import_named(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
-        if value is None:
-            continue
-        put(whole, option, {"class_path": parsed_path(option, value.pop("class_path")), "init_args": value})
+        if value:
+            put(whole, option, {"class_path": parsed_path(option, value.pop("class_path")), "init_args": value})
     for option in LISTS:
         for item in listed(whole, option):
             item["init_args"] = {key: item.pop(key) for key in list(item) if key not in _BESIDE_OPTIONS}
@@ -198,6 +198,8 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         what = "no option"
         if owner is not None:
             what = f"no option of {class_of(owner, lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
+            if not class_of(owner, lookup(given, owner) or {}):
+                raise UserError(f"--{key} is given, but --{owner} names no class")
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
         raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
 

@@ -13,7 +13,16 @@ from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.choices import AUTO, COMPILE, PRECISION, THREADS, choose, is_auto
-from grok_lightning.options.classes import CLASS_OPTIONS, TRAINER_LISTS, Nested, arguments_of, lookup, put
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    TRAINER_LISTS,
+    Nested,
+    arguments_of,
+    class_of,
+    lookup,
+    put,
+    required_options,
+)
 from grok_lightning.options.config import Config, RecordedRun, SavedRun
 from grok_lightning.options.help import HELP, print_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, merge, normalize, plain
@@ -26,7 +35,7 @@ from grok_lightning.options.refusals import (
 )
 from grok_lightning.options.shipped import experiment_of
 from grok_lightning.options.trust import find_names
-from grok_lightning.options.values import parse_values, refuse_null
+from grok_lightning.options.values import parse_values, refuse_null, refuse_unfit
 from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
 from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, run_directories
@@ -115,7 +124,18 @@ def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
 def defaults_of(options: Nested) -> Nested:
     """The options that a fit with the same classes would have without any other option, by the defaults of hashes."""
     wanted = complete(_classes_alone(options))
-    return frozen_defaults(_recorded(parse_values(command_parser("fit"), wanted)))
+    needed = [
+        f"{option}.{key}"
+        for option in CLASS_OPTIONS
+        for key in required_options(option, class_of(option, lookup(wanted, option) or {}))
+    ]
+    for option in needed:  # which have no default, but without which nothing is parsed
+        put(wanted, option, lookup(options, option))
+    defaults = _recorded(parse_values(command_parser("fit"), wanted))
+    for option in needed:
+        owner, _, last = option.rpartition(".")
+        lookup(defaults, owner).pop(last)
+    return frozen_defaults(defaults)
 
 
 def recorded_run(config: Config) -> RecordedRun:
@@ -193,6 +213,7 @@ def _checked(command: str, base: Nested, given: Nested) -> Nested:
         if isinstance(value := lookup(wanted, option), dict):
             raise UserError(f"{option} has {show(value)}, which names no class; add class_path: NAME")
     refuse_at_once(wanted)
+    refuse_unfit(wanted)
     return wanted
 
 
@@ -200,7 +221,7 @@ def _classes_alone(options: Nested) -> Nested:
     """Only the classes of a config: enough to know which options exist."""
     found: Nested = {}
     for option in CLASS_OPTIONS:
-        if (value := lookup(options, option)) is not None:
+        if value := lookup(options, option):
             put(found, option, {"class_path": value["class_path"]})
     return found
 

@@ -1,18 +1,25 @@
 """Refusals before anything is built: options that the workbench decides, and those that contradict a checkpoint."""
 
+import copy
 import re
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.module import GrokModule
-from grok_lightning.options.classes import Nested, lookup
+from grok_lightning.options.classes import Nested, class_of, import_object, lookup
 from grok_lightning.options.config import SavedRun
+from grok_lightning.records.checkpoint_form import find_foreign
 from grok_lightning.records.record import flatten
+from grok_lightning.training.separate import RunOptimizers
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 _IN_STEPS = "a budget is counted in steps: use trainer.max_steps"
@@ -41,6 +48,14 @@ OWNED: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_checkpointing": ((True,), "use checkpoint.keep"),
     "barebones": ((False,), "evaluations and checkpoints are what a run is for"),
 }
+_WANTS_FUNCTION = "a function of the step is no value of an option; write a scheduler class of your own and name that"
+_WANTS_OBJECTS = "schedulers that are built are no values of an option; write a class of your own that builds them"
+REFUSED_SCHEDULERS = {
+    "LambdaLR": _WANTS_FUNCTION,
+    "MultiplicativeLR": _WANTS_FUNCTION,
+    "SequentialLR": _WANTS_OBJECTS,
+    "ChainedScheduler": _WANTS_OBJECTS,
+}
 FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrite", "split", "output")
 
 
@@ -48,7 +63,8 @@ def refuse_at_once(wanted: Nested) -> None:
     """Refuses values that are wrong whatever their type, with a clearer message than the check of types gives.
 
     Raises:
-        UserError: If the seed is no integer, the precision unknown or the number of threads below 1.
+        UserError: If the seed is no integer, the precision unknown, the number of threads below 1, or the scheduler one
+            that options cannot describe.
     """
     seed, precision = wanted.get("seed_everything", 0), (wanted.get("trainer") or {}).get("precision")
     if isinstance(seed, bool) or not re.fullmatch(r"-?[0-9]+", str(seed)):
@@ -58,6 +74,13 @@ def refuse_at_once(wanted: Nested) -> None:
     threads = str(wanted.get("threads", "auto"))
     if re.fullmatch(r"-[0-9]+|0+", threads):
         raise UserError(f"--threads is {threads}; it must be at least 1, or auto")
+    path = class_of("model.scheduler", lookup(wanted, "model.scheduler") or {})
+    name = path.removeprefix("torch.optim.lr_scheduler.")
+    reason = REFUSED_SCHEDULERS.get(name)
+    if path and issubclass(import_object(path), ReduceLROnPlateau):
+        reason = "it is driven by a measured value, schedulers here by the step alone; a callback can set group['lr']"
+    if reason is not None:
+        raise UserError(f"--model.scheduler is {name}, which is not available: {reason}")
 
 
 def refuse_trainer_options(given: Nested, resolved: Nested, subcommand: str) -> None:
@@ -156,17 +179,68 @@ def refuse_nothing_to_learn(module: Any, data: Any) -> None:
             )
 
 
-def refuse_optimizer(module: GrokModule) -> None:
-    """Takes a step of a module's optimizer on copies of its weights, so that bad options are refused early.
+def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
+    """Takes steps of a module's optimizer and scheduler on copies of its weights: bad options are refused early.
+
+    Args:
+        module: The module.
+        budget: Its steps; 0 where it is not trained.
 
     Raises:
-        UserError: If the optimizer does not accept its options.
+        UserError: If optimizer or scheduler does not accept its options, would keep what no checkpoint can hold, or the
+            scheduler ends before the budget.
     """
-    named = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
-    for _, weight in named:
-        weight.grad = torch.zeros_like(weight)
+    weights = {name: weight.detach().clone() for name, weight in module.network.named_parameters()}
+    # torch.optim refuses by many kinds of exceptions
+    optimizer = refusing(lambda: _build_on(module, weights), "model.optimizer: ", within="torch.optim")
+    schedule = refusing(
+        lambda: module.new_schedule(optimizer, partial(pow, 1.0)), "model.scheduler: ", within="torch.optim"
+    )
+    refusing(lambda: _take_trial_step(optimizer, weights, 0), "model.optimizer: ", within="torch.optim")
+    refusing(schedule.step, "model.scheduler: ", within="torch.optim")
+    last = getattr(schedule, "total_steps", None)
+    if isinstance(last, int) and last < budget:
+        raise UserError(
+            f"model.scheduler {type(schedule).__name__} ends at step {last}, but trainer.max_steps is {budget}; "
+            "make them agree"
+        )
+    for option, state in (("optimizer", optimizer.state_dict()), ("scheduler", schedule.state_dict())):
+        foreign = find_foreign(state, option)
+        if foreign is not None:
+            raise UserError(f"model.{option}: its state cannot be saved: {foreign}")
+    if isinstance(optimizer, RunOptimizers):
+        _refuse_forgetful(module, optimizer, weights)
 
-    def step() -> None:
-        module.new_optimizer(named).step(lambda: 0.0)
 
-    refusing(step, "model.optimizer: ", within="torch.optim")  # which refuses by many kinds of exceptions
+def _build_on(module: GrokModule, weights: dict[str, Tensor]) -> Optimizer:
+    return module.new_optimizer([(name, weight.requires_grad_()) for name, weight in weights.items()])
+
+
+def _take_trial_step(optimizer: Optimizer, weights: dict[str, Tensor], step: int) -> None:
+    """A step of made-up gradients, different at each step; of zeros at the first."""
+    for weight in weights.values():
+        numbers = torch.arange(weight.numel(), device=weight.device) + step
+        weight.grad = (0.01 * min(step, 1) * torch.sin(numbers)).to(weight).view_as(weight)
+    optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
+
+
+def _refuse_forgetful(module: GrokModule, optimizer: RunOptimizers, weights: dict[str, Tensor]) -> None:
+    """Refuses an optimizer that a checkpoint does not restore exactly, after comparing the step that follows.
+
+    Args:
+        module: The module.
+        optimizer: Its optimizer over ``weights``, which has taken a step.
+        weights: Copies of its weights.
+    """
+    for step in (1, 2):
+        _take_trial_step(optimizer, weights, step)
+    again = {name: weight.detach().clone() for name, weight in weights.items()}
+    resumed = _build_on(module, again)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    _take_trial_step(optimizer, weights, 3)
+    _take_trial_step(resumed, again, 3)
+    if not all(torch.equal(weight.nan_to_num(), again[name].nan_to_num()) for name, weight in weights.items()):
+        raise UserError(
+            f"model.optimizer {optimizer.name} cannot be resumed exactly: its state_dict lacks something that it "
+            "remembers; keep that in self.state, in param_groups, or in attributes that are numbers, tensors or lists"
+        )

@@ -78,7 +78,7 @@ def refuse_types(config: Nested) -> None:
     trainer = {key: value for key, value in config["trainer"].items() if key not in OF_ITS_PLACE}  # which nobody needs
     config, parser = {**config, "trainer": trainer}, command_parser("fit")
     for option in CLASS_OPTIONS:
-        if not isinstance(lookup(config, option), dict):
+        if CLASS_OPTIONS[option].default and not isinstance(lookup(config, option), dict):
             raise UserError(f"{option} is missing")
     if not {"max_steps", "precision"} <= trainer.keys():
         raise UserError("trainer.max_steps or trainer.precision is missing")
@@ -152,7 +152,7 @@ def _refuse_text(config: Nested) -> None:
     hints = collect_hints(config, command_parser("fit"))
     for option, value in flatten(config).items():
         owner = next((owner for owner in CLASS_OPTIONS if option.startswith(f"{owner}.")), None)
-        if option in hints and (owner is None or _of_ours(lookup(config, owner))):
+        if option in hints and (owner is None or _of_ours(lookup(config, owner) or {})):
             _refuse_text_in(f"--{option}", hints[option], value)
     for owner in LIST_OPTIONS:
         for item in lookup(config, owner) or []:

@@ -1,7 +1,7 @@
 """Values of options: given their types, or refused in one line that says what is expected."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isfinite, isnan
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -15,10 +15,12 @@ from grok_lightning.options.classes import (
     LISTS,
     Nested,
     arguments_of,
+    class_arguments,
     class_hints,
     class_of,
     listed,
     lookup,
+    required_options,
 )
 from grok_lightning.options.merging import expand
 from grok_lightning.reading import Excessive, Malformed, check_yaml, read_yaml
@@ -120,6 +122,31 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
             raise UserError(f"--{group} is {show(given[group])}; a mapping of options is expected")
 
 
+def refuse_unfit(wanted: Nested) -> None:
+    """Refuses options without a default that are not given, and text for one without a type whose default is a number.
+
+    Args:
+        wanted: All options, in the short form.
+
+    Raises:
+        UserError: For the first such option.
+    """
+    chosen = [(owner, f"--{owner}.", lookup(wanted, owner) or {}) for owner in CLASS_OPTIONS]
+    chosen += [(owner, f"{owner}: ", item) for owner in LISTS for item in listed(wanted, owner)]
+    for owner, before, own in chosen:
+        name = class_of(owner, own)
+        needed = required_options(owner, name)
+        for key, hint, default, *_ in class_arguments(owner, name):
+            value, expected = own.get(key), describe_type(hint)
+            untyped = "Untyped" in str(hint)
+            if key in needed and value is None and ("null" not in expected or untyped):
+                given = "" if untyped else f"; expected: {expected}"
+                raise UserError(f"{before}{key} has no default in {name.rsplit('.', 1)[-1]} and is not given{given}")
+            number = untyped and type(default) in (int, float) and isinstance(value, str)
+            if number and not _accepts(float, value):
+                raise UserError(f"{before}{key} is {show(value)}; expected: a number")
+
+
 def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
     """The first option of a config in the short form whose value has the wrong type, with what is expected."""
     for owner in LISTS:
@@ -162,6 +189,8 @@ def describe_type(hint: Any) -> str:
         return ", ".join(map(str, inner))
     if origin in (Union, UnionType):
         return " or ".join(describe_type(kind) for kind in inner)
+    if origin is Callable:
+        return "a function"
     if inner:
         count = f"{len(inner)} " if origin is tuple else ""
         return f"a list of {count}{describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"

@@ -26,7 +26,7 @@ from grok_lightning.records.checkpoint_form import CONFIG_KEY as CONFIG_KEY
 from grok_lightning.records.checkpoint_form import DIVERGED_KEY as DIVERGED_KEY
 from grok_lightning.records.checkpoint_form import FILTERS_KEY as FILTERS_KEY
 from grok_lightning.records.checkpoint_form import KEPT_NORMS_KEY as KEPT_NORMS_KEY
-from grok_lightning.records.checkpoint_form import check_archive, check_form
+from grok_lightning.records.checkpoint_form import RUNS_KEY, check_archive, check_form
 from grok_lightning.records.record import Row
 
 LAST, GROK = "last.ckpt", "grok.ckpt"
@@ -116,9 +116,9 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
     """Cut the checkpoint of a stack down to some of its runs, which resume exactly as in the stack.
 
     Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
-    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save three
-    lists with an entry for each run: the norms that are kept, the steps at which losses stopped being finite, and the
-    evaluations.
+    Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save lists
+    with an entry for each run: the norms that are kept, the steps at which losses stopped being finite, the
+    evaluations, and the states of the runs' own optimizers.
 
     Args:
         checkpoint: Checkpoint of the stack; not modified.
@@ -149,6 +149,8 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
 
 def _slice_state(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any:
     """Apply ``slice_runs`` to a tensor, or to all tensors in nested mappings and lists."""
+    if isinstance(state, dict) and name == "optimizer_states.0" and RUNS_KEY in state:
+        return state | {RUNS_KEY: [_copy(state[RUNS_KEY][run]) for run in chosen]}
     if isinstance(state, dict):
         return {key: _slice_state(value, chosen, runs, f"{name}.{key}") for key, value in state.items()}
     if isinstance(state, list):
@@ -163,6 +165,15 @@ def _slice_state(state: Any, chosen: Sequence[int], runs: int, name: str) -> Any
             "that no run can be taken out of it; train with such a model.optimizer or filter in stacks of one"
         )
     return torch.cat([state[run : run + 1] for run in chosen])  # copies, and without sending indices to a GPU
+
+
+def _copy(state: Any) -> Any:
+    """Copy a state with no more of each tensor's storage than its own numbers."""
+    if isinstance(state, dict):
+        return {key: _copy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copy, state))
+    return state.clone() if isinstance(state, Tensor) else state
 
 
 def pack_evaluations(rows: Sequence[Row], before: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,14 +6,17 @@ import math
 import pickletools
 import re
 import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+RUNS_KEY = "runs"  # in an optimizer's state: the states of each run's own optimizers
 CONFIG_KEY = "grok_lightning_config"
 FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
 MOST_PICKLED = 16 * 2**20  # bytes of everything but the numbers of tensors
@@ -140,6 +143,40 @@ def check_plain(checkpoint: dict[Any, Any], size: int) -> None:
             raise ValueError(f"its {where[1:]} is an integer of more than 300 digits")
         elif where.startswith(f".{CONFIG_KEY}.") and not isinstance(value, bool | int | float | str | None):
             raise ValueError(f"its {where[1:]} is {_show(value)}, which is no value of an option")
+
+
+def find_foreign(value: Any, where: str) -> str | None:
+    """What a state holds beside plain data, in words: a checkpoint with it could not be read. None if there is nothing.
+
+    Args:
+        value: A state.
+        where: What to call it.
+    """
+    if isinstance(value, Mapping):
+        odd = next((key for key in value if type(key) not in (str, int)), None)
+        if odd is not None:
+            return f"{where} has a key of type {type(odd).__name__}; text or integers are expected"
+        if type(value) not in (dict, OrderedDict, Counter):
+            return f"{where} is of type {type(value).__name__}; a dict is expected"
+        return next((wrong for key, inner in value.items() if (wrong := find_foreign(inner, f"{where}.{key}"))), None)
+    if type(value) in (list, tuple, set):
+        return next((wrong for inner in value if (wrong := find_foreign(inner, where))), None)
+    kinds = (
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        NoneType,
+        Tensor,
+        torch.nn.Parameter,
+        torch.dtype,
+        torch.device,
+        torch.Size,
+    )
+    if type(value) in kinds:
+        return None
+    return f"{where} is of type {type(value).__name__}; tensors, numbers, text, lists and dicts are expected"
 
 
 def _is_count(value: Any) -> bool:
@@ -288,14 +325,45 @@ def _find_unfit_filter(states: list[dict[str, Any]], module: Any) -> str | None:
 
 def _find_unfit_optimizer(checkpoint: dict[str, Any], module: Any) -> str | None:
     optimizer = module.new_optimizer(_copy_weights(module).items())
-    schedule = LambdaLR(optimizer, partial(pow, 1.0))
+    schedule = module.new_schedule(optimizer, partial(pow, 1.0))
 
     def step() -> None:
-        optimizer.step(lambda: 0.0)
+        optimizer.step(lambda: torch.zeros(()))
 
     step()
     (state,), where = checkpoint["optimizer_states"], "optimizer_states"
     wanted = optimizer.state_dict()
+    own = RUNS_KEY in wanted  # whose form is that of classes which nothing is known of
+    wrong = _find_other_runs(wanted[RUNS_KEY], state, where) if own else _find_other_parts(wanted, state, where)
+    wrong = wrong or _try(where, lambda: optimizer.load_state_dict(copy.deepcopy(state)), step)
+    return wrong or _find_unfit_schedule(checkpoint, schedule)
+
+
+def _find_other_runs(wanted: list[Any], state: dict[str, Any], where: str) -> str | None:
+    found = state.get(RUNS_KEY, [None])  # of earlier versions without, of a single run
+    if not isinstance(found, list) or len(found) != len(wanted) or not _is_count(state.get("taken", 0)):
+        return f"its {where} is {_show(found)}; a list of {len(wanted)} is expected"
+    if RUNS_KEY not in state:
+        groups = isinstance(state.get("param_groups"), list) and isinstance(state.get("state"), dict)
+        return None if groups else f"its {where} has no state of an optimizer"
+    for states, own in zip(found, wanted, strict=True):
+        whole = isinstance(states, list) and len(states) == len(own)
+        if not whole or not all(
+            isinstance(one, dict)
+            and all(isinstance(one.get(key), dict) for key in ("optimizer", "attributes"))
+            and find_difference(
+                [group["params"] for group in other["optimizer"]["param_groups"]],
+                [group.get("params") for group in one["optimizer"].get("param_groups") or [{}]],
+                where,
+            )
+            is None
+            for one, other in zip(states, own, strict=True)
+        ):
+            return f"its {where} has other parameters"
+    return None
+
+
+def _find_other_parts(wanted: dict[str, Any], state: dict[str, Any], where: str) -> str | None:
     places = frozenset(range(len(wanted["state"]) + len(wanted["param_groups"][0]["params"])))
     wrong = find_difference(wanted["state"], state.get("state"), f"{where}.state", places, surplus=True)
     if wrong is None and not places.issuperset(state["state"]):
@@ -303,18 +371,26 @@ def _find_unfit_optimizer(checkpoint: dict[str, Any], module: Any) -> str | None
     groups = state.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(wanted["param_groups"]):
         wrong = wrong or f"its {where}.param_groups is {_show(groups)}; a list is expected"
-    for own, group in zip(wanted["param_groups"], groups if wrong is None else [], strict=False):
+    for own, group in zip(wanted["param_groups"], (groups or []) if wrong is None else [], strict=False):
         options = frozenset(own) - {"params", "lr", "initial_lr"}
         wrong = wrong or find_difference(own, group, f"{where}.param_groups", options, surplus=True)
         if wrong is None and group["params"] != own["params"]:
             wrong = f"its {where}.param_groups has other parameters"
-    wrong = wrong or _try(where, lambda: optimizer.load_state_dict(copy.deepcopy(state)), step)
+    return wrong
+
+
+def _find_unfit_schedule(checkpoint: dict[str, Any], schedule: LRScheduler) -> str | None:
     (found,), wanted = checkpoint["lr_schedulers"], schedule.state_dict()
     options = frozenset(wanted) - {*_OF_A_SCHEDULE}
-    wrong = wrong or find_difference(wanted, found, "lr_schedulers", options, surplus=True)
-    hidden = [key for key in found if key not in wanted and (hasattr(LambdaLR, str(key)) or key == "optimizer")]
-    if wrong is None and (hidden or found["base_lrs"] != wanted["base_lrs"] or any(found["lr_lambdas"])):
-        wrong = f"its lr_schedulers has {hidden[0]!r}" if hidden else "its lr_schedulers are not those of its optimizer"
+    ours = isinstance(schedule, LambdaLR)
+    wrong = find_difference(wanted, found, "lr_schedulers", options, surplus=True) if ours else None
+    hidden = [key for key in found if key not in wanted and (hasattr(type(schedule), str(key)) or key == "optimizer")]
+    if wrong is None and hidden:
+        return f"its lr_schedulers has {hidden[0]!r}"
+    if wrong is None and ours and (found["base_lrs"] != wanted["base_lrs"] or any(found["lr_lambdas"])):
+        wrong = "its lr_schedulers are not those of its optimizer"
+    if wrong is None and not ours:
+        wrong = _try("lr_schedulers", lambda: schedule.load_state_dict(copy.deepcopy(found)), schedule.step)
     return wrong
 
 

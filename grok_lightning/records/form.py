@@ -20,7 +20,7 @@ NUMBERS = frozenset({"threshold", "seconds", "steps_per_second", "compile_second
 FINAL = "final."  # prefix of the metrics of the last evaluation
 TEXTS = frozenset({
     "status", "config_hash", "path", "run",
-    *(f"config.{owner}.class_path" for owner in ("data", "model.network", "model.optimizer")),
+    *(f"config.{owner}.class_path" for owner in ("data", "model.network", "model.optimizer", "model.scheduler")),
 })  # fmt: skip
 GROUPS = frozenset({"config", "final", "best", *(f"config.{name}" for name in ("data", "model", "trainer"))})
 REQUIRED = ("steps", "budget", "threshold")  # of runs that have not failed

@@ -13,7 +13,7 @@ PREFIX = "config."
 WORDS = ".words."  # columns of an older plan's labels of blocks of options without any run
 EXPERIMENT, RUN = "experiment", "run"
 SEEDS = ("seed_everything", "data.split_seed")
-BLOCKS = ("data", "model.network", "model.optimizer")
+BLOCKS = ("data", "model.network", "model.optimizer", "model.scheduler")
 # options that are no condition of an experiment
 OWN = (
     EXPERIMENT, RUN, "overwrite", "ckpt_path", "checkpoint", "evaluation", "trainer", "measures", "model.compile",

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.base import device_of
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.optim.filters import GradientFilter
+from grok_lightning.optim.rates import advance, can_be_captured
+from grok_lightning.training.separate import note_losses
 
 CALL_SECONDS = 0.2  # after which a call returns, so that signals, progress lines and heartbeats are served
 CAPTURED_STEPS = 300  # the fewest steps to come for which a CUDA graph is captured
@@ -63,8 +66,7 @@ class Updates:
         filters: The gradient filters, in this order.
         seeds: One seed for each run.
         after: Called after each update, for example to restore a weight norm.
-        rate_factor: Factor of the learning rates at a step.
-        set_rate: Sets the learning rates of a step in the optimizer.
+        schedule: The schedule of the optimizer's learning rates.
         forward_context: The precision of the forward pass.
     """
 
@@ -74,8 +76,7 @@ class Updates:
     filters: list[GradientFilter]
     seeds: list[int]
     after: Callable[[], None]
-    rate_factor: Callable[[int], float]
-    set_rate: Callable[[int], None]
+    schedule: LRScheduler
     forward_context: Callable[[], AbstractContextManager[Any]]
 
     @property
@@ -104,8 +105,7 @@ class Updates:
             step_T = torch.full((), batch.step, device=self.device)
             loss_R = self.update(batch.tokens_RBT, batch.targets_RBA, batch.beginnings, step_T, 1 / batch.whole)
             taken.append(loss_R)
-            if self.rate_factor(batch.step + 1) != self.rate_factor(batch.step):
-                self.set_rate(batch.step + 1)
+            advance(self.schedule, batch.step + 1)
             if interrupted() or time.monotonic() > deadline or (loss_R.is_cpu and _is_lost(loss_R)):
                 break
         return taken
@@ -137,6 +137,7 @@ class Updates:
             losses.append(loss_R.detach())
             return loss
 
+        note_losses(self.optimizer, losses)
         self.optimizer.step(closure)  # type: ignore[arg-type]
         self.after()
         return losses[0]
@@ -144,7 +145,11 @@ class Updates:
     def can_be_captured(self) -> bool:
         """Whether every part of a step does the same operations on the same tensors at every step."""
         parts: list[Any] = [self.network, self.optimizer, *self.filters]
-        return all(getattr(part, "capturable", False) for part in parts) and not torch.is_anomaly_enabled()
+        return (
+            all(getattr(part, "capturable", False) for part in parts)
+            and can_be_captured(self.schedule)
+            and not torch.is_anomaly_enabled()
+        )
 
 
 class CudaGraphs:
@@ -231,7 +236,7 @@ class CapturedUpdates:
         self._place.zero_()
 
     def _take(self, step: int) -> None:
-        factor = self.updates.rate_factor(step)
+        factor = self.optimizer.read_factor(self.optimizer.param_groups[0])
         if factor != self._factor:
             self._factor_T.fill_(factor)
             self._factor = factor
@@ -242,6 +247,7 @@ class CapturedUpdates:
             self._rehearsed += 1
         else:
             self._replay()
+        advance(self.updates.schedule, step + 1)
 
     def _take_captured(self) -> None:
         tokens_RBT = self._tokens_SRBT.index_select(0, self._place)[0]

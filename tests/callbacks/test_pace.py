@@ -98,6 +98,53 @@ def test_an_optimizer_that_asks_for_the_gradient_several_times_a_step_gets_it(tm
     assert rows[-1]["train/loss"] < rows[0]["train/loss"] - 0.5
 
 
+def test_other_peoples_optimizers_and_schedulers_are_stepped_alike(tmp_path, monkeypatch) -> None:
+    options = ["--model.optimizer", "Adafactor", "--model.scheduler", "StepLR", "--model.scheduler.step_size", "4"]
+    options += [
+        "--model.schedule",
+        "constant",
+        "--trainer.max_steps",
+        "21",
+        "--model.filters",
+        "[GrokfastEMA]",
+        "--model.weight_norm",
+        "initial",
+    ]
+    fitted(tmp_path, monkeypatch, [], "fast", options)
+    assert fitted(tmp_path, monkeypatch, [Watcher()], "slow", options) == list(range(1, 22))
+    left, right = (load(Path(f"checkpoints/e/{run}/last.ckpt")) for run in ("fast", "slow"))
+    assert left["lr_schedulers"] == right["lr_schedulers"]
+    assert left["lr_schedulers"][0]["last_epoch"] == 21
+    assert all((left["state_dict"][key] == right["state_dict"][key]).all() for key in left["state_dict"])
+    groups = [each["optimizer_states"][0]["runs"][0][0]["optimizer"]["param_groups"] for each in (left, right)]
+    assert groups[0] == groups[1]
+    assert groups[0][0]["lr"] == pytest.approx(0.01 * 0.1**5)
+
+
+def test_what_a_callback_sets_is_the_learning_rate(tmp_path, monkeypatch) -> None:
+    """And what is read is the learning rate."""
+
+    class Sets(Callback):
+        def __init__(self) -> None:
+            self.seen = []
+
+        def on_validation_end(self, trainer, pl_module) -> None:
+            (group,) = trainer.optimizers[0].param_groups
+            self.seen.append(group["lr"])
+            group["lr"] = 0.004 if trainer.global_step == 20 else group["lr"]
+
+    sets, lr = Sets(), ["--model.optimizer.lr", "0.002", "--model.warmup", "4", "--model.schedule", "constant"]
+    fitted(tmp_path, monkeypatch, [sets], "set", lr)
+    fitted(tmp_path, monkeypatch, [], "unset", lr)
+    assert sets.seen[0] == 0.0
+    assert 0.001 in sets.seen, "in the warmup"
+    assert sets.seen[-1] == 0.004
+    rows, others = (read_metrics(Path(f"lightning_logs/e/{run}")) for run in ("set", "unset"))
+    same = [row == other for row, other in zip(rows, others, strict=True) if row["step"] <= 20]
+    assert all(same)
+    assert rows[-1]["train/loss"] != others[-1]["train/loss"]
+
+
 def test_a_profiler_sees_every_step(tmp_path, monkeypatch) -> None:
     ends = fitted(tmp_path, monkeypatch, [], "profiled", profiler=SimpleProfiler())
     assert ends == list(range(1, 46))

@@ -40,6 +40,11 @@ def give_gradients(weights, step):
         weight.grad = gradient
 
 
+def set_factor(optimizer, factor):
+    """As a schedule sets it."""
+    optimizer.param_groups[0] |= {"factor": factor, "lr": optimizer.defaults["lr"] * factor}
+
+
 def one_each(value):
     return value if isinstance(value, list) else [value] * 3
 
@@ -65,7 +70,7 @@ def test_every_run_follows_torch(lr, weight_decay, decay, scheduled, betas) -> N
     singles, theirs = torch_optimizers(lr, weight_decay, coupled, betas=betas, eps=1e-6)
     for step in range(20):
         factor = min(1.0, step / 10) if scheduled else 1.0
-        ours.param_groups[0]["lr"] = factor
+        set_factor(ours, factor)
         give_gradients(weights, step)
         ours.step()
         for run, (own, optimizer) in enumerate(zip(singles, theirs, strict=True)):
@@ -150,7 +155,7 @@ def test_every_run_follows_the_formula(lr, weight_decay, kind, noise) -> None:
     weights = stack()
     optimizer = seeded(weights, lr, weight_decay, eps=1e-6, decay=kind, update_noise=noise)
     for step, factor in enumerate(factors):
-        optimizer.param_groups[0]["lr"] = factor
+        set_factor(optimizer, factor)
         give_gradients(weights, step)
         optimizer.step()
     for run, numbers in enumerate(zip(*map(one_each, (lr, weight_decay, noise)), strict=True)):
@@ -235,7 +240,7 @@ def test_the_schedule_of_torch_drives_the_factor() -> None:
     assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
     for _ in range(4):
         schedule.step()
-    assert optimizer.param_groups[0]["lr"] == 1.0
+    assert optimizer.param_groups[0]["lr"] == RATES[0]
 
 
 @given(lr=sampled_from([0.1, [0.1, 0.1, 0.2]]), kind=sampled_from(DECAYS_BY_KIND), noise=sampled_from([0.0, 0.5]))

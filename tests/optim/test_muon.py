@@ -46,7 +46,8 @@ def stack():
 
 def train(optimizer, weights, steps, factors=None):
     for step in steps:
-        optimizer.param_groups[0]["lr"] = 1.0 if factors is None else factors[step]
+        factor = 1.0 if factors is None else factors[step]
+        optimizer.param_groups[0] |= {"factor": factor, "lr": optimizer.defaults["lr"] * factor}
         for name, gradient in random_stack(1000 + step).items():
             weights[name].grad = gradient
         optimizer.step()

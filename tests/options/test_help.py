@@ -56,7 +56,7 @@ def test_the_help_of_fit_lists_every_option_of_ours(ended: Callable[..., str]) -
     listed = set(lines_of(ended("fit", "--help")))
     resolved = flatten(yaml.safe_load(ended("fit", "--print_config")))
     ours = {name.removesuffix(".class_path") for name in resolved if not name.startswith("trainer.")}
-    ours |= {"config", "ckpt_path", "init_from", "trust", "overwrite", "print_config"}
+    ours |= {"model.scheduler", "config", "ckpt_path", "init_from", "trust", "overwrite", "print_config"}
     assert {name for name in listed if not name.startswith("trainer.")} == ours
     assert {"trainer.max_steps", "trainer.precision", "trainer.accelerator", "trainer.devices"} < listed
     assert not {f"model.{name}" for name in LINKED} & listed
@@ -90,10 +90,12 @@ def test_defaults_are_those_of_a_resolved_config(ended: Callable[..., str]) -> N
     resolved = flatten(yaml.safe_load(ended("fit", "--print_config")))
     resolved |= {"threads": "auto", "trainer.enable_progress_bar": None, "overwrite": False, "trust": False}
     for name, line in lines_of(ended("fit", "--help")).items():
-        if name in CLASS_OPTIONS:
+        if name in CLASS_OPTIONS and not CLASS_OPTIONS[name].default:
+            assert f"{name}.class_path" not in resolved
+        elif name in CLASS_OPTIONS:
             assert resolved[f"{name}.class_path"].endswith(f".{line.split()[-1]}")
         elif name in resolved and name not in LIST_OPTIONS and name != "run":
-            kind, _, default = line[34:TEXT].strip().partition(" = ")
+            kind, _, default = line[len(f"  --{name}") : TEXT].strip().partition(" = ")
             if resolved[name] is None or name == "experiment":
                 assert not default
                 assert kind in ("int", "float", "bool", "str", "list")
@@ -108,7 +110,8 @@ def test_every_value_of_a_choice_stands_in_its_line(ended: Callable[..., str]) -
     lines = lines_of(ended("fit", "--help"))
     choices = 0
     for option in CLASS_OPTIONS:
-        for argument in class_arguments(option, class_path(option, lines[option].split()[-1])):
+        default = CLASS_OPTIONS[option].default
+        for argument in class_arguments(option, class_path(option, lines[option].split()[-1]) if default else ""):
             for hint in leaves(argument.hint):
                 for value in get_args(hint) if get_origin(hint) is Literal else ():
                     choices += 1

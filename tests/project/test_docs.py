@@ -66,6 +66,12 @@ def test_every_picture_is_shown_somewhere() -> None:
     assert shown == set(DOCS.rglob("*.png"))
 
 
+TINY = (
+    "--data.modulus 7 --model.network.width 8 --model.network.heads 2 --trainer.max_steps 4 --evaluation.every 2 "
+    "--trainer.precision 32-true --threads 1"
+)
+
+
 def blocks(page: str, language: str) -> list[str]:
     """The blocks of code of one language on a page, the Python API's own section left out."""
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -163,6 +169,36 @@ def test_an_own_network_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for block in blocks("howto/own-network.md", "python"):
         exec(compile(block, "own-network.md", "exec"), names)
     assert type(names["network"]).__name__ == "TinyNet"
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=() if place in (0, 2) else pytest.mark.slow) for place in range(6)]
+)
+def test_own_optimizers_and_schedulers_train(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = blocks("howto/own-optimizer.md", "bash")
+    commands = block.splitlines()
+    assert len(commands) == 6
+    words = commands[place].split()
+    assert words[:3] == ["python", "-m", "grok_lightning"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    assert main([*words[3:], *TINY.split()]) == 0
+    assert (tmp_path / "lightning_logs" / "addition" / "0" / "result.json").exists()
+
+
+def test_own_optimizers_and_schedulers_in_yaml_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    (text,), (code,) = (blocks("howto/own-optimizer.md", language) for language in ("yaml", "python"))
+    Path("own.yaml").write_text(text, encoding="utf-8")
+    assert main(["fit", "--config", "own.yaml", *TINY.split()]) == 0
+    assert "step_size: 1000" in Path("lightning_logs/own/0/config.yaml").read_text()
+    values = [word.removeprefix("--").replace(".", "__") for word in TINY.split()]
+    tiny = ", ".join(f"{name}={value!r}" for name, value in zip(values[::2], values[1::2], strict=True))
+    exec(compile(code.replace("step_size=10", f"step_size=10, {tiny}"), "own-optimizer.md", "exec"), {})
+    config = yaml.safe_load(Path("lightning_logs/addition/0/config.yaml").read_text())
+    assert config["model"]["optimizer"]["class_path"] == "lion.Lion"
+    assert config["model"]["scheduler"]["step_size"] == 10
 
 
 def test_an_own_algebra_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

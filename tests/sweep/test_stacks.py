@@ -26,6 +26,7 @@ TRICKS: dict[str, Any] = {
     "model.filters": [{"class_path": "GrokfastEMA"}, {"class_path": "GradientNoise"}, {"class_path": "Clip"}],
 }  # fmt: skip
 NOISY = {"model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle"}
+ONE_CYCLE = {"model.scheduler": {"class_path": "OneCycleLR", "max_lr": 0.01, "total_steps": 40}}
 FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
 
 
@@ -34,11 +35,16 @@ FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
     [
         (VARIED | FORMULAS, NETWORKS["Transformer"]),
         pytest.param(VARIED, NETWORKS["MLP"] | TRICKS, marks=pytest.mark.slow),
+        (
+            {key: values for key, values in VARIED.items() if "optimizer" not in key},
+            NETWORKS["MLP"]
+            | {"model.scheduler": "LinearLR", "model.optimizer": "Adafactor", "model.optimizer.lr": 0.01},
+        ),
         pytest.param(VARIED | FORMULAS, NETWORKS["MLP"], marks=pytest.mark.slow),
         pytest.param(VARIED, NETWORKS["LSTM"], marks=pytest.mark.slow),
         pytest.param(VARIED, NETWORKS["GRU"] | NOISY, marks=pytest.mark.slow),
     ],
-    ids=["Transformer", "tricks", "MLP", "LSTM", "GRU"],
+    ids=["Transformer", "tricks", "an optimizer each", "MLP", "LSTM", "GRU"],
 )
 def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
     (stack,) = jobs(write("stacked", zipped=zipped, **more), 3)
@@ -70,6 +76,9 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
         pytest.param({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}, marks=pytest.mark.slow),
         ({"model.filters": [[{"class_path": "Clip", "norm": 1.0}], [{"class_path": "Clip", "norm": 2.0}]]}, {}),
         pytest.param({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}, marks=pytest.mark.slow),
+        ({"model.optimizer.head_lr": [0.1, 0.2], "model.optimizer.vector_weight_decay": [0, 1.0]}, {}),
+        ({"seed_everything": [0, 1], "data.train_fraction": [0.4, 0.6]}, {"model.optimizer": "torch.optim.Adafactor"}),
+        ({"model.optimizer.weight_decay": [0, 1], "data.train_fraction": [0.4, 0.6]}, ONE_CYCLE),
         pytest.param(
             {"model.optimizer": [{"class_path": "AdamW", "lr": 1}, {"class_path": "AdamW", "weight_decay": 2}]},
             {},
@@ -102,7 +111,10 @@ def test_what_may_differ_within_a_stack(command: Command, grid: dict[str, Any], 
         ("data.formula", ["x + y", "x + y + z"], {}),
         pytest.param("data.formula", ["x + y", "x - y"], {"measures": ["Collapse"]}, marks=pytest.mark.slow),
         pytest.param("data.formula", ["x + y", "x - y"], {"data.tokenizer": "characters"}, marks=pytest.mark.slow),
-        ("seed_everything", [0, 1], {"model.optimizer": "torch.optim.Adafactor"}),
+        ("seed_everything", [0, 1], {"model.optimizer": "torch.optim.LBFGS"}),
+        ("model.optimizer.lr", [0.1, 0.2], {"model.optimizer": "torch.optim.Adafactor"}),
+        ("model.optimizer.lr", [0.1, 0.2], ONE_CYCLE),
+        ("model.scheduler.max_lr", [0.1, 0.2], {"model.scheduler": {"class_path": "OneCycleLR", "total_steps": 40}}),
         pytest.param("seed_everything", [0, 1], {"init_from": "other.ckpt"}, marks=pytest.mark.slow),
         ("seed_everything", [0, 1], {"trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}),
     ],

@@ -7,12 +7,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 from recorded import RecordedGraph, calls_that_take_their_time
-from torch.optim.lr_scheduler import LambdaLR
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.models import GRU, LSTM, MLP, Transformer, attention, recurrent, stacked, transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, Muon, OrthogonalGradient
+from grok_lightning.optim.rates import RateSchedule
 from grok_lightning.training.updates import BLOCK_STEPS, CapturedUpdates, Updates
 
 __all__ = ["calls_that_take_their_time"]
@@ -51,15 +51,9 @@ def built(options, device=CPU, seeds=SEEDS):
         options["network"] = functools.partial(options["network"], width=16, heads=2)
     module = GrokModule(data.vocabulary_size, data.length, data.answer_length, list(seeds), **options).to(device)
     optimizer = module.new_optimizer(module.network.named_parameters())
-    schedule = LambdaLR(optimizer, factor)
-
-    def set_rate(step: int) -> None:
-        schedule.last_epoch = step - 1
-        schedule.step()
-
     updates = Updates(
         module.network, module._losses, optimizer, module.filters, list(seeds),
-        module._keep_norms, factor, set_rate, nullcontext,
+        module._keep_norms, RateSchedule(optimizer, factor), nullcontext,
     )  # fmt: skip
     return module, updates, data
 

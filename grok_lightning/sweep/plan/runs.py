@@ -275,6 +275,6 @@ def _find_hint(resolved: Nested, option: str) -> Any:
     if option == SEED:
         return int
     for owner in CLASS_OPTIONS:
-        if option.startswith(f"{owner}."):
+        if option.startswith(f"{owner}.") and lookup(resolved, owner):
             return class_hints(owner, lookup(resolved, owner)["class_path"]).get(option.removeprefix(f"{owner}."))
     return None

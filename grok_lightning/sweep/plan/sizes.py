@@ -131,7 +131,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
             else:  # a third of the time
                 module, data = build(config)
                 refuse_network(module, data)
-                refuse_optimizer(module)
+                refuse_optimizer(module, int(config["trainer"]["max_steps"]))
         except UserError as error:
             raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None
         weights = sum(weight.numel() for weight in module.network.parameters())

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -11,8 +10,10 @@ from grok_lightning.data.formula import Formula
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NETWORK, Nested, class_hints, is_module, lookup
+from grok_lightning.options.importing import import_object
 from grok_lightning.records.record import flatten
 from grok_lightning.sweep.plan.modules import find_module_obstacle
+from grok_lightning.training.separate import needs_closure, takes_stacks
 
 SEED, FORMULA = "seed_everything", "data.formula"
 NAMES = ("experiment", "run")
@@ -23,14 +24,11 @@ DECIDING = (
 )
 # options on which the compiled part of a step, the forward and its loss, does not depend
 OUTSIDE_GRAPH = (
-    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.weight_norm", "model.compile"),
+    *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.scheduler"),
+    *("model.weight_norm", "model.compile"),
     *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
     *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind"),
 )
-# torch's optimizers that treat each number by itself; Adafactor and LBFGS mix the runs of a stack
-ELEMENTWISE = tuple(f"torch.optim.{name}" for name in (
-    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
-))  # fmt: skip
 
 
 def _takes_one_each(hint: Any) -> bool:
@@ -56,9 +54,10 @@ def find_per_run_options(resolved: Nested) -> set[str]:
         return set()
     hints = get_type_hints(GrokModule.__init__)
     found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
-    # an ordinary module's options are of one run, whatever their type
-    for option in CLASS_OPTIONS.keys() - ({NETWORK} if is_module(resolved["model"]["network"]) else set()):
+    for option in _stacked_classes(resolved):
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
+    if resolved["model"].get("scheduler"):  # which may set rates that are no multiples of theirs
+        found.discard("model.optimizer.lr")
     data = resolved["data"]
     if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
         found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
@@ -67,15 +66,29 @@ def find_per_run_options(resolved: Nested) -> set[str]:
     return found
 
 
-def _mixes_runs(resolved: Nested) -> bool:
-    """Whether a component acts on the stack as a whole: an optimizer, a callback, a logger, or the scaler of 16-mixed.
+def _optimizer_class(resolved: Nested) -> Any:
+    return import_object(resolved["model"]["optimizer"]["class_path"])
 
-    So does ``init_from``, which loads the weights of a single run, and an ordinary module that cannot be stacked.
+
+def _stacked_classes(resolved: Nested) -> list[str]:
+    """The options whose classes take lists with a value for each run: all but schedulers, and what others wrote."""
+    single = {"model.scheduler"}
+    if not issubclass(_optimizer_class(resolved), StackOptimizer):
+        single.add("model.optimizer")
+    if is_module(resolved["model"]["network"]):
+        single.add(NETWORK)  # an ordinary module's options are of one run, whatever their type
+    return [option for option in CLASS_OPTIONS if option not in single]
+
+
+def _mixes_runs(resolved: Nested) -> bool:
+    """Whether a component acts on the stack as a whole: a callback, a logger, or the scaler of 16-mixed.
+
+    So do an optimizer that evaluates the loss several times a step, ``init_from``, which loads the weights of a single
+    run, and an ordinary module that cannot be stacked.
     """
-    trainer, optimizer = resolved["trainer"], resolved["model"]["optimizer"]["class_path"]
-    module, _, name = optimizer.rpartition(".")
+    trainer, optimizer = resolved["trainer"], _optimizer_class(resolved)
     return (
-        not (optimizer in ELEMENTWISE or issubclass(getattr(import_module(module), name), StackOptimizer))
+        (needs_closure(optimizer) and not takes_stacks(optimizer))
         or resolved.get("init_from") is not None
         or bool(find_watching(resolved))
         or trainer.get("precision") == "16-mixed"

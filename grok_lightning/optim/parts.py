@@ -1,0 +1,86 @@
+"""Parts of a network whose parameters may have settings of their own: embeddings, hidden matrices, head and vectors."""
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from grok_lightning.errors import UserError
+from grok_lightning.optim.base import OF_MODULES, PerRun, StackOptimizer, parameter_names
+
+Part = Literal["embedding", "matrix", "head", "vector"]
+Setting = tuple[Tensor, Tensor]  # learning rates and weight decays, (R,) or (1,) each
+Given = dict[Part, tuple[PerRun | None, PerRun | None]]  # the options of parts: learning rate, weight decay
+
+_EMBEDDINGS = ("wte", "wpe")
+_HEADS = ("head", "lm_head", "unembed", "unembedding")
+_LAST = ("out", "output", "readout", "classifier", "decoder")  # only as the first word of a name
+
+
+def part_of(name: str, shape: Sequence[int]) -> Part:
+    """The part that a parameter belongs to.
+
+    Args:
+        name: Its dotted name.
+        shape: Its shape in each run; a bias or gain is (1, D) or (D,).
+
+    Returns:
+        ``vector`` for biases, gains and what else is no matrix; ``embedding`` where a word of the name begins with
+        ``embed``, ``tok_emb`` or the like (and for the first map of one-hot tokens); ``head`` where one is ``head``,
+        ``lm_head``, ``unembed`` or the like; else ``matrix``.
+    """
+    words = name.lower().removeprefix(OF_MODULES).split(".")
+    if len(shape) < 2 or shape[0] == 1:
+        return "vector"
+    if any(word in _HEADS for word in words) or words[0] in _LAST:
+        return "head"
+    if any("emb" in word or word in _EMBEDDINGS for word in words) or name == "feedforward.0.linear.weight":
+        return "embedding"
+    return "matrix"
+
+
+def choose_settings(
+    optimizer: StackOptimizer, common: Setting, given: Given, without: Collection[str] = ()
+) -> dict[str, Setting]:
+    """The settings of those parameters whose part has its own.
+
+    Args:
+        optimizer: Whose parameters and options they are.
+        common: Settings of all others.
+        given: Options of the parts; None for the common ones.
+        without: Names of parameters that these options do not concern.
+
+    Raises:
+        UserError: If a number is out of range, or the network has no such part.
+    """
+    settings: dict[Part, Setting] = {}
+    for part, values in given.items():
+        names = (f"{part}_lr", f"{part}_weight_decay")
+        own = [
+            other if value is None else optimizer.hyperparameter(name, value)
+            for name, value, other in zip(names, values, common, strict=True)
+        ]
+        if values != (None, None):
+            settings[part] = (own[0], own[1])
+    chosen = {}
+    for group in optimizer.param_groups:
+        for name, weight in zip(parameter_names(group), group["params"], strict=True):
+            part = part_of(name, weight.shape[1:])
+            if part in settings and name not in without:
+                chosen[name] = (part, settings[part])
+    missing = settings.keys() - {part for part, _ in chosen.values()}
+    if missing:
+        option = f"model.optimizer.{min(missing)}_" + ("weight_decay" if given[min(missing)][0] is None else "lr")
+        raise UserError(f"{option} is given, but no parameter of this network is named as one of that part")
+    return {name: setting for name, (_, setting) in chosen.items()}
+
+
+def split_by_setting(
+    weights: dict[str, Tensor], common: Setting, settings: dict[str, Setting]
+) -> list[tuple[Setting, dict[str, Tensor]]]:
+    """Parameters by their settings; all of them, in their order, where there are only the common ones."""
+    groups: dict[tuple[int, ...], tuple[Setting, dict[str, Tensor]]] = {}
+    for name, weight in weights.items():
+        setting = settings.get(name, common)
+        groups.setdefault(tuple(map(id, setting)), (setting, {}))[1][name] = weight
+    return list(groups.values())
