@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 

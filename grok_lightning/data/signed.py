@@ -1,8 +1,11 @@
 """Signed remainders: integers whose remainder keeps the sign of the dividend."""
 
+from typing import Any
+
 import numpy as np
 
 from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -90,3 +93,23 @@ class SignedRemainders(Algebra):
     def _element(self, integers: Column) -> Column:
         """The elements of integers that an operator computed, after taking their remainders."""
         return np.fmod(integers, self.modulus) + self.modulus
+
+
+class SignedRemaindersDataModule(TableDataModule):
+    """Operations over the integers with remainders by p that keep the dividend's sign; operands run over 1..p.
+
+    Every operator's result is reduced, operands are not; ``//`` is floor division, ``%`` works everywhere. See
+    ``SignedRemainders``.
+
+    Args:
+        formula: Formula, such as x // y if y % 2 else x - y.
+        modulus: p, the modulus.
+        options: Those of ``TableDataModule``.
+    """
+
+    def __init__(self, formula: str | list[str] = "x - y", modulus: int = 97, **options: Any) -> None:
+        self.modulus = modulus
+        super().__init__(formula, **options)
+
+    def algebra(self) -> SignedRemainders:
+        return SignedRemainders(self.modulus)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grok_lightning.data.algebra import Algebra, SymmetricGroup
+from grok_lightning.data.algebra import Algebra
 from grok_lightning.data.alternating import AlternatingDataModule, AlternatingGroup
 from grok_lightning.data.cyclic import CyclicProduct, CyclicProductDataModule
 from grok_lightning.data.dihedral import DihedralDataModule, DihedralGroup
 from grok_lightning.data.fields import FiniteField, FiniteFieldDataModule
 from grok_lightning.data.matrices import Matrices, MatrixDataModule
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.errors import UserError
 
 GROUPS = [DihedralGroup(2), DihedralGroup(7), DihedralGroup(8), AlternatingGroup(3), AlternatingGroup(5)]

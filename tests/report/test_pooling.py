@@ -6,7 +6,8 @@ import pytest
 from records import conditions, reporting, write_run
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
-from grok_lightning.data.algebra import IntegersMod, identify_algebra
+from grok_lightning.data.algebra import identify_algebra
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.records.tasks import algebra_title, task_options, task_title
 
 
