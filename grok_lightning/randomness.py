@@ -1,13 +1,17 @@
 """Randomness as a pure function of (seed, purpose, counter), the same on every device and in every stack.
 
-Nothing here reads or moves a global generator. That is what makes run ``r`` of a stack equal its single run, and a
-resumed run equal the one that was never stopped.
+Nothing here reads or moves a global generator, save ``forked_generators`` for the code of users. That is what makes run
+``r`` of a stack equal its single run, and a resumed run equal the one that was never stopped.
 """
 
 import hashlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +41,37 @@ def derive_keys(seeds: Sequence[int], *purpose: str | int) -> Tensor:
 def purpose_keys(seeds: tuple[int, ...], purpose: str, device: torch.device) -> Tensor:
     """``derive_keys`` on a device, the same tensor at every call; it must not be changed."""
     return derive_keys(seeds, purpose).to(device)
+
+
+def generator_states() -> tuple[Any, ...]:
+    """The states of the global generators of torch (on the CPU), numpy and random, to be compared."""
+    name, numbers, *rest = np.random.get_state(legacy=True)
+    return torch.get_rng_state().numpy().tobytes(), (name, np.asarray(numbers).tobytes(), *rest), random.getstate()
+
+
+@contextmanager
+def forked_generators(seed: int, *purpose: str | int) -> Iterator[tuple[Any, ...]]:
+    """Seeds the global generators of torch (on the CPU), numpy and random, and puts their states back at the end.
+
+    It is for the code of users, which may draw from them.
+
+    Args:
+        seed, purpose: As for ``derive_key``.
+
+    Yields:
+        Their ``generator_states`` as seeded.
+    """
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    key = derive_key(seed, *purpose)
+    torch.default_generator.manual_seed(key)
+    np.random.seed(key)
+    random.seed(key)
+    try:
+        yield generator_states()
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
 
 
 def mix(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from grok_lightning.callbacks.guards import StopRequested, StopSignals
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import sweep
-from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST
+from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST, ROWS_KEY
 
 
 class Checkpoints(Checkpoint):
@@ -55,6 +55,9 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
+        rows = getattr(getattr(trainer, "datamodule", None), "fingerprints", None)
+        if rows is not None:
+            checkpoint[ROWS_KEY] = list(rows)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

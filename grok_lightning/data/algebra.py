@@ -5,22 +5,36 @@ returns the result together with a mask of the rows on which it is defined.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from grok_lightning.errors import UserError
 
 Column = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
+OPERATORS = ("+", "-", "*", "/", "//", "%", "**")
+
+
 class Algebra(ABC):
-    """A finite set of elements, numbered 0..size-1, with operators.
+    """A finite set of elements, numbered 0..size-1, with operators, and what formulas over it may name.
 
     Attributes:
         title: What follows a formula in titles and reports, such as ``mod 97``; empty: the class and its options.
+        operators: The operators that a formula may use outside of conditions.
+        constants: Names that stand for an element, with its number. An operand's name, such as ``x``, is none.
+        functions: Functions by name, of as many columns as they have parameters; each returns the result and the mask
+            of the rows on which it is defined, as ``binary`` does.
     """
 
     title: str = ""
+    operators: Sequence[str] = OPERATORS
+    constants: Mapping[str, int] = MappingProxyType({})
+    functions: Mapping[str, Callable[..., tuple[Column, Mask | None]]] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -44,7 +58,7 @@ class Algebra(ABC):
 
     @abstractmethod
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
-        """Applies ``+ - * / // %`` elementwise; the mask (None: everywhere) tells where it is defined.
+        """Applies one of ``operators`` elementwise; the mask (None: everywhere) tells where it is defined.
 
         Raises:
             UserError: If the algebra has no such operator.
@@ -65,6 +79,25 @@ class Algebra(ABC):
     def remainder(self, dividend: Column, divisor: Column) -> Column:
         """``%`` in a condition, on integers; no divisor is 0."""
         return dividend % divisor
+
+
+def missing_operator(algebra: Algebra, operator: str) -> UserError:
+    """The error for an operator that an algebra has not."""
+    instead = "; SignedRemaindersDataModule has it" if operator in ("//", "%") else ""
+    if operator == "/" and "//" in algebra.operators:
+        instead = "; use // (floor division), or ModularArithmeticDataModule, where / multiplies by the inverse"
+    known = join_names(algebra.operators) or "no operator"
+    return UserError(f"data.formula uses {operator!r}; {name_algebra(algebra)} has only {known}{instead}")
+
+
+def name_algebra(algebra: Algebra) -> str:
+    """An algebra in an error message."""
+    return f"the algebra {(algebra.title or type(algebra).__name__)!r}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Names as ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def identify_algebra(algebra: Algebra) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -16,6 +16,7 @@ class IntegersMod(Algebra):
         modulus: p, at least 2. Division and negative powers need p prime; dividing by zero is undefined.
     """
 
+    operators = ("+", "-", "*", "/", "**")
     LARGEST = 2**31 - 1  # so that a product of two elements fits an int64
 
     def __init__(self, modulus: int) -> None:
@@ -42,10 +43,7 @@ class IntegersMod(Algebra):
         if operator == "/":
             inverse, defined = self.power(right, -1)
             return (left * inverse) % self.modulus, defined
-        where = " outside a condition" if operator == "%" else ""
-        raise UserError(
-            f"data.formula uses {operator!r}{where}, which only SignedRemaindersDataModule has; use + - * / or **"
-        )
+        raise missing_operator(self, operator)
 
     def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
         one = np.ones_like(base)

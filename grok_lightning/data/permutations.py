@@ -1,13 +1,15 @@
 """Symmetric groups: all permutations of n items."""
 
+from collections.abc import Mapping
 from itertools import permutations
 from math import factorial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -16,12 +18,15 @@ class SymmetricGroup(Algebra):
     """All permutations of n items, in lexicographic order of their images.
 
     A product acts with its right factor first: (x * y)(i) = x(y(i)). The original paper's code composes the other way
-    round (its c[i] = y[x[i]] is our y * x). Elements are written in cycles, ``(0 1 2)(3 4)``; the identity is ``()``.
+    round (its c[i] = y[x[i]] is our y * x). Elements are written in cycles, ``(0 1 2)(3 4)``; the identity is ``()``,
+    in a formula ``e``.
 
     Args:
         degree: n, from 2 to 8.
     """
 
+    operators = ("*", "/", "**")
+    constants: Mapping[str, int] = MappingProxyType({"e": 0})
     LARGEST = 8
 
     def __init__(self, degree: int) -> None:
@@ -49,8 +54,7 @@ class SymmetricGroup(Algebra):
         if operator == "/":
             right, _ = self.power(right, -1)
         elif operator != "*":
-            hint = " (// and % belong to SignedRemaindersDataModule)" if operator in ("//", "%") else ""
-            raise UserError(f"data.formula uses {operator!r}; permutations have only *, / and **{hint}")
+            raise missing_operator(self, operator)
         return self._find_numbers(np.take_along_axis(self.images[left], self.images[right], axis=1)), None
 
     def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -30,6 +30,7 @@ class SignedRemainders(Algebra):
         modulus: p, at least 2; it need not be prime.
     """
 
+    operators = ("+", "-", "*", "//", "%", "**")
     LARGEST = 2**31 - 1  # so that a product of two elements fits an int64
 
     def __init__(self, modulus: int) -> None:
@@ -63,10 +64,7 @@ class SignedRemainders(Algebra):
         if operator == "*":
             return self._element(x * y), None
         if operator not in ("//", "%"):
-            raise UserError(
-                f"data.formula uses {operator!r}, which signed remainders do not have; use // (floor division), "
-                "or ModularArithmeticDataModule, where / multiplies by the inverse"
-            )
+            raise missing_operator(self, operator)
         defined = y != 0
         safe = np.where(defined, y, 1)
         return self._element(x // safe if operator == "//" else self.remainder(x, safe)), defined

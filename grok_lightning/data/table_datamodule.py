@@ -2,19 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from grok_lightning.data.algebra import Algebra, Column
+from grok_lightning.data.algebra import Algebra, Column, identify_algebra
 from grok_lightning.data.characters import CharacterTokenizer
+from grok_lightning.data.formula import Formula
 from grok_lightning.data.grid import Grid, find_grid
 from grok_lightning.data.noise import NoiseKind, add_answer_noise
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Pairing, Split, split_table
+from grok_lightning.data.split_files import SplitFiles
 from grok_lightning.data.stacking import refuse_unlike, renumber, spread_answers, unite_tables
 from grok_lightning.data.tokenizer import ElementTokenizer, Rows, Tokenizer
 from grok_lightning.errors import UserError
@@ -52,6 +55,9 @@ class TableDataModule(SequenceDataModule):
         tokenizer: Unit of a token. One token for each element of the algebra, or for each character as written.
         operator_token: Put an operator token between the operands.
         equals_token: End the prompt with a token =. Without it the answer stands at the last operand.
+        splits: Directory of splits as CSV files. train.csv, val.csv and test.csv stand in place of all options from
+            train_fraction to commutative_fraction, and of answer_noise if they have wrong training answers; one
+            directory, or one for each run.
         seeds: One seed for each run of the stack.
 
     Attributes:
@@ -84,42 +90,70 @@ class TableDataModule(SequenceDataModule):
         tokenizer: Literal["elements", "characters"] = "elements",
         operator_token: bool = True,
         equals_token: bool = True,
+        splits: str | list[str] | None = None,
         seeds: Sequence[int] = (0,),
     ) -> None:
         super().__init__(seeds)
-        if train_rows is not None and train_fraction != DEFAULT_TRAIN_FRACTION:
+        if splits is None and train_rows is not None and train_fraction != DEFAULT_TRAIN_FRACTION:
             raise UserError(
                 f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them"
             )
         runs = len(self.seeds)
         formulas = repeat_per_run(formula, runs, "formula")
         algebra = self.algebra()
-        tables = {text: Operation(text, algebra, operands, rows, rows_seed) for text in dict.fromkeys(formulas)}
+        self.title = algebra.title or f"over {identify_algebra(algebra)}"
+        files = _open_files(formulas, splits, algebra, operands)
+        build = partial(Operation, algebra=algebra, operands=operands, rows=rows, rows_seed=rows_seed)
+        own = _make_tables(formulas, files, build)
         make = TOKENIZERS[tokenizer]
-        self._set_tokens({text: make(table, operator_token, equals_token) for text, table in tables.items()})
-        own = [tables[text] for text in formulas]
-        self.operation, self.operations = own[0], own if len(tables) > 1 else own[:1]
+        self._set_tokens({table: make(table, operator_token, equals_token) for table in dict.fromkeys(own)})
+        self.operation, self.operations = own[0], own if len(set(own)) > 1 else own[:1]
         self.columns = [*self.operation.formula.operand_names, "answer"]
         split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, runs, "split_seed")
         shares = {"train_fraction": train_fraction, "val_fraction": val_fraction, "train_rows": train_rows}
         shares["commutative_fraction"] = commutative_fraction
-        self.splits = _split_tables(own, split_seeds, pairing, shares)
-        answers = [table.results_N for table in self.operations]
+        answers = [table.results_N for table in own]
+        if splits is None:
+            self.splits = _split_tables(own, split_seeds, pairing, shares)
+        else:
+            self.splits, answers = self._take_splits(own, files, tokenizer)
         if answer_noise != 0:
             answers = [
-                add_answer_noise(table.results_N, split.train, seed, answer_noise, answer_noise_kind)
-                for table, split, seed in zip(own, self.splits, split_seeds, strict=True)
+                add_answer_noise(shown, split.train, seed, answer_noise, answer_noise_kind)
+                if shown is table.results_N
+                else shown
+                for shown, table, split, seed in zip(answers, own, self.splits, split_seeds, strict=True)
             ]
+        elif all(shown is table.results_N for shown, table in zip(answers, own, strict=True)):
+            answers = [table.results_N for table in self.operations]
         self._number_rows(answers)
         self.set_batch_size(batch_size)
 
-    def _set_tokens(self, tokenizers: dict[str, Tokenizer]) -> None:
-        """Takes the first run's tokenizer; the formulas' must agree in shape."""
+    def _set_tokens(self, tokenizers: dict[Operation, Tokenizer]) -> None:
+        """Takes the first run's tokenizer; the tables' must agree in shape."""
         refuse_unlike(tokenizers)
         self.tokenizer = first = next(iter(tokenizers.values()))
         self.vocabulary, self.operator_place, self.end = first.vocabulary, first.operator_place, first.end
         self.prompt_length, self.answer_length = first.prompt_length, first.answer_length
         self.padded = any(tokenizer.padded for tokenizer in tokenizers.values())
+
+    def _take_splits(
+        self, tables: list[Operation], files: list[SplitFiles], tokenizer: str
+    ) -> tuple[list[Split], list[Column]]:
+        """The runs' splits and answers from their files."""
+        found = [each.split(table) for each, table in zip(files, tables, strict=True)]
+        self.fingerprints = [each.fingerprint for each in files]
+        for each, table, (split, answers) in zip(files, tables, found, strict=True):
+            if wrong := int((answers != table.results_N).sum()):
+                where = f"data.splits: {wrong:,} of {len(split.train):,} training answers in {each.directory!r}"
+                self.notes = list(dict.fromkeys([*self.notes, f"{where} are not those of data.formula"]))
+        for table, (_, answers) in zip(tables, found, strict=True):
+            if tokenizer == "characters" and not np.isin(answers, table.results_N).all():
+                raise UserError(
+                    "data.splits has training answers that no row of the table has, whose characters have no place "
+                    "with data.tokenizer characters; use elements"
+                )
+        return [split for split, _ in found], [answers for _, answers in found]
 
     def _number_rows(self, answers: list[Column]) -> None:
         """Sets the stack's rows and their answers, and renumbers the splits where several tables have other rows."""
@@ -136,6 +170,9 @@ class TableDataModule(SequenceDataModule):
     def algebra(self) -> Algebra:
         """The algebra that the operands live in."""
 
+    def identity(self) -> str:
+        return identify_algebra(self.operation.algebra)
+
     def rows(self) -> Rows:
         return self.tokenizer.rows(self.operands_NK, self.answers_XN)
 
@@ -150,6 +187,9 @@ class TableDataModule(SequenceDataModule):
     def show(self, prompt: str, continuation: str) -> str:
         return f"{prompt if prompt.rstrip().endswith('=') else prompt + ' ='} {continuation}"
 
+    def shown(self, row: int) -> list[str]:
+        return [*self.describe(row)[:-1], self.tokenizer.elements[self.answers_XN[0, row]]]
+
     def describe(self, row: int) -> list[str]:
         """A row as text; the last entry is its true answer, in a stack of several formulas by the first run's."""
         elements = [*self.operands_NK[row], self._results_N[row]]
@@ -162,6 +202,36 @@ class TableDataModule(SequenceDataModule):
             operands_NK: Element numbers, shape (N, K), such as rows of ``operands_NK``.
         """
         return torch.from_numpy(self.tokenizer.prompts(operands_NK)).expand(len(self.seeds), -1, -1)
+
+
+def _open_files(
+    formulas: list[str], splits: str | list[str] | None, algebra: Algebra, operands: int | None
+) -> list[SplitFiles]:
+    """The files of each run; none at all without ``splits``."""
+    if splits is None:
+        return []
+    paths = repeat_per_run(splits, len(formulas), "splits")
+    elements = {name: number for number, name in enumerate(algebra.names)}
+    opened = {
+        (text, path): SplitFiles(path, elements, algebra.operands, Formula(text, operands, algebra).operand_names)
+        for text, path in dict.fromkeys(zip(formulas, paths, strict=True))
+    }
+    return [opened[key] for key in zip(formulas, paths, strict=True)]
+
+
+def _make_tables(formulas: list[str], files: list[SplitFiles], build: Callable[..., Operation]) -> list[Operation]:
+    """Each run's table: one for a formula, or for a formula and files whose rows it consists of."""
+    tables: dict[Any, Operation] = {}
+    own = []
+    for run, text in enumerate(formulas):
+        given = files[run] if files else None
+        key = next((key for key in ((text, None), (text, given)) if key in tables), None)
+        if key is None:
+            table = build(text, given_NK=None if given is None else given.operands_NK)
+            key = text, given if table.is_given else None
+            tables[key] = table
+        own.append(tables[key])
+    return own
 
 
 def _split_tables(tables: list[Operation], seeds: list[int], pairing: Pairing, shares: dict[str, Any]) -> list[Split]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from inspect import isabstract
+from inspect import Parameter, isabstract, signature
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
@@ -96,7 +96,8 @@ def _classes(option: str) -> dict[str, str]:
             modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
         for module in modules:
             for key, value in vars(importlib.import_module(module)).items():
-                if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value is not base:
+                named = isinstance(value, type) and not key.startswith("_")
+                if named and issubclass(value, base) and not isabstract(value) and value is not base:
                     found.setdefault(key, f"{module}.{key}")
     return found
 
@@ -120,10 +121,27 @@ def import_object(path: str) -> Any:
 
 
 @cache
+def is_ordinary(name: str) -> bool:
+    """Whether a DataModule is an ordinary LightningDataModule, whose loaders are read."""
+    return not issubclass(import_object(name), import_object("grok_lightning.data.SequenceDataModule"))
+
+
+@cache
+def required_seeds(name: str) -> Nested:
+    """The parameters of a DataModule that have no default and stand for the run's seed, each with some value."""
+    parameters = signature(import_object(name)).parameters
+    known = {"seed": 0, "seeds": [0]} if is_ordinary(name) else {"seeds": [0]}
+    return {
+        key: value for key, value in known.items() if key in parameters and parameters[key].default is Parameter.empty
+    }
+
+
+@cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     first: set[Any] = {NAMING[option].skip} - {0}
-    parser.add_class_arguments(import_object(name), skip=first | NAMING[option].hidden)
+    hidden = NAMING[option].hidden | (required_seeds(name).keys() if option == "data" else set())
+    parser.add_class_arguments(import_object(name), skip=first | hidden)
     return parser
 
 

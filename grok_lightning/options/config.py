@@ -9,7 +9,7 @@ from torch import Tensor
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
-from grok_lightning.records.checkpoint import CONFIG_KEY, load, unpack_evaluations
+from grok_lightning.records.checkpoint import CONFIG_KEY, ROWS_KEY, load, unpack_evaluations
 from grok_lightning.records.record import Row
 
 
@@ -24,6 +24,7 @@ class SavedRun:
         weights: The module's state dict.
         trains: Whether it holds the state of the optimizer, so that training can continue.
         evaluations: Those of each run up to its step, oldest first; None in checkpoints of earlier versions.
+        rows: A hash of each run's rows, where options do not decide them.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class SavedRun:
     weights: dict[str, Tensor]
     trains: bool = True
     evaluations: list[list[Row]] | None = None
+    rows: list[str] | None = None
 
     @classmethod
     def read(
@@ -67,7 +69,8 @@ class SavedRun:
         except ValueError as error:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         trains = "optimizer_states" in loaded
-        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations)
+        rows = loaded.get(ROWS_KEY)
+        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations, rows)
 
 
 @dataclass(frozen=True)

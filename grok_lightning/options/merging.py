@@ -20,6 +20,7 @@ from grok_lightning.options.classes import (
     class_path,
     lookup,
     put,
+    required_seeds,
     suggestion,
 )
 from grok_lightning.records.record import flatten
@@ -110,7 +111,11 @@ def expand(whole: Nested) -> Nested:
     whole = copy.deepcopy(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
-        put(whole, option, {"class_path": value.pop("class_path"), "init_args": value})
+        if value is None:
+            continue
+        name = value.pop("class_path")
+        supplied = required_seeds(name) if option == "data" else {}
+        put(whole, option, {"class_path": name, "init_args": supplied | value})
     for option in LIST_OPTIONS:
         for item in lookup(whole, option) or []:
             item["init_args"] = {key: item.pop(key) for key in list(item) if key != "class_path"}

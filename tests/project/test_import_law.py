@@ -20,7 +20,7 @@ FLOORS = (
     ("options",),
     ("build",),
     ("run",),
-    ("cli", "generate", "export"),
+    ("cli", "generate", "export", "splits"),
     ("fit",),
     ("experiment",),
     ("sweep", "report"),
