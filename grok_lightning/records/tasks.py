@@ -1,6 +1,7 @@
 """Task of a run, from its config: its title, and the options that define it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 SHIPPED = "grok_lightning.data."
@@ -11,6 +12,16 @@ NO_TASK = frozenset({
     "answer_noise", "answer_noise_kind", "batch_size", "tokenizer", "operator_token", "equals_token", "seed", "seeds",
     "splits",
 })  # fmt: skip
+TITLES = {  # of the algebras of this package, by DataModule
+    "ModularArithmeticDataModule": "mod {modulus}",
+    "SignedRemaindersDataModule": "mod {modulus}, signed",
+    "PermutationDataModule": "over S{degree}",
+    "AlternatingDataModule": "over A{degree}",
+    "DihedralDataModule": "over D{degree}",
+    "CyclicProductDataModule": "over C{moduli[0]} × C{moduli[1]}",
+    "FiniteFieldDataModule": "over GF({size})",
+    "MatrixDataModule": "over 2×2 matrices mod {modulus}",
+}
 SHOWN = ("operands", "rows")
 
 
@@ -31,11 +42,10 @@ def algebra_title(data: Mapping[str, Any]) -> str:
     Args:
         data: Group ``data`` of a resolved config.
     """
-    name = class_name(data)
-    if is_shipped(data) and "degree" in data:
-        return f"over S{data['degree']}"
-    if is_shipped(data) and "modulus" in data:
-        return f"mod {data['modulus']}{', signed' * name.startswith('SignedRemainders')}"
+    if is_shipped(data):
+        kind = TITLES.get(class_name(data), "over S{degree}" if "degree" in data else "mod {modulus}")
+        with suppress(LookupError, TypeError, ValueError):  # an option of another version
+            return kind.format_map({**data, "size": data.get("characteristic", 0) ** data.get("exponent", 0)})
     return f"over {_describe_class(data)}"
 
 
