@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.measures.base import View
 from grok_lightning.measures.fourier import spectra
 from grok_lightning.measures.progress import Progress, select_key_frequencies

@@ -35,6 +35,7 @@ commands:
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
   export     for other programs:    grok-lightning export FILE --output network.safetensors
+  data       write its splits:      grok-lightning data --config addition --output splits
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
@@ -45,12 +46,14 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
+    "data": "; the files of splits are not complete",
     "report": "; the report is not complete; the same command writes it again",
 }
 _INTERRUPTS: list[int] = []  # a Ctrl-C each
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = {  # module that runs each
     "generate": "generate",
+    "data": "splits",
     "export": "export",
     "sweep": "sweep.command",
     "report": "report.command",

@@ -38,7 +38,7 @@ from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
 from grok_lightning.options.parsing import recorded_run
 from grok_lightning.options.probe import refuse_network
-from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer
+from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer, refuse_other_rows
 from grok_lightning.records.checkpoint import DurableCheckpointIO, load
 from grok_lightning.records.checkpoint_form import check_state
 from grok_lightning.run import title
@@ -106,6 +106,7 @@ class GrokCLI(LightningCLI):
             raise (
                 error if saved is None else UserError(f"ckpt_path {str(saved.path)!r}: {str(error)[:400]}")
             ) from None
+        refuse_other_rows(self.datamodule, self.resolved.saved)
         set_initial_weights(self.model, self.datamodule, self.resolved)
         refuse_nothing_to_learn(self.model, self.datamodule)
         refuse_network(self.model, self.datamodule)
@@ -168,7 +169,7 @@ class GrokCLI(LightningCLI):
         checkpoints = Checkpoints(states, directories, configs, self.records.stack, **options["checkpoint"])
         fractions = [split.commutative_fraction for split in data.splits]
         self.recorder = Recorder(states, configs, [run.hash for run in runs], fractions, events)
-        titles = [f"{name}: {title(config)}" for name, config in zip(names, configs, strict=True)]
+        titles = [f"{name}: {title(config, data.title)}" for name, config in zip(names, configs, strict=True)]
         self.figures = RunFigures(states, titles, data, images=self.observers is None)
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule, None if saved is None else saved.evaluations),

@@ -126,7 +126,7 @@ class Fit:
         config = self.config
         # for the other processes, which repeat the command line
         os.environ |= {RUN_FROM_PARENT: config.options["run"], CHOSEN_BY_PARENT: json.dumps(config.chosen)}
-        for line in self._notes:
+        for line in (*self._notes, *(self.cli.datamodule.notes if self.cli.records.fresh else ())):
             print(line, flush=True)
         for run in self.cli.records.runs:
             if config.saved is None and not self.cli.records.fresh:

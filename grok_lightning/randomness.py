@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,12 @@ def derive_keys(seeds: Sequence[int], *purpose: str | int) -> Tensor:
 def purpose_keys(seeds: tuple[int, ...], purpose: str, device: torch.device) -> Tensor:
     """``derive_keys`` on a device, the same tensor at every call; it must not be changed."""
     return derive_keys(seeds, purpose).to(device)
+
+
+def generator_states() -> tuple[Any, ...]:
+    """The states of the global generators of torch (on the CPU), numpy and random, to be compared."""
+    name, numbers, *rest = np.random.get_state(legacy=True)
+    return torch.get_rng_state().numpy().tobytes(), (name, np.asarray(numbers).tobytes(), *rest), random.getstate()
 
 
 @contextmanager

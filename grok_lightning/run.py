@@ -26,7 +26,7 @@ from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import GROK, LAST
 from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
 from grok_lightning.records.runs import find_steps
-from grok_lightning.records.tasks import algebra_title
+from grok_lightning.records.tasks import task_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ class Run:
     @property
     def title(self) -> str:
         """Task, share of the table and seed."""
-        return title(self.config)
+        return title(self.config, self.data.title)
 
     def figure(self, name: str = CURVES) -> "Figure":
         """Draws a figure, which a notebook shows.
@@ -257,17 +257,24 @@ class Run:
 
     def _table(self) -> TableDataModule:
         if not isinstance(self.data, TableDataModule):
-            raise UserError(f"a run of {type(self.data).__name__} has no table of operands and results")
+            name = self.data.name or type(self.data).__name__
+            raise UserError(f"a run of {name} has no table of operands and results")
         return self.data
 
 
-def title(options: Nested) -> str:
-    """A run in one line: its task, its share of the table and its seed."""
+def title(options: Nested, algebra: str | None = None) -> str:
+    """A run in one line: its task, its share of the table and its seed.
+
+    Args:
+        options: The run's config.
+        algebra: Title of the algebra or the data; None: from the config.
+    """
     data = options["data"]
-    if "strings" in data:
-        return f"text, seed {options['seed_everything']}"
-    share = f"α = {data.get('train_fraction')}" if data.get("train_rows") is None else f"{data['train_rows']} rows"
-    return f"{data.get('formula')} {algebra_title(data)}, {share}, seed {options['seed_everything']}"
+    share = f"α = {data['train_fraction']}" if data.get("train_fraction") is not None else ""
+    share = f"{data['train_rows']} rows" if data.get("train_rows") is not None else share
+    share = f"splits {data['splits']}" if data.get("splits") is not None else share
+    known = [task_title(data, algebra), share, f"seed {options['seed_everything']}"]
+    return ", ".join(part for part in known if part)
 
 
 def load_run(path: str | Path, trust: bool = False, *, root: Path = Path(), named: Collection[str] = ()) -> Run:

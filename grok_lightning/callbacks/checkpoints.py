@@ -13,7 +13,7 @@ from grok_lightning.callbacks.schedule import next_point
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.errors import UserError
 from grok_lightning.files import find_free_bytes, show_bytes, sweep
-from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST, slice_runs, to_bytes
+from grok_lightning.records.checkpoint import CONFIG_KEY, GROK, LAST, ROWS_KEY, slice_runs, to_bytes
 from grok_lightning.records.runs import drop_later_steps, trajectory_name
 
 
@@ -68,6 +68,9 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
+        rows = getattr(getattr(trainer, "datamodule", None), "fingerprints", None)
+        if rows is not None:
+            checkpoint[ROWS_KEY] = list(rows)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

@@ -7,11 +7,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from grok_lightning.data.algebra import Column, IntegersMod
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Column
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.stacking import unite_tables
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
 from grok_lightning.errors import UserError
 from grok_lightning.figures import task

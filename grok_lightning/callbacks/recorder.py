@@ -11,7 +11,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.callbacks.loggers import flat_options
 from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
-from grok_lightning.data.algebra import identify_algebra
 from grok_lightning.files import sweep
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
@@ -181,12 +180,9 @@ def _metrics(row: Row) -> Row:
 
 
 def _algebra(trainer: Trainer) -> dict[str, str | None]:
-    """What the algebra of the data is called, and its identity; null where data have none, as text."""
-    algebra = getattr(getattr(getattr(trainer, "datamodule", None), "operation", None), "algebra", None)
-    if algebra is None:
-        return {"algebra": None, "algebra_identity": None}
-    identity = identify_algebra(algebra)
-    return {"algebra": algebra.title or f"over {identity}", "algebra_identity": identity}
+    """What the algebra or the data are called, and their identity; null where they have none, as text."""
+    data = getattr(trainer, "datamodule", None)
+    return {"algebra": data and data.title, "algebra_identity": data and data.identity()}
 
 
 def _device_name(device: torch.device) -> str:

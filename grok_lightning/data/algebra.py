@@ -5,8 +5,8 @@ returns the result together with a mask of the rows on which it is defined.
 """
 
 from abc import ABC, abstractmethod
-from itertools import permutations
-from math import factorial
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,24 @@ Column = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
+OPERATORS = ("+", "-", "*", "/", "//", "%", "**")
+
+
 class Algebra(ABC):
-    """A finite set of elements, numbered 0..size-1, with operators.
+    """A finite set of elements, numbered 0..size-1, with operators, and what formulas over it may name.
 
     Attributes:
         title: What follows a formula in titles and reports, such as ``mod 97``; empty: the class and its options.
+        operators: The operators that a formula may use outside of conditions.
+        constants: Names that stand for an element, with its number. An operand's name, such as ``x``, is none.
+        functions: Functions by name, of as many columns as they have parameters; each returns the result and the mask
+            of the rows on which it is defined, as ``binary`` does.
     """
 
     title: str = ""
+    operators: Sequence[str] = OPERATORS
+    constants: Mapping[str, int] = MappingProxyType({})
+    functions: Mapping[str, Callable[..., tuple[Column, Mask | None]]] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -48,7 +58,7 @@ class Algebra(ABC):
 
     @abstractmethod
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
-        """Applies ``+ - * / // %`` elementwise; the mask (None: everywhere) tells where it is defined.
+        """Applies one of ``operators`` elementwise; the mask (None: everywhere) tells where it is defined.
 
         Raises:
             UserError: If the algebra has no such operator.
@@ -71,6 +81,25 @@ class Algebra(ABC):
         return dividend % divisor
 
 
+def missing_operator(algebra: Algebra, operator: str) -> UserError:
+    """The error for an operator that an algebra has not."""
+    instead = "; SignedRemaindersDataModule has it" if operator in ("//", "%") else ""
+    if operator == "/" and "//" in algebra.operators:
+        instead = "; use // (floor division), or ModularArithmeticDataModule, where / multiplies by the inverse"
+    known = join_names(algebra.operators) or "no operator"
+    return UserError(f"data.formula uses {operator!r}; {name_algebra(algebra)} has only {known}{instead}")
+
+
+def name_algebra(algebra: Algebra) -> str:
+    """An algebra in an error message."""
+    return f"the algebra {(algebra.title or type(algebra).__name__)!r}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Names as ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
 def identify_algebra(algebra: Algebra) -> str:
     """The class of an algebra with those of its attributes that are numbers or text, ``IntegersMod(modulus=97)``."""
     options = {name: value for name, value in vars(algebra).items() if isinstance(value, int | float | str)}
@@ -87,139 +116,3 @@ def repeated_product(algebra: Algebra, base: Column, exponent: int, one: Column)
         base, _ = algebra.binary("*", base, base)
         exponent >>= 1
     return result
-
-
-class IntegersMod(Algebra):
-    """The integers modulo p: every result is reduced to its representative in 0..p-1.
-
-    Args:
-        modulus: p, at least 2. Division and negative powers need p prime; dividing by zero is undefined.
-    """
-
-    LARGEST = 2**31 - 1  # so that a product of two elements fits an int64
-
-    def __init__(self, modulus: int) -> None:
-        if not 2 <= modulus <= self.LARGEST:
-            raise UserError(f"data.modulus is {modulus}; it must be an integer from 2 to {self.LARGEST}")
-        self.modulus = modulus
-        self.title = f"mod {modulus}"
-
-    @property
-    def size(self) -> int:
-        return self.modulus
-
-    @property
-    def names(self) -> list[str]:
-        return [str(number) for number in range(self.modulus)]
-
-    def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
-        if operator == "+":
-            return (left + right) % self.modulus, None
-        if operator == "-":
-            return (left - right) % self.modulus, None
-        if operator == "*":
-            return (left * right) % self.modulus, None
-        if operator == "/":
-            inverse, defined = self.power(right, -1)
-            return (left * inverse) % self.modulus, defined
-        where = " outside a condition" if operator == "%" else ""
-        raise UserError(
-            f"data.formula uses {operator!r}{where}, which only SignedRemaindersDataModule has; use + - * / or **"
-        )
-
-    def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
-        one = np.ones_like(base)
-        if exponent >= 0:
-            return repeated_product(self, base, exponent, one), None
-        if len(base) > self.modulus:
-            numbers, defined = self.power(np.arange(self.modulus), exponent)
-            return numbers[base], None if defined is None else defined[base]
-        self._require_prime()
-        # Fermat: the inverse of b is b ** (p - 2); zero has none.
-        inverse = repeated_product(self, base, self.modulus - 2, one)
-        return repeated_product(self, inverse, -exponent, one), base != 0
-
-    def literal(self, value: int) -> int:
-        return value % self.modulus
-
-    def representative(self, column: Column) -> Column:
-        return column
-
-    def _require_prime(self) -> None:
-        divisor = next((d for d in range(2, int(self.modulus**0.5) + 1) if self.modulus % d == 0), None)
-        if divisor is not None:
-            raise UserError(
-                f"data.modulus is {self.modulus} = {divisor} * {self.modulus // divisor}; "
-                "a formula with division or a negative power needs a prime modulus, such as 97"
-            )
-
-
-class SymmetricGroup(Algebra):
-    """All permutations of n items, in lexicographic order of their images.
-
-    A product acts with its right factor first: (x * y)(i) = x(y(i)). The original paper's code composes the other way
-    round (its c[i] = y[x[i]] is our y * x). Elements are written in cycles, ``(0 1 2)(3 4)``; the identity is ``()``.
-
-    Args:
-        degree: n, from 2 to 8.
-    """
-
-    LARGEST = 8
-
-    def __init__(self, degree: int) -> None:
-        if not 2 <= degree <= self.LARGEST:
-            raise UserError(f"data.degree is {degree}; it must be an integer from 2 to {self.LARGEST}")
-        self.degree = degree
-        self.title = f"over S{degree}"
-        self.images = np.array(list(permutations(range(degree))), dtype=np.int64)  # (n!, n)
-        self._weights = degree ** np.arange(degree - 1, -1, -1, dtype=np.int64)
-        self._codes = self.images @ self._weights  # increasing, because the order is lexicographic
-
-    @property
-    def size(self) -> int:
-        return factorial(self.degree)
-
-    @property
-    def columns(self) -> int:
-        return 8 + 3 * self.degree  # the images of both factors and of their product
-
-    @property
-    def names(self) -> list[str]:
-        return [_write_in_cycles(tuple(int(i) for i in image)) for image in self.images]
-
-    def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
-        if operator == "/":
-            right, _ = self.power(right, -1)
-        elif operator != "*":
-            hint = " (// and % belong to SignedRemaindersDataModule)" if operator in ("//", "%") else ""
-            raise UserError(f"data.formula uses {operator!r}; permutations have only *, / and **{hint}")
-        return self._find_numbers(np.take_along_axis(self.images[left], self.images[right], axis=1)), None
-
-    def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
-        if exponent < 0:
-            base = self._find_numbers(np.argsort(self.images[base], axis=1))
-        return repeated_product(self, base, abs(exponent), np.zeros_like(base)), None
-
-    def literal(self, value: int) -> int:
-        raise UserError(f"data.formula uses the number {value}; over permutations a number can only be an exponent")
-
-    def representative(self, column: Column) -> Column:
-        raise UserError("data.formula has a condition with an order or a remainder; permutations have only == and !=")
-
-    def _find_numbers(self, images: NDArray[np.int64]) -> Column:
-        return np.searchsorted(self._codes, images @ self._weights).astype(np.int64)
-
-
-def _write_in_cycles(image: tuple[int, ...]) -> str:
-    seen: set[int] = set()
-    cycles = []
-    for start in range(len(image)):
-        cycle = []
-        item = start
-        while item not in seen:
-            seen.add(item)
-            cycle.append(item)
-            item = image[item]
-        if len(cycle) > 1:
-            cycles.append("(" + " ".join(map(str, cycle)) + ")")
-    return "".join(cycles) or "()"

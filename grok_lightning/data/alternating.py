@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import SymmetricGroup
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.permutations import SymmetricGroup
+from grok_lightning.data.table_datamodule import TableDataModule
 
 
 class AlternatingGroup(SymmetricGroup):

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -19,6 +19,7 @@ class CyclicProduct(Algebra):
         moduli: n and m, each at least 2.
     """
 
+    operators = ("+", "-", "*", "**")
     LARGEST = 2**10
 
     def __init__(self, moduli: tuple[int, int]) -> None:
@@ -38,7 +39,7 @@ class CyclicProduct(Algebra):
 
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
         if operator not in ("+", "-", "*"):
-            raise UserError(f"data.formula uses {operator!r}; products of cyclic groups have only +, -, * and **")
+            raise missing_operator(self, operator)
         act = {"+": np.add, "-": np.subtract, "*": np.multiply}[operator]
         (a, b), (c, d) = np.divmod(left, self.second), np.divmod(right, self.second)
         result: Column = act(a, c) % self.first * self.second + act(b, d) % self.second

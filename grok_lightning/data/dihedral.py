@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -13,12 +13,14 @@ class DihedralGroup(Algebra):
     """The 2n symmetries of a regular n-gon: rotations ``r0 ... r(n-1)`` and reflections ``s0 ... s(n-1)``.
 
     ``rk`` rotates by k corners, ``sk`` reflects (corner i goes to -i) and then rotates by k. A product acts with its
-    right factor first, so ``s0 * r1 = s(n-1)`` and ``r1 * s0 = s1``. The identity is ``r0``.
+    right factor first, so ``s0 * r1 = s(n-1)`` and ``r1 * s0 = s1``. The identity is ``r0``. Formulas may name the
+    elements, as in ``x * s0``.
 
     Args:
         degree: n, from 2 to 1000.
     """
 
+    operators = ("*", "/", "**")
     LARGEST = 1000
 
     def __init__(self, degree: int) -> None:
@@ -26,6 +28,7 @@ class DihedralGroup(Algebra):
             raise UserError(f"data.degree is {degree}; it must be an integer from 2 to {self.LARGEST}")
         self.degree = degree
         self.title = f"over D{degree}"
+        self.constants = {name: number for number, name in enumerate(self.names)}
 
     @property
     def size(self) -> int:
@@ -39,7 +42,7 @@ class DihedralGroup(Algebra):
         if operator == "/":
             right, _ = self.power(right, -1)
         elif operator != "*":
-            raise UserError(f"data.formula uses {operator!r}; dihedral groups have only *, / and **")
+            raise missing_operator(self, operator)
         reflects, turn = np.divmod(left, self.degree)
         also_reflects, first_turn = np.divmod(right, self.degree)
         turn = (turn + np.where(reflects, -first_turn, first_turn)) % self.degree

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -15,7 +15,7 @@ class FiniteField(Algebra):
 
     The irreducible polynomial is the first monic one, by its coefficients from the highest degree down, of which ``a``
     is a primitive element: all elements but 0 are powers of ``a``. Element number n has the digits of n to base p as
-    coefficients. A number in a formula is its remainder modulo p.
+    coefficients. A number in a formula is its remainder modulo p, ``a`` is ``a``.
 
     Args:
         characteristic: p, a prime.
@@ -25,6 +25,7 @@ class FiniteField(Algebra):
         polynomial: Coefficients of the irreducible polynomial, from the constant term up; the last one is 1.
     """
 
+    operators = ("+", "-", "*", "/", "**")
     LARGEST = 2**12
 
     def __init__(self, characteristic: int, exponent: int) -> None:
@@ -37,6 +38,7 @@ class FiniteField(Algebra):
             raise UserError(f"data.characteristic is {characteristic}; it must be a prime, such as 2, 3 or 5")
         self.characteristic, self.exponent = characteristic, exponent
         self.title = f"over GF({self.size})"
+        self.constants = {"a": characteristic} if exponent > 1 else {}
         self._weights = characteristic ** np.arange(exponent, dtype=np.int64)
         self.polynomial, powers = self._find_primitive_polynomial()
         self._powers = np.array(powers, dtype=np.int64)  # element numbers of a^0, a^1, ...
@@ -57,7 +59,7 @@ class FiniteField(Algebra):
             digits = (self._digits(left) + sign * self._digits(right)) % self.characteristic
             return digits @ self._weights, None
         if operator not in ("*", "/"):
-            raise UserError(f"data.formula uses {operator!r}; finite fields have only +, -, *, / and **")
+            raise missing_operator(self, operator)
         sign = 1 if operator == "*" else -1
         exponents = self._logarithms[left] + sign * self._logarithms[right]
         numbers = np.where((left == 0) | (right == 0), 0, self._powers[exponents % (self.size - 1)])

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -20,6 +20,7 @@ class Matrices(Algebra):
         modulus: p, from 2 to 31; it need not be prime.
     """
 
+    operators = ("+", "-", "*", "/", "**")
     LARGEST = 31
 
     def __init__(self, modulus: int) -> None:
@@ -47,7 +48,7 @@ class Matrices(Algebra):
         if operator == "/":
             right, defined = self.power(right, -1)
         elif operator not in ("+", "-", "*"):
-            raise UserError(f"data.formula uses {operator!r}; matrices have only +, -, *, / and **")
+            raise missing_operator(self, operator)
         (a, b, c, d), (e, f, g, h) = self._entries(left), self._entries(right)
         if operator == "+":
             return self._numbers(a + e, b + f, c + g, d + h), None

@@ -20,11 +20,14 @@ class Operation:
         operands: K, the number of operands; default: those that the formula uses.
         rows: Number of distinct rows to draw from the table, all equally likely; default: the whole table.
         rows_seed: Seed of that sample.
+        given_NK: Operands of the rows to have in place of a sample, and where the whole table does not fit in memory;
+            in lexicographic order.
 
     Attributes:
         operands_NK: Element numbers of the operands, shape (N, K), in lexicographic order.
         results_N: Element numbers of the answers, shape (N,). Rows on which the branch taken divides by zero are not
             in the table.
+        is_given: Whether its rows are those of ``given_NK``.
 
     Raises:
         UserError: If the formula cannot be read or evaluated, the table would not fit in memory, or there are fewer
@@ -32,9 +35,15 @@ class Operation:
     """
 
     def __init__(
-        self, formula: str, algebra: Algebra, operands: int | None = None, rows: int | None = None, rows_seed: int = 0
+        self,
+        formula: str,
+        algebra: Algebra,
+        operands: int | None = None,
+        rows: int | None = None,
+        rows_seed: int = 0,
+        given_NK: Column | None = None,
     ) -> None:
-        self.formula = Formula(formula, operands)
+        self.formula = Formula(formula, operands, algebra)
         self.algebra = algebra
         if algebra.size > LARGEST_ALGEBRA:
             raise UserError(
@@ -46,6 +55,11 @@ class Operation:
             raise UserError(f"data.rows is {rows}; it must be at least 1")
         possible = len(algebra.operands) ** self.formula.arity
         fits = self._bytes(possible) <= LARGEST_TABLE_BYTES
+        self.is_given = given_NK is not None and (rows is not None or not fits)
+        if given_NK is not None and self.is_given:
+            results_N, defined_N = self.formula.evaluate(algebra, given_NK)
+            self.operands_NK, self.results_N = given_NK[defined_N], results_N[defined_N]
+            return
         if not fits and rows is None:
             count = f"{len(algebra.operands)}^{self.formula.arity}" + (f" = {possible:,}" if possible < 10**15 else "")
             raise UserError(

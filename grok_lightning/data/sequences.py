@@ -42,6 +42,10 @@ class SequenceDataModule(LightningDataModule, ABC):
         columns: Names of the entries of ``describe``.
         splits: Row numbers of each part, one Split for each run.
         batch_size: Rows a step, a number.
+        title: What titles and reports call the task, or of operations what follows the formula; None: the class with
+            its options.
+        fingerprints: A hash of each run's rows, where options do not decide them. A run is resumed on the same.
+        notes: What is printed when a run begins, a line each.
     """
 
     vocabulary: list[str]
@@ -53,6 +57,9 @@ class SequenceDataModule(LightningDataModule, ABC):
     columns: list[str]
     splits: list[Split]
     batch_size: int
+    title: str | None = None
+    fingerprints: list[str] | None = None
+    notes: Sequence[str] = ()
 
     def __init__(self, seeds: Sequence[int]) -> None:
         super().__init__()
@@ -89,6 +96,21 @@ class SequenceDataModule(LightningDataModule, ABC):
     @abstractmethod
     def describe(self, row: int) -> list[str]:
         """A row as text; the last entry is its true answer."""
+
+    def identity(self) -> str | None:
+        """What two runs with the same options must agree in to have the same task; None: the options say it all."""
+        return None
+
+    def check_repeatable(self) -> None:
+        """Refuses data that another process could not make again; by default none.
+
+        Raises:
+            UserError: If that is so.
+        """
+
+    def shown(self, row: int) -> list[str]:
+        """A row as ``describe`` writes it, with the answer that the first run is trained on."""
+        return self.describe(row)
 
     @property
     def vocabulary_size(self) -> int:

@@ -1,8 +1,11 @@
 """Signed remainders: integers whose remainder keeps the sign of the dividend."""
 
+from typing import Any
+
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
 
@@ -27,6 +30,7 @@ class SignedRemainders(Algebra):
         modulus: p, at least 2; it need not be prime.
     """
 
+    operators = ("+", "-", "*", "//", "%", "**")
     LARGEST = 2**31 - 1  # so that a product of two elements fits an int64
 
     def __init__(self, modulus: int) -> None:
@@ -60,10 +64,7 @@ class SignedRemainders(Algebra):
         if operator == "*":
             return self._element(x * y), None
         if operator not in ("//", "%"):
-            raise UserError(
-                f"data.formula uses {operator!r}, which signed remainders do not have; use // (floor division), "
-                "or ModularArithmeticDataModule, where / multiplies by the inverse"
-            )
+            raise missing_operator(self, operator)
         defined = y != 0
         safe = np.where(defined, y, 1)
         return self._element(x // safe if operator == "//" else self.remainder(x, safe)), defined
@@ -90,3 +91,23 @@ class SignedRemainders(Algebra):
     def _element(self, integers: Column) -> Column:
         """The elements of integers that an operator computed, after taking their remainders."""
         return np.fmod(integers, self.modulus) + self.modulus
+
+
+class SignedRemaindersDataModule(TableDataModule):
+    """Operations over the integers with remainders by p that keep the dividend's sign; operands run over 1..p.
+
+    Every operator's result is reduced, operands are not; ``//`` is floor division, ``%`` works everywhere. See
+    ``SignedRemainders``.
+
+    Args:
+        formula: Formula, such as x // y if y % 2 else x - y.
+        modulus: p, the modulus.
+        options: Those of ``TableDataModule``.
+    """
+
+    def __init__(self, formula: str | list[str] = "x - y", modulus: int = 97, **options: Any) -> None:
+        self.modulus = modulus
+        super().__init__(formula, **options)
+
+    def algebra(self) -> SignedRemainders:
+        return SignedRemainders(self.modulus)

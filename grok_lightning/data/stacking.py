@@ -41,29 +41,29 @@ def renumber(split: Split, place: Column) -> Split:
     return replace(split, train=place[split.train], val=place[split.val], test=place[split.test])
 
 
-def refuse_unlike(tokenizers: Mapping[str, Tokenizer]) -> None:
+def refuse_unlike(tokenizers: Mapping[Operation, Tokenizer]) -> None:
     """Refuses formulas whose runs differ in shape.
 
     Args:
-        tokenizers: The tokenizer of each formula.
+        tokenizers: The tokenizer of each table.
 
     Raises:
         UserError: If they differ in the size of the vocabulary, or the length of prompts or answers.
     """
     sizes = {
-        text: {
+        table: {
             "vocabulary size": len(tokenizer.vocabulary),
             "input length": tokenizer.prompt_length,
             "answer length": tokenizer.answer_length,
         }
-        for text, tokenizer in tokenizers.items()
+        for table, tokenizer in tokenizers.items()
     }
     first, *others = sizes
     for other in others:
         for name, size in sizes[first].items():
             if sizes[other][name] != size:
                 raise UserError(
-                    f"data.formula has {show(first)} and {show(other)} for runs of one stack, which differ in {name}, "
-                    f"{size} and {sizes[other][name]} tokens; "
+                    f"data.formula has {show(first.formula.text)} and {show(other.formula.text)} for runs of one "
+                    f"stack, which differ in {name}, {size} and {sizes[other][name]} tokens; "
                     "give formulas that agree, or train them in stacks of their own"
                 )

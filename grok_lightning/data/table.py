@@ -67,9 +67,10 @@ def build_table(rows: Rows, splits: Sequence[Split], grid: Grid | None, device: 
     def place(array: Column) -> Tensor:
         return torch.from_numpy(array.copy()).to(device)
 
-    # inputs hold the answer without its last token; with one token the runs' inputs are the same
-    answers_XNA = rows.answers_XNA[: None if rows.answers_XNA.shape[-1] > 1 else 1, :, :-1]
-    prompts_XNT = np.broadcast_to(rows.prompts_NT, (len(answers_XNA), *rows.prompts_NT.shape))
+    # inputs hold the answer without its last token; with one token and the same prompts the runs' inputs are the same
+    one = rows.prompts_NT.ndim == 2 and rows.answers_XNA.shape[-1] == 1
+    answers_XNA = rows.answers_XNA[: 1 if one else None, :, :-1]
+    prompts_XNT = np.broadcast_to(rows.prompts_NT, (len(answers_XNA), *rows.prompts_NT.shape[-2:]))
     identity = grid is not None and np.array_equal(grid.cells_N, np.arange(np.prod(grid.shape)))
     return Table(
         place(np.concatenate([prompts_XNT, answers_XNA], axis=2)),

@@ -2,14 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from inspect import signature
+from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, repeated_product
+from grok_lightning.data.algebra import OPERATORS, Algebra, Column, Mask, missing_operator, repeated_product
 from grok_lightning.errors import UserError
 
-OPERATORS = ("+", "-", "*", "/", "//", "%")
+BINARY = OPERATORS[:-1]
 INVERSE_OF = {"-": "+", "/": "*"}
 UNDEFINED = -1
 
@@ -24,7 +28,9 @@ class TabulatedAlgebra(Algebra):
         elements: The elements, at most 2,048: any hashable values, all different.
         operators: Functions by ``+ - * / // %``: of two elements to a third, or None where undefined.
         title: What follows a formula in titles and reports, such as ``over D7``.
-        name: Text of an element in prompts and files; default: ``str``.
+        name: Text of an element in prompts and files; default: ``str``. Formulas may name an element whose text is a
+            word, such as ``i`` of the quaternions.
+        functions: Functions by the name that formulas use, of one element or several.
 
     Raises:
         ValueError: An element or a name occurs twice, a result is no element, or an operator is none of those above.
@@ -43,6 +49,7 @@ class TabulatedAlgebra(Algebra):
         operators: Mapping[str, Callable[[Any, Any], Any]],
         title: str,
         name: Callable[[Any], str] = str,
+        functions: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     ) -> None:
         self.elements = list(elements)
         if not 2 <= len(self.elements) <= self.LARGEST:
@@ -55,11 +62,20 @@ class TabulatedAlgebra(Algebra):
         for what, distinct in (("an element", self._places), ("a name", set(self._names))):
             if len(distinct) < len(self.elements):
                 raise ValueError(f"the algebra {title!r} has {what} twice")
-        self._tables = {symbol: self._tabulate(symbol, act) for symbol, act in operators.items()}
+        wrong = next((symbol for symbol in operators if symbol not in BINARY), None)
+        if wrong is not None:
+            raise ValueError(f"the algebra {title!r} has the operator {wrong!r}; expected: {' '.join(BINARY)}")
+        self._tables = {symbol: self._tabulate(symbol, act, 2) for symbol, act in operators.items()}
         for symbol, other in INVERSE_OF.items():
             if other in self._tables and symbol not in self._tables:
                 self._tables[symbol] = _invert(self._tables[other])
-        content = [repr(self._names), *(symbol + table.tobytes().hex() for symbol, table in self._tables.items())]
+        powers = ["**"] if "*" in self._tables else []
+        self.operators = [*sorted(self._tables, key=OPERATORS.index), *powers]
+        self.constants = {text: number for number, text in enumerate(self._names) if text.isidentifier()}
+        tables = {text: self._tabulate(text, act, len(signature(act).parameters)) for text, act in functions.items()}
+        self.functions = {text: partial(_look_up, table) for text, table in tables.items()}
+        known = (self._tables | tables).items()
+        content = [repr(self._names), *(symbol + table.tobytes().hex() for symbol, table in known)]
         self.fingerprint = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
 
     @property
@@ -72,14 +88,12 @@ class TabulatedAlgebra(Algebra):
 
     def binary(self, operator: str, left: Column, right: Column) -> tuple[Column, Mask | None]:
         if operator not in self._tables:
-            raise UserError(f"data.formula uses {operator!r}; the algebra {self.title!r} has only {self._known()}")
-        numbers = self._tables[operator][left, right]
-        defined = numbers != UNDEFINED
-        return np.where(defined, numbers, 0), None if defined.all() else defined
+            raise missing_operator(self, operator)
+        return _look_up(self._tables[operator], left, right)
 
     def power(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
         if "*" not in self._tables:
-            raise UserError(f"data.formula uses '**'; the algebra {self.title!r} has only {self._known()}")
+            raise missing_operator(self, "**")
         if exponent > 0:
             return self._multiply_repeatedly(base, exponent)
         identity = self._find_identity("*", f"the exponent {exponent}")
@@ -101,21 +115,19 @@ class TabulatedAlgebra(Algebra):
             f"data.formula has a condition with an order or a remainder; the algebra {self.title!r} has only == and !="
         )
 
-    def _tabulate(self, symbol: str, act: Callable[[Any, Any], Any]) -> Column:
-        if symbol not in OPERATORS:
-            raise ValueError(f"the algebra {self.title!r} has the operator {symbol!r}; expected: {' '.join(OPERATORS)}")
-        table = np.full((self.size, self.size), UNDEFINED, dtype=np.int64)
-        for row, left in enumerate(self.elements):
-            for column, right in enumerate(self.elements):
-                result = act(left, right)
-                if result is None:
-                    continue
-                if result not in self._places:
-                    raise ValueError(
-                        f"{left!r} {symbol} {right!r} is {result!r}, no element of the algebra {self.title!r}"
-                    )
-                table[row, column] = self._places[result]
-        return table
+    def _tabulate(self, symbol: str, act: Callable[..., Any], arity: int) -> Column:
+        """The results of an operator or function, one axis for each of its elements."""
+        if not arity >= 1 or self.size**arity > self.LARGEST**2:
+            raise ValueError(f"the algebra {self.title!r} has {symbol!r} of {arity} elements, too many to tabulate")
+        results = []
+        for elements in product(self.elements, repeat=arity):
+            result = act(*elements)
+            if result is not None and result not in self._places:
+                shown = ", ".join(map(repr, elements)) if arity != 2 or symbol not in BINARY else ""
+                shown = f"{symbol}({shown})" if shown else f"{elements[0]!r} {symbol} {elements[1]!r}"
+                raise ValueError(f"{shown} is {result!r}, no element of the algebra {self.title!r}")
+            results.append(UNDEFINED if result is None else self._places[result])
+        return np.array(results, dtype=np.int64).reshape((self.size,) * arity)
 
     def _multiply_repeatedly(self, base: Column, exponent: int) -> tuple[Column, Mask | None]:
         if (self._tables["*"] != UNDEFINED).all():
@@ -133,8 +145,11 @@ class TabulatedAlgebra(Algebra):
                 return number
         raise UserError(f"data.formula uses {use}; the algebra {self.title!r} has no identity of {symbol!r}")
 
-    def _known(self) -> str:
-        return ", ".join(sorted(self._tables, key=OPERATORS.index)) or "no operator"
+
+def _look_up(table: Column, *columns: Column) -> tuple[Column, Mask | None]:
+    numbers = table[columns]
+    defined = numbers != UNDEFINED
+    return np.where(defined, numbers, 0), None if defined.all() else defined
 
 
 def _invert(table: Column) -> Column:

@@ -14,7 +14,7 @@ class Rows(NamedTuple):
     """Sequences of tokens; -1 where there is none.
 
     Attributes:
-        prompts_NT: Prompts, padded before their first token.
+        prompts_NT: Prompts, padded before their first token; (X, N, T) where the runs' differ.
         answers_XNA: Answers, padded after their last token; X is 1, or R where the runs' answers differ.
         beginnings_PS: The first S tokens of each of the P beginnings of prompts; None where they differ too much.
         beginning_N: The beginning of each row.

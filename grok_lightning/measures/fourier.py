@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from grok_lightning.data.algebra import IntegersMod
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import to_double

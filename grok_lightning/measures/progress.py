@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import double_device, to_double
 from grok_lightning.measures.base import Measure, View, require_matrices

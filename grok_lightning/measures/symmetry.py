@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
-from grok_lightning.data.datamodule import TableDataModule
 from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View

@@ -149,13 +149,30 @@ def find_object(option: str, name: str) -> Any:
 
 
 @cache
+def is_ordinary_data(name: str) -> bool:
+    """Whether a DataModule is an ordinary LightningDataModule, whose loaders are read."""
+    return not issubclass(find_object("data", name), import_object("grok_lightning.data.SequenceDataModule"))
+
+
+@cache
+def required_seeds(name: str) -> Nested:
+    """The parameters of a DataModule that have no default and stand for the run's seed, each with some value."""
+    parameters = signature(find_object("data", name)).parameters
+    known = {"seed": 0, "seeds": [0]} if is_ordinary_data(name) else {"seeds": [0]}
+    return {
+        key: value for key, value in known.items() if key in parameters and parameters[key].default is Parameter.empty
+    }
+
+
+@cache
 def _class_parser(option: str, name: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     if not name:
         return parser
     first: set[Any] = {NAMING[option].skip} - {0}
     kind = find_object(option, parsed_path(option, name))
-    parser.add_class_arguments(kind, skip=first | NAMING[option].hidden, fail_untyped=False)
+    hidden = NAMING[option].hidden | (required_seeds(name).keys() if option == "data" else set())
+    parser.add_class_arguments(kind, skip=first | hidden, fail_untyped=False)
     return parser
 
 

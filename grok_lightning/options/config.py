@@ -10,7 +10,7 @@ from grok_lightning.callbacks.loggers import Loggers, LoggerStates
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
-from grok_lightning.records.checkpoint import CONFIG_KEY, load, unpack_evaluations
+from grok_lightning.records.checkpoint import CONFIG_KEY, ROWS_KEY, load, unpack_evaluations
 from grok_lightning.records.record import Row
 
 
@@ -26,6 +26,7 @@ class SavedRun:
         trains: Whether it holds the state of the optimizer, so that training can continue.
         evaluations: Those of each run up to its step, oldest first; None in checkpoints of earlier versions.
         loggers: Where the run's loggers stood.
+        rows: A hash of each run's rows, where options do not decide them.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class SavedRun:
     trains: bool = True
     evaluations: list[list[Row]] | None = None
     loggers: LoggerStates = field(default_factory=LoggerStates)
+    rows: list[str] | None = None
 
     @classmethod
     def read(
@@ -72,7 +74,8 @@ class SavedRun:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         trains = "optimizer_states" in loaded
         loggers = LoggerStates(loaded.get("callbacks", {}).get(Loggers.__name__))
-        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, evaluations, loggers)
+        known = evaluations, loggers, loaded.get(ROWS_KEY)
+        return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, *known)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from grok_lightning.options.classes import (
     parsed_path,
 )
 from grok_lightning.options.lines import WIDTH, describe, first_sentence, help_text, line
-from grok_lightning.options.parser import LINKED, METHOD_OPTIONS, command_parser
+from grok_lightning.options.parser import DATA, LINKED, METHOD_OPTIONS, command_parser
 from grok_lightning.options.refusals import FREE_ON_RESUME
 
 HELP = re.compile(r"-h|--help|--help[-_]all|--[\w.]+\.help(=.*)?")  # what asks for help on a command line
@@ -66,6 +66,10 @@ _COMMANDS = {  # what a command does, and what an example adds to its name
         "--ckpt_path checkpoints/addition/0/last.ckpt --measures [Fourier]",
     ),
     "test": ("Evaluates a checkpoint on its test rows.", "--ckpt_path checkpoints/addition/0/last.ckpt"),
+    "data": (
+        "Writes the splits of a run as CSV files, without training. Other options of fit are accepted and not used.",
+        "--config addition --data.train_fraction 0.4 --output splits",
+    ),
     "predict": (
         "Writes the answers of a checkpoint to a CSV file.",
         "--ckpt_path checkpoints/addition/0/last.ckpt --split val",
@@ -77,7 +81,7 @@ def print_help(command: str, arguments: list[str]) -> None:
     """Prints the help that a command line asks for, whatever else stands in it.
 
     Args:
-        command: fit, validate, test or predict.
+        command: fit, validate, test, predict or data.
         arguments: What follows it, with one argument that ``HELP`` matches.
 
     Raises:
@@ -109,13 +113,14 @@ def short_help(command: str) -> str:
     """The text of ``--help``, at most 100 columns wide.
 
     Args:
-        command: fit, validate, test or predict; of the last three, the options that they take beside a checkpoint.
+        command: fit, validate, test, predict or data; of those that take a checkpoint, the options beside it.
     """
     description, example = _COMMANDS[command]
-    needed = "[--config NAME|FILE]" if command == "fit" else "--ckpt_path FILE"
-    if command != "fit":
+    needed = "[--config NAME|FILE]" if command in ("fit", DATA) else "--ckpt_path FILE"
+    if command not in ("fit", DATA):
         description += "\nThe checkpoint holds the other options of its run."
-    listed = [one for one in _arguments(command_parser(command)) if command == "fit" or _is_of_evaluation(one.name)]
+    takes = {"fit": lambda _: True, DATA: _is_of_data}.get(command, _is_of_evaluation)
+    listed = [one for one in _arguments(command_parser(command)) if takes(one.name)]
     groups: dict[str, list[str]] = {}
     for group, names in _GROUPS.items():
         members = [argument for argument in listed if _group(argument.name) == group]
@@ -151,6 +156,11 @@ def _is_of_evaluation(name: str) -> bool:
     return _is_below(name, free) and not _is_below(name, of_fit)
 
 
+def _is_of_data(name: str) -> bool:
+    """Whether an option has an effect on the splits that ``data`` writes."""
+    return _is_below(name, ("config", "seed_everything", "data", "output", "overwrite"))
+
+
 def _is_below(name: str, options: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(f"{option}.") for option in options)
 
@@ -172,7 +182,7 @@ def _lines(argument: Argument, command: str) -> list[str]:
         value, text = "class list", first_sentence(argument.help)
     elif name == "print_config":
         value = ""
-    elif command != "fit" and name in _OF_A_CHECKPOINT:
+    elif command not in ("fit", DATA) and name in _OF_A_CHECKPOINT:
         value, text = "str", _OF_A_CHECKPOINT[name]
     return [line(_COLUMN, f"--{name}", value, text), *(_list_classes(name) if name in NAMING else ())]
 

@@ -27,6 +27,7 @@ from grok_lightning.options.classes import (
     lookup,
     parsed_path,
     put,
+    required_seeds,
     suggestion,
 )
 from grok_lightning.options.importing import DOTTED, import_if_here
@@ -140,8 +141,11 @@ def expand(whole: Nested) -> Nested:
     _import_named(whole)
     for option in CLASS_OPTIONS:
         value = lookup(whole, option)
-        if value:
-            put(whole, option, {"class_path": parsed_path(option, value.pop("class_path")), "init_args": value})
+        if not value:
+            continue
+        name = value.pop("class_path")
+        supplied = required_seeds(name) if option == "data" else {}
+        put(whole, option, {"class_path": parsed_path(option, name), "init_args": supplied | value})
     for option in LISTS:
         for item in listed(whole, option):
             item["init_args"] = {key: item.pop(key) for key in list(item) if key not in _BESIDE_OPTIONS}

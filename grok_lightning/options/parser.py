@@ -32,6 +32,7 @@ TRAINER_DEFAULTS: Nested = {
     "logger": True,
     "devices": 1,
 }
+DATA = "data"  # the command that writes splits: it takes the options of a fit
 MEASURED = ("fit", "validate")
 LINKED = {  # options of the model that the data decide: model's name, data's name
     "vocabulary": "vocabulary_size",
@@ -46,8 +47,9 @@ METHOD_OPTIONS = ("weights_only", "verbose", "return_predictions")  # of Trainer
 
 @cache
 def command_parser(command: str) -> LightningArgumentParser:
-    """The parser of all options of ``fit``, ``validate``, ``test`` or ``predict``."""
-    description = str(getattr(Trainer, command).__doc__).strip().splitlines()[0]
+    """The parser of all options of ``fit``, ``validate``, ``test``, ``predict`` or ``data``."""
+    method = getattr(Trainer, command, None)
+    description = str(command_parser.__doc__ if method is None else method.__doc__).strip().splitlines()[0]
     parser = LightningArgumentParser(prog=f"grok-lightning {command}", description=description, exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file, or the name of a shipped config.")
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the run.")
@@ -61,9 +63,9 @@ def command_parser(command: str) -> LightningArgumentParser:
         ("checkpoint", Checkpoints, {"states", "directories", "configs", "stack"}),
     ):
         parser.add_class_arguments(owner, group, as_group=False, skip=skip)
-    if command in MEASURED:
+    if command in (*MEASURED, DATA):
         parser.add_argument("--measures", type=list[Measure], default=[], help="Measures taken at each evaluation.")
-    if command == "fit":
+    if command in ("fit", DATA):
         parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
         parser.add_argument(
             "--threads",
@@ -71,14 +73,18 @@ def command_parser(command: str) -> LightningArgumentParser:
             default=AUTO,
             help="CPU threads. auto: measured, as many as make a step faster.",
         )
-        parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run of the same name.")
+        replaced = "files that are there" if command == DATA else "a run of the same name"
+        parser.add_argument("--overwrite", type=bool, default=False, help=f"Replace {replaced}.")
     parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     if command == "predict":
         parser.add_argument(
             "--split", type=Literal["train", "val", "test", "all"], default="all", help="Rows to predict."
         )
         parser.add_argument("--output", type=str, default="predictions.csv", help="CSV file to write.")
-    parser.add_method_arguments(Trainer, command, skip={*LightningCLI.subcommands()[command]})
+    if command == DATA:
+        parser.add_argument("--output", type=str, default="splits", help="Folder to write train, val and test.csv to.")
+    else:
+        parser.add_method_arguments(Trainer, command, skip={*LightningCLI.subcommands()[command]})
     return parser
 
 
@@ -87,6 +93,14 @@ def model_parser() -> ArgumentParser:
     """The parser of the options of data and model."""
     parser = LightningArgumentParser(exit_on_error=False)
     _add_model_and_data(parser)
+    return parser
+
+
+@cache
+def data_parser() -> ArgumentParser:
+    """The parser of the options of the data alone."""
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     return parser
 
 

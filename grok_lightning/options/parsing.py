@@ -22,6 +22,7 @@ from grok_lightning.options.classes import (
     lookup,
     put,
     required_options,
+    required_seeds,
 )
 from grok_lightning.options.config import Config, RecordedRun, SavedRun
 from grok_lightning.options.help import HELP, print_help
@@ -92,6 +93,29 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
     return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen)
+
+
+def resolve_data(arguments: list[str]) -> tuple[Nested, str, bool]:
+    """Resolves the command line of ``data``, which takes all options of a new run.
+
+    Args:
+        arguments: What follows the command.
+
+    Returns:
+        The options, of which only the data's and the seed count; the folder to write to; whether files there are
+        replaced.
+
+    Raises:
+        UserError: As ``resolve``.
+        SystemExit: With 0, if only help was asked for; it has been printed then.
+    """
+    if any(HELP.fullmatch(argument) for argument in arguments):
+        print_help("data", arguments)
+    wanted = _checked("data", {}, given_options(*split_arguments(arguments), {}))
+    if is_auto(wanted, PRECISION):
+        put(wanted, PRECISION, FULL)
+    options = _recorded(parse_values(command_parser("data"), wanted))
+    return options, options["output"], options["overwrite"]
 
 
 def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
@@ -232,7 +256,8 @@ def _recorded(typed: Namespace) -> Nested:
     for key in ("config", "ckpt_path", "dataloaders", *METHOD_OPTIONS):
         whole.pop(key, None)
     whole = normalize(whole)
-    whole["data"].pop("seeds", None)
+    for key in ("seeds", *required_seeds(whole["data"]["class_path"])):
+        whole["data"].pop(key, None)
     for key in LINKED:
         whole["model"].pop(key, None)
     return whole

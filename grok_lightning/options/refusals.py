@@ -160,6 +160,27 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
         )
 
 
+def refuse_other_rows(data: Any, saved: SavedRun | None) -> None:
+    """Refuses rows that are not those of the checkpoint, and rows that could not be had again on resume.
+
+    Args:
+        data: The DataModule.
+        saved: The checkpoint that the command begins with, if any.
+
+    Raises:
+        UserError: If that is so.
+    """
+    if saved is None:
+        data.check_repeatable()
+    elif saved.rows is not None and saved.rows != data.fingerprints:
+        name = getattr(data, "name", None) or type(data).__name__
+        raise UserError(
+            f"ckpt_path {str(saved.path)!r} was trained on other rows than {name} gives now; give it the same data, or "
+            "start a fresh run"
+        )
+    data.identity()  # read while nothing has been written
+
+
 def refuse_nothing_to_learn(module: Any, data: Any) -> None:
     """Refuses a ``model.mask_first_n`` that leaves an equation without a token to count.
 

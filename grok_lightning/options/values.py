@@ -161,6 +161,9 @@ def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
     for option, value in flatten(wanted).items():
         if option in hints and not _accepts(hints[option], value):
             return f"--{option} is {show(value)}; expected: {describe_type(hints[option])}"
+    for option, value in flatten(wanted).items():  # without a default, and not given
+        if value is None and option in hints and "null" not in (expected := describe_type(hints[option])):
+            return f"--{option} is missing; expected: {expected}"
     return None
 
 

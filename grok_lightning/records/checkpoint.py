@@ -26,13 +26,14 @@ from grok_lightning.records.checkpoint_form import CONFIG_KEY as CONFIG_KEY
 from grok_lightning.records.checkpoint_form import DIVERGED_KEY as DIVERGED_KEY
 from grok_lightning.records.checkpoint_form import FILTERS_KEY as FILTERS_KEY
 from grok_lightning.records.checkpoint_form import KEPT_NORMS_KEY as KEPT_NORMS_KEY
+from grok_lightning.records.checkpoint_form import ROWS_KEY as ROWS_KEY
 from grok_lightning.records.checkpoint_form import RUNS_KEY, check_archive, check_form
 from grok_lightning.records.record import Row
 
 LAST, GROK = "last.ckpt", "grok.ckpt"
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
-_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY)
+_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY, ROWS_KEY)
 _COLUMN = re.compile(r'[^,"\r\n]+')
 _MEASURED = {"train/acc", "train/loss", "val/acc", "val/loss"}
 _MARK = b"grok_lightning sha256 "
@@ -108,7 +109,7 @@ def _unpickle(content: bytes, map_location: Any) -> Any:
 
 def without_training_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Reduce a checkpoint to weights and config, a third of its size: it can be used but not resumed."""
-    kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY)
+    kept = ("state_dict", "global_step", "epoch", "pytorch-lightning_version", CONFIG_KEY, ROWS_KEY)
     return {key: checkpoint[key] for key in kept if key in checkpoint}
 
 
@@ -118,7 +119,7 @@ def slice_runs(checkpoint: dict[str, Any], chosen: Sequence[int], runs: int, con
     Every tensor of weights, of an optimizer's state and of a filter's leads with R and is cut down to the chosen runs.
     Tensors without dimensions, such as counts of steps, hold for all runs alike. So does what is no tensor, save lists
     with an entry for each run: the norms that are kept, the steps at which losses stopped being finite, the
-    evaluations, and the states of the runs' own optimizers.
+    evaluations, the hashes of rows, and the states of the runs' own optimizers.
 
     Args:
         checkpoint: Checkpoint of the stack; not modified.

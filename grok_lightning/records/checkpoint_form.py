@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 RUNS_KEY = "runs"  # in an optimizer's state: the states of each run's own optimizers
 CONFIG_KEY = "grok_lightning_config"
 FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+ROWS_KEY = "rows"  # for each run: a hash of the rows that it is trained on, where its options do not decide them
 MOST_PICKLED = 16 * 2**20  # bytes of everything but the numbers of tensors
 MOST_OPERATIONS = 2_000_000  # of the pickle; a model of 100 tensors with AdamW's state has 17,000
 MOST_VALUES = 1_000_000
@@ -239,6 +240,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_list(value, lambda step: type(step) is int and -1 <= step < LAST_STEP),
         "a list of steps, or -1",
     ),
+    ROWS_KEY: (lambda value: _is_list(value, lambda rows: isinstance(rows, str)), "a list of texts"),
     FILTERS_KEY: (
         lambda value: _is_list(value, lambda state: isinstance(state, dict)),
         "a list with the state of each filter",

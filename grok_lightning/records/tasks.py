@@ -1,6 +1,7 @@
 """Task of a run, from its config: its title, and the options that define it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 SHIPPED = "grok_lightning.data."
@@ -8,8 +9,19 @@ TEXT = "TextDataModule"
 # options of the split, tokens and batches: runs that differ in these have the same task
 NO_TASK = frozenset({
     "rows_seed", "train_fraction", "train_rows", "val_fraction", "split_seed", "pairing", "commutative_fraction",
-    "answer_noise", "answer_noise_kind", "batch_size", "tokenizer", "operator_token", "equals_token", "seeds",
+    "answer_noise", "answer_noise_kind", "batch_size", "tokenizer", "operator_token", "equals_token", "seed", "seeds",
+    "splits",
 })  # fmt: skip
+TITLES = {  # of the algebras of this package, by DataModule
+    "ModularArithmeticDataModule": "mod {modulus}",
+    "SignedRemaindersDataModule": "mod {modulus}, signed",
+    "PermutationDataModule": "over S{degree}",
+    "AlternatingDataModule": "over A{degree}",
+    "DihedralDataModule": "over D{degree}",
+    "CyclicProductDataModule": "over C{moduli[0]} × C{moduli[1]}",
+    "FiniteFieldDataModule": "over GF({size})",
+    "MatrixDataModule": "over 2×2 matrices mod {modulus}",
+}
 SHOWN = ("operands", "rows")
 
 
@@ -30,26 +42,30 @@ def algebra_title(data: Mapping[str, Any]) -> str:
     Args:
         data: Group ``data`` of a resolved config.
     """
-    name = class_name(data)
-    if is_shipped(data) and "degree" in data:
-        return f"over S{data['degree']}"
-    if is_shipped(data) and "modulus" in data:
-        return f"mod {data['modulus']}{', signed' * name.startswith('SignedRemainders')}"
+    if is_shipped(data):
+        kind = TITLES.get(class_name(data), "over S{degree}" if "degree" in data else "mod {modulus}")
+        with suppress(LookupError, TypeError, ValueError):  # an option of another version
+            return kind.format_map({**data, "size": data.get("characteristic", 0) ** data.get("exponent", 0)})
+    return f"over {_describe_class(data)}"
+
+
+def _describe_class(data: Mapping[str, Any]) -> str:
     own = {key: value for key, value in task_options(data).items() if key not in ("class_path", "formula", *SHOWN)}
-    return " ".join([f"over {name.removesuffix('DataModule')}", *(f"{key}={value}" for key, value in own.items())])
+    return " ".join([class_name(data).removesuffix("DataModule"), *(f"{key}={value}" for key, value in own.items())])
 
 
 def task_title(data: Mapping[str, Any], algebra: str | None = None) -> str:
-    """Title of a task, such as ``x + y mod 97``; ``text`` for strings to memorize.
+    """Title of a task, such as ``x + y mod 97``; ``text`` for strings to memorize; without a formula, that of the data.
 
     Args:
         data: Group ``data`` of a resolved config.
-        algebra: Title of the algebra in the record; None: the record is older than these titles.
+        algebra: Title of the algebra or of the data in the record; None: it has none, or is older than these titles.
     """
-    if data.get("formula") is None and (data.get("strings") is not None or class_name(data) == TEXT):
-        return "text"
+    if data.get("formula") is None:
+        is_text = data.get("strings") is not None or class_name(data) == TEXT
+        return "text" if is_text else algebra or _describe_class(data)
     extra = "".join(f", {name} {data[name]}" for name in SHOWN if data.get(name) is not None)
-    return f"{data.get('formula', '?')} {algebra or algebra_title(data)}{extra}"
+    return f"{data['formula']} {algebra or algebra_title(data)}{extra}"
 
 
 def is_shipped(data: Mapping[str, Any]) -> bool:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis.strategies import builds, integers, recursive, sampled_from
 from hypothesis.strategies import text as any_text
 
-from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.formula import Formula
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.errors import UserError
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grok_lightning.data.algebra import Algebra, SymmetricGroup
+from grok_lightning.data.algebra import Algebra
 from grok_lightning.data.alternating import AlternatingDataModule, AlternatingGroup
 from grok_lightning.data.cyclic import CyclicProduct, CyclicProductDataModule
 from grok_lightning.data.dihedral import DihedralDataModule, DihedralGroup
 from grok_lightning.data.fields import FiniteField, FiniteFieldDataModule
 from grok_lightning.data.matrices import Matrices, MatrixDataModule
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.errors import UserError
 
 GROUPS = [DihedralGroup(2), DihedralGroup(7), DihedralGroup(8), AlternatingGroup(3), AlternatingGroup(5)]
@@ -150,12 +151,12 @@ def test_matrices_are_matrices(modulus: int) -> None:
 
 def test_what_an_algebra_has_not_is_refused_by_name() -> None:
     for data, formula, words in (
-        (DihedralDataModule, "x + y", r"dihedral groups have only \*, / and \*\*"),
+        (DihedralDataModule, "x + y", r"over D31' has only \*, / and \*\*"),
         (DihedralDataModule, "x * 2", "only be an exponent"),
         (AlternatingDataModule, "x - y", r"only \*, / and \*\*"),
-        (CyclicProductDataModule, "x / y", "have only"),
+        (CyclicProductDataModule, "x / y", "has only"),
         (CyclicProductDataModule, "x**-1", "exponent -1"),
-        (FiniteFieldDataModule, "x // y", "finite fields have only"),
+        (FiniteFieldDataModule, "x // y", r"over GF\(81\)' has only"),
         (MatrixDataModule, "x if x < y else y", "matrices have only == and !="),
     ):
         with pytest.raises(UserError, match=words):

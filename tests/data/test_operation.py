@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from grok_lightning.data import sampling
-from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.formula import Formula
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.errors import UserError
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from grok_lightning.data.algebra import SymmetricGroup
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.prompts import read_operands
 from grok_lightning.errors import UserError
 

@@ -132,7 +132,7 @@ def test_what_is_no_operand_is_no_prompt() -> None:
 
 
 INVERSES = [
-    ("x / y", r"^data\.formula uses '/', .*use // .*ModularArithmeticDataModule"),
+    ("x / y", r"^data\.formula uses '/'; .*use // .*ModularArithmeticDataModule"),
     ("x / y if y % 2 else x", r"^data\.formula uses '/'"),
     ("x**-1 + y", r"^data\.formula has the exponent -1; .*at least 0"),
 ]

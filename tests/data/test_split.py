@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, just, sampled_from
 
-from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.split import count_split_rows, split_table
 from grok_lightning.errors import UserError
 

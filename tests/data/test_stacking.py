@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
-from grok_lightning.data.algebra import IntegersMod
 from grok_lightning.data.batches import Chunks
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation, find_mirrors
 from grok_lightning.data.stacking import unite_tables
 from grok_lightning.errors import UserError

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grok_lightning.data.algebra import Algebra, IntegersMod, SymmetricGroup, identify_algebra
-from grok_lightning.data.datamodule import TableDataModule
+from grok_lightning.data.algebra import Algebra, identify_algebra
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.permutations import SymmetricGroup
+from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.data.tabulated import TabulatedAlgebra
 from grok_lightning.errors import UserError
 

@@ -68,6 +68,8 @@ OTHER_PATHS = [
     ("model.optimizer", "torch.optim.SGD", "torch.optim.sgd.SGD"),
     ("model.optimizer", "AdamW", "grok_lightning.optim.adamw.AdamW"),
     ("data", "PermutationDataModule", "grok_lightning.data.datamodule.PermutationDataModule"),
+    ("data", "SignedRemaindersDataModule", "grok_lightning.data.datamodule.SignedRemaindersDataModule"),
+    ("data", "ModularArithmeticDataModule", "grok_lightning.data.datamodule.ModularArithmeticDataModule"),
 ]
 
 

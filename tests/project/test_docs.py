@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,33 @@ def test_an_own_algebra_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = json.loads((tmp_path / "lightning_logs" / "heisenberg" / "0" / "result.json").read_text())
     assert result["algebra"] == "over the Heisenberg group mod 3"
     assert "fingerprint" in result["algebra_identity"]
+
+
+def test_own_data_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = blocks("howto/own-data.md", "bash")
+    arguments = command.split()
+    assert arguments[:3] == ["python", "-m", "grok_lightning"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    tiny = "--model.network.width 8 --trainer.max_steps 4 --evaluation.every 2 --trainer.precision 32-true --threads 1"
+    assert main([*arguments[3:], *tiny.split()]) == 0
+    result = json.loads((tmp_path / "lightning_logs" / "parity" / "0" / "result.json").read_text())
+    assert result["algebra"] == "parity of 3 of 10 bits"
+    (asked,) = [block for block in blocks("howto/own-data.md", "text") if "generate" in block]
+    for line in asked.strip().splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 201
+
+
+def test_splits_are_written_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (page,) = blocks("howto/splits.md", "bash")
+    monkeypatch.chdir(tmp_path)
+    write, fit = [line.split()[1:] for line in page.strip().splitlines()]
+    assert main([*write, "--data.modulus", "7"]) == 0
+    tiny = "--data.modulus 7 --model.network.width 8 --trainer.max_steps 4 --evaluation.every 2 --threads 1"
+    assert main([*fit, *tiny.split(), "--trainer.precision", "32-true"]) == 0
+    counts = json.loads((tmp_path / "splits" / "splits.json").read_text())["counts"]
+    assert counts == {"train": 19, "val": 14, "test": 16}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ FLOORS = (
     ("build",),
     ("run",),
     ("starting",),
-    ("cli", "generate", "export"),
+    ("cli", "generate", "export", "splits"),
     ("fit",),
     ("experiment",),
     ("sweep", "report"),

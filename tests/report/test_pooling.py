@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 from records import conditions, reporting, write_run
 
-from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule, SignedRemaindersDataModule
-from grok_lightning.data.algebra import IntegersMod, identify_algebra
+from grok_lightning.data import (
+    AlternatingDataModule,
+    CyclicProductDataModule,
+    DihedralDataModule,
+    FiniteFieldDataModule,
+    MatrixDataModule,
+    ModularArithmeticDataModule,
+    PermutationDataModule,
+    SignedRemaindersDataModule,
+)
+from grok_lightning.data.algebra import identify_algebra
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.records.tasks import algebra_title, task_options, task_title
 
 
@@ -101,10 +111,15 @@ MODULES = [
     (ModularArithmeticDataModule("x + y", 7), {"modulus": 7}, "x + y mod 7"),
     (SignedRemaindersDataModule("x + y", 7), {"modulus": 7}, "x + y mod 7, signed"),
     (PermutationDataModule("x * y", 3), {"degree": 3}, "x * y over S3"),
+    (AlternatingDataModule("x * y", 3), {"degree": 3}, "x * y over A3"),
+    (DihedralDataModule("x * y", 3), {"degree": 3}, "x * y over D3"),
+    (CyclicProductDataModule("x + y", (2, 3)), {"moduli": [2, 3]}, "x + y over C2 × C3"),
+    (FiniteFieldDataModule("x * y", 2, 2), {"characteristic": 2, "exponent": 2}, "x * y over GF(4)"),
+    (MatrixDataModule("x * y", 2), {"modulus": 2}, "x * y over 2×2 matrices mod 2"),
 ]
 
 
-@pytest.mark.parametrize(("module", "options", "expected"), MODULES, ids=["mod", "signed", "S3"])
+@pytest.mark.parametrize(("module", "options", "expected"), MODULES, ids=lambda value: type(value).__name__)
 def test_an_algebra_has_the_title_that_is_read_from_a_config(module, options, expected):
     path = f"grok_lightning.data.{type(module).__name__}"
     config = {"class_path": path, "formula": expected[:5], "operands": None} | options
@@ -128,3 +143,10 @@ def test_a_task_is_what_decides_its_table():
     }
     assert task_options(config) == {"class_path": "a.B", "formula": "x + y", "modulus": 7}
     assert task_title({"class_path": "grok_lightning.data.TextDataModule", "strings": ["a"]}) == "text"
+
+
+def test_data_without_a_formula_have_their_own_title():
+    config = {"class_path": "my.ParityData", "bits": 9, "batch_size": 4, "seed": 3, "splits": None}
+    assert task_title(config) == "ParityData bits=9"
+    assert task_title(config, "parity of 9 bits") == "parity of 9 bits"
+    assert task_options(config) == {"class_path": "my.ParityData", "bits": 9}

@@ -209,11 +209,11 @@ def _remainders_of_c() -> list[Undo]:
             dividend - divisor * (abs(dividend) // divisor) * (2 * (dividend > 0) - 1)
         )
 
-    owners = ("IntegersMod", "Algebra")
-    return wherever(*(partial(replace, f"{ALGEBRA}:{owner}.remainder", as_in_c) for owner in owners))
+    owners = (f"{INTEGERS}:IntegersMod", "grok_lightning.data.algebra:Algebra")
+    return wherever(*(partial(replace, f"{owner}.remainder", as_in_c) for owner in owners))
 
 
-ALGEBRA = "grok_lightning.data.algebra"
+INTEGERS, PERMUTATIONS = "grok_lightning.data.integers", "grok_lightning.data.permutations"
 FORM = "grok_lightning.records.checkpoint_form"
 MUTANTS = (
     Mutant("the checksum of a checkpoint is not compared", "checkpoints", _no_checksum),
@@ -251,16 +251,17 @@ MUTANTS = (
     ),
     Mutant(
         "exponents are reduced", "formulas",
-        lambda: replace(f"{ALGEBRA}:IntegersMod.power", lambda power: lambda self, base, n: power(self, base,
+        lambda: replace(f"{INTEGERS}:IntegersMod.power", lambda power: lambda self, base, n: power(self, base,
         n % self.modulus)),
     ),
     Mutant("remainders have the sign of the dividend", "formulas", _remainders_of_c),
     Mutant(
         "permutations act from the left", "formulas",
-        lambda: replace(f"{ALGEBRA}:SymmetricGroup.binary", lambda f: lambda self, symbol, a, b: f(self, symbol, b, a)),
+        lambda: replace(f"{PERMUTATIONS}:SymmetricGroup.binary", lambda f: lambda self, symbol, a, b:
+        f(self, symbol, b, a)),
     ),
     Mutant(
         "literals are not reduced", "formulas",
-        lambda: replace(f"{ALGEBRA}:IntegersMod.literal", lambda _: lambda self, value: value),
+        lambda: replace(f"{INTEGERS}:IntegersMod.literal", lambda _: lambda self, value: value),
     ),
 )  # fmt: skip

@@ -6,16 +6,25 @@ from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from grok_lightning.data.formula import Formula
+from grok_lightning.data.formula import count_operands
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.options.classes import CLASS_OPTIONS, LIST_OPTIONS, NETWORK, Nested, class_hints, is_module, lookup
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LIST_OPTIONS,
+    NETWORK,
+    Nested,
+    class_hints,
+    is_module,
+    is_ordinary_data,
+    lookup,
+)
 from grok_lightning.options.importing import import_object
 from grok_lightning.records.record import flatten
 from grok_lightning.sweep.plan.modules import find_module_obstacle
 from grok_lightning.training.separate import needs_closure, takes_stacks
 
-SEED, FORMULA = "seed_everything", "data.formula"
+SEED, FORMULA, SPLITS = "seed_everything", "data.formula", "data.splits"
 NAMES = ("experiment", "run")
 # single options on whose values it depends in which others the runs of a stack may differ
 DECIDING = (
@@ -27,7 +36,7 @@ OUTSIDE_GRAPH = (
     *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.scheduler"),
     *("model.weight_norm", "model.compile"),
     *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
-    *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind"),
+    *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind", SPLITS),
 )
 
 
@@ -62,7 +71,9 @@ def find_per_run_options(resolved: Nested) -> set[str]:
     if not isinstance(data.get("batch_size"), int):  # it follows from the training rows, which then must agree
         found -= {option for option in found if option.startswith("data.") and option != "data.split_seed"}
     if data.get("tokenizer") != "elements" or resolved.get("measures"):  # lengths differ; measures look at one table
-        found.discard(FORMULA)
+        found -= {FORMULA, SPLITS}
+    if is_ordinary_data(data["class_path"]):
+        found = {option for option in found if not option.startswith("data.")}
     return found
 
 
@@ -154,9 +165,11 @@ def value_key(option: str, value: Any) -> Any:
     """Stack-compatibility key of a per-run value: that it is a number, or the value itself."""
     if option == FORMULA:
         return f"a formula of {_count_operands(value)} operands"
+    if option == SPLITS:
+        return "files" if value else value
     return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 @cache
 def _count_operands(formula: str) -> int:
-    return len(Formula(formula).operand_names)
+    return count_operands(formula)
