@@ -106,8 +106,6 @@ def generate_command(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     run = load_run(options.checkpoint, options.trust)
     generator = torch.Generator().manual_seed(options.seed % 2**63)
-    if options.top_k is not None and options.temperature == 0:
-        print("--top_k does nothing at temperature 0; give --temperature too", file=sys.stderr)
     for prompt in options.prompts:
         gap = find_gap(run, prompt)
         if gap is not None:
@@ -115,4 +113,6 @@ def generate_command(arguments: list[str]) -> int:
             continue
         text = answer(run, prompt, options.temperature, options.top_k, options.max_new_tokens, generator)
         print(run.data.show(prompt, text))
+    if options.top_k is not None and options.temperature == 0:
+        print("--top_k does nothing at temperature 0; give --temperature too", file=sys.stderr)
     return 0

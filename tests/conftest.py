@@ -25,6 +25,8 @@ torch.set_num_threads(1)  # the models here are so small that a second thread on
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, and so that no fit measures threads
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and a fit leaves it so
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if sys.platform == "win32":  # sweeps, signals, forks and limits of POSIX, and paths of Linux
     collect_ignore = [

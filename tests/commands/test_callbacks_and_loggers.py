@@ -97,7 +97,7 @@ REFUSED = [
     (["LearningRateFinder"], "vary model.optimizer.lr in a sweep"),
     (["BackboneFinetuning"], "called backbone"),
     (["ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"], "its masks are not in checkpoints"),
-    (["EarlyStopping"], "EarlyStopping.monitor is null; expected: text"),
+    (["EarlyStopping"], "monitor has no default in EarlyStopping and is not given; expected: text"),
     (["EarlyStopping", "--trainer.callbacks.monitor=val/los"], "which nothing records; did you mean val/loss?"),
     (["ModelCheckpoint", "--trainer.callbacks.monitor=norm/weight"], "did you mean norm/weights?"),
     (["EarlyStopping", "--trainer.callbacks.monitor=rank/hidden"], "which nothing records"),

@@ -122,7 +122,7 @@ REFUSED = {
     "--model.scheduler OneCycleLR --model.scheduler.max_lr 1 --model.scheduler.total_steps 9": (
         "model.scheduler OneCycleLR ends at step 9, but trainer.max_steps is 24"
     ),
-    "--model.scheduler others.Lion": "model.scheduler names 'others.Lion', which is no class",
+    "--model.scheduler others.Lion": "model.scheduler names 'others.Lion', which does not extend LRScheduler",
 }
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from test_export import run_of
 
-from grok_lightning.data.algebra import IntegersMod, SymmetricGroup
 from grok_lightning.data.equations import read_elements, read_numbers
+from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.signed import SignedRemainders
 from grok_lightning.errors import UserError
 from grok_lightning.generate import answer

@@ -195,10 +195,10 @@ def rates(steps: int, **options: Any) -> list[float]:
 
 
 def test_the_schedules() -> None:
-    assert rates(5, warmup=2) == [0.0, 0.5, 1.0, 1.0, 1.0]
-    assert rates(3, warmup=0) == [1.0, 1.0, 1.0]
-    half = [0.5 * (1 + math.cos(math.pi * done / 8)) for done in range(8)]
-    assert rates(10, warmup=2, schedule="cosine") == pytest.approx([0.0, 0.5, *half], rel=1e-12)
+    assert rates(5, warmup=2) == [0.0, 0.005, 0.01, 0.01, 0.01]  # of the rate 0.01
+    assert rates(3, warmup=0) == [0.01, 0.01, 0.01]
+    half = [0.005 * (1 + math.cos(math.pi * done / 8)) for done in range(8)]
+    assert rates(10, warmup=2, schedule="cosine") == pytest.approx([0.0, 0.005, *half], rel=1e-12)
 
 
 def test_torch_optimizers_take_the_stack() -> None:
