@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from grok_lightning.figures import style
 from grok_lightning.figures.conditions import pick_names, split_conditions, stack
@@ -99,7 +100,10 @@ def _set_loss_axis(axes: Axes, losses: "pd.Series[float]") -> None:
     axes.set_xlabel("loss (nats)")
     seen = losses[np.isfinite(losses) & (losses > 0)]
     if len(seen):
-        style.set_loss_axis(axes, "x")
-        axes.set_xlim(seen.min() / 1.5, seen.max() * 1.5)
+        limits = (seen.min() / 1.5, seen.max() * 1.5)
+        axes.set(xscale="log", xlim=limits)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if limits[1] > 30 * limits[0] else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xticks([])

@@ -62,8 +62,10 @@ def draw_condition_curves(
         draw, note = partial(_draw_runs, lines=number), _describe_runs(number, sum(sizes))
         losses = table.filter(regex="/loss")
     set_axes = partial(_set_axes, steps=table["step"], losses=losses)
+    splits = _find_splits(table)
     if not panels:
-        return _overlay(style.make_figure(title, note, 9.5, 6), parts, names, sizes, medians, draw, set_axes)
+        figure = style.make_figure(title, note, 9.5 if len(splits) > 1 else 7.5, 6)
+        return _overlay(figure, parts, names, sizes, splits, medians, draw, set_axes)
     cells: list[tuple[Axes, pd.DataFrame, Measure]]
     if len(parts) <= MOST_COLUMNS:
         figure = style.make_figure(title, note, max(7.5, 2.6 + 2.6 * len(parts)), 6)
@@ -80,10 +82,25 @@ def draw_condition_curves(
         figure, places = draw_panels(title, note, names, sizes, LABELS[measure], set_axes)
         cells = [(axes, rows, measure) for axes, (_, rows) in zip(places, parts, strict=False)]
     for axes, rows, kind in cells:
-        for split in SPLITS:
+        for split in splits:
             draw(axes, rows, f"{split}/{kind}", COLORS[split], LINES[split])
-    _add_splits(figure, table, above=len(parts) > MOST_COLUMNS)
+    handles = [style.make_handle("", COLORS[split], line=LINES[split]) for split in splits]
+    labels = [SPLITS[split] for split in splits]
+    if len(parts) > MOST_COLUMNS:
+        figure.legend(handles, labels, loc="upper right", frameon=False, fontsize=8, ncols=2)
+    else:
+        style.draw_legend(figure, handles, labels)
     return figure
+
+
+def _find_splits(table: pd.DataFrame) -> list[str]:
+    """Training and validation, as far as any run has them."""
+    if "median" in table:
+        measures = table["measure"].astype(str)
+        found = [split for split in SPLITS if measures.str.startswith(f"{split}/").any()]
+    else:
+        found = [split for split in SPLITS if table[[f"{split}/acc", f"{split}/loss"]].notna().any(axis=None)]
+    return found or list(SPLITS)
 
 
 def _overlay(
@@ -91,21 +108,22 @@ def _overlay(
     parts: Sequence[tuple[Condition, pd.DataFrame]],
     names: Naming,
     sizes: Sequence[int],
+    splits: Sequence[str],
     medians: bool,
     draw: Callable[..., None],
     set_axes: Callable[..., None],
 ) -> Figure:
     """Draws accuracy above loss, training beside validation, a color for each condition."""
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    grid = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
     for row, kind in enumerate(LABELS):
         set_axes(grid[row, 0], measure=kind)
-        for axes, split in zip(grid[row], SPLITS, strict=True):
+        for axes, split in zip(grid[row], splits, strict=True):
             style.hide_frame(axes)
-            axes.set(xlabel="optimizer steps" if row else "", ylabel="" if split == "val" else LABELS[kind])
+            axes.set(xlabel="optimizer steps" if row else "", ylabel=LABELS[kind] if split == splits[0] else "")
             for (_, rows), look in zip(parts, pick_looks(names), strict=True):
                 draw(axes, rows, f"{split}/{kind}", look.color, look.line)
-    for axes, name in zip(grid[0], SPLITS.values(), strict=True):
-        axes.set_title(name, fontsize=10)
+    for axes, split in zip(grid[0], splits, strict=True):
+        axes.set_title(SPLITS[split], fontsize=10)
     labels = [f"{label} ({'n = ' * medians}{n:,})" for label, n in zip(names.labels, sizes, strict=True)]
     add_legend(figure, names._replace(labels=labels), make_handles(pick_looks(names), markers=False), {})
     return figure
@@ -123,20 +141,6 @@ def _set_columns(grid: NDArray[np.object_], names: Naming, sizes: Sequence[int],
             name = f"{names.title}: {label}" if names.title else label
             several = f" ({size:,})" if max(sizes) > 1 else ""
             axes.set_title(style.wrap_text(f"{name.replace(chr(10), ' ')}{several}", 30), fontsize=9)
-
-
-def _add_splits(figure: Figure, table: pd.DataFrame, above: bool) -> None:
-    """Draws a legend of training and validation, as far as the table has them."""
-    if "median" in table:
-        known = [split for split in SPLITS if table["measure"].astype(str).str.startswith(f"{split}/").any()]
-    else:
-        known = [split for split in SPLITS if table[f"{split}/acc"].notna().any()]
-    handles = [style.make_handle("", COLORS[split], line=LINES[split]) for split in known]
-    labels = [SPLITS[split] for split in known]
-    if above:
-        figure.legend(handles, labels, loc="upper right", frameon=False, fontsize=8, ncols=2)
-    else:
-        style.draw_legend(figure, handles, labels)
 
 
 def _draw_median(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: style.Line, shaded: bool) -> None:

@@ -107,12 +107,11 @@ class _PlainFormatter(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def set_loss_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
-    """Makes an axis logarithmic with plain numbers as tick labels."""
-    axes.set(**{f"{which}scale": "log"})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(_PlainFormatter())
-    axis.set_minor_formatter(_PlainFormatter(minor_thresholds=(1, 0.4)))
+def set_loss_axis(axes: Axes) -> None:
+    """Makes the y axis logarithmic with plain numbers as tick labels."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_PlainFormatter())
+    axes.yaxis.set_minor_formatter(_PlainFormatter(minor_thresholds=(1, 0.4)))
 
 
 def set_percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:

@@ -19,6 +19,7 @@ from grok_lightning.figures.delay import draw_delay, tabulate_delay
 from grok_lightning.figures.measures import draw_measures, tabulate_measures
 from grok_lightning.figures.phase import draw_phase, tabulate_phase
 from grok_lightning.figures.survival import draw_survival, tabulate_survival
+from grok_lightning.records.words import format_option
 
 BETWEEN = " / "  # several keys as one
 BOTH = "accuracy and loss"
@@ -69,7 +70,7 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
         yield from _draw_maps(runs, names, of)
     if len(curves):
         yield from _draw_measures(runs, curves, of)
-    if runs["validated"].any() and runs["memorize_step"].notna().any():
+    if runs["validated"].any() and _have_delays(runs):
         pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
         caption, title = "Steps to memorize against steps to grok.", f"{of}: memorizing and grokking"
         yield Drawing("delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, title))
@@ -77,23 +78,25 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
 
 def list_left_out(runs: pd.DataFrame) -> list[str]:
     """Why figures are left out that reports of other runs have, a sentence each."""
-    validated, grokked, memorized = (
-        bool(each.any()) for each in (runs["validated"], runs["grok_step"].notna(), runs["memorize_step"].notna())
-    )
-    if not validated:
+    grokked = bool(runs["grok_step"].notna().any())
+    if not runs["validated"].any():
         return ["No rows are held out for validation, so that there are no figures of grokking; accuracy and loss show "
                 "how well the runs have memorized."]  # fmt: skip
     if len(runs) == 1:
         return []
     found = []
     if not grokked:
-        found.append("No run grokked, so that there are no figures of grok steps and of the share of runs that have "
-                     "not grokked yet; accuracies are shown instead.")  # fmt: skip
+        found.append("No run grokked, so that there are no figures of grok steps, delays and the share of runs that "
+                     "have not grokked yet; accuracies are shown instead.")  # fmt: skip
     elif not runs["condition"].duplicated().any():
         found.append("Each condition has one run, so that there is no figure of shares of runs.")
-    if not memorized:
-        found.append("No run memorized, so that there is no figure of steps to memorize against steps to grok.")
+    if grokked and not _have_delays(runs):
+        found.append("No run has memorized and grokked, so that there is no figure of delays.")
     return found
+
+
+def _have_delays(runs: pd.DataFrame) -> bool:
+    return bool(runs[["memorize_step", "grok_step"]].notna().all(axis=1).any())
 
 
 def _leave_out_validation(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -223,10 +226,16 @@ def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iter
 
 
 def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
-    """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest."""
+    """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest.
+
+    Two keys that the rest determines make no map: it would be a single cell, row or column.
+    """
     varying = [key for key in keys if runs[key].nunique() > 1]
     numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
-    x, y = numbers[-2:] if len(varying) > 2 and len(numbers) >= 2 else (varying if len(varying) == 2 else ("", ""))
+    pairs = [(x, y) for y in reversed(numbers) for x in reversed(numbers[: numbers.index(y)])]
+    if len(varying) == 2:
+        pairs = [(varying[0], varying[1])]
+    x, y = next((pair for pair in pairs if _spans_map(runs, varying, pair)), ("", ""))
     if not x:
         return
     if x not in numbers and y in numbers:  # names read better from left to right
@@ -241,6 +250,20 @@ def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator
     yield Drawing("phase", caption, _prepare(table, draw_phase, title))
 
 
+def _spans_map(runs: pd.DataFrame, keys: Sequence[str], pair: tuple[str, str]) -> bool:
+    """Whether runs that agree in the other keys fill more than a row, a column or a diagonal of the map of a pair."""
+    rest = [key for key in keys if key not in pair]
+    groups = [group for _, group in runs.groupby(rest, dropna=False)] if rest else [runs]
+    cells = [group[list(pair)].drop_duplicates() for group in groups]
+    return any(len(each) > each.nunique().max() for each in cells)
+
+
+def _label(column: pd.Series) -> pd.Series:
+    """Values in words, numbers in short form where that tells them apart."""
+    words = column.map(format_option)
+    return words if words.nunique() == column.nunique() else column.astype(str)
+
+
 def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> tuple[pd.DataFrame, str | None]:
     """Joins several keys in one column named after their short names; None without keys."""
     if not keys:
@@ -248,7 +271,7 @@ def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> 
     name = BETWEEN.join(names[key] for key in keys)
     if name in runs and name not in keys:  # a column of another kind, status for example
         name = BETWEEN.join(keys)
-    joined, *others = (runs[key].astype(str) for key in keys)
+    joined, *others = (_label(runs[key]) for key in keys)
     for other in others:
         joined = joined + BETWEEN + other
     return runs.assign(**{name: joined}), name

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -81,7 +82,7 @@ def _build_data(record: Mapping[str, Any]) -> "SequenceDataModule | None":
     import grok_lightning.data
 
     options = {
-        name.removeprefix(DATA): value
+        name.removeprefix(DATA): _to_plain(value)
         for name, value in record.items()
         if name.startswith(DATA) and (isinstance(value, list | dict) or not pd.isna(value))
     }
@@ -93,6 +94,12 @@ def _build_data(record: Mapping[str, Any]) -> "SequenceDataModule | None":
     seed = record.get(f"{PREFIX}seed_everything")
     data: SequenceDataModule = getattr(grok_lightning.data, name)(**options, seeds=[int(seed or 0)])
     return data
+
+
+def _to_plain(value: Any) -> Any:
+    """A number of Python, whole where it is one: a column with nulls in it has made floats of integers."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
 def _draw_task(data: "SequenceDataModule", title: str) -> dict[str, tuple[pd.DataFrame, Figure]]:

@@ -135,7 +135,8 @@ def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     """
     validated = bool(runs["validated"].any())
     when = _steps_table(conditions, validated)
-    left = ["condition", "n", "memorized", "memorize step, median", "grokked", "grok step, median"]
+    median = ", median" * bool((conditions["n"] > 1).any())
+    left = ["condition", "n", "memorized", f"memorize step{median}", "grokked", f"grok step{median}"]
     left += [AT_THE_END, "diverged", "unfinished", "missing"]
     kept = [name for name in left if name in when]
     known = conditions["n"] > 0
@@ -144,7 +145,7 @@ def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     budgets = sorted(conditions["budget"].dropna().unique())
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
     spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
-    return f"{_format_table(when[kept].assign(**{f'{_name_measure(best)}, median': accuracy}))}\n\n{spent}"
+    return f"{_format_table(when[kept].assign(**{f'{_name_measure(best)}{median}': accuracy}))}\n\n{spent}"
 
 
 def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
@@ -153,17 +154,19 @@ def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
     budgets = conditions["budget"].dropna().unique()
     some_left = validated and (conditions["end_k"] != conditions["grok_k"]).any()
     counts = [name for name in ("diverged", "unfinished", "missing") if conditions[name].any()]
+    several = bool((conditions["n"] > 1).any())
     for row in conditions.to_dict("records"):
         cells = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in zip(EVENTS[: 1 + validated], ("memorized", "grokked"), strict=False):
             cells[word] = _format_share(row, event)
             numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
-            cells[f"{event} step, median"] = step_in_words(*numbers) if row["n"] else "-"
+            cells[f"{event} step{', median' * several}"] = step_in_words(*numbers) if row["n"] else "-"
         if some_left:
             cells[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
-        if validated:
+        if validated and several:
             to_budget = f" to {budgets[0]:,.0f}" if len(budgets) == 1 else ""
             cells[f"restricted mean{to_budget}"] = _format_mean(row, len(budgets) == 1)
+        if validated:
             cells["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
             none = f"none in {row['steps']:,.0f}" if row["n"] else "-"
             cells["steps per success"] = f"{row['steps_per_success']:,.0f}" if row["grok_k"] else none
@@ -257,7 +260,7 @@ def _format_accuracy(share: float) -> str:
     """An accuracy that never rounds up to 100 %."""
     if isnan(share):
         return "-"
-    return "100 %" if share >= 1 else f"{min(100 * share, 99.99):.2f} %"
+    return "100 %" if share >= 1 else "0 %" if share <= 0 else f"{min(100 * share, 99.99):.2f} %"
 
 
 def _format_loss(loss: float) -> str:
