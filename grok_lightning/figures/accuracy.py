@@ -102,7 +102,8 @@ def _set_loss_axis(axes: Axes, losses: "pd.Series[float]") -> None:
     if len(seen):
         limits = (seen.min() / 1.5, seen.max() * 1.5)
         axes.set(xscale="log", xlim=limits)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if limits[1] > 30 * limits[0] else (1.0, 2.0, 5.0)))
+        wide = limits[1] > 30 * limits[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=5 if wide else 9))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:

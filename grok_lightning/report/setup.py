@@ -29,7 +29,8 @@ PARTS = {
 }
 TRAINER = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
 TRIVIAL = {"trainer.accumulate_grad_batches": "1"}
-LEFT_OUT = (*NOT_RESULTS, EXPERIMENT, RUN, "data.class_path", "data.formula", "ckpt_path")
+FORMULA = "data.formula"  # part of the task's title
+LEFT_OUT = (*NOT_RESULTS, EXPERIMENT, RUN, "data.class_path", "ckpt_path")
 
 
 def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str]]:
@@ -53,7 +54,8 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
     shared: dict[str, list[str]] = {}
     for name, column in options.items():
         part = _find_part(name)
-        if part and name not in varied and column.iloc[0] != TRIVIAL.get(name, NONE) and not name.endswith(CLASS):
+        named = name.endswith(CLASS) or name == FORMULA
+        if part and name not in varied and column.iloc[0] != TRIVIAL.get(name, NONE) and not named:
             shared.setdefault(part, []).append(_describe_option(name, column.iloc[0]))
     for part, names in PARTS.items():
         block = options.get(f"{names[0]}{CLASS}")

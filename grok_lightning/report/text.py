@@ -1,7 +1,7 @@
 """The text of a report: Markdown with tables, figures and notes on how to read them."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import Any
 from urllib.parse import quote, unquote
@@ -140,12 +140,15 @@ def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     left += [AT_THE_END, "diverged", "unfinished", "missing"]
     kept = [name for name in left if name in when]
     known = conditions["n"] > 0
-    best = "best_val_acc" if validated else "final_train_acc"
-    accuracy = conditions[best].map(_format_accuracy).where(known, "-").tolist()
+    measures = ["best_val_acc"] if validated else ["final_train_acc", "final_train_loss"]
+    ends = {
+        f"{_name_measure(name)}{median}": conditions[name].map(_pick_form(name)).where(known, "-").tolist()
+        for name in measures
+    }
     budgets = sorted(conditions["budget"].dropna().unique())
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
     spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
-    return f"{_format_table(when[kept].assign(**{f'{_name_measure(best)}{median}': accuracy}))}\n\n{spent}"
+    return f"{_format_table(when[kept].assign(**ends))}\n\n{spent}"
 
 
 def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
@@ -186,7 +189,7 @@ def _measures_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
     """Median accuracies and losses of each condition, with least and most where they differ."""
     table = conditions[["condition", "n"]].astype(str)
     for short in _list_measures(conditions, validated):
-        form = _format_loss if short.endswith("loss") else _format_accuracy
+        form = _pick_form(short)
         least, middle, most = (conditions[f"{short}{end}"].map(form) for end in ("_least", "", "_most"))
         ranges = " (" + least + " to " + most + ")"
         cells = middle + ranges.where(least != most, "")
@@ -207,7 +210,7 @@ def _name_measure(short: str) -> str:
 
 
 def _format_ends(short: str, values: pd.Series) -> str:
-    form = _format_loss if short.endswith("loss") else _format_accuracy
+    form = _pick_form(short)
     least, most = form(values.min()), form(values.max())
     return least if least == most else f"{least} to {most}"
 
@@ -223,8 +226,7 @@ def _format_runs(results: pd.DataFrame, validated: bool) -> str:
         if rows in results and results[rows].nunique() > 1:
             table[f"{WORDS[split]} rows"] = results[rows].map(_format_integer)
     for name in names:
-        form = _format_loss if name.endswith("loss") else _format_accuracy
-        table[_name_measure(name).removeprefix("final ")] = results[name].map(form)
+        table[_name_measure(name).removeprefix("final ")] = results[name].map(_pick_form(name))
     for event in EVENTS[: 1 + validated]:
         table[f"{event} step"] = results[f"{event}_step"].map(_format_integer)
     table["seed"] = table["seed"].map(_format_integer)
@@ -261,6 +263,11 @@ def _format_accuracy(share: float) -> str:
     if isnan(share):
         return "-"
     return "100 %" if share >= 1 else "0 %" if share <= 0 else f"{min(100 * share, 99.99):.2f} %"
+
+
+def _pick_form(short: str) -> Callable[[float], str]:
+    """How the values of a measure are written."""
+    return _format_loss if short.endswith("loss") else _format_accuracy
 
 
 def _format_loss(loss: float) -> str:

@@ -48,6 +48,15 @@ def test_a_setup_has_what_runs_share_and_what_varies(report):
     assert "Rows" not in found  # which these records do not have
 
 
+def test_formulas_that_differ_are_named(report):
+    write_run("a")
+    write_run("b", changes={"data.formula": "x * y"})
+    assert report("e")[0] == 0
+    assert setup()["Task"] == "x + y mod 7, x \\* y mod 7"
+    assert setup()["Varied"] == "formula: x + y, x \\* y"
+    assert "formula" not in setup()["Data"]
+
+
 def test_classes_that_differ_are_named_and_their_own_options_are_not(report):
     write_run("a")
     write_run("b", changes={"model.network": MLP})
