@@ -52,7 +52,7 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
     names = pick_names(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
-    more = f" The first {MOST} of {len(conditions):,} conditions; the others are in the table only."
+    more = f" The first {MOST} of {len(conditions):,} conditions; the rest is in the table only."
     note = style.describe_runs(runs["observed"].eq(True), runs["status"])
     note += f". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.{more * (len(conditions) > MOST)}"
     figure = style.make_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))

@@ -59,7 +59,7 @@ def draw_accuracy(table: pd.DataFrame, title: str) -> Figure:
     splits = [split for split in WORDS if (shown["split"] == split).any()]
     runs, medians = shown[shown["kind"] == "run"], shown[shown["kind"] == "median"]
     several = bool((medians["n"] > 1).any())
-    more = f" The first {MOST} of {len(conditions):,} conditions; the others are in the table only."
+    more = f" The first {MOST} of {len(conditions):,} conditions; the rest is in the table only."
     note = f"{style.format_count(int(runs['run'].nunique()), 'run')} at the last evaluation."
     note += " Large marks: medians over the runs of a condition." * several + more * (len(conditions) > MOST)
     tall = 1 + max((label.count("\n") for label in names.labels), default=0)

@@ -232,7 +232,7 @@ def _describe(cells: pd.DataFrame, numbers: bool) -> str:
     lost = f", {diverged:,} diverged" if diverged else ""
     found = f"{style.format_count(runs, 'run')}, {grokked:,} grokked{lost}."
     several = ", and grokked/runs" if (cells["n"] > 1).any() else ""
-    if not np.isfinite(cells["median"]).any():
+    if not np.isfinite(cells["median"].to_numpy(float)).any():
         what = f"In each cell: the best validation accuracy{several}." if numbers else ""
         medians = " Medians over the runs of a cell." if several else ""
         return f"{found} No cell has a median grok step. {what}{medians} Empty where there is no run."

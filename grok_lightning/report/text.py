@@ -218,23 +218,24 @@ def _format_ends(short: str, values: pd.Series) -> str:
 def _format_runs(results: pd.DataFrame, validated: bool) -> str:
     """A row for each run, folded where there are many."""
     names = [name for name in _list_measures(results, validated) if not name.startswith("best")]
-    table = results[["condition", "seed"]].astype(object)
-    if results["condition"].nunique() < 2:
-        table = table[["seed"]]
-    for split in SPLITS:
-        rows = f"{split}_rows"
-        if rows in results and results[rows].nunique() > 1:
-            table[f"{WORDS[split]} rows"] = results[rows].map(_format_integer)
+    count, several = len(results), results["condition"].nunique() > 1
+    varying = [
+        name for name in (f"{split}_rows" for split in SPLITS) if name in results and results[name].nunique() > 1
+    ]
+    results = results.head(MOST_ROWS)
+    table = results[["condition", "seed"] if several else ["seed"]].astype(object)
+    for rows in varying:
+        table[f"{WORDS[rows.removesuffix('_rows')]} rows"] = results[rows].map(_format_integer)
     for name in names:
         table[_name_measure(name).removeprefix("final ")] = results[name].map(_pick_form(name))
     for event in EVENTS[: 1 + validated]:
         table[f"{event} step"] = results[f"{event}_step"].map(_format_integer)
     table["seed"] = table["seed"].map(_format_integer)
     table = table.assign(steps=results["steps"].map(_format_integer), status=results["status"], run=results["run"])
-    if len(table) <= UNFOLDED:
+    if count <= UNFOLDED:
         return _format_table(table)
-    count = f"The {len(table):,} runs" if len(table) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(table):,} runs"
-    return f'<details markdown="1">\n<summary>{count}</summary>\n\n{_format_table(table)}\n\n</details>'
+    which = f"The {count:,} runs" if count <= MOST_ROWS else f"The first {MOST_ROWS} of {count:,} runs"
+    return f'<details markdown="1">\n<summary>{which}</summary>\n\n{_format_table(table, count)}\n\n</details>'
 
 
 def _format_integer(value: Any) -> str:
@@ -274,12 +275,13 @@ def _format_loss(loss: float) -> str:
     return "-" if isnan(loss) else f"{loss:.3g}"
 
 
-def _format_table(table: pd.DataFrame) -> str:
+def _format_table(table: pd.DataFrame, count: int | None = None) -> str:
+    """A table of Markdown, the first 100 rows of it; ``count``: the number of rows if the others are cut already."""
     if not len(table):
         return "none"
     rows = [[escape_markdown(str(cell)) for cell in row] for row in table.head(MOST_ROWS).itertuples(index=False)]
     lines = [list(map(str, table.columns)), ["---", *["---:"] * (len(table.columns) - 1)], *rows]
-    rest = len(table) - MOST_ROWS
+    rest = (count or len(table)) - MOST_ROWS
     more = f"\n\n... and {format_count(rest, 'more row')}, see the CSV files" if rest > 0 else ""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + more
 
