@@ -12,7 +12,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.style import format_count
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.options.commands import TRUST, command_parser, parse
-from grok_lightning.report.making import make_report
+from grok_lightning.report.making import Report, make_report
 from grok_lightning.report.pictures import draw_checkpoint, draw_run
 
 
@@ -69,7 +69,7 @@ def report_command(arguments: list[str]) -> int:
     except OSError as error:
         raise UserError(f"--out: {str(out)!r} cannot be made ({error.strerror}); name another place") from None
     report.write(out, options.title or ", ".join(names), shlex.join(["grok-lightning", "report", *arguments]))
-    print(_summarize(report.conditions, out))
+    print(_summarize(report, out))
     return 0
 
 
@@ -78,9 +78,12 @@ def _read_first(runs: pd.DataFrame) -> dict[str, Any]:
     return {str(name): value for name, value in runs.astype(object).iloc[0].items()}
 
 
-def _summarize(conditions: pd.DataFrame, out: Path) -> str:
-    runs, grokked = int(conditions["n"].sum()), int(conditions["grok_k"].sum())
+def _summarize(report: Report, out: Path) -> str:
+    conditions, (event, word) = report.conditions, ("grok", "grokked")
+    if not report.runs["validated"].any():
+        event, word = "memorize", "memorized"
+    runs, reached = int(conditions["n"].sum()), int(conditions[f"{event}_k"].sum())
     counts = {name: int(conditions[name].sum()) for name in ("unfinished", "missing")}
     rest = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    found = f"{grokked:,} of {format_count(runs, 'run')} grokked{f' ({rest})' if rest else ''}"
+    found = f"{reached:,} of {format_count(runs, 'run')} {word}{f' ({rest})' if rest else ''}"
     return f"{found}\nreport: {out / 'report.html'}"

@@ -151,7 +151,7 @@ def test_many_runs_are_folded(report):
 def test_strings_have_no_validation(report):
     for seed in range(2):
         write_run(f"{seed}", changes={"data": TEXT, "seed_everything": seed})
-    assert report("e")[0] == 0
+    assert report("e")[1].splitlines()[0] == "2 of 2 runs memorized"
     assert "2 runs of text in 1 condition: 2 memorized. Final training accuracy 100 %" in page()
     assert "grok" not in page().split("## Figures")[0].replace("grok-lightning", "").lower()
     assert "validation" not in page().split("## Figures")[0]
