@@ -1,7 +1,6 @@
 """Pictures of the task and the model of a single run: its table, its split, what the model answers right."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ CAPTIONS = {
     "embedding": "First principal components of the token embeddings.",
 }
 DATA = f"{PREFIX}data."
+FILES = {"splits"}  # options that name files, which a record alone does not have read
 
 
 def draw_checkpoint(checkpoint: str | Path, root: Path, trust: bool) -> list[Drawing]:
@@ -55,6 +55,8 @@ def draw_run(record: Mapping[str, Any], root: Path, trust: bool) -> tuple[list[D
     Returns:
         The pictures, and remarks for the reader.
     """
+    from grok_lightning.callbacks.pictures import task_pictures
+
     names = [record.get(f"{PREFIX}{name}") for name in ("experiment", "run")]
     remarks = []
     if all(isinstance(name, str) for name in names):
@@ -67,10 +69,10 @@ def draw_run(record: Mapping[str, Any], root: Path, trust: bool) -> tuple[list[D
                 remarks.append(f"No pictures of the model: {error}.")
     try:
         data = _build_data(record)
-    except (UserError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (UserError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
         reason = in_one_line(str(error))
         return [], [*remarks, f"No pictures of the task: its data cannot be built here ({reason})."]
-    return (_list_drawings(_draw_task(data, str(record["path"]))) if data is not None else []), remarks
+    return (_list_drawings(task_pictures(data, 0, str(record["path"]))) if data is not None else []), remarks
 
 
 def _list_drawings(found: Mapping[str, tuple[pd.DataFrame, Figure]]) -> list[Drawing]:
@@ -87,9 +89,10 @@ def _build_data(record: Mapping[str, Any]) -> "SequenceDataModule | None":
         if name.startswith(DATA) and (isinstance(value, list | dict) or not pd.isna(value))
     }
     room, _, name = str(options.pop("class_path", "")).rpartition(".")
-    if f"{room}." != SHIPPED or name not in grok_lightning.data.__all__:
+    if f"{room}." != SHIPPED or name not in grok_lightning.data.__all__ or FILES & options.keys():
         return None
-    if any(isinstance(value, int) and value > MOST_ELEMENTS for key, value in options.items() if key not in NO_TASK):
+    lists = [value if isinstance(value, list) else [value] for key, value in options.items() if key not in NO_TASK]
+    if any(isinstance(value, int) and value > MOST_ELEMENTS for values in lists for value in values):
         return None  # no map of so many could be read, and a record of others must not fill the memory
     seed = record.get(f"{PREFIX}seed_everything")
     data: SequenceDataModule = getattr(grok_lightning.data, name)(**options, seeds=[int(seed or 0)])
@@ -100,21 +103,3 @@ def _to_plain(value: Any) -> Any:
     """A number of Python, whole where it is one: a column with nulls in it has made floats of integers."""
     plain = value.item() if isinstance(value, np.generic) else value
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
-
-
-def _draw_task(data: "SequenceDataModule", title: str) -> dict[str, tuple[pd.DataFrame, Figure]]:
-    from grok_lightning.callbacks.pictures import task_table
-    from grok_lightning.data import TableDataModule
-    from grok_lightning.data.algebra import IntegersMod
-    from grok_lightning.figures import task
-    from grok_lightning.figures.elements import NothingToShow
-
-    found: dict[str, tuple[pd.DataFrame, Figure]] = {}
-    cyclic = isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
-    with suppress(NothingToShow):
-        table = task_table(data)
-        counts = task.tabulate_value_counts(table)
-        found["value_counts"] = counts, task.draw_value_counts(counts, f"Value counts\n{title}")
-        found["answers"] = table, task.draw_answers(table, f"Answers\n{title}", cyclic)
-        found["split"] = table, task.draw_split(table, f"Split\n{title}")
-    return found
