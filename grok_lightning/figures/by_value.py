@@ -173,13 +173,11 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
         axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
                   markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = style.NOTE if named else parts.kinds[0].color
+    median, reached = style.name_median(medians["n"]), np.isfinite(medians["step"])
     entries = {
-        "median, 95% interval": (
-            np.isfinite(medians["step"]),
-            style.make_handle("" if named else "o", color, line="-"),
-        ),
-        "median not reached": (np.isinf(medians["step"]), style.make_handle(style.UP, color)),
-        "a run": (runs["observed"].eq(True), style.make_handle("o", color, size=4)),
+        median: (reached, style.make_handle("" if named else "o", color, line="-")),
+        "median not reached": (~reached & (medians["n"] > 1), style.make_handle(style.UP, color)),
+        "a run": (runs["observed"].eq(True) & (median != style.STEP), style.make_handle("o", color, size=4)),
         "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", color, open=True, size=5)),
         "memorized": (runs["memorize_step"].notna(), style.make_handle("x", style.FAINT, size=4)),
     }
@@ -191,6 +189,8 @@ def _describe(parts: Slots, quantity: Quantity) -> str:
     runs, each_median = parts.runs, f"{style.format_range(parts.medians['n'])} per median"
     if quantity == "steps":
         counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
+        if not (parts.medians["n"] > 1).any():
+            return f"{counts}; one at each place."
         return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
     unknown = int(runs["best_val_acc"].isna().sum())
     left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""

@@ -311,3 +311,13 @@ def test_the_final_accuracy_of_each_split_is_that_of_the_records() -> None:
     assert medians.loc[("train_fraction=0.5", "test"), "n"] == 0
     assert medians.loc[("train_fraction=0.3", "val"), "acc"] == runs["final_val_acc"].iloc[:3].median()
     assert set(tabulate_accuracy(runs.drop(columns=["final_test_acc"]))["split"]) == {"train", "val"}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("kind", ["ablation", "steps by value"])
+def test_one_run_at_each_place_is_not_called_a_median(kind: str, seeds: int) -> None:
+    figure = KINDS[kind].draw(KINDS[kind].table(runs_of([0.1, 0.2, 0.3, 0.4], seeds)), "t")
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words.append(figure.get_supxlabel())
+    assert any("edian" in word for word in words) == (seeds > 1)
+    assert ("grok step of a run" in words) == (seeds == 1)
