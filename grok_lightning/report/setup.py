@@ -30,7 +30,7 @@ PARTS = {
 TRAINER = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
 TRIVIAL = {"trainer.accumulate_grad_batches": "1"}
 FORMULA = "data.formula"  # part of the task's title
-LEFT_OUT = (*NOT_RESULTS, EXPERIMENT, RUN, "data.class_path", "ckpt_path")
+LEFT_OUT = (*NOT_RESULTS, EXPERIMENT, RUN, "ckpt_path")
 
 
 def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str]]:

@@ -67,6 +67,15 @@ def test_classes_that_differ_are_named_and_their_own_options_are_not(report):
     assert found["Seed"] == "0"
 
 
+def test_data_of_several_classes_are_named(report):
+    permutations = {"class_path": "grok_lightning.data.PermutationDataModule", "formula": "x * y", "degree": 5}
+    write_run("a")
+    write_run("b", changes={"data": permutations | {"train_fraction": 0.5, "batch_size": 16}})
+    assert report("e")[0] == 0
+    assert setup()["Data"] == "ModularArithmetic, Permutation, train_fraction=0.5"
+    assert setup()["Varied"] == "data: ModularArithmetic, Permutation; formula: x + y, x \\* y"
+
+
 def test_rows_of_splits_are_told_where_records_have_them(report):
     a, b = sweep({0.5: [80], 0.25: [None]})
     change_result(a, counts={"train": 24, "val": 20, "test": 5})
