@@ -114,6 +114,28 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
     return tabulate_components(vectors, algebra.names[operands.start : operands.stop])
 
 
+def task_pictures(data: SequenceDataModule, run: int, title: str) -> dict[str, tuple[pd.DataFrame, Figure]]:
+    """The pictures of the task of one run of a stack, by name, each with its table; those that exist.
+
+    Args:
+        data: The stack's data.
+        run: Index of the run.
+        title: The run's title.
+    """
+    found: dict[str, tuple[pd.DataFrame, Figure]] = {}
+    with suppress(NothingToShow):
+        table = task_table(data, run)
+        counts = task.tabulate_value_counts(table)
+        found["value_counts"] = counts, task.draw_value_counts(counts, f"Value counts\n{title}")
+        found["answers"] = table, task.draw_answers(table, f"Answers\n{title}", _is_cyclic(data))
+        found["split"] = table, task.draw_split(table, f"Split\n{title}")
+    return found
+
+
+def _is_cyclic(data: SequenceDataModule) -> bool:
+    return isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
+
+
 def pictures(
     module: GrokModule, data: SequenceDataModule, run: int, title: str, step: int
 ) -> dict[str, tuple[pd.DataFrame, Figure]]:
@@ -126,20 +148,19 @@ def pictures(
         title: The run's title.
         step: The optimizer step that the model stands at.
     """
-    found: dict[str, tuple[pd.DataFrame, Figure]] = {}
-    cyclic = isinstance(data, TableDataModule) and isinstance(data.operation.algebra, IntegersMod)
+    found = task_pictures(data, run, title)
     with suppress(NothingToShow):
-        table = task_table(data, run)
-        counts = task.tabulate_value_counts(table)
-        found["value_counts"] = counts, task.draw_value_counts(counts, f"Value counts\n{title}")
-        found["answers"] = table, task.draw_answers(table, f"Answers\n{title}", cyclic)
-        found["split"] = table, task.draw_split(table, f"Split\n{title}")
-        passed = module.passed if module.passed_at == step else None
-        predicted = prediction_table(module, data, run, passed)
-        found["predictions"] = predicted, task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
+        if "split" in found:  # else there is no map of predictions either
+            passed = module.passed if module.passed_at == step else None
+            predicted = prediction_table(module, data, run, passed)
+            figure = task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
+            found["predictions"] = predicted, figure
     with suppress(NothingToShow):
         parts = embedding_table(module, data, run)
-        found["embedding"] = parts, draw_components(parts, f"Token embeddings at step {step:,}\n{title}", cyclic)
+        found["embedding"] = (
+            parts,
+            draw_components(parts, f"Token embeddings at step {step:,}\n{title}", _is_cyclic(data)),
+        )
     return found
 
 

@@ -52,9 +52,11 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
     names = pick_names(conditions[:MOST], 52)
     labels = names.labels
     tall = 1 + max((label.count("\n") for label in labels), default=0)
-    more = f" The first {MOST} of {len(conditions):,} conditions; the others are in the table only."
+    more = f" The first {MOST} of {len(conditions):,} conditions; the rest is in the table only."
     note = style.describe_runs(runs["observed"].eq(True), runs["status"])
-    note += f". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end.{more * (len(conditions) > MOST)}"
+    several = bool((medians["n"] > 1).any())
+    note += ". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end." if several else "."
+    note += more * (len(conditions) > MOST)
     figure = style.make_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
     style.hide_frame(axes)
@@ -81,9 +83,9 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
         -0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=style.NOTE
     )
     marks = {
-        "median, 95% interval": (reached, style.make_handle("o", style.VAL, line="-")),
-        "median not reached": (~reached, style.make_handle(style.RIGHT, style.VAL)),
-        "a run": (runs["observed"].eq(True), style.make_handle("o", size=4)),
+        style.name_median(medians["n"]): (reached, style.make_handle("o", style.VAL, line="-" if several else "")),
+        "median not reached": (~reached & several, style.make_handle(style.RIGHT, style.VAL)),
+        "a run": (runs["observed"].eq(True) & several, style.make_handle("o", size=4)),
         "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", open=True, size=5)),
     }
     shown = {label: handle for label, (occurs, handle) in marks.items() if occurs.any()}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from grok_lightning.figures import style
-from grok_lightning.figures.conditions import PLAIN, Look, Naming, add_legend, make_handles, pick_looks
+from grok_lightning.figures.conditions import PLAIN, Look, Naming, add_legend, make_handles, pick_looks, shorten_names
 from grok_lightning.figures.medians import draw_intervals, summarize_median
 from grok_lightning.figures.values import (
     Places,
@@ -44,7 +44,7 @@ class Slots(NamedTuple):
     """Runs and medians with their places and looks.
 
     Attributes:
-        key: The key of the x axis.
+        key: The key of the x axis, in short.
         where: Its values and their places.
         runs: Rows of single runs.
         medians: Rows of medians.
@@ -115,6 +115,9 @@ def _summarize_accuracy(runs: pd.DataFrame) -> dict[object, object]:
 def draw_by_value(table: pd.DataFrame, title: str, quantity: Quantity = "steps") -> Figure:
     """Grok step or best validation accuracy against a key: each run, and the medians joined by a line.
 
+    On an axis of numbers everything stands at its value; on one of names runs, and values of a second key, lie side by
+    side.
+
     Args:
         table: From ``tabulate_by_value``; the key's name labels the axis, a second one's the colors.
         title: The figure's title.
@@ -170,13 +173,11 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
         axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
                   markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = style.NOTE if named else parts.kinds[0].color
+    median, reached = style.name_median(medians["n"]), np.isfinite(medians["step"])
     entries = {
-        "median, 95% interval": (
-            np.isfinite(medians["step"]),
-            style.make_handle("" if named else "o", color, line="-"),
-        ),
-        "median not reached": (np.isinf(medians["step"]), style.make_handle(style.UP, color)),
-        "a run": (runs["observed"].eq(True), style.make_handle("o", color, size=4)),
+        median: (reached, style.make_handle("" if named else "o", color, line="-")),
+        "median not reached": (~reached & (medians["n"] > 1), style.make_handle(style.UP, color)),
+        "a run": (runs["observed"].eq(True) & (median != style.STEP), style.make_handle("o", color, size=4)),
         "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", color, open=True, size=5)),
         "memorized": (runs["memorize_step"].notna(), style.make_handle("x", style.FAINT, size=4)),
     }
@@ -188,6 +189,8 @@ def _describe(parts: Slots, quantity: Quantity) -> str:
     runs, each_median = parts.runs, f"{style.format_range(parts.medians['n'])} per median"
     if quantity == "steps":
         counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
+        if not (parts.medians["n"] > 1).any():
+            return f"{counts}; one at each place."
         return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
     unknown = int(runs["best_val_acc"].isna().sum())
     left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
@@ -202,20 +205,21 @@ def _split(table: pd.DataFrame) -> Slots:
         table: Its one or two keys, then ``kind``: ``run`` or ``median``.
     """
     key, *rest = list_keys(table)
-    by = rest[0] if rest else ""
+    short, by = shorten_names([key, *rest]), rest[0] if rest else ""
     runs, medians = table[table["kind"] == "run"], table[table["kind"] == "median"]
     groups: list[object] = list(find_distinct(table[by])) if by and len(table) else [""]
     numbers = [group for group in groups if isinstance(group, float) and isfinite(group)]
     labels = [style.wrap_text(group if isinstance(group, str) else format_value(group)) for group in groups]
     names = Naming("", [], None)
     if by:
-        names = Naming(style.wrap_text(by), labels, numbers if len(numbers) == len(groups) else None)
+        names = Naming(style.wrap_text(short[by]), labels, numbers if len(numbers) == len(groups) else None)
     where = find_places(table[key])
-    width = 0.7 * where.gap / len(groups) if len(groups) <= MOST else 0.0
+    apart = not where.is_numeric and len(groups) <= MOST
+    width = 0.7 * where.gap / len(groups) if apart else 0.0
     parts = []
     for place, (group, look) in enumerate(zip(groups, pick_looks(names) or [PLAIN], strict=True)):
         shift = width * (place - (len(groups) - 1) / 2)
         mine, ours = (part[to_ordered(part[by]) == group] if by else part for part in (runs, medians))
         at = where.of(mine[key]) + shift + spread(mine[key], find_jitter(where, width))
         parts.append(Slot(look, mine, at, ours, where.of(ours[key]) + shift))
-    return Slots(key, where, runs, medians, names, parts)
+    return Slots(short[key], where, runs, medians, names, parts)

@@ -1,6 +1,6 @@
 """Accuracy and loss of conditions over the steps: medians with bands, or a thin line for each run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -10,32 +10,49 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 from grok_lightning.figures import style
-from grok_lightning.figures.conditions import add_legend, make_handles, pick_looks, pick_names, split_conditions
+from grok_lightning.figures.conditions import (
+    Condition,
+    Naming,
+    add_legend,
+    make_handles,
+    pick_looks,
+    pick_names,
+    split_conditions,
+)
 from grok_lightning.figures.multiples import draw_panels
 
 Measure = Literal["acc", "loss"]
 COLORS = {"train": style.TRAIN, "val": style.VAL}
+LINES: dict[str, style.Line] = {"train": style.DASHED, "val": style.SOLID}
 SPLITS = {"train": "training", "val": "validation"}
+MOST_COLUMNS = 4  # conditions side by side, accuracy above loss
+PALE = 0.35  # of lines that some run is carried on in
 LABELS: dict[Measure, str] = {"acc": "accuracy (%)", "loss": "loss (nats)"}
 
 
-def draw_condition_curves(table: pd.DataFrame, title: str, measure: Measure = "acc") -> Figure:
-    """Accuracy above loss, training beside validation, colored by condition; one condition's medians in one column.
+def draw_condition_curves(
+    table: pd.DataFrame, title: str, measure: Measure | None = None, panels: bool = False
+) -> Figure:
+    """Accuracy above loss: training beside validation, colored by condition, or a panel for each condition with both.
 
-    With more than 8 conditions: colored by their number, medians without bands, if they are numbers of one key; else a
-    panel for each, of one measure.
+    Each condition has a panel if ``panels`` is true, if there is only one, or if there are more than 8 that are not
+    numbers of one key, which a color scale could tell apart. Up to 4 stand side by side, accuracy above loss; more
+    need ``measure``.
 
     Args:
         table: From ``tabulate_medians``, for medians, or ``tabulate_single_runs``, for single runs.
         title: The figure's title.
-        measure: ``acc`` or ``loss``: which to draw where each condition has a panel.
+        measure: ``acc`` or ``loss``: which to draw in the panels of more than 4 conditions; default: accuracy.
+        panels: Whether each condition has a panel.
     """
     medians, parts = "median" in table, split_conditions(table)
     names = pick_names([condition for condition, _ in parts])
     sizes = [int(rows["runs"].fillna(0).iloc[0]) for _, rows in parts]  # none where no run has evaluations
-    shaded = not names.has_scale
+    panels = panels or len(parts) < 2 or not names.has_colors
+    shaded = panels or not names.has_scale
     draw: Callable[..., None]
     if medians:
         draw, note = partial(_draw_median, shaded=shaded), _describe_medians(table, sum(sizes), shaded)
@@ -45,56 +62,94 @@ def draw_condition_curves(table: pd.DataFrame, title: str, measure: Measure = "a
         draw, note = partial(_draw_runs, lines=number), _describe_runs(number, sum(sizes))
         losses = table.filter(regex="/loss")
     set_axes = partial(_set_axes, steps=table["step"], losses=losses)
-    if not names.has_colors:
-        label, set_axes = LABELS[measure], partial(set_axes, measure=measure, narrow=True)
-        figure, cells = draw_panels(title, note, names, sizes, label, set_axes)
-        for (_, rows), axes in zip(parts, cells, strict=False):
-            for split, color in COLORS.items():
-                draw(axes, rows, f"{split}/{measure}", color, style.SOLID)
-        lines = [style.make_handle("", color, line=style.SOLID) for color in COLORS.values()]
-        figure.legend(lines, list(SPLITS.values()), loc="upper right", frameon=False, fontsize=8, ncols=2)
-        return figure
-    if medians and len(parts) == 1:
-        return _draw_single(table, title, note, set_axes)
-    figure = style.make_figure(title, note, 9.5 if len(parts) > 1 else 8, 6)
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    splits = _find_splits(table)
+    if not panels:
+        figure = style.make_figure(title, note, 9.5 if len(splits) > 1 else 7.5, 6)
+        return _overlay(figure, parts, names, sizes, splits, medians, draw, set_axes)
+    cells: list[tuple[Axes, pd.DataFrame, Measure]]
+    if len(parts) <= MOST_COLUMNS:
+        figure = style.make_figure(title, note, max(7.5, 2.6 + 2.6 * len(parts)), 6)
+        grid = figure.subplots(2, max(1, len(parts)), sharex=True, sharey="row", squeeze=False)
+        _set_columns(grid, names, sizes, set_axes)
+        cells = [
+            (axes, rows, kind)
+            for row, kind in zip(grid, LABELS, strict=True)
+            for axes, (_, rows) in zip(row, parts, strict=False)
+        ]
+    else:
+        measure = measure or "acc"
+        set_axes = partial(set_axes, measure=measure, narrow=True)
+        figure, places = draw_panels(title, note, names, sizes, LABELS[measure], set_axes)
+        cells = [(axes, rows, measure) for axes, (_, rows) in zip(places, parts, strict=False)]
+    for axes, rows, kind in cells:
+        for split in splits:
+            draw(axes, rows, f"{split}/{kind}", COLORS[split], LINES[split])
+    handles = [style.make_handle("", COLORS[split], line=LINES[split]) for split in splits]
+    labels = [SPLITS[split] for split in splits]
+    if len(parts) > MOST_COLUMNS:
+        figure.legend(handles, labels, loc="upper right", frameon=False, fontsize=8, ncols=2)
+    else:
+        style.draw_legend(figure, handles, labels)
+    return figure
+
+
+def _find_splits(table: pd.DataFrame) -> list[str]:
+    """Training and validation, as far as any run has them."""
+    if "median" in table:
+        measures = table["measure"].astype(str)
+        found = [split for split in SPLITS if measures.str.startswith(f"{split}/").any()]
+    else:
+        found = [split for split in SPLITS if table[[f"{split}/acc", f"{split}/loss"]].notna().any(axis=None)]
+    return found or list(SPLITS)
+
+
+def _overlay(
+    figure: Figure,
+    parts: Sequence[tuple[Condition, pd.DataFrame]],
+    names: Naming,
+    sizes: Sequence[int],
+    splits: Sequence[str],
+    medians: bool,
+    draw: Callable[..., None],
+    set_axes: Callable[..., None],
+) -> Figure:
+    """Draws accuracy above loss, training beside validation, a color for each condition."""
+    grid = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
     for row, kind in enumerate(LABELS):
         set_axes(grid[row, 0], measure=kind)
-        for axes, split in zip(grid[row], SPLITS, strict=True):
+        for axes, split in zip(grid[row], splits, strict=True):
             style.hide_frame(axes)
-            axes.set(xlabel="optimizer steps" if row else "", ylabel="" if split == "val" else LABELS[kind])
+            axes.set(xlabel="optimizer steps" if row else "", ylabel=LABELS[kind] if split == splits[0] else "")
             for (_, rows), look in zip(parts, pick_looks(names), strict=True):
                 draw(axes, rows, f"{split}/{kind}", look.color, look.line)
-    for axes, name in zip(grid[0], SPLITS.values(), strict=True):
-        axes.set_title(name, fontsize=10)
-    if len(parts) > 1:
-        labels = [f"{label} ({'n = ' * medians}{n:,})" for label, n in zip(names.labels, sizes, strict=True)]
-        add_legend(figure, names._replace(labels=labels), make_handles(pick_looks(names), markers=False), {})
+    for axes, split in zip(grid[0], splits, strict=True):
+        axes.set_title(SPLITS[split], fontsize=10)
+    labels = [f"{label} ({'n = ' * medians}{n:,})" for label, n in zip(names.labels, sizes, strict=True)]
+    add_legend(figure, names._replace(labels=labels), make_handles(pick_looks(names), markers=False), {})
     return figure
 
 
-def _draw_single(table: pd.DataFrame, title: str, note: str, set_axes: Callable[..., None]) -> Figure:
-    """Draws the medians of one condition, training and validation in one panel."""
-    figure = style.make_figure(title, note, 7.5, 6)
-    for measure, axes in zip(LABELS, figure.subplots(2, 1, sharex=True), strict=True):
-        style.hide_frame(axes)
-        set_axes(axes, measure=measure)
-        axes.set_xlabel("optimizer steps" if measure == "loss" else "")
-        for split, line in (("train", style.DASHED), ("val", style.SOLID)):
-            _draw_median(axes, table, f"{split}/{measure}", COLORS[split], line, True)
-    handles = [
-        style.make_handle("", COLORS["train"], line=style.DASHED),
-        style.make_handle("", COLORS["val"], line=style.SOLID),
-    ]
-    style.draw_legend(figure, handles, ["training", "validation"])
-    return figure
+def _set_columns(grid: NDArray[np.object_], names: Naming, sizes: Sequence[int], set_axes: Callable[..., None]) -> None:
+    """Sets up a column for each condition, accuracy above loss."""
+    for row, kind in zip(grid, LABELS, strict=True):
+        set_axes(row[0], measure=kind, narrow=grid.shape[1] > 2)
+        for place, axes in enumerate(row):
+            style.hide_frame(axes)
+            axes.set(xlabel="optimizer steps" if kind == "loss" else "", ylabel="" if place else LABELS[kind])
+    if len(sizes) > 1:
+        for axes, label, size in zip(grid[0], names.labels, sizes, strict=True):
+            name = f"{names.title}: {label}" if names.title else label
+            several = f" ({size:,})" if max(sizes) > 1 else ""
+            axes.set_title(style.wrap_text(f"{name.replace(chr(10), ' ')}{several}", 30), fontsize=9)
 
 
 def _draw_median(axes: Axes, rows: pd.DataFrame, measure: str, color: str, line: style.Line, shaded: bool) -> None:
     rows = rows[rows["measure"] == measure]
     scale = 100 if measure.endswith("acc") else 1
-    axes.plot(rows["step"], scale * rows["median"], color=color, linestyle=line, linewidth=1.5)
-    if shaded:
+    whole = int((rows["carried"] == 0).sum())  # runs that have stopped are carried on to the end
+    for part, alpha in ((rows.iloc[:whole], 1.0), (rows.iloc[max(0, whole - 1) :], PALE)):
+        axes.plot(part["step"], scale * part["median"], color=color, linestyle=line, linewidth=1.5, alpha=alpha)
+    if shaded and (rows["n"] > 1).any():
         axes.fill_between(rows["step"], scale * rows["low"], scale * rows["high"], color=color, alpha=0.16, linewidth=0)
 
 
@@ -131,14 +186,20 @@ def _set_axes(
 
 def _describe_medians(table: pd.DataFrame, runs: int, shaded: bool) -> str:
     interval = next(iter(table["interval"].dropna()), "min-max")
+    if not (table["runs"] > 1).any():
+        return f"{style.format_count(runs, 'run')}, each in a condition of its own."
     bands = f"band: {interval}" if shaded else f"bands ({interval}) are in the table only"
     note = f"{style.format_count(runs, 'run')}. Lines: medians, up to the step that half of the runs reached; {bands}."
     if not (table["carried"] > 0).any():
         return note
-    return f"{note} Runs that diverged, or stopped early after grokking, count with their last values afterwards."
+    return (
+        f"{note} Pale: a run of the condition has diverged, or has stopped after grokking, and counts with its last "
+        "values from there on."
+    )
 
 
 def _describe_runs(lines: int, runs: int) -> str:
+    ends = "Lines end where runs ended." if runs > 1 else "The line ends where the run ended."
     if lines == runs:
-        return f"{style.format_count(runs, 'run')}, one line each."
-    return f"{lines:,} of {runs:,} runs, one line each, chosen evenly from all conditions."
+        return f"{style.format_count(runs, 'run')}{', one line each' * (runs > 1)}. {ends}"
+    return f"{lines:,} of {runs:,} runs, one line each, chosen evenly from all conditions. {ends}"

@@ -1,6 +1,7 @@
 """Accuracy and loss against steps."""
 
 from collections.abc import Mapping
+from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +26,8 @@ def draw_curves(rows: list[Row], milestones: Mapping[str, int | None], title: st
     figure = Figure(figsize=(7, 6), layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
     for split, color, label in (("train", style.TRAIN, "training"), ("val", style.VAL, "validation")):
+        if split == "val" and shown and all(isnan(row[f"val/{name}"]) for row in shown for name in ("acc", "loss")):
+            continue  # no rows are held out
         accuracy.plot(steps, [100 * row[f"{split}/acc"] for row in shown], color=color, label=label)
         loss.plot(steps, [row[f"{split}/loss"] for row in shown], color=color, label=label)
     for axes in (accuracy, loss):

@@ -32,7 +32,7 @@ def draw_panels(
     columns = next(columns for columns in (3, 4, 5, 6) if shown <= columns**2 or columns == 6)
     rows = -(-shown // columns)
     if len(sizes) > MOST:
-        note += f" The first {MOST} of {len(sizes):,} conditions; the others are in the table only."
+        note += f" The first {MOST} of {len(sizes):,} conditions; the rest is in the table only."
     titles = [
         f"{style.wrap_text(name.replace(chr(10), ' '), HEAD, 5)} ({size:,})"
         for name, size in zip(names.labels[:shown], sizes, strict=False)

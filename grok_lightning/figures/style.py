@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 # colors that the common forms of color blindness tell apart (Okabe and Ito); their yellow is lost on white paper
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 TRAIN, VAL, NOTE, FAINT = "#0072B2", "#D55E00", "#555555", "#A8A8A8"
+STEP = "grok step of a run"
 CROWD = 500  # more points are drawn faintly and rasterized
 
 Line = Literal["-", ""] | tuple[float, tuple[float, ...]]
@@ -149,6 +150,11 @@ def format_range(counts: Iterable[float]) -> str:
     """Range of counts: ``5``, ``3 to 5``."""
     known = [int(count) for count in counts if isfinite(count)] or [0]
     return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
+
+
+def name_median(counts: "pd.Series[float]") -> str:
+    """Legend entry of medians of so many runs each; that of the runs themselves where there is one each."""
+    return "median, 95% interval" if (counts > 1).any() else STEP
 
 
 def format_threshold(thresholds: pd.Series) -> str:

@@ -25,6 +25,11 @@ class Places(NamedTuple):
         return self.at[pd.Index(self.values).get_indexer(pd.Index(to_ordered(column)))]
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether the values are numbers, which have places of their own."""
+        return bool(self.values) and not isinstance(self.values[0], str)
+
+    @property
     def gap(self) -> float:
         """The smallest distance between neighbors."""
         return float(np.diff(self.at).min()) if len(self.at) > 1 else 1.0
@@ -58,7 +63,9 @@ def find_places(column: "pd.Series[float]") -> Places:
 
 
 def find_jitter(where: Places, slot: float) -> float:
-    """Width over which to spread runs at one value: within its slot, at least 2 % of the axis."""
+    """Width over which to spread runs at one name: within its slot, at least 2 % of the axis; 0 at a number."""
+    if where.is_numeric:
+        return 0.0
     return max(0.6 * (slot or 0.5 * where.gap), 0.02 * float(np.ptp(where.at)) if len(where.at) else 0.0)
 
 

@@ -2,25 +2,18 @@
 
 import re
 import shlex
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jsonargparse import ArgumentParser
 
 from grok_lightning.errors import UserError
+from grok_lightning.figures.style import format_count
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.options.commands import TRUST, command_parser, parse
-from grok_lightning.report.drawings import Drawing
-from grok_lightning.report.making import make_report
-
-CAPTIONS = {
-    "value_counts": "Number of equations with each answer.",
-    "answers": "Answer of each pair of operands.",
-    "split": "Split of each pair of operands.",
-    "predictions": "Pairs that the model answers correctly.",
-    "embedding": "First principal components of the token embeddings.",
-}
+from grok_lightning.report.making import Report, make_report
+from grok_lightning.report.pictures import draw_checkpoint, draw_run
 
 
 def _parser() -> ArgumentParser:
@@ -38,7 +31,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="Folder to write; default: reports/<experiment>.")
     parser.add_argument("--title", type=str | None, help="Title of the report; default: the experiments' names.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs.")
-    parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint of a run; adds figures of its task and model.")
+    parser.add_argument(
+        "--ckpt_path", type=str | None,
+        help="Checkpoint of a run; adds figures of its task and model. Default: that of a single run.",
+    )  # fmt: skip
     parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     return parser
 
@@ -63,28 +59,31 @@ def report_command(arguments: list[str]) -> int:
     refuse_unwritable("out", out)
     report = make_report(options.experiments, Path(options.root), options.by)
     if options.ckpt_path is not None:
-        report.drawings.extend(_draw_checkpoint(options.ckpt_path, Path(options.root), options.trust))
+        report.drawings.extend(draw_checkpoint(options.ckpt_path, Path(options.root), options.trust))
+    elif len(report.runs) == 1:
+        found, remarks = draw_run(_read_first(report.gathered.runs), Path(options.root), options.trust)
+        report.drawings.extend(found)
+        report.remarks.extend(remarks)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {str(out)!r} cannot be made ({error.strerror}); name another place") from None
     report.write(out, options.title or ", ".join(names), shlex.join(["grok-lightning", "report", *arguments]))
-    print(_summarize(report.conditions, out))
+    print(_summarize(report, out))
     return 0
 
 
-def _draw_checkpoint(checkpoint: str, root: Path, trust: bool) -> list[Drawing]:
-    """Figures of a model and its task."""
-    from grok_lightning.callbacks.pictures import pictures
-    from grok_lightning.run import load_run  # Lightning alone takes seconds
-
-    run = load_run(checkpoint, trust, root=root)
-    found = pictures(run.module, run.data, 0, checkpoint, run.step)
-    return [Drawing(name, CAPTIONS[name], partial(found.__getitem__, name)) for name in found]
+def _read_first(runs: pd.DataFrame) -> dict[str, Any]:
+    """The fields of the first run."""
+    return {str(name): value for name, value in runs.astype(object).iloc[0].items()}
 
 
-def _summarize(conditions: pd.DataFrame, out: Path) -> str:
-    runs, grokked = int(conditions["n"].sum()), int(conditions["grok_k"].sum())
+def _summarize(report: Report, out: Path) -> str:
+    conditions, (event, word) = report.conditions, ("grok", "grokked")
+    if not report.runs["validated"].any():
+        event, word = "memorize", "memorized"
+    runs, reached = int(conditions["n"].sum()), int(conditions[f"{event}_k"].sum())
     counts = {name: int(conditions[name].sum()) for name in ("unfinished", "missing")}
     rest = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return f"{grokked:,} of {runs:,} runs grokked{f' ({rest})' if rest else ''}\nreport: {out / 'report.html'}"
+    found = f"{reached:,} of {format_count(runs, 'run')} {word}{f' ({rest})' if rest else ''}"
+    return f"{found}\nreport: {out / 'report.html'}"

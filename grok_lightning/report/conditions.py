@@ -14,7 +14,10 @@ from grok_lightning.report.unfinished import UNFINISHED
 from grok_lightning.statistics import KaplanMeier, holm, kaplan_meier, log_rank, times, wilson
 
 EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
-ACCURACIES = ("best_val_acc", "final_val_acc", "final_train_acc")
+MEASURES = (
+    "best_val_acc", "final_val_acc", "final_train_acc", "final_val_loss", "final_train_loss",
+    "final_test_acc", "final_test_loss",
+)  # fmt: skip
 COUNTS = ("diverged", "unfinished", "end_k")
 MOST_COMPARED = 6  # conditions that are all compared with each other
 
@@ -32,8 +35,8 @@ def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.D
         ``_median_after``, the evaluation before it; ``grok_mean`` restricted to ``budget``, the least of its runs, with
         ``_low`` and ``_high``; ``delay``, the ratio of the medians; ``end_k``, the runs whose last validation accuracy
         is at the threshold; ``diverged``, ``unfinished``, ``missing``;
-        accuracies: median, least and most over the runs; ``steps_per_success``, all steps taken over runs that grokked
-        (infinity: none).
+        accuracies and losses: median, least and most over the runs, of test rows only if any run has them;
+        ``steps_per_success``, all steps taken over runs that grokked (infinity: none).
     """
     found = {event: _extract_times(table, event) for event in EVENTS}
     budgets, groups = table["budget"].to_numpy(float), _group(table)
@@ -88,15 +91,16 @@ def _describe_event(
 
 
 def _aggregate(table: pd.DataFrame, conditions: pd.DataFrame, missing: Mapping[str, int]) -> pd.DataFrame:
-    """Counts, accuracies and steps of each condition, with its number of runs that grokked."""
-    known = table[["steps", *ACCURACIES]].assign(
+    """Counts, accuracies, losses and steps of each condition, with its number of runs that grokked."""
+    measures = [name for name in MEASURES if name in table and ("test" not in name or table[name].notna().any())]
+    known = table[["steps", *measures]].assign(
         diverged=table["status"] == "diverged",
         unfinished=table["status"] == UNFINISHED,
         end_k=[reaches(acc, None, at) for acc, at in zip(table["final_val_acc"], table["threshold"], strict=True)],
     )
     grouped, names = known.groupby(table["condition"].astype(str), sort=False), conditions["condition"]
     columns = {name: grouped[name].sum().reindex(names, fill_value=0).astype(int) for name in COUNTS}
-    for short in ACCURACIES:
+    for short in measures:
         column = grouped[short]
         columns |= {short: column.median(), f"{short}_least": column.min(), f"{short}_most": column.max()}
     columns["steps"] = grouped["steps"].sum().reindex(names, fill_value=0.0)
@@ -122,7 +126,7 @@ def compare_conditions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def step_in_words(median: float, low: float, high: float, after: float) -> str:
-    """A median step with its interval, and with the evaluation before it."""
+    """A median step with its interval, which one run does not have, and with the evaluation before it."""
     if not isfinite(median):
         least = f", later than {low:,.0f}" if isfinite(low) else ""
         return f"not reached{least}"

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
+from grok_lightning.figures.accuracy import draw_accuracy, tabulate_accuracy
 from grok_lightning.figures.by_value import MOST as SIDE_BY_SIDE
 from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
-from grok_lightning.figures.condition_curves import draw_condition_curves
+from grok_lightning.figures.condition_curves import MOST_COLUMNS, Measure, draw_condition_curves
 from grok_lightning.figures.conditions import FEW, Naming, pick_names, shorten_names, split_conditions
 from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
 from grok_lightning.figures.curves import draw_curves
@@ -18,6 +19,7 @@ from grok_lightning.figures.delay import draw_delay, tabulate_delay
 from grok_lightning.figures.measures import draw_measures, tabulate_measures
 from grok_lightning.figures.phase import draw_phase, tabulate_phase
 from grok_lightning.figures.survival import draw_survival, tabulate_survival
+from grok_lightning.records.words import format_option
 
 BETWEEN = " / "  # several keys as one
 BOTH = "accuracy and loss"
@@ -43,7 +45,7 @@ class Drawing:
 
 
 def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str]) -> Iterator[Drawing]:
-    """Yields the figures that the keys of these runs allow.
+    """Yields the figures that the keys of these runs allow and that have something to show.
 
     Args:
         runs: Runs from ``tabulate_runs``.
@@ -52,34 +54,80 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
     """
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
-    if len(curves):
-        yield from _draw_measures(runs, curves, of)
+    curves = _leave_out_validation(runs, curves)
     if len(runs) == 1:
-        yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
+        if len(curves):
+            yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
+            yield from _draw_measures(runs, curves, of)
         return
     shown, which = _select(runs, MANY - 1, SHOWN)
     if len(curves):
         yield from _draw_over_steps(shown, curves, of, which)
-    caption = f"Share of runs that have not grokked yet{which}."
-    yield Drawing(
-        "survival", caption, _prepare(lambda: tabulate_survival(shown), draw_survival, f"{of}: not yet grokked")
-    )
-    if runs["condition"].nunique() > 1:
-        caption = f"Grok step of each condition{which}."
-        title = f"{of}: grok step by condition"
-        yield Drawing("ablation", caption, _prepare(lambda: tabulate_ablation(shown), draw_ablation, title))
+    yield from _draw_conditions(shown, of, which)
     names = shorten_names(keys)
     yield from _draw_by_value(runs, names, of)
-    yield from _draw_maps(runs, names, of)
-    pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
-    caption = "Steps to memorize against steps to grok."
-    yield Drawing(
-        "delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, f"{of}: memorizing and grokking")
-    )
+    if runs["validated"].any() and runs[["grok_step", "best_val_acc"]].notna().any(axis=None):
+        yield from _draw_maps(runs, names, of)
+    if len(curves):
+        yield from _draw_measures(runs, curves, of)
+    if runs["validated"].any() and _have_delays(runs):
+        pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
+        caption, title = "Steps to memorize against steps to grok.", f"{of}: memorizing and grokking"
+        yield Drawing("delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, title))
+
+
+def list_left_out(runs: pd.DataFrame) -> list[str]:
+    """Why figures are left out that reports of other runs have, a sentence each."""
+    grokked = bool(runs["grok_step"].notna().any())
+    if not runs["validated"].any():
+        return ["No rows are held out for validation, so that there are no figures of grokking; accuracy and loss show "
+                "how well the runs have memorized."]  # fmt: skip
+    if len(runs) == 1:
+        return []
+    found = []
+    if not grokked:
+        found.append("No run grokked, so that there are no figures of grok steps, delays and the share of runs that "
+                     "have not grokked yet; accuracies are shown instead.")  # fmt: skip
+    elif not runs["condition"].duplicated().any():
+        found.append("Each condition has one run, so that there is no figure of shares of runs.")
+    if grokked and not _have_delays(runs):
+        found.append("No run has memorized and grokked, so that there is no figure of delays.")
+    return found
+
+
+def _have_delays(runs: pd.DataFrame) -> bool:
+    return bool(runs[["memorize_step", "grok_step"]].notna().all(axis=1).any())
+
+
+def _leave_out_validation(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations, without those of validation where they are of the training rows."""
+    without = runs["run"][~runs["validated"]]
+    columns = [name for name in curves if str(name).startswith("val/")]
+    if without.empty or not columns:
+        return curves
+    return curves.assign(**{str(name): curves[name].mask(curves["run"].isin(without)) for name in columns})
+
+
+def _draw_conditions(runs: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
+    """Accuracy of each condition at the end, and its grok steps where any run grokked."""
+    if runs["condition"].nunique() > 1:
+        splits = ["train", "test"] if not runs["validated"].any() else ["train", "val", "test"]
+        left = [name for name in runs if str(name).startswith("final_") and str(name).split("_")[1] not in splits]
+        caption, title = f"Accuracy and loss at the end, by condition{which}.", f"{of}: accuracy and loss at the end"
+        table = partial(tabulate_accuracy, runs.drop(columns=left))
+        yield Drawing("final-accuracy", caption, _prepare(table, draw_accuracy, title))
+    if not runs["validated"].any() or runs["grok_step"].isna().all():
+        return
+    if runs["condition"].duplicated().any():
+        caption, title = f"Share of runs that have not grokked yet{which}.", f"{of}: not yet grokked"
+        yield Drawing("survival", caption, _prepare(lambda: tabulate_survival(runs), draw_survival, title))
+    if runs["condition"].nunique() > 1:
+        caption, title = f"Grok step of each condition{which}.", f"{of}: grok step by condition"
+        yield Drawing("ablation", caption, _prepare(lambda: tabulate_ablation(runs), draw_ablation, title))
 
 
 def _prepare(
-    table: Callable[[], pd.DataFrame], figure: Callable[..., Figure], *options: str
+    table: Callable[[], pd.DataFrame], figure: Callable[..., Figure], *options: str | None
 ) -> Callable[[], tuple[pd.DataFrame, Figure]]:
     def make() -> tuple[pd.DataFrame, Figure]:
         made = table()
@@ -125,19 +173,36 @@ def _draw_single(runs: pd.DataFrame, curves: pd.DataFrame, of: str) -> Figure:
 
 
 def _draw_over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
-    alone = not _name(runs).has_colors  # each condition has a panel, and a figure shows one measure
+    """Single runs in a panel for each condition; beside it conditions in color, or their medians in panels."""
+    count = runs["condition"].nunique()
+    overlaid = _name(runs).has_colors and count > 1
     medians, single = cache(partial(tabulate_medians, runs, curves)), cache(partial(tabulate_single_runs, runs, curves))
-    for measure, word in {"acc": "accuracy", "loss": "loss"}.items() if alone else {"acc": BOTH}.items():
-        name = f"-{word}" if alone else ""
-        if runs["condition"].duplicated().any():
+    measures: dict[Measure | None, str] = {None: BOTH}
+    if count > MOST_COLUMNS:  # a figure shows one measure
+        measures = {"acc": "accuracy", "loss": "loss"}
+    both = "" if not runs["validated"].any() else " in training and validation"
+    for measure, word in measures.items():
+        name = f"-{word}" if measure else ""
+        caption = f"{word.capitalize()} of single runs{both}{', by condition' if count > 1 else ''}{which}."
+        yield Drawing(
+            f"curves{name}", caption, _prepare(single, partial(draw_condition_curves, panels=True),
+            f"{of}: {word}, single runs", measure)
+        )  # fmt: skip
+    several = runs["condition"].duplicated().any()
+    if overlaid:
+        name, words = ("median-curves", "the median over the runs of each condition")
+        if not several:
+            name, words = "compared-curves", "a line for each condition"
+        table = medians if several else single
+        caption = f"{BOTH.capitalize()}, {words}{which}."
+        yield Drawing(name, caption, _prepare(table, draw_condition_curves, f"{of}: {BOTH}"))
+    elif several:
+        for measure, word in measures.items():
+            name = f"-{word}" if measure else ""
             caption = f"{word.capitalize()}, the median over the runs of each condition{which}."
             yield Drawing(
                 f"median-curves{name}", caption, _prepare(medians, draw_condition_curves, f"{of}: {word}", measure)
             )
-        caption = f"{word.capitalize()} of single runs{which}."
-        yield Drawing(
-            f"curves{name}", caption, _prepare(single, draw_condition_curves, f"{of}: {word}, single runs", measure)
-        )
 
 
 def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
@@ -152,16 +217,25 @@ def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iter
         shown, by = _join(runs, others, keys)
         word = keys[key]
         for quantity, label in QUANTITIES.items():
+            events = runs["grok_step"] if quantity == "steps" else runs["best_val_acc"]
+            if not runs["validated"].any() or events.isna().all():
+                continue
             table, title = partial(tabulate_by_value, shown, key, by, quantity), f"{of}: {label} by {word}"
             caption = f"{label.capitalize()} against {word}."
             yield Drawing(f"{quantity}-by-{word}", caption, _prepare(table, draw_by_value, title, quantity))
 
 
 def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
-    """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest."""
+    """A map over two keys, or over the last two of several that are numbers, then one for each value of the rest.
+
+    Two keys that the rest determines make no map: it would be a single cell, row or column.
+    """
     varying = [key for key in keys if runs[key].nunique() > 1]
     numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
-    x, y = numbers[-2:] if len(varying) > 2 and len(numbers) >= 2 else (varying if len(varying) == 2 else ("", ""))
+    pairs = [(x, y) for y in reversed(numbers) for x in reversed(numbers[: numbers.index(y)])]
+    if len(varying) == 2:
+        pairs = [(varying[0], varying[1])]
+    x, y = next((pair for pair in pairs if _spans_map(runs, varying, pair)), ("", ""))
     if not x:
         return
     if x not in numbers and y in numbers:  # names read better from left to right
@@ -171,7 +245,23 @@ def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator
         return
     words = f"{keys[x]} and {keys[y]}"
     table = partial(tabulate_phase, shown, x, y, by)
-    yield Drawing("phase", f"Grok step by {words}.", _prepare(table, draw_phase, f"{of}: grok step by {words}"))
+    label = QUANTITIES["accuracy" if runs["grok_step"].isna().all() else "steps"]
+    caption, title = f"{label.capitalize()} by {words}.", f"{of}: {label} by {words}"
+    yield Drawing("phase", caption, _prepare(table, draw_phase, title))
+
+
+def _spans_map(runs: pd.DataFrame, keys: Sequence[str], pair: tuple[str, str]) -> bool:
+    """Whether runs that agree in the other keys fill more than a row, a column or a diagonal of the map of a pair."""
+    rest = [key for key in keys if key not in pair]
+    groups = [group for _, group in runs.groupby(rest, dropna=False)] if rest else [runs]
+    cells = [group[list(pair)].drop_duplicates() for group in groups]
+    return any(len(each) > each.nunique().max() for each in cells)
+
+
+def _label(column: pd.Series) -> pd.Series:
+    """Values in words, numbers in short form where that tells them apart."""
+    words = column.map(format_option)
+    return words if words.nunique() == column.nunique() else column.astype(str)
 
 
 def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> tuple[pd.DataFrame, str | None]:
@@ -181,7 +271,7 @@ def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> 
     name = BETWEEN.join(names[key] for key in keys)
     if name in runs and name not in keys:  # a column of another kind, status for example
         name = BETWEEN.join(keys)
-    joined, *others = (runs[key].astype(str) for key in keys)
+    joined, *others = (_label(runs[key]) for key in keys)
     for other in others:
         joined = joined + BETWEEN + other
     return runs.assign(**{name: joined}), name

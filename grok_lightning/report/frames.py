@@ -15,7 +15,12 @@ from grok_lightning.report.words import label_value, rank_values, read_values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
-ACCURACIES = {"best.val/acc": "best_val_acc", "final.val/acc": "final_val_acc", "final.train/acc": "final_train_acc"}
+SPLITS = ("train", "val", "test")
+VALUES = {"best.val/acc": "best_val_acc"} | {
+    f"final.{split}/{measure}": f"final_{split}_{measure}" for measure in ("acc", "loss") for split in SPLITS
+}
+ROWS = {f"counts.{split}": f"{split}_rows" for split in SPLITS}
+TEXT = "text"  # title of the task of memorizing strings
 
 
 def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -28,18 +33,22 @@ def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame
     Returns:
         A column for each key under its name, ``condition`` (categories in order of display), ``run``, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_val_acc``, ``final_train_acc``, ``seed``, ``config_hash``, ``operation`` (its title), ``task`` (its
-        identity), and the options. Then the number of missing planned runs of every condition, in the same order.
+        ``final_train_acc``, ``final_train_loss`` and those of validation and test (NaN: unknown), ``train_rows``,
+        ``val_rows`` and ``test_rows`` (NaN: unknown), ``seed``, ``config_hash``, ``operation`` (its title), ``task``
+        (its identity), ``validated`` (whether rows are held out for validation), and the options. Then the number of
+        missing planned runs of every condition, in the same order.
     """
     runs, options = gathered.runs, gathered.options()
     table = pd.DataFrame({"run": runs["path"], "status": runs["status"]})
     for name in ("steps", "budget", "threshold", *STEPS):
         table[name] = _to_floats(runs, name)
-    for name, short in ACCURACIES.items():
+    for name, short in (VALUES | ROWS).items():
         table[short] = _to_floats(runs, name)
     table["seed"] = _to_floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
     table["operation"], table["task"] = identify_tasks(runs)
+    held_out = _to_floats(runs, f"{PREFIX}data.val_fraction").notna()
+    table["validated"] = (held_out | (table["operation"] != TEXT)) & (table["val_rows"] != 0)
     columns = {key.name: read_values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
     labels, exactly = _label_conditions(keys, set(rows))

@@ -15,11 +15,13 @@ import pandas as pd
 from grok_lightning.figures.saving import png, svg
 from grok_lightning.records.archive import write_archive
 from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
-from grok_lightning.report.drawings import Drawing, list_drawings
+from grok_lightning.report.drawings import Drawing, list_drawings, list_left_out
 from grok_lightning.report.frames import tabulate_runs
 from grok_lightning.report.gather import Gathered, gather
 from grok_lightning.report.keys import find_keys, find_varying_keys
 from grok_lightning.report.pooling import describe_pooled, refuse_pooled
+from grok_lightning.report.results import tabulate_results
+from grok_lightning.report.setup import describe_setup
 from grok_lightning.report.text import compose_markdown, find_figures
 
 RESOLUTION = 150  # dots per inch of PNG files
@@ -29,7 +31,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
 th { text-align: left; background: #f6f6f6; white-space: normal; } img { max-width: 100%; height: auto; }
-pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; }
+pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; } summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) { body, img { background: #fff; } }
 """
 
@@ -75,9 +77,15 @@ class Report:
             (out / f"{drawing.name}.svg").write_bytes(svg(figure))
         self.conditions.to_csv(out / "conditions.csv", index=False, lineterminator="\n")
         self.tests.to_csv(out / "comparisons.csv", index=False, lineterminator="\n")
-        write_archive(out / "runs.parquet", *self._shorten_paths(), self.gathered.planned)
+        records, curves = self._shorten_paths()
+        results = tabulate_results(self.runs, records["path"])
+        results.to_csv(out / "runs.csv", index=False, lineterminator="\n")
+        write_archive(out / "runs.parquet", records, curves, self.gathered.planned)
         pictures = {drawing.name: drawing.caption for drawing in self.drawings}
-        text = compose_markdown(title, command, self.runs, self.conditions, self.tests, self.remarks, pictures)
+        text = compose_markdown(
+            title, command, describe_setup(self.runs, self.gathered.runs), self.runs, results, self.conditions,
+            self.tests, self.remarks, pictures, list_left_out(self.runs),
+        )  # fmt: skip
         file = out / "report.md"
         earlier = find_figures(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else set()
         for name in earlier - find_figures(text):  # before the list of them is replaced: a kill leaves none behind
@@ -127,7 +135,8 @@ def render_html(text: str, folder: Path, title: str) -> str:
     def embed(found: re.Match[str]) -> str:
         return f'src="data:image/png;base64,{base64.b64encode((folder / unquote(found[1])).read_bytes()).decode()}"'
 
-    body = re.sub(r'src="([^":]+\.png)"', embed, markdown.markdown(text, extensions=["tables", "sane_lists"]))
+    body = markdown.markdown(text, extensions=["tables", "sane_lists", "md_in_html"])
+    body = re.sub(r'src="([^":]+\.png)"', embed, body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'

@@ -127,7 +127,7 @@ def describe_pooled(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[K
         inside = table["condition"].isin(mixed.index[mixed]).to_numpy()
         counts = records[column][inside].map(format_option).value_counts(sort=False)
         some = [f"{word}: {format_count(count, 'run')}" for word, count in counts.items()]
-        more = f", {len(some) - MOST_VALUES:,} more values" if len(some) > MOST_VALUES else ""
+        more = f", {format_count(len(some) - MOST_VALUES, 'more value')}" if len(some) > MOST_VALUES else ""
         found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more})"
     if not found:
         return []

@@ -9,6 +9,8 @@ import pandas as pd
 from grok_lightning.records.words import NONE, format_option
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS, Key, countable
 
+FILTERS, NO_FILTER = "filters", "no filter"
+
 
 def read_values(key: Key, runs: pd.DataFrame) -> pd.Series:
     """Each run's value of a key: typed, or in words for lists and blocks."""
@@ -16,7 +18,8 @@ def read_values(key: Key, runs: pd.DataFrame) -> pd.Series:
         column = runs[key.columns[0]]
         same = _find_constants(column)
         # a list, for of integers and None, map would make floats and NaN, which is equal to nothing
-        return pd.Series([_normalize(_drop_constants(value, same)) for value in column], runs.index, dtype=object)
+        values = [normalize(key.name, _drop_constants(value, same)) for value in column]
+        return pd.Series(values, runs.index, dtype=object)
     return pd.Series(_describe_blocks(key, runs), index=runs.index, dtype=object)
 
 
@@ -75,22 +78,25 @@ def _describe_blocks(key: Key, runs: pd.DataFrame) -> list[str]:
         if isinstance(planned[place], str):
             words.append(planned[place])
             continue
-        parts = [_strip_path(name)] if several else []
+        parts = [strip_path(name)] if several else []
         for column in columns[name]:
-            value = _normalize(_drop_constants(runs.at[place, column], same[column]))
+            value = normalize(column, _drop_constants(runs.at[place, column], same[column]))
             if value is not None:
                 short = column.rsplit(".", 1)[-1]
                 parts.append(str(value) if short == "formula" else f"{short}={format_option(value)}")
-        words.append(" ".join(parts) or _strip_path(name))
+        words.append(" ".join(parts) or strip_path(name))
     return words
 
 
-def _strip_path(path: Any) -> str:
+def strip_path(path: Any) -> str:
     """A class's bare name, without the suffix of data modules."""
     return str(path).rsplit(".", 1)[-1].removesuffix("DataModule")
 
 
-def _normalize(value: Any) -> Any:
+def normalize(option: str, value: Any) -> Any:
+    """A value that can be compared: lists and blocks in words, an empty list of filters as ``no filter``."""
+    if isinstance(value, list) and option.rpartition(".")[2] == FILTERS:
+        return " + ".join(map(format_option, value)) or NO_FILTER
     if isinstance(value, list | dict):
         return format_option(value)
     return None if format_option(value) == NONE else value

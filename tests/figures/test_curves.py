@@ -86,3 +86,9 @@ def test_drawing_twice_gives_the_same_picture_and_changes_no_row() -> None:
         draw_curves(ROWS, {"grok_step": 1000}, "title").savefig(picture, format="raw", dpi=40)
     assert pictures[0].getvalue() == pictures[1].getvalue()
     assert before == ROWS
+
+
+def test_validation_is_left_out_where_there_is_none() -> None:
+    rows = [row(step, 0.5, math.nan) | {"val/loss": math.nan} for step in (1, 10, 100)]
+    (legend,) = [axes.get_legend() for axes in drawn(draw_curves(rows, NOTHING, "")).axes if axes.get_legend()]
+    assert [text.get_text() for text in legend.get_texts()] == ["training"]

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from sets_of_runs import curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
-from grok_lightning.figures.by_value import draw_by_value, tabulate_by_value
+from grok_lightning.figures.accuracy import draw_accuracy, tabulate_accuracy
+from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
 from grok_lightning.figures.condition_curves import draw_condition_curves
 from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
 from grok_lightning.figures.delay import draw_delay, tabulate_delay
@@ -28,8 +29,22 @@ class Kind(NamedTuple):
 
 
 KEY, SEED = "train_fraction", "seed"
+
+
+def with_losses(runs: pd.DataFrame) -> pd.DataFrame:
+    """With losses at the end, and test rows in one condition only."""
+    tested = runs["final_val_acc"].where(runs["condition"] == runs["condition"].min()) if len(runs) else 1.0
+    number = runs["run"].str.removeprefix("run ").astype(float)
+    losses = {f"final_{split}_loss": 0.1 + number for split in ("train", "val", "test")}
+    return runs.assign(final_test_acc=tested, **losses)
+
+
 accuracy_by_value = partial(draw_by_value, quantity="accuracy")
+panels = partial(draw_condition_curves, panels=True)
 KINDS = {
+    "panels": Kind(lambda runs: tabulate_single_runs(runs, curves_of(runs)), panels),
+    "panels of medians": Kind(lambda runs: tabulate_medians(runs, curves_of(runs)), partial(panels, measure="loss")),
+    "final accuracy": Kind(lambda runs: tabulate_accuracy(with_losses(runs)), draw_accuracy),
     "overlaid": Kind(lambda runs: tabulate_single_runs(runs, curves_of(runs)), draw_condition_curves),
     "band": Kind(lambda runs: tabulate_medians(runs, curves_of(runs)), draw_condition_curves),
     "steps by value": Kind(lambda runs: tabulate_by_value(runs, KEY), draw_by_value),
@@ -42,6 +57,9 @@ KINDS = {
     "maps": Kind(lambda runs: tabulate_phase(runs, SEED, "budget", KEY), draw_phase),
     "delay": Kind(tabulate_delay, draw_delay),
 }
+
+
+BESIDE = (draw_ablation, draw_accuracy)  # with names beside their rows instead of a label
 
 
 def never(runs: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +121,7 @@ def test_a_figure_is_drawn_from_its_csv_and_says_what_it_shows(kind: Kind, name:
     assert figure.get_suptitle() == "x + y mod 97"
     assert "run" in figure.get_supxlabel()
     assert any(axes.get_xlabel() for axes in figure.axes)
-    assert any(axes.get_ylabel() for axes in figure.axes) or figure.get_supylabel() or kind.draw is draw_ablation
+    assert any(axes.get_ylabel() for axes in figure.axes) or figure.get_supylabel() or kind.draw in BESIDE
 
 
 def check_its_texts(figure: Figure) -> None:
@@ -225,3 +243,81 @@ def test_a_condition_has_one_color_in_all_figures_also_where_it_is_not_drawn(key
     for value in values:
         assert len({str(colors[str(value)]) for colors in found}) == 1
     assert len({str(found[0][str(value)]) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("quantity", ["steps", "accuracy"])
+def test_runs_and_medians_stand_at_their_value_on_an_axis_of_numbers(quantity: Quantity) -> None:
+    values = [0.1, 0.2, 0.25]
+    table = tabulate_by_value(runs_of(values, other={"optimizer": ["a", "b", "c"]}), KEY, "optimizer", quantity)
+    (axes,) = draw_by_value(table, "t", quantity).axes
+    points = [part for part in axes.collections if isinstance(part, PathCollection)]
+    at = [place for part in points for place in part.get_offsets()[:, 0]]
+    at += [place for line in axes.lines for place in np.asarray(line.get_xdata(), float)]
+    assert set(np.unique(at)) == set(values)
+
+
+def test_names_of_keys_on_axes_are_short() -> None:
+    runs = runs_of([0.1, 0.2], key="data.train_fraction", other={"model.optimizer.lr": [1, 2]})
+    keys = ("data.train_fraction", "model.optimizer.lr")
+    for figure in (draw_by_value(tabulate_by_value(runs, *keys), "t"), draw_phase(tabulate_phase(runs, *keys), "t")):
+        labels = {axes.get_xlabel() for axes in figure.axes} | {axes.get_ylabel() for axes in figure.axes}
+        labels |= {legend.get_title().get_text() for legend in figure.legends}
+        assert {"train_fraction", "lr"} <= labels
+        assert not any("data." in label or "model." in label for label in labels)
+
+
+def cells(runs: pd.DataFrame) -> tuple[Figure, list[str]]:
+    """The map of train fraction and optimizer, and the words in its cells."""
+    figure = draw_phase(tabulate_phase(runs, KEY, "optimizer"), "t")
+    return figure, [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_cells_of_a_map_name_the_median_step_or_the_accuracy() -> None:
+    runs = runs_of([0.3, 0.5], 3, other={"optimizer": ["a"]}).assign(status="finished", best_val_acc=0.456)
+    runs = runs.assign(grok_step=[1540.0, 1540.0, np.nan, np.nan, np.nan, 900.0])
+    assert cells(runs)[1] == ["1.54k\n2/3", "45 %\n1/3"]
+    assert cells(runs.iloc[[0, 3]])[1] == ["1.54k", "45 %"]
+
+
+def test_a_map_without_a_median_is_colored_by_accuracy() -> None:
+    runs = never(runs_of([0.3, 0.5], 1, other={"optimizer": ["a"]})).assign(best_val_acc=[0.02, 0.97])
+    figure, words = cells(runs)
+    assert words == ["2 %", "97 %"]
+    assert "best validation accuracy (%)" in {axes.get_ylabel() for axes in figure.axes}
+    first, second = figure.axes[0].collections[0].get_facecolor()
+    assert first.tolist() != second.tolist()
+
+
+def test_medians_are_pale_from_where_a_run_has_stopped() -> None:
+    runs = runs_of([0.5], 3).assign(status="finished", steps=[1000, 3000, 20_000])
+    runs["sustained_grok_step"] = [900.0, 2900.0, np.nan]
+    figure = draw_condition_curves(tabulate_medians(runs, curves_of(runs)), "t")
+    for axes in figure.axes:
+        for place in range(0, len(axes.lines), 2):
+            whole, pale = axes.lines[place : place + 2]
+            assert (whole.get_alpha(), np.max(whole.get_xdata())) == (1.0, 1000)
+            assert pale.get_alpha() < 0.5
+            assert (np.min(pale.get_xdata()), np.max(pale.get_xdata())) == (1000, 20_000)
+    assert "Pale" in figure.get_supxlabel()
+
+
+def test_the_final_accuracy_of_each_split_is_that_of_the_records() -> None:
+    runs = with_losses(runs_of([0.3, 0.5], 3))
+    table = tabulate_accuracy(runs)
+    each = table[table["kind"] == "run"].set_index(["run", "split"])
+    for run in runs.itertuples():
+        assert each.loc[(run.run, "val"), ["acc", "loss"]].tolist() == [run.final_val_acc, run.final_val_loss]
+    medians = table[table["kind"] == "median"].set_index(["condition", "split"])
+    assert medians.loc[("train_fraction=0.5", "test"), "n"] == 0
+    assert medians.loc[("train_fraction=0.3", "val"), "acc"] == runs["final_val_acc"].iloc[:3].median()
+    assert set(tabulate_accuracy(runs.drop(columns=["final_test_acc"]))["split"]) == {"train", "val"}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("kind", ["ablation", "steps by value"])
+def test_one_run_at_each_place_is_not_called_a_median(kind: str, seeds: int) -> None:
+    figure = KINDS[kind].draw(KINDS[kind].table(runs_of([0.1, 0.2, 0.3, 0.4], seeds)), "t")
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words.append(figure.get_supxlabel())
+    assert any("edian" in word for word in words) == (seeds > 1)
+    assert ("grok step of a run" in words) == (seeds == 1)

@@ -15,6 +15,7 @@ from grok_lightning.records.columns import encode
 from grok_lightning.records.parquet import save
 from grok_lightning.records.planned import HASH, PLANNED
 from grok_lightning.records.record import RESULT, Row, hash_of, milestones, write_json, write_metrics
+from grok_lightning.report import command as report_command
 from grok_lightning.report import making
 
 Report = Callable[..., tuple[int, str, str]]
@@ -50,6 +51,7 @@ CONFIG: dict[str, Any] = {
 def reporting(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> Report:
     """``grok-lightning report ... --out out`` without figures, which are other tests' and take most of the time."""
     monkeypatch.setattr(making, "list_drawings", lambda *_: iter(()))
+    monkeypatch.setattr(report_command, "draw_run", lambda *_: ([], []))
 
     def run(*arguments: Any, out: str = "out") -> tuple[int, str, str]:
         return command("report", *arguments, "--out", out)

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from records import write_run
 
-from grok_lightning.report.making import make_report
+from grok_lightning.report.drawings import list_left_out
+from grok_lightning.report.making import Report, make_report
+from grok_lightning.report.pictures import draw_run
 
 FILTERS = [[], [{"class_path": "grok_lightning.optim.Clip", "norm": 1.0}]]
 OPTIONS = {
@@ -106,3 +109,101 @@ def test_the_text_says_which_pairs_were_tested(
     text = (tmp_path / "out" / "report.md").read_text()
     assert told in text
     assert ("each condition against the first (lr=0.001)" in text) == (conditions > 6)
+
+
+def made(tmp_path: Path, grokked: Sequence[int | None], seeds: int = 1, **more: Any) -> tuple[Report, dict[str, Any]]:
+    """A report of as many learning rates as grok steps are given, and its figures by name."""
+    for place, step in enumerate(grokked):
+        for seed in range(seeds):
+            changes = {"model.optimizer.lr": (1 + place) / 1000, "seed_everything": seed}
+            write_run(f"{place}+{seed}", grokked=step, changes=changes, **more)
+    report = make_report(["e"], tmp_path)
+    return report, {drawing.name: drawing for drawing in report.drawings}
+
+
+OF_GROKKING = {"survival", "ablation", "delay", "steps-by-lr"}
+
+
+@pytest.mark.parametrize(("grokked", "seeds"), [([80, None], 2), ([None, None], 2), ([80, None], 1)])
+def test_figures_without_anything_to_show_are_left_out_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grokked: list[int | None], seeds: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report, found = made(tmp_path, grokked, seeds)
+    told = " ".join(list_left_out(report.runs))
+    if not any(grokked):
+        assert not OF_GROKKING & set(found)
+        assert "No run grokked" in told
+    else:
+        assert OF_GROKKING - set(found) == ({"survival"} if seeds == 1 else set())
+        assert ("Each condition has one run" in told) == (seeds == 1)
+    assert {"final-accuracy", "accuracy-by-lr", "curves"} <= set(found)
+    assert ("median-curves" in found) == (seeds > 1)
+    assert ("compared-curves" in found) == (seeds == 1)
+    report.drawings.clear()
+    report.write(tmp_path / "out", "t", "c")
+    assert told.split(".")[0] in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_runs_that_never_memorized_have_no_diagonal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report, found = made(tmp_path, [80, 80], memorized=None)
+    assert "delay" not in found
+    assert "No run has memorized and grokked, so that there is no figure of delays." in list_left_out(report.runs)
+
+
+@pytest.mark.parametrize("conditions", [1, 2, 4, 5, 9])
+def test_every_condition_has_a_panel_with_training_and_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditions: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, found = made(tmp_path, [80] * conditions, 2 if conditions < 5 else 1)
+    name = "curves" if conditions <= 4 else "curves-accuracy"
+    figure: Figure = found[name].make()[1]
+    panels = [axes for axes in figure.axes if axes.collections]
+    assert len(panels) == (2 * conditions if conditions <= 4 else conditions)
+    assert all(len(axes.collections) == 2 for axes in panels)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+
+
+def test_keys_that_the_others_determine_make_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place, (layers, lr) in enumerate(product((1, 2), (0.001, 0.01))):
+        changes = {"model.network.layers": layers, "model.optimizer.lr": lr, "model.network.width": 16 * layers}
+        write_run(f"{place}", changes=changes)
+    report = make_report(["e"], tmp_path, ["lr", "layers", "width"])
+    assert "phase" not in {drawing.name for drawing in report.drawings}
+
+
+def test_a_single_run_has_pictures_of_its_task_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run("a", changes={"data.batch_size": 5000})
+    record = {str(name): value for name, value in make_report(["e"], tmp_path).gathered.runs.iloc[0].items()}
+    found, remarks = draw_run(record, tmp_path, False)
+    assert [drawing.name for drawing in found] == ["value_counts", "answers", "split"]
+    assert remarks == []
+    table, _ = found[-1].make()
+    assert table["split"].value_counts()["train"] == 24
+    assert len(table) == 49
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data.class_path": "os.ThisWouldBeRun"}, ""),
+        ({"data.modulus": 10**9}, ""),
+        ({"data.formula": "x +"}, "No pictures of the task"),
+        ({"data.later": 3}, "No pictures of the task"),
+        ({"data": {"class_path": "grok_lightning.data.TextDataModule", "strings": ["ab"]}}, ""),
+    ],
+)
+def test_a_single_run_whose_task_cannot_be_drawn_is_reported_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run("a", changes=changes)
+    record = {str(name): value for name, value in make_report(["e"], tmp_path).gathered.runs.iloc[0].items()}
+    found, remarks = draw_run(record, tmp_path, False)
+    assert found == []
+    assert [remark.startswith(told) for remark in remarks] == ([True] if told else [])

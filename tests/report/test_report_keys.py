@@ -68,12 +68,12 @@ def test_an_option_that_some_networks_do_not_have(report):
         (
             "model.filters",
             [[], [{"class_path": "grok_lightning.optim.Clip", "norm": 1.0}]],
-            ["filters=[]", "filters=[Clip]"],
+            ["filters=no filter", "filters=Clip"],
         ),
         (
             "model.filters",
             [[{"class_path": "optim.Clip", "norm": norm, "eps": 0.1}] for norm in (1.0, 2.0)],
-            ["filters=[Clip norm=1]", "filters=[Clip norm=2]"],
+            ["filters=Clip norm=1", "filters=Clip norm=2"],
         ),
         ("data.operands", [None, 3], ["operands=3", "operands=-"]),
         ("model.optimizer.lr", [0.12345678, 0.12345679, 0.5], ["lr=0.12345678", "lr=0.12345679", "lr=0.5"]),
