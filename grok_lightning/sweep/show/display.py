@@ -1,5 +1,6 @@
 """Progress of a sweep: a line for each worker and one for the whole sweep."""
 
+import os
 import shutil
 import sys
 import time
@@ -41,7 +42,8 @@ class Display:
             last: Whether the sweep ends now.
         """
         notices = [notice for places in self.places for notice in read_notices(places.notices).values()]
-        terminal = self.stream.isatty()
+        # a cell of a notebook gives commands a terminal too, but shows the moves of its cursor as text
+        terminal = self.stream.isatty() and "JPY_PARENT_PID" not in os.environ
         now, compiling = time.monotonic(), (tally.compiling, tally.waiting)
         if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
             return
