@@ -1,8 +1,7 @@
 from itertools import product
 from typing import Any
 
-from grok_lightning.data import TableDataModule
-from grok_lightning.data.tabulated import TabulatedAlgebra
+from grok_lightning.data import TableDataModule, TabulatedAlgebra
 
 
 class HeisenbergDataModule(TableDataModule):

@@ -10,6 +10,7 @@ from grok_lightning.data.permutations import PermutationDataModule
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.signed import SignedRemaindersDataModule
 from grok_lightning.data.table_datamodule import TableDataModule
+from grok_lightning.data.tabulated import TabulatedAlgebra
 from grok_lightning.data.text import TextDataModule
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "SequenceDataModule",
     "SignedRemaindersDataModule",
     "TableDataModule",
+    "TabulatedAlgebra",
     "TextDataModule",
 ]

@@ -43,7 +43,7 @@ def network(*seeds: int) -> Transformer:
 
 
 def test_there_are_measures_and_all_are_exported() -> None:
-    assert set(MEASURES) == {"Collapse", "Fourier", "LogitScale", "Progress", "Rank", "Symmetry"}
+    assert set(MEASURES) == {"Collapse", "Fourier", "LogitScale", "Norms", "Progress", "Rank", "Symmetry"}
     assert set(MEASURES) <= set(grok_lightning.measures.__all__)
 
 
