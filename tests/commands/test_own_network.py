@@ -53,6 +53,7 @@ def fit(network: str, *options: str, run: str = "0") -> int:
     [
         ("ordinary_modules.Detached", "on none of whose parameters the loss depends"),
         ("ordinary_modules.Counter", "gives other logits when it is repeated"),
+        ("ordinary_modules.UnsavedCounter", "use persistent buffers"),
         ("ordinary_modules.TooFew", "whose forward gives (5, 5) for 5 x 4 tokens; logits (5, 9)"),
         ("wrapping.Wrapper", "whose parameter inner.0.weight has shape (9, 8), but parameters of a SequenceModel lead"),
     ],
