@@ -97,7 +97,7 @@ REFUSED = [
     (["LearningRateFinder"], "vary model.optimizer.lr in a sweep"),
     (["BackboneFinetuning"], "called backbone"),
     (["ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"], "its masks are not in checkpoints"),
-    (["EarlyStopping"], "EarlyStopping.monitor is null; expected: text"),
+    (["EarlyStopping"], "monitor has no default in EarlyStopping and is not given; expected: text"),
     (["EarlyStopping", "--trainer.callbacks.monitor=val/los"], "which nothing records; did you mean val/loss?"),
     (["ModelCheckpoint", "--trainer.callbacks.monitor=norm/weight"], "did you mean norm/weights?"),
     (["EarlyStopping", "--trainer.callbacks.monitor=rank/hidden"], "which nothing records"),
@@ -109,6 +109,10 @@ REFUSED = [
     (["Timer", "--trainer.callbacks.verbose=soon"], "Timer.verbose is 'soon'; expected: true or false"),
     (["EarlyStoping"], "names the class 'EarlyStoping', which does not exist; did you mean EarlyStopping?"),
     (["LearningRateMonitor", "--trainer.logger=false"], "LearningRateMonitor needs a logger"),
+    (
+        ["LearningRateMonitor", "--trainer.callbacks.log_weight_decay=true"],
+        "log_weight_decay is True, but the groups of the optimizer AdamW hold no weight_decay",
+    ),
     (["own_watching.Quite"], "the module own_watching (own_watching.py) has no Quite; did you mean Quiet?"),
     (["own_watching.Lines"], "names 'own_watching.Lines', which does not extend Callback"),
 ]
