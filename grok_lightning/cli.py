@@ -30,7 +30,13 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, refusing
 from grok_lightning.measures.base import Measure
-from grok_lightning.options.brought import build_listed, place, refuse_callbacks, refuse_monitors
+from grok_lightning.options.brought import (
+    build_listed,
+    place,
+    refuse_callbacks,
+    refuse_decay_monitor,
+    refuse_monitors,
+)
 from grok_lightning.options.choices import graph_of
 from grok_lightning.options.classes import TRAINER_LISTS
 from grok_lightning.options.config import Config, Records
@@ -156,6 +162,7 @@ class GrokCLI(LightningCLI):
     def _fit_callbacks(self, brought: list[Callback]) -> list[Callback]:
         refuse_callbacks(brought, self.placed["trainer"]["logger"] is not False)
         refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"])
+        refuse_decay_monitor(brought, self.model)
         options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
         names = [f"{config['experiment']}/{config['run']}" for config in configs]

@@ -113,8 +113,8 @@ class Run:
     def hooks(self, functions: Mapping[str, Function]) -> AbstractContextManager[None]:
         """Within it, functions see what parts of the network compute, and may replace it.
 
-        They act in ``model(tokens)``, in ``activations`` and ``predict``, in networks of ``plain()``, and under
-        ``torch.func`` and autograd.
+        They act in ``model(tokens)``, in ``activations`` and ``predict``, in networks of ``plain()`` (not where that is
+        a module of the user's own class, a copy), and under ``torch.func`` and autograd.
 
         Args:
             functions: For each name of ``activations`` a function of that tensor, without R and at all T positions. It

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError, show
 from grok_lightning.models import Transformer
 from grok_lightning.models.lens import read_lens_weights
+from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.plain import PlainNetwork
 from grok_lightning.module import GrokModule
+from grok_lightning.optim.base import OF_MODULES
 from grok_lightning.options.config import Config
 from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import is_ours
@@ -84,8 +87,12 @@ def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule
     try:
         foreign = read_foreign(path)
         _refuse_other_program(foreign, data, where)
+        buffers = {name.removeprefix(OF_MODULES) for name, _ in network.named_buffers()}
+        for name, weight in foreign.weights.items():  # a buffer may hold counts, or infinities as a mask does
+            if name not in buffers and not (weight.is_floating_point() and bool(weight.isfinite().all())):
+                raise ValueError(f"its weight {name[:80]!r} is not of finite numbers")
         if foreign.lens and not isinstance(network, Transformer):
-            raise ValueError(f"it is a transformer of TransformerLens, but model.network is {type(network).__name__}")
+            raise ValueError(f"it is a transformer of TransformerLens, but model.network is {network._get_name()}")
         if foreign.lens:
             _refuse_few_answers(foreign, data)
             assert isinstance(network, Transformer)
@@ -97,9 +104,15 @@ def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule
         raise UserError(
             f"{where}: {reason}" if not isinstance(error, OSError) else f"{where} cannot be read ({reason})"
         ) from None
+    own = _parts_in_module(network) if isinstance(network, ModuleStack) else dict(network.named_parameters())
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(weights[name].reshape(parameter.shape))
+        for name, part in own.items():
+            part.copy_(weights[name].reshape(part.shape))
+
+
+def _parts_in_module(network: ModuleStack) -> dict[str, Tensor]:
+    """What the first run's ordinary module has in its state dict, by its own names: views of the stack."""
+    return {name.removeprefix(OF_MODULES): part[0] for name, part in network.state_dict().items()}
 
 
 def _check_plain_weights(foreign: Foreign, network: Any) -> dict[str, Any]:
@@ -108,7 +121,8 @@ def _check_plain_weights(foreign: Foreign, network: Any) -> dict[str, Any]:
     Raises:
         ValueError: If a name or a shape is another.
     """
-    wanted = PlainNetwork(network).state_dict()
+    ordinary = isinstance(network, ModuleStack)
+    wanted = _parts_in_module(network) if ordinary else PlainNetwork(network).state_dict()
     for name in [*wanted, *sorted(foreign.weights)]:
         if name not in wanted:
             raise ValueError(

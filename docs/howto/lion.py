@@ -15,7 +15,7 @@ class Lion(Optimizer):
     def step(self, closure=None):
         for group in self.param_groups:
             first, second = group["betas"]
-            for weight in group["params"]:
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.sub_((first * mean + (1 - first) * weight.grad).sign(), alpha=group["lr"])
@@ -36,7 +36,7 @@ class SkipNorms(Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            for weight in group["params"]:
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
                 weight.mul_(1 - group["lr"] * group["decay"]).sub_(weight.grad, alpha=group["lr"])
 
 

@@ -37,7 +37,7 @@ class HookedForward:
         try:
             logits = self._forward(tokens_RBT, self.shape[1] if self._causal else answer_length, draw, None)
             for name, function in self.on_logits:
-                logits = _apply(name, function, logits)
+                logits = apply_function(name, function, logits)
         finally:
             self.shape = outer
         return logits[:, :, -answer_length:]
@@ -47,7 +47,7 @@ class HookedForward:
         if self.shape is None or not isinstance(output, Tensor):
             return None
         whole = unflatten(output, self.shape, self._flat)
-        return _apply(name, function, whole).reshape(output.shape)
+        return apply_function(name, function, whole).reshape(output.shape)
 
 
 def unflatten(part: Tensor, shape: torch.Size, flat: bool) -> Tensor:
@@ -89,7 +89,8 @@ def check_replacement(name: str, new: Any, value: Tensor) -> None:
         raise UserError(f"the hook on {show(name)} returned {_describe(new)}; {wanted}")
 
 
-def _apply(name: str, function: Function, value: Tensor) -> Tensor:
+def apply_function(name: str, function: Function, value: Tensor) -> Tensor:
+    """What comes of a value that a function sees, and may change or replace."""
     seen = value.clone()  # so that it may be changed in place, also where a gradient needs the value
     new = function(seen)
     if new is None:

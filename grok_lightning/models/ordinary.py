@@ -3,7 +3,8 @@
 The opposite direction, one run of a stack as an ordinary module, is ``models/plain.py``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.func import functional_call, vmap
 from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
+from grok_lightning.models.hooks import LOGITS, Function, apply_function, check_functions
 from grok_lightning.models.user_module import (
     Caller,
     constants,
@@ -98,7 +100,7 @@ class ModuleStack(SequenceModel):
         self._vocabulary, self._classes, self.seeds = vocabulary, classes or vocabulary, list(seeds)
         supplied = {"vocabulary": vocabulary, "length": length, "classes": self._classes}
         self._build = partial(module, **{name: supplied[name] for name in find_supplied(module)})
-        self._known_causal = False
+        self._known_causal = self._silent = False
         self._title = ""
         refuse_size(self._build, len(self.seeds))
         built = self._build_run(self.seeds[0])
@@ -353,6 +355,39 @@ class ModuleStack(SequenceModel):
                 for handle in handles:
                     handle.remove()
         return {name: torch.stack([found[name] for found in runs]) for name in runs[0]}
+
+    @contextmanager
+    def hooks(self, functions: Mapping[str, Function]) -> Iterator[None]:
+        """As in ``SequenceModel``, of one run; names and shapes are those of ``activations``."""
+        parts = {name or LOGITS: part for name, part in self.module.named_modules()}
+        check_functions(functions, parts, "")
+        if len(self.seeds) > 1:
+            raise UserError(f"hooks act on one run of {self._title}, here are {len(self.seeds)}; load_run gives one")
+        handles = [
+            parts[name].register_forward_hook(partial(self._act, name, function))
+            for name, function in functions.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _act(self, name: str, function: Function, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Applies a function to the output of a part; of a recurrent layer's, to all but its state."""
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        if self._silent or not isinstance(first, Tensor):
+            return None
+        new = apply_function(name, function, first[None])[0]
+        return (new, *rest) if isinstance(output, tuple) else new
+
+    def part_names(self, tokens_RBT: Tensor) -> list[str]:
+        """The names of ``activations``; no function of ``hooks`` acts."""
+        self._silent = True
+        try:
+            return list(self.activations(tokens_RBT))
+        finally:
+            self._silent = False
 
 
 def _take_run(parts: dict[str, Tensor], run: int) -> dict[str, Tensor]:

@@ -109,6 +109,23 @@ def refuse_monitors(
                 )
 
 
+def refuse_decay_monitor(callbacks: Sequence[Callback], module: GrokModule) -> None:
+    """Refuses a ``LearningRateMonitor`` that is to log the weight decay of an optimizer whose groups hold none.
+
+    Raises:
+        UserError: If that is so.
+    """
+    if not any(isinstance(each, LearningRateMonitor) and each.log_weight_decay for each in callbacks):
+        return
+    weights = [(name, weight.detach().clone().requires_grad_()) for name, weight in module.network.named_parameters()]
+    optimizer = module.new_optimizer(weights)
+    if any("weight_decay" not in group for group in optimizer.param_groups):
+        raise UserError(
+            "trainer.callbacks: LearningRateMonitor.log_weight_decay is True, but the groups of the optimizer "
+            f"{type(optimizer).__name__} hold no weight_decay, which stays as its option says; leave it out"
+        )
+
+
 def build_listed(options: Nested, option: str) -> list[Any]:
     """Builds the callbacks or loggers that an option names.
 

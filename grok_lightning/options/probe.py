@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def refuse_network(module: GrokModule, data: SequenceDataModule) -> None:
             if all(gradient is None for gradient in found):
                 raise UserError(f"{where}, on none of whose parameters the loss depends; let forward compute with them")
             if isinstance(network, ModuleStack):
-                _restore(trial, buffers)
+                _restore(trial, buffers, set(trial.state_dict()))
                 _refuse_hidden_state(logits, trial(*inputs), where)
                 if module.compiled:
                     _refuse_uncompilable(trial, inputs, where)
@@ -72,9 +73,11 @@ def _copy(network: SequenceModel) -> SequenceModel:
 
 
 @torch.no_grad()
-def _restore(network: SequenceModel, buffers: list[Tensor]) -> None:
-    for buffer, before in zip(network.buffers(), buffers, strict=True):
-        buffer.copy_(before)
+def _restore(network: SequenceModel, buffers: list[Tensor], names: Collection[str] | None = None) -> None:
+    """Puts buffers back: all of them, or those of some names, such as those that a checkpoint holds."""
+    for (name, buffer), before in zip(network.named_buffers(), buffers, strict=True):
+        if names is None or name in names:
+            buffer.copy_(before)
 
 
 def _refuse_parameters(network: SequenceModel, runs: int, where: str) -> None:
@@ -103,7 +106,8 @@ def _refuse_hidden_state(first: Tensor, second: Tensor, where: str) -> None:
     if not torch.equal(first.nan_to_num(), second.nan_to_num()):
         raise UserError(
             f"{where}, whose forward gives other logits when it is repeated with the same weights, buffers and seeds: "
-            "it counts, or draws numbers, where no checkpoint finds it; use buffers, and torch's global generator"
+            "it counts, or draws numbers, where no checkpoint finds it; use persistent buffers, and torch's global "
+            "generator"
         )
 
 

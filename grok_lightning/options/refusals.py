@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -211,13 +212,15 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
         UserError: If optimizer or scheduler does not accept its options, would keep what no checkpoint can hold, or the
             scheduler ends before the budget.
     """
-    weights = {name: weight.detach().clone() for name, weight in module.network.named_parameters()}
+    named = dict(module.network.named_parameters())
+    weights = {name: weight.detach().clone() for name, weight in named.items()}
+    frozen = {name for name, weight in named.items() if not weight.requires_grad}
     # torch.optim refuses by many kinds of exceptions
     optimizer = refusing(lambda: _build_on(module, weights), "model.optimizer: ", within="torch.optim")
     schedule = refusing(
         lambda: module.new_schedule(optimizer, partial(pow, 1.0)), "model.scheduler: ", within="torch.optim"
     )
-    refusing(lambda: _take_trial_step(optimizer, weights, 0), "model.optimizer: ", within="torch.optim")
+    refusing(lambda: _take_trial_step(optimizer, weights, 0, frozen), "model.optimizer: ", within="torch.optim")
     refusing(schedule.step, "model.scheduler: ", within="torch.optim")
     last = getattr(schedule, "total_steps", None)
     if isinstance(last, int) and last < budget:
@@ -230,36 +233,39 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
         if foreign is not None:
             raise UserError(f"model.{option}: its state cannot be saved: {foreign}")
     if isinstance(optimizer, RunOptimizers):
-        _refuse_forgetful(module, optimizer, weights)
+        _refuse_forgetful(module, optimizer, weights, frozen)
 
 
 def _build_on(module: GrokModule, weights: dict[str, Tensor]) -> Optimizer:
     return module.new_optimizer([(name, weight.requires_grad_()) for name, weight in weights.items()])
 
 
-def _take_trial_step(optimizer: Optimizer, weights: dict[str, Tensor], step: int) -> None:
-    """A step of made-up gradients, different at each step; of zeros at the first."""
-    for weight in weights.values():
+def _take_trial_step(optimizer: Optimizer, weights: dict[str, Tensor], step: int, frozen: Collection[str]) -> None:
+    """A step of made-up gradients, different at each step; of zeros at the first, and none of frozen weights."""
+    for weight in (weight for name, weight in weights.items() if name not in frozen):
         numbers = torch.arange(weight.numel(), device=weight.device) + step
         weight.grad = (0.01 * min(step, 1) * torch.sin(numbers)).to(weight).view_as(weight)
     optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
 
 
-def _refuse_forgetful(module: GrokModule, optimizer: RunOptimizers, weights: dict[str, Tensor]) -> None:
+def _refuse_forgetful(
+    module: GrokModule, optimizer: RunOptimizers, weights: dict[str, Tensor], frozen: Collection[str]
+) -> None:
     """Refuses an optimizer that a checkpoint does not restore exactly, after comparing the step that follows.
 
     Args:
         module: The module.
         optimizer: Its optimizer over ``weights``, which has taken a step.
         weights: Copies of its weights.
+        frozen: Names of those that have no gradient.
     """
     for step in (1, 2):
-        _take_trial_step(optimizer, weights, step)
+        _take_trial_step(optimizer, weights, step, frozen)
     again = {name: weight.detach().clone() for name, weight in weights.items()}
     resumed = _build_on(module, again)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    _take_trial_step(optimizer, weights, 3)
-    _take_trial_step(resumed, again, 3)
+    _take_trial_step(optimizer, weights, 3, frozen)
+    _take_trial_step(resumed, again, 3, frozen)
     if not all(torch.equal(weight.nan_to_num(), again[name].nan_to_num()) for name, weight in weights.items()):
         raise UserError(
             f"model.optimizer {optimizer.name} cannot be resumed exactly: its state_dict lacks something that it "

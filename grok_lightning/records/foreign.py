@@ -90,8 +90,5 @@ def read_foreign(path: Path) -> Foreign:
     if isinstance(settings, dict):
         settings = {str(name): _read_number(value) for name, value in settings.items()}
     weights = {name: weight for name, weight in weights.items() if not name.endswith((".mask", ".IGNORE"))}
-    for name, weight in weights.items():
-        if not weight.is_floating_point() or not bool(weight.isfinite().all()):
-            raise ValueError(f"its weight {name[:80]!r} is not of finite numbers")
     lens = "embed.W_E" in weights
     return Foreign(weights, settings if lens and isinstance(settings, dict) else {}, lens, found if key else {})

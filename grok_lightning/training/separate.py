@@ -68,7 +68,10 @@ def build_optimizer(
                 optimizer.hidden = set(hidden or ())
             if takes_stacks(type(optimizer)):
                 return optimizer
-    return RunOptimizers(build, named, seeds, maps, vectors, hidden)
+    optimizer = RunOptimizers(build, named, seeds, maps, vectors, hidden)
+    # of a class with the name of theirs, by which LearningRateMonitor and torch's messages call it
+    optimizer.__class__ = type(optimizer.name, (RunOptimizers,), {})
+    return optimizer
 
 
 def note_losses(optimizer: Optimizer, losses: list[Tensor]) -> None:

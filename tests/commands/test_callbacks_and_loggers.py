@@ -109,6 +109,10 @@ REFUSED = [
     (["Timer", "--trainer.callbacks.verbose=soon"], "Timer.verbose is 'soon'; expected: true or false"),
     (["EarlyStoping"], "names the class 'EarlyStoping', which does not exist; did you mean EarlyStopping?"),
     (["LearningRateMonitor", "--trainer.logger=false"], "LearningRateMonitor needs a logger"),
+    (
+        ["LearningRateMonitor", "--trainer.callbacks.log_weight_decay=true"],
+        "log_weight_decay is True, but the groups of the optimizer AdamW hold no weight_decay",
+    ),
     (["own_watching.Quite"], "the module own_watching (own_watching.py) has no Quite; did you mean Quiet?"),
     (["own_watching.Lines"], "names 'own_watching.Lines', which does not extend Callback"),
 ]

@@ -53,6 +53,7 @@ def fit(network: str, *options: str, run: str = "0") -> int:
     [
         ("ordinary_modules.Detached", "on none of whose parameters the loss depends"),
         ("ordinary_modules.Counter", "gives other logits when it is repeated"),
+        ("ordinary_modules.UnsavedCounter", "use persistent buffers"),
         ("ordinary_modules.TooFew", "whose forward gives (5, 5) for 5 x 4 tokens; logits (5, 9)"),
         ("wrapping.Wrapper", "whose parameter inner.0.weight has shape (9, 8), but parameters of a SequenceModel lead"),
     ],
@@ -72,6 +73,23 @@ def test_a_bug_in_forward_is_raised_before_anything_is_written(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         fit("ordinary_modules.Buggy")
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_an_optimizer_that_takes_no_missing_gradients_fails_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "hasty.py").write_text(
+        "import torch\n"
+        "class Hasty(torch.optim.Optimizer):\n"
+        "    def __init__(self, params, lr: float = 0.1):\n"
+        "        super().__init__(params, {'lr': lr})\n"
+        "    @torch.no_grad()\n"
+        "    def step(self, closure=None):\n"
+        "        for weight in self.param_groups[0]['params']:\n"
+        "            weight.sub_(0.1 * weight.grad)\n"
+    )
+    with pytest.raises(TypeError, match="NoneType"):
+        fit("ordinary_modules.Frozen", "--model.optimizer", "hasty.Hasty", "--trainer.max_steps", "2")
+    assert not Path("checkpoints").exists()
+    assert fit("ordinary_modules.Plain", "--model.optimizer", "hasty.Hasty", "--trainer.max_steps", "2") == 0
 
 
 def test_options_are_those_of_the_constructor(capsys: pytest.CaptureFixture[str]) -> None:

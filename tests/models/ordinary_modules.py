@@ -108,6 +108,11 @@ class Encoder(nn.Module):
         return self.head(self.encoder(self.embedding(tokens) + self.positions, mask=self.mask))
 
 
+class Causal(Encoder):
+    def __init__(self, vocabulary: int, length: int) -> None:
+        super().__init__(vocabulary, length, True)
+
+
 class DrawnConstant(Plain):
     def __init__(self, vocabulary: int, length: int) -> None:
         super().__init__(vocabulary, length)
@@ -174,6 +179,18 @@ class Pair(Plain):
 
 class Counter(Plain):
     calls = 0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(tokens) * self.calls
+
+
+class UnsavedCounter(Plain):
+    calls: Tensor
+
+    def __init__(self, vocabulary: int, length: int) -> None:
+        super().__init__(vocabulary, length)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         self.calls += 1

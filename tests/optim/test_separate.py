@@ -225,7 +225,9 @@ def test_which_classes_get_the_stack_itself() -> None:
     assert not any(map(needs_closure, (Lion, Everything, Sharpness, torch.optim.Adam)))
     named = list(stack().items())
     assert isinstance(build_optimizer(lambda params: torch.optim.Adam(params, lr=0.1), named, SEEDS), torch.optim.Adam)
-    assert isinstance(build_optimizer(lambda params: Lion(params), named, SEEDS), RunOptimizers)
+    lion = build_optimizer(lambda params: Lion(params), named, SEEDS)
+    assert isinstance(lion, RunOptimizers)
+    assert type(lion).__name__ == "Lion", "LearningRateMonitor names its values by the class"
     assert build_optimizer(lambda params: AdamW(params), named, SEEDS).seeds == SEEDS
 
 
