@@ -137,7 +137,9 @@ class GrokCLI(LightningCLI):
         config, options = self.resolved, dict(self.config_init["trainer"])
         brought = build_listed(self.placed, "trainer.callbacks")
         callbacks = self._fit_callbacks(brought) if config.command == "fit" else self._evaluation_callbacks()
-        options["callbacks"] = [*callbacks, *brought]
+        # ours last, so that what it saves holds the states of theirs after the same evaluation
+        last = [each for each in callbacks if isinstance(each, Checkpoints)]
+        options["callbacks"] = [*(each for each in callbacks if each not in last), *brought, *last]
         options["plugins"] = [*_as_list(options["plugins"]), DurableCheckpointIO()]
         options["default_root_dir"] = options["default_root_dir"] or str(config.root)
         if config.command == "fit" and self.placed["trainer"]["logger"] is not False:

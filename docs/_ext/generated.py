@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": "Many runs from one file; see [Sweeps](../howto/sweeps.md).",
     "report": "Tables and figures of a set of runs; see [Reports](../howto/reports.md).",
     "generate": "Answers of a trained model.",
+    "data": "The splits of a run as files; see [Splits as files](../howto/splits.md). Beside options of `fit`:",
 }
 # the groups of fit's options: heading, what is said of it, the options (or the beginnings of their names)
 GROUPS: list[tuple[str, str, tuple[str, ...]]] = [
@@ -199,6 +200,7 @@ def classes_in(room: str, base: str) -> dict[str, type]:
 def options_page() -> str:
     """Every option of every command."""
     left = actions_of(parser_of("fit"))
+    of_fit = {*left} - {"overwrite"}
     text = [
         "# Options\n",
         "Every option of every command, written from the code when this site is built. On the command line options are "
@@ -233,7 +235,9 @@ def options_page() -> str:
                 "([how](../howto/own-optimizer.md)).\n"
             )
     for command, said in COMMANDS.items():
-        text += [f"## {command}\n", f"{said}\n", table(map(option_of, actions_of(parser_of(command)).values()))]
+        actions = actions_of(parser_of(command))
+        own = [action for key, action in actions.items() if command != "data" or key not in of_fit]
+        text += [f"## {command}\n", f"{said}\n", table(map(option_of, own))]
     return "\n".join(text)
 
 

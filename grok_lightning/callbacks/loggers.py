@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers import CSVLogger
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from grok_lightning.callbacks.run_figures import Events
@@ -90,6 +90,10 @@ class Loggers(Callback):
         if not (continued and isinstance(logger, MLFlowLogger | TensorBoardLogger)):
             logger.log_hyperparams(dict(self.options))
         logger.save()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # what decides when callbacks log; resumed from a checkpoint of an evaluation, Lightning is one behind
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
         for logger in self._brought.values():

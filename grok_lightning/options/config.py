@@ -11,6 +11,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
 from grok_lightning.records.checkpoint import CONFIG_KEY, ROWS_KEY, load, unpack_evaluations
+from grok_lightning.records.checkpoint_form import AVERAGED_KEY
 from grok_lightning.records.record import Row
 
 
@@ -27,6 +28,7 @@ class SavedRun:
         evaluations: Those of each run up to its step, oldest first; None in checkpoints of earlier versions.
         loggers: Where the run's loggers stood.
         rows: A hash of each run's rows, where options do not decide them.
+        averaged: Whether the weights are averages, and training goes on from others that it holds too.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class SavedRun:
     evaluations: list[list[Row]] | None = None
     loggers: LoggerStates = field(default_factory=LoggerStates)
     rows: list[str] | None = None
+    averaged: bool = False
 
     @classmethod
     def read(
@@ -74,7 +77,7 @@ class SavedRun:
             raise UserError(f"ckpt_path {str(path)!r}: {error}; use another checkpoint") from None
         trains = "optimizer_states" in loaded
         loggers = LoggerStates(loaded.get("callbacks", {}).get(Loggers.__name__))
-        known = evaluations, loggers, loaded.get(ROWS_KEY)
+        known = evaluations, loggers, loaded.get(ROWS_KEY), AVERAGED_KEY in loaded
         return cls(path, loaded["global_step"], config, loaded["state_dict"], trains, *known)
 
 

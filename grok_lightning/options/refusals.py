@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -16,10 +17,10 @@ from grok_lightning.batch import NOTHING_TO_ANSWER
 from grok_lightning.data.batches import Chunk
 from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.module import GrokModule
-from grok_lightning.options.classes import Nested, class_of, import_object, lookup
+from grok_lightning.options.classes import Nested, class_of, find_object, import_object, listed, lookup
 from grok_lightning.options.config import SavedRun
 from grok_lightning.records.checkpoint_form import find_foreign
-from grok_lightning.records.record import flatten
+from grok_lightning.records.record import CALLBACKS, flatten
 from grok_lightning.training.separate import RunOptimizers
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -148,6 +149,8 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
                 f"--{key} is {own}, but the checkpoint {path!r} was trained with {saved_value}; "
                 "leave the option out or start a fresh run"
             )
+    if command == "fit" and saved.step:
+        _refuse_other_averaging(saved, options)
     old, budget = before.get("trainer.max_steps"), after["trainer.max_steps"]
     if command == "fit" and after["model.schedule"] == "cosine" and old != budget:
         raise UserError(
@@ -159,6 +162,23 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
             f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"
         )
+
+
+def _refuse_other_averaging(saved: SavedRun, options: Nested) -> None:
+    """Refuses to begin, leave out or change an averaging of the weights on the way: what is evaluated would change."""
+    averaging = [
+        item
+        for item in listed(options, CALLBACKS)
+        if issubclass(find_object(CALLBACKS, item["class_path"]), WeightAveraging)
+    ]
+    if bool(averaging) == saved.averaged and all(item in listed(saved.config, CALLBACKS) for item in averaging):
+        return
+    trained = "averages" if saved.averaged else "does not average"
+    asked = show(averaging[0]) if averaging else "no averaging"
+    raise UserError(
+        f"--{CALLBACKS} has {asked}, but the run of the checkpoint {str(saved.path)!r} {trained} its weights"
+        f"{' otherwise' if averaging and saved.averaged else ''}; leave the option out, or start a fresh run"
+    )
 
 
 def refuse_other_rows(data: Any, saved: SavedRun | None) -> None:

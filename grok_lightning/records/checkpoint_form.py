@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 RUNS_KEY = "runs"  # in an optimizer's state: the states of each run's own optimizers
 CONFIG_KEY = "grok_lightning_config"
 FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+AVERAGED_KEY = "current_model_state"  # of a callback that averages: the weights that training goes on from
 ROWS_KEY = "rows"  # for each run: a hash of the rows that it is trained on, where its options do not decide them
 MOST_PICKLED = 16 * 2**20  # bytes of everything but the numbers of tensors
 MOST_OPERATIONS = 2_000_000  # of the pickle; a model of 100 tensors with AdamW's state has 17,000

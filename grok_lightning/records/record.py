@@ -27,13 +27,20 @@ SCHEMA = 1  # version of result.json; a record without one has version 1
 
 # options that cannot change a result: left out of the hash
 NOT_RESULTS = tuple(f"trainer.{name}" for name in (
-    "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "plugins", "profiler", "default_root_dir",
+    "accelerator", "strategy", "devices", "num_nodes", "logger", "plugins", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "deterministic", "benchmark", "inference_mode",
     "detect_anomaly", "use_distributed_sampler", "enable_autolog_hparams", "sync_batchnorm", "model_registry",
 ))  # fmt: skip
 NOT_RESULTS += (
     *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
 )
+
+CALLBACKS = "trainer.callbacks"
+# those that only look: they change no weight, no evaluation and no end of a run
+OBSERVERS = frozenset(f"lightning.pytorch.callbacks.{name}" for name in (
+    "Checkpoint", "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
+    "OnExceptionCheckpoint", "RichModelSummary", "RichProgressBar", "TQDMProgressBar", "ThroughputMonitor",
+))  # fmt: skip
 
 Row = dict[str, float]
 
@@ -210,12 +217,22 @@ def config_hash(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored:
 def counted_options(config: Mapping[str, Any], defaults: Mapping[str, Any], ignored: Iterable[str]) -> dict[str, Any]:
     """Dotted options that ``config_hash`` counts."""
     ignored = tuple(ignored)
-    base = flatten(defaults)
+    base, flat = flatten(defaults), flatten(config)
+    if CALLBACKS in flat:
+        flat[CALLBACKS] = counted_callbacks(flat[CALLBACKS])
     return {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in flat.items()
         if base.get(key, _MISSING) != value and not any(key == name or key.startswith(f"{name}.") for name in ignored)
     }
+
+
+def counted_callbacks(callbacks: Any) -> Any:
+    """The callbacks of a config that may change a result: all but ``OBSERVERS``; None if there are none."""
+    if not isinstance(callbacks, list):
+        return callbacks
+    kept = [each for each in callbacks if not (isinstance(each, Mapping) and each.get("class_path") in OBSERVERS)]
+    return kept or None
 
 
 def hash_of(counted: Mapping[str, Any]) -> str:

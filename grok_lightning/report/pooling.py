@@ -7,7 +7,7 @@ import pandas as pd
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.figures.style import format_count
-from grok_lightning.records.record import NOT_RESULTS
+from grok_lightning.records.record import CALLBACKS, NOT_RESULTS, counted_callbacks
 from grok_lightning.records.tasks import is_shipped, task_options, task_title
 from grok_lightning.records.words import NONE, format_option
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, SEEDS, Key, countable, is_within
@@ -118,14 +118,15 @@ def describe_pooled(table: pd.DataFrame, records: pd.DataFrame, keys: Sequence[K
         in_block = is_within(option, [key.name for key in keys if key.is_block])
         if not column.startswith(PREFIX) or column in taken or in_block or is_within(option, UNRELATED):
             continue
-        values = countable(records[column])
+        content = records[column].map(counted_callbacks) if option == CALLBACKS else records[column]
+        values = countable(content)
         if values.nunique(dropna=False) < 2:
             continue
         mixed = values.groupby(table["condition"], observed=True).nunique(dropna=False) > 1
         if not mixed.any():
             continue
         inside = table["condition"].isin(mixed.index[mixed]).to_numpy()
-        counts = records[column][inside].map(format_option).value_counts(sort=False)
+        counts = content[inside].map(format_option).value_counts(sort=False)
         some = [f"{word}: {format_count(count, 'run')}" for word, count in counts.items()]
         more = f", {format_count(len(some) - MOST_VALUES, 'more value')}" if len(some) > MOST_VALUES else ""
         found[option] = f"{option} ({', '.join(some[:MOST_VALUES])}{more})"

@@ -195,6 +195,37 @@ def test_averaged_weights_are_evaluated_measured_and_resumed_to_the_bit(command:
     assert all(torch.equal(weight, both["current_model_state"][name]) for name, weight in trained["state_dict"].items())
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_averaging_is_neither_begun_nor_left_out_on_the_way(command: Command, before: bool) -> None:
+    averaging = ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
+    assert fit(command, *(averaging if before else []), steps=10)[0] == 0
+    saved = Path("checkpoints/e/a/last.ckpt").read_bytes()
+    changes = [["--trainer.callbacks=null"], ["--trainer.callbacks=EMAWeightAveraging"]] if before else [averaging]
+    for change in changes:
+        status, _, err = resume(command, *change)
+        assert (status, "weights" in err, len(err.splitlines())) == (2, True, 1), err
+    assert Path("checkpoints/e/a/last.ckpt").read_bytes() == saved
+    assert resume(command, "--trainer.callbacks+=ModelSummary")[0] == 0
+
+
+def test_a_sweep_compares_runs_with_and_without_averaging(command: Command) -> None:
+    ways = [None, ["EMAWeightAveraging"], [{"class_path": "EMAWeightAveraging", "decay": 0.9}]]
+    Path("s.yaml").write_text(yaml.safe_dump({"set": {"data.modulus": 7}, "grid": {"trainer.callbacks": ways}}))
+    status, out, err = command("sweep", "s.yaml", "--dry_run")
+    assert (status, "3 runs" in out) == (0, True), out + err
+    Path("s.yaml").write_text(yaml.safe_dump({"grid": {"trainer.callbacks": [None, ["ModelSummary"]]}}))
+    status, _, err = command("sweep", "s.yaml", "--dry_run")
+    assert (status, "is the same run as" in err) == (2, True)
+
+
+def test_a_plan_leaves_no_store_of_mlflow(command: Command) -> None:
+    pytest.importorskip("mlflow")
+    content = {"set": {"data.modulus": 7, "trainer.logger": "MLFlowLogger"}, "grid": {"seed_everything": [0, 1]}}
+    Path("s.yaml").write_text(yaml.safe_dump(content))
+    assert command("sweep", "s.yaml", "--dry_run")[0] == 0
+    assert not [path for path in Path().iterdir() if path.name not in ("s.yaml", "own_watching.py")]
+
+
 def test_a_default_that_yaml_cannot_write_is_written_by_name(command: Command) -> None:
     timing = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration", "00:01:00:00"]
     assert fit(command, *timing, steps=10)[0] == 0
@@ -252,6 +283,20 @@ def test_the_rows_of_a_csv_logger_go_on(command: Command, place: list[str]) -> N
     own = [row for row in found if "val/loss" in row]
     assert own == rows("lightning_logs/e/a/metrics.csv")
     assert [row["step"] for row in found if "val/loss" not in row] == [6, 13, 20, 27, 34]
+
+
+def test_a_run_that_stood_at_an_evaluation_logs_and_keeps_what_the_undisturbed_one_does(command: Command) -> None:
+    watching = ["--trainer.logger", "CSVLogger", "--trainer.callbacks+=LearningRateMonitor"]
+    watching += ["--trainer.log_every_n_steps", "7", "--checkpoint.steps", "[20]"]
+    watching += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val/loss"]
+    assert fit(command, *watching)[0] == 0
+    path, saved = Path("lightning_logs/e/a/CSVLogger/metrics.csv"), Path("checkpoints/e/a/step=20.ckpt")
+    whole, last = path.read_text(), load(Path("checkpoints/e/a/last.ckpt"))["loops"]["fit_loop"]
+    kept = next(state for key, state in load(saved)["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    assert kept["current_score"] == next(row["val/loss"] for row in rows(str(path)) if row["step"] == 20)
+    assert command("fit", "--ckpt_path", saved)[0] == 0
+    assert path.read_text() == whole
+    assert load(Path("checkpoints/e/a/last.ckpt"))["loops"]["fit_loop"] == last
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from grok_lightning.options.classes import CLASS_OPTIONS, class_defaults, class_names, class_path
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.defaults import frozen_defaults, frozen_table
-from grok_lightning.records.record import NOT_RESULTS, config_hash, flatten
+from grok_lightning.records.record import CALLBACKS, NOT_RESULTS, OBSERVERS, config_hash, flatten
 
 OURS = [
     (option, path)
@@ -82,3 +82,18 @@ def test_defaults_that_were_given_are_left_alone() -> None:
     given = {"evaluation": {"threshold": 0.5}}
     assert frozen_defaults(given) == {"evaluation": {"threshold": 0.99}}
     assert given == {"evaluation": {"threshold": 0.5}}
+
+
+def hash_with(*callbacks: Any) -> str:
+    return config_hash(*resolve_fit({"trainer": {"callbacks": [*callbacks]}}), NOT_RESULTS)
+
+
+def test_callbacks_that_may_change_a_result_count_with_their_options() -> None:
+    alone = config_hash(*resolve_fit({}), NOT_RESULTS)
+    observers = [name.rpartition(".")[2] for name in OBSERVERS]
+    assert {class_path(CALLBACKS, name) for name in observers} == OBSERVERS
+    assert hash_with() == hash_with("LearningRateMonitor", "ModelCheckpoint", "TQDMProgressBar") == alone
+    slow, fast = ({"class_path": "EMAWeightAveraging", "decay": decay} for decay in (0.9, 0.99))
+    stopping = {"class_path": "EarlyStopping", "monitor": "val/loss"}
+    assert len({alone, *map(hash_with, (slow, fast, stopping, "WeightAveraging"))}) == 5
+    assert hash_with("ModelSummary", slow) == hash_with(slow)

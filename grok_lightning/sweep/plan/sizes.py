@@ -4,6 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 from math import gcd
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from grok_lightning.callbacks.checkpoints import count_points, describe_trajecto
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.process import cores
 from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
-from grok_lightning.options.classes import lookup
+from grok_lightning.options.classes import listed, lookup
 from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_optimizer
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
@@ -119,10 +121,19 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
     Raises:
         UserError: A run cannot be built; the message names it.
     """
+    with TemporaryDirectory() as scratch:
+        return _try_runs(plan, runs, trust, scratch)
+
+
+def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: str) -> dict[int, Size]:
     sizes: dict[int, Size] = {}
     outside = [option for option in plan.leaves if not option.startswith(("data.", "model.")) and option != SEED]
     for run in _choose_trials(plan, runs):
         config = plan.config(run, "trial")
+        for item in listed(config, "trainer.logger"):
+            # of MLflow, which makes its store at once
+            if "tracking_uri" in item and str(item["tracking_uri"] or "file:").startswith(("file:", "sqlite:")):
+                item["tracking_uri"] = Path(scratch).as_uri()
         try:
             if outside or run.block not in sizes:
                 trial = Stack(NOWHERE, plan.name, [config], [run.hash], events=False, trust=trust)
