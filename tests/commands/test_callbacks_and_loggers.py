@@ -331,7 +331,7 @@ def test_an_object_in_place_of_a_class_is_refused_in_python(tmp_path: Path, monk
 
 
 def test_a_progress_bar_replaces_ours(command: Command) -> None:
-    bar = ["--trainer.callbacks+=RichProgressBar", "--trainer.max_steps", 4]
+    bar = ["--trainer.callbacks+=TQDMProgressBar", "--trainer.max_steps", 4]
     status, out, _ = command("fit", *TINY[:-2], *SHORT, *RUN, *bar)
     assert (status, "memorizing" in out) == (0, False)
 
