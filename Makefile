@@ -43,9 +43,12 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,loggers]'
 	@touch $@
 
-test-slow: .venv/ray .venv/docs .venv/export .venv/loggers  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
+test-slow: .venv/ray .venv/docs .venv/loggers  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
 	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
+	@# last, for TransformerLens brings transformers, with which every start of a command takes twice as long
+	@$(MAKE) --no-print-directory .venv/export
+	@$(BIN)/python -m pytest -rs -m slow tests/test_export.py tests/models/test_hooks.py
 
 test-all: test test-slow  ## everything
 
