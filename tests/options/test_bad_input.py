@@ -56,7 +56,7 @@ REFUSED_TOO = [
     ("--model.optimizer.momentum 0.9", "no option of AdamW"),
     ("--model.network.dropout 1", "model.network.dropout is 1.0"),
     ("--model.network.layers 0", "model.network.layers is 0"),
-    ("--model.network torch.nn.Linear --model.network.bias true", "extends SequenceModel"),
+    ("--model.network torch.nn.Linear --model.network.bias true", "is no option of Linear"),
     ("--model.optimizer.lr -1", "model.optimizer.lr is -1"),
     ("--model.optimizer.lr fast", "expected: a number"),
     ("--model.optimizer.betas [1,2]", "model.optimizer.betas is [1.0, 2.0]"),
