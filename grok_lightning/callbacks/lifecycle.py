@@ -77,7 +77,6 @@ class Lifecycle(Callback):
             self.checkpoints.mark_grokked(run)
         self.recorder.append(trainer)
         if not trainer.sanity_checking:
-            self._intervene(pl_module)
             diverged = diverged_at(pl_module)
             for run in self.states.in_training() if len(self.states) > 1 else ():
                 if self.states.is_done(run) or diverged[run] >= 0:
@@ -86,7 +85,10 @@ class Lifecycle(Callback):
         # the checkpoints of this step are saved after all other callbacks, because Lightning calls ``Checkpoint`` last
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._intervene(pl_module)
+        # just before an update: a checkpoint of this step holds none, so that a larger budget may find other moments
+        module = cast(GrokModule, pl_module)
+        if module.interventions:
+            module.intervene({run: self.states.reached(run) for run in self.states.in_training()})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(trainer, pl_module)
@@ -114,11 +116,6 @@ class Lifecycle(Callback):
         # a run that is done and recorded is resumed on purpose, to be trained beyond its end
         over = all(self.states.is_done(run) and not self._recorded[run] for run in left)
         self._stop_if(trainer.global_step > 0 and over, trainer, pl_module)
-
-    def _intervene(self, pl_module: LightningModule) -> None:
-        module = cast(GrokModule, pl_module)
-        if module.interventions:
-            module.intervene({run: self.states.reached(run) for run in self.states.in_training()})
 
     def _stop_if(self, over: bool, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the fit if it is over, or if the stack is to be closed up."""

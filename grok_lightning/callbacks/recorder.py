@@ -143,7 +143,7 @@ class Recorder(Callback):
         rows = self.states.rows[run]
         final = _metrics(rows[-1]) if rows else {}
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
-        seconds, interventions = self.seconds, cast(GrokModule, pl_module).interventions
+        seconds, steps = self.seconds, cast(GrokModule, pl_module).interventions.steps
         return {
             "schema": SCHEMA,
             "status": ending.status,
@@ -151,7 +151,7 @@ class Recorder(Callback):
             "budget": trainer.max_steps,
             "threshold": self.states.threshold,
             **self.states.milestones(run),
-            **({"intervention_steps": interventions.steps[run]} if interventions else {}),
+            **({"intervention_steps": [None if at < 0 else at for at in made]} if (made := steps[run]) else {}),
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],

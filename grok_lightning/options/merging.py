@@ -128,8 +128,6 @@ def complete(given: Nested) -> Nested:
     for option in TRAINER_LISTS:
         for item in listed(whole, option):
             item |= class_defaults(option, item["class_path"]) | item
-    if lookup(whole, "model.interventions") == []:
-        put(whole, "model.interventions", None)
     return whole
 
 

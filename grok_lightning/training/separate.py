@@ -191,6 +191,7 @@ class RunOptimizers(Optimizer):
         Raises:
             UserError: If the groups have no such number, or it is the rate and was 0 at first.
         """
+        self._spread()
         for place, (own, shown) in enumerate(zip(self._groups(run), self.param_groups, strict=True)):
             if type(own.get(name)) not in (int, float):
                 known = [key for key, kept in own.items() if type(kept) in (int, float) and key != "initial_lr"]
