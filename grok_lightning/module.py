@@ -1,7 +1,7 @@
 """GrokModule: a stack of models, its objective, optimizer and evaluations, as one LightningModule."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -28,8 +28,15 @@ from grok_lightning.optim.base import PerRun, check_range, check_runs
 from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.optim.rates import RateSchedule, advance
 from grok_lightning.randomness import derive_keys
-from grok_lightning.records.checkpoint import DIVERGED_KEY, FILTERS_KEY, KEPT_NORMS_KEY, move_step_count
+from grok_lightning.records.checkpoint import (
+    DIVERGED_KEY,
+    FILTERS_KEY,
+    INTERVENTIONS_KEY,
+    KEPT_NORMS_KEY,
+    move_step_count,
+)
 from grok_lightning.training.evaluation import TablePass, evaluate
+from grok_lightning.training.interventions import FREE, Interventions
 from grok_lightning.training.noise import add_noise
 from grok_lightning.training.norms import rescale, weight_norm
 from grok_lightning.training.separate import build_optimizer, note_losses
@@ -85,6 +92,8 @@ class GrokModule(LightningModule):
             leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
         weight_norm: Norm of all weights. Free, kept as it is at the start, or kept at a number (one, or one for each
             run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
+        interventions: Changes at a step, or once a run has memorized or grokked. Each a mapping with ``at`` and what
+            changes: ``set`` (options of the optimizer), ``freeze`` (parts), ``weight_norm``, ``filters`` (on, off).
         compile: Compile the training step. By torch.compile; what cannot be compiled is an error. ``auto``: where the
             command line's steps to come are worth it; to a module built from Python it means false.
         classes: Number of tokens that an answer can be, for networks that ask for it; default: V.
@@ -133,6 +142,7 @@ class GrokModule(LightningModule):
         mask_first_n: int = 0,
         weight_noise: float | list[float] = 0.0,
         weight_norm: Literal["free", "initial"] | float | list[float] = "free",
+        interventions: list[dict[str, Any]] | None = None,
         compile: bool | Literal["auto"] = False,
         classes: int | None = None,
     ) -> None:
@@ -159,6 +169,8 @@ class GrokModule(LightningModule):
         self.kept_norms: list[float] = []  # of each run; the initial ones are known when training starts
         if not isinstance(weight_norm, str):
             self.kept_norms = weight_norm if isinstance(weight_norm, list) else [weight_norm] * self.runs
+        kept = weight_norm != "free"
+        self.interventions = Interventions(interventions, self.network, self.runs, bool(filters), kept)
         self.compiled = compile is True
         if self.compiled:
             share_caches()
@@ -212,7 +224,8 @@ class GrokModule(LightningModule):
     def new_optimizer(self, named: Iterable[tuple[str, Tensor]]) -> Optimizer:
         """The optimizer over parameters of the network, or copies of them, with their names."""
         hidden = self.network.hidden_matrices() if isinstance(self.network, ModuleStack) else None
-        return build_optimizer(self.build_optimizer, list(named), self.seeds, *ordinary_forms(self.network), hidden)
+        forms, apart = ordinary_forms(self.network), bool(self.interventions.settings)
+        return build_optimizer(self.build_optimizer, list(named), self.seeds, *forms, hidden, apart)
 
     def new_schedule(self, optimizer: Optimizer, factor: Callable[[int], float] | None = None) -> LRScheduler:
         """The scheduler of an optimizer's learning rates.
@@ -264,19 +277,39 @@ class GrokModule(LightningModule):
         scaled = self.trainer.precision == "16-mixed"  # its scaler leaves out a step whose gradients overflowed
         if self.filters and (not scaled or all(bool(part.isfinite().all()) for part in gradients)):
             step = torch.full((), self.trainer.global_step, device=self.device)
-            filter_gradients(self.network, self.filters, step, self.seeds)
+            filter_gradients(self.network, self.filters, step, self.seeds, self.interventions.filtered_R)
+
+    def intervene(self, reached: Mapping[int, Sequence[str]]) -> None:
+        """Makes the interventions that are due before the next update.
+
+        Args:
+            reached: What each run in training has reached: memorized, grokked.
+        """
+        step = self.trainer.global_step
+        due = {run: self.interventions.find_due(run, step, moments) for run, moments in reached.items()}
+        if any(due.values()) and self.interventions.keeps_norms and not self.kept_norms:
+            self.kept_norms = [FREE] * self.runs
+        for run, places in due.items():
+            for place in places:
+                optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+                self.interventions.make(run, place, step, optimizer, self.kept_norms)
+                self._updates = self._captured = None  # which hold what has changed
 
     def _keep_norms(self) -> None:
-        """Brings all weights of a run together back to the norm they must keep."""
+        """Brings the weights of a run back to the norm they must keep, and frozen ones to their values."""
         if self.kept_norms:
             rescale(self.network, self.kept_norms)
+        self.interventions.hold_frozen()
 
     def on_train_start(self) -> None:
         if self.weight_norm == "initial" and self.trainer.global_step == 0:
             self.kept_norms = weight_norm(self.network, trained=True).tolist()
+        self.interventions.restore(cast(Optimizer, self.optimizers(use_pl_optimizer=False)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEPT_NORMS_KEY] = self.kept_norms
+        if self.interventions:
+            checkpoint[INTERVENTIONS_KEY] = self.interventions.steps
         checkpoint[DIVERGED_KEY] = self.diverged_at_R.tolist()
         checkpoint[FILTERS_KEY] = [gradient_filter.state_dict() for gradient_filter in self.filters]
 
@@ -284,6 +317,7 @@ class GrokModule(LightningModule):
         move_step_count(checkpoint)
         self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
         self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
+        self.interventions.steps = checkpoint.get(INTERVENTIONS_KEY, self.interventions.steps)
         if FILTERS_KEY in checkpoint:  # not where only weights are kept
             for gradient_filter, state in zip(self.filters, checkpoint[FILTERS_KEY], strict=True):
                 gradient_filter.load_state_dict(state)
@@ -348,6 +382,7 @@ class GrokModule(LightningModule):
             self._keep_norms,
             cast(LRScheduler, self.lr_schedulers()),
             self.trainer.precision_plugin.forward_context,
+            self.interventions.filtered_R,
         )
         to_come = int(self.trainer.max_steps) - self.trainer.global_step
         if self.device.type == "cuda" and to_come >= CAPTURED_STEPS and updates.can_be_captured():

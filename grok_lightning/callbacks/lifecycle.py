@@ -84,6 +84,12 @@ class Lifecycle(Callback):
             self._stop_if(all(map(self.states.is_done, self.states.in_training())), trainer, pl_module)
         # the checkpoints of this step are saved after all other callbacks, because Lightning calls ``Checkpoint`` last
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # just before an update: a checkpoint of this step holds none, so that a larger budget may find other moments
+        module = cast(GrokModule, pl_module)
+        if module.interventions:
+            module.intervene({run: self.states.reached(run) for run in self.states.in_training()})
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(trainer, pl_module)
 

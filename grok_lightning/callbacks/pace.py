@@ -1,5 +1,7 @@
 """Number of steps that one call of ``training_step`` may take."""
 
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -32,11 +34,13 @@ class Pace(Callback):
     def __init__(self, checkpoints: Checkpoints, own: list[Callback]) -> None:
         self.checkpoints, self.own = checkpoints, own
         self._first = True
+        self._next_intervention: Callable[[int], float] = lambda _: inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GrokModule)
         self._first = True
         pl_module.interrupted = lambda: bool(self.checkpoints.signals.received)
+        self._next_intervention = pl_module.interventions.next_step
         single = _observes_each_step(trainer, self.own)
         pl_module.steps_ahead = one_by_one if single else lambda: self._count_steps(trainer)
 
@@ -50,7 +54,8 @@ class Pace(Callback):
             return 1
         step = trainer.global_step
         evaluation: Any = trainer.val_check_batch
-        return max(0, int(min(trainer.max_steps, evaluation, self.checkpoints.next_boundary(step))) - step)
+        boundary = min(self.checkpoints.next_boundary(step), self._next_intervention(step))
+        return max(0, int(min(trainer.max_steps, evaluation, boundary)) - step)
 
 
 def _observes_each_step(trainer: Trainer, own: list[Callback]) -> bool:

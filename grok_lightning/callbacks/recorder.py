@@ -3,7 +3,7 @@
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,6 +12,7 @@ from grok_lightning.callbacks.loggers import flat_options
 from grok_lightning.callbacks.run_figures import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.files import sweep
+from grok_lightning.module import GrokModule
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
     METRICS,
@@ -142,7 +143,7 @@ class Recorder(Callback):
         rows = self.states.rows[run]
         final = _metrics(rows[-1]) if rows else {}
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
-        seconds = self.seconds
+        seconds, steps = self.seconds, cast(GrokModule, pl_module).interventions.steps
         return {
             "schema": SCHEMA,
             "status": ending.status,
@@ -150,6 +151,7 @@ class Recorder(Callback):
             "budget": trainer.max_steps,
             "threshold": self.states.threshold,
             **self.states.milestones(run),
+            **({"intervention_steps": [None if at < 0 else at for at in made]} if (made := steps[run]) else {}),
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],

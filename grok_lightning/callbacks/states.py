@@ -11,6 +11,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
 from grok_lightning.records.checkpoint import pack_evaluations
 from grok_lightning.records.record import DIVERGED, METRICS, STOPPED, Row, milestones, reaches, read_metrics, standing
+from grok_lightning.training.interventions import MOMENTS
 
 SUSTAIN = 3
 
@@ -83,6 +84,10 @@ class RunStates:
     def has_grokked(self, run: int) -> bool:
         """Whether an evaluation of a run reached the threshold on the validation split."""
         return self._grokked[run]
+
+    def reached(self, run: int) -> list[str]:
+        """What a run has reached: memorized, grokked."""
+        return [name for name, there in zip(MOMENTS, (self._memorized[run], self._grokked[run]), strict=True) if there]
 
     def milestones(self, run: int) -> dict[str, int | None]:
         """The record's five steps of one run."""

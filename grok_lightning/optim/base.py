@@ -103,6 +103,7 @@ class StackOptimizer(Optimizer, ABC):
         self.runs: int = self.param_groups[0]["params"][0].shape[0]
         self._keys: dict[str, Tensor] = {}
         self._moved: dict[Tensor, Tensor] = {}
+        self._settable: dict[str, tuple[Tensor, float, bool]] = {}  # hyperparameters, with the limits of their values
         self._scratch: dict[Tensor, Tensor] = {}
 
     @abstractmethod
@@ -193,7 +194,30 @@ class StackOptimizer(Optimizer, ABC):
             for group in self.param_groups:
                 group["lr"] = self._rate
         shared = not isinstance(value, list) or len(set(value)) == 1
-        return torch.tensor(value, dtype=torch.float64).reshape(-1)[: 1 if shared else None]
+        numbers_R = torch.tensor(value, dtype=torch.float64).reshape(-1)[: 1 if shared else None].clone()
+        self._settable[name] = numbers_R, most, below
+        return numbers_R
+
+    def set_hyperparameter(self, run: int, name: str, value: float) -> None:
+        """Sets a number of one run in place; that of a learning rate is still multiplied by the schedule's factor.
+
+        ``group["lr"]`` stays what the schedule makes of the first rate.
+
+        Raises:
+            UserError: If there is no such number, or the value is out of range.
+        """
+        if name not in self._settable:
+            raise UserError(
+                f"model.interventions sets {name}, which model.optimizer {type(self).__name__} "
+                f"has not been given; there are {', '.join(self._settable)}"
+            )
+        numbers_R, most, below = self._settable[name]
+        check_range(f"model.interventions: {name}", value, most=most, below=below)
+        if len(numbers_R) < self.runs:
+            shared = numbers_R.item()
+            numbers_R.resize_(self.runs).fill_(shared)
+        numbers_R[run] = value
+        self._moved.pop(numbers_R, None)
 
     def numbers(self, hyperparameter_R: Tensor, like: Tensor) -> Tensor:
         """A hyperparameter where the parameters are: on a CPU itself, elsewhere a copy in their type, made once.

@@ -260,4 +260,6 @@ def _recorded(typed: Namespace) -> Nested:
         whole["data"].pop(key, None)
     for key in LINKED:
         whole["model"].pop(key, None)
+    if whole["model"].get("interventions") == []:  # as by default
+        whole["model"]["interventions"] = None
     return whole

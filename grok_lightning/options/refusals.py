@@ -237,6 +237,7 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
     frozen = {name for name, weight in named.items() if not weight.requires_grad}
     # torch.optim refuses by many kinds of exceptions
     optimizer = refusing(lambda: _build_on(module, weights), "model.optimizer: ", within="torch.optim")
+    module.interventions.check_optimizer(_build_on(module, weights))
     schedule = refusing(
         lambda: module.new_schedule(optimizer, partial(pow, 1.0)), "model.scheduler: ", within="torch.optim"
     )

@@ -25,6 +25,7 @@ from grok_lightning.reading import read_bytes
 from grok_lightning.records.checkpoint_form import CONFIG_KEY as CONFIG_KEY
 from grok_lightning.records.checkpoint_form import DIVERGED_KEY as DIVERGED_KEY
 from grok_lightning.records.checkpoint_form import FILTERS_KEY as FILTERS_KEY
+from grok_lightning.records.checkpoint_form import INTERVENTIONS_KEY as INTERVENTIONS_KEY
 from grok_lightning.records.checkpoint_form import KEPT_NORMS_KEY as KEPT_NORMS_KEY
 from grok_lightning.records.checkpoint_form import ROWS_KEY as ROWS_KEY
 from grok_lightning.records.checkpoint_form import RUNS_KEY, check_archive, check_form
@@ -33,7 +34,7 @@ from grok_lightning.records.record import Row
 LAST, GROK = "last.ckpt", "grok.ckpt"
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
-_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, EVALUATIONS_KEY, ROWS_KEY)
+_LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, INTERVENTIONS_KEY, EVALUATIONS_KEY, ROWS_KEY)
 _COLUMN = re.compile(r'[^,"\r\n]+')
 _MEASURED = {"train/acc", "train/loss", "val/acc", "val/loss"}
 _MARK = b"grok_lightning sha256 "

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 RUNS_KEY = "runs"  # in an optimizer's state: the states of each run's own optimizers
 CONFIG_KEY = "grok_lightning_config"
 FILTERS_KEY, KEPT_NORMS_KEY, DIVERGED_KEY = "gradient_filters", "kept_norms", "diverged_at"
+INTERVENTIONS_KEY = "interventions"  # for each run, the steps at which they were made, -1 for those that were not
 AVERAGED_KEY = "current_model_state"  # of a callback that averages: the weights that training goes on from
 ROWS_KEY = "rows"  # for each run: a hash of the rows that it is trained on, where its options do not decide them
 MOST_PICKLED = 16 * 2**20  # bytes of everything but the numbers of tensors
@@ -189,6 +190,11 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_step(value: Any) -> bool:
+    """Whether a value is a step, or -1 for none."""
+    return type(value) is int and -1 <= value < LAST_STEP
+
+
 def _is_texts(value: Any, inner: Callable[[Any], bool]) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) and inner(part) for key, part in value.items())
 
@@ -236,10 +242,14 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_list(value, lambda state: isinstance(state, dict)) and len(value) == 1,
         "a list with the state of one schedule",
     ),
-    KEPT_NORMS_KEY: (lambda value: _is_list(value, lambda norm: _is_finite(norm) and norm > 0), "a list of norms"),
+    KEPT_NORMS_KEY: (lambda value: _is_list(value, lambda norm: _is_finite(norm) and norm >= 0), "a list of norms"),
     DIVERGED_KEY: (
-        lambda value: _is_list(value, lambda step: type(step) is int and -1 <= step < LAST_STEP),
+        lambda value: _is_list(value, _is_step),
         "a list of steps, or -1",
+    ),
+    INTERVENTIONS_KEY: (
+        lambda value: _is_list(value, lambda steps: _is_list(steps, _is_step)),
+        "for each run a list of steps, or -1",
     ),
     ROWS_KEY: (lambda value: _is_list(value, lambda rows: isinstance(rows, str)), "a list of texts"),
     FILTERS_KEY: (
@@ -269,10 +279,14 @@ def check_state(checkpoint: dict[str, Any], module: Any, trainer: Any, training:
     if wrong is None and training:
         wrong = _find_other_step(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
     kept = module.weight_norm != "free" and (training or KEPT_NORMS_KEY in checkpoint)
+    kept |= module.interventions.keeps_norms and bool(checkpoint.get(KEPT_NORMS_KEY))
     for key, count in ((KEPT_NORMS_KEY, module.runs * kept), (DIVERGED_KEY, module.runs), (FILTERS_KEY, None)):
         count = len(module.filters) if count is None else count
         if len(checkpoint.get(key, [None] * count)) != count or (training and count and key not in checkpoint):
             wrong = wrong or f"its {key} is {_show(checkpoint.get(key))}; a list of {count} is expected"
+    made = checkpoint.get(INTERVENTIONS_KEY, module.interventions.steps)
+    if len(made) != module.runs or any(len(steps) != len(module.interventions.list) for steps in made):
+        wrong = wrong or f"its {INTERVENTIONS_KEY} is {_show(made)}; {module.runs} lists of steps are expected"
     wrong = wrong or _find_unfit_filter(checkpoint.get(FILTERS_KEY, []), module)
     if training:
         wrong = wrong or _find_unfit_optimizer(checkpoint, module)

@@ -49,10 +49,13 @@ def gradient_norm(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def rescale(model: nn.Module, norms: list[float]) -> None:
-    """Multiplies all weights of each run that are trained by one number, so that their norm is the given one."""
+    """Multiplies all weights of each run that are trained by one number, so that it has the norm given; 0: by 1."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     norms_R = weight_norm(model, trained=True) if trained[0].is_cpu else single_norm(model)
-    factors_R = per_run(norms, norms_R) / norms_R
+    wanted_R = per_run(norms, norms_R)
+    factors_R = wanted_R / norms_R
+    if not all(norms):
+        factors_R = torch.where(wanted_R > 0, factors_R, 1.0)
     for weight in trained:
         weight.mul_(spread(factors_R, weight))
 

@@ -46,6 +46,7 @@ def build_optimizer(
     maps: Collection[str] = (),
     vectors: Collection[str] = (),
     hidden: Collection[str] | None = None,
+    apart: bool = False,
 ) -> Optimizer:
     """The optimizer of a stack, whatever its class.
 
@@ -54,9 +55,10 @@ def build_optimizer(
         named: Pairs (name, parameter) that lead with R.
         seeds: One seed for each run.
         maps, vectors, hidden: As for ``RunOptimizers``.
+        apart: Whether each run needs numbers of its own.
     """
     kind = _class_of(build)
-    if kind is None or takes_stacks(kind):
+    if kind is None or (issubclass(kind, StackOptimizer) if apart else takes_stacks(kind)):
         try:
             optimizer = build(named)
         except (ValueError, RuntimeError, TypeError, AttributeError):
@@ -66,7 +68,7 @@ def build_optimizer(
             if isinstance(optimizer, StackOptimizer):
                 optimizer.seeds = list(seeds)
                 optimizer.hidden = set(hidden or ())
-            if takes_stacks(type(optimizer)):
+            if isinstance(optimizer, StackOptimizer) or (not apart and takes_stacks(type(optimizer))):
                 return optimizer
     optimizer = RunOptimizers(build, named, seeds, maps, vectors, hidden)
     # of a class with the name of theirs, by which LearningRateMonitor and torch's messages call it
@@ -131,6 +133,7 @@ class RunOptimizers(Optimizer):
         first = self._optimizers[0]
         super().__init__(self._shown_groups(), dict(first[0].defaults))
         self._settings: list[dict[str, Any]] = []
+        self._scales = [[1.0] * len(self.param_groups) for _ in self._own]  # of learning rates that were set
         self._show()
 
     @property
@@ -170,7 +173,8 @@ class RunOptimizers(Optimizer):
             [{"optimizer": one.state_dict(), "attributes": _attributes(one, own)} for one in optimizers]
             for optimizers, own in zip(self._optimizers, self._own, strict=True)
         ]
-        return {"runs": runs, "taken": self._taken}
+        shown = {"shown": [group.get("lr") for group in self.param_groups]} if self._has_set_rates() else {}
+        return {"runs": runs, "taken": self._taken} | shown
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores a state; of earlier versions, one run's in the shapes of the stack."""
@@ -179,7 +183,30 @@ class RunOptimizers(Optimizer):
             for optimizer, state in zip(optimizers, states, strict=True):
                 _restore(optimizer, own, state)
         self._taken = state_dict.get("taken", 0)
-        self._show()
+        self._show(state_dict.get("shown"))
+
+    def set_hyperparameter(self, run: int, name: str, value: float) -> None:
+        """Sets a number in all groups of one run; a learning rate still follows what a schedule makes of the first one.
+
+        Raises:
+            UserError: If the groups have no such number, or it is the rate and was 0 at first.
+        """
+        self._spread()
+        for place, (own, shown) in enumerate(zip(self._groups(run), self.param_groups, strict=True)):
+            if type(own.get(name)) not in (int, float):
+                known = [key for key, kept in own.items() if type(kept) in (int, float) and key != "initial_lr"]
+                raise UserError(
+                    f"model.interventions sets {name}, which is no number of {self.name}; there are {', '.join(known)}"
+                )
+            if name != "lr":
+                own[name] = value
+                continue
+            first = shown.get("initial_lr", shown["lr"])
+            if not first:
+                raise UserError("model.interventions sets lr, but it is 0 at first; give a model.optimizer.lr above 0")
+            self._scales[run][place] = value / first
+            own["lr"] = shown["lr"] * self._scales[run][place]
+        self._show([group.get("lr") for group in self.param_groups])
 
     def _without_runs(self, state: dict[str, Any]) -> dict[str, Any]:
         places = {}
@@ -253,19 +280,28 @@ class RunOptimizers(Optimizer):
             for group in self._groups(0)
         ]
 
+    def _has_set_rates(self) -> bool:
+        return any(scale != 1 for scales in self._scales for scale in scales)
+
     def _spread(self) -> None:
         """Gives all runs the settings that have been changed in the groups that are shown."""
         for place, (group, before) in enumerate(zip(self.param_groups, self._settings, strict=True)):
             changed = {key: group[key] for key, value in before.items() if group[key] is not value}
             for run in range(len(self._optimizers)):
-                own = self._groups(run)[place]
+                own, scale = self._groups(run)[place], self._scales[run][place]
                 own.update({key: value for key, value in changed.items() if key in own})
+                if "lr" in changed and scale != 1:
+                    own["lr"] = changed["lr"] * scale
             before.update(changed)
 
-    def _show(self) -> None:
-        """Shows the settings of the first run's groups."""
-        for group, own in zip(self.param_groups, self._groups(0), strict=True):
+    def _show(self, rates: list[Any] | None = None) -> None:
+        """Shows the settings of the first run's groups; learning rates, where some were set, as without that."""
+        if rates is None and self._has_set_rates():
+            rates = [group.get("lr") for group in self.param_groups]
+        for place, (group, own) in enumerate(zip(self.param_groups, self._groups(0), strict=True)):
             group.update({key: value for key, value in own.items() if key not in ("params", "param_names")})
+            if rates is not None and "lr" in group:
+                group["lr"] = rates[place]
         self._settings = [
             {key: value for key, value in group.items() if key != "params"} for group in self.param_groups
         ]

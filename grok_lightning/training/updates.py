@@ -41,16 +41,34 @@ def leave_forward_context(device: torch.device) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def filter_gradients(network: SequenceModel, filters: list[GradientFilter], step: Tensor, seeds: list[int]) -> None:
-    """Passes the gradients of a network through filters, in their order."""
+def filter_gradients(
+    network: SequenceModel,
+    filters: list[GradientFilter],
+    step: Tensor,
+    seeds: list[int],
+    filtered_R: Tensor | None = None,
+) -> None:
+    """Passes the gradients of a network through filters, in their order.
+
+    Args:
+        network: The stack.
+        filters: The filters, which see every gradient.
+        step: The optimizer step, int64, without dimensions, on the device.
+        seeds: One seed for each run.
+        filtered_R: The runs whose gradients become the filtered ones; default: all.
+    """
     if not filters:
         return
     weights: dict[str, Tensor] = dict(network.named_parameters())
     gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     weights = {name: weights[name] for name in gradients}
     with torch.no_grad():
+        before = {} if filtered_R is None else {name: gradient.clone() for name, gradient in gradients.items()}
         for gradient_filter in filters:
             gradients = gradient_filter(weights, gradients, step, seeds)
+        for name, gradient in before.items():
+            chosen = filtered_R.reshape(-1, *[1] * (gradient.dim() - 1))  # type: ignore[union-attr]
+            gradients[name] = torch.where(chosen, gradients[name], gradient)
     for name, gradient in gradients.items():
         weights[name].grad = gradient
 
@@ -68,6 +86,7 @@ class Updates:
         after: Called after each update, for example to restore a weight norm.
         schedule: The schedule of the optimizer's learning rates.
         forward_context: The precision of the forward pass.
+        filtered_R: The runs in which the filters act; None for all.
     """
 
     network: SequenceModel
@@ -78,6 +97,7 @@ class Updates:
     after: Callable[[], None]
     schedule: LRScheduler
     forward_context: Callable[[], AbstractContextManager[Any]]
+    filtered_R: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -133,7 +153,7 @@ class Updates:
             self.optimizer.zero_grad()
             loss = loss_R.sum()
             loss.backward()
-            filter_gradients(self.network, self.filters, step, self.seeds)
+            filter_gradients(self.network, self.filters, step, self.seeds, self.filtered_R)
             losses.append(loss_R.detach())
             return loss
 

@@ -34,7 +34,7 @@ DECIDING = (
 # options on which the compiled part of a step, the forward and its loss, does not depend
 OUTSIDE_GRAPH = (
     *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.scheduler"),
-    *("model.weight_norm", "model.compile"),
+    *("model.weight_norm", "model.interventions", "model.compile"),
     *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
     *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind", SPLITS),
 )
