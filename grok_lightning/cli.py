@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.final_test import FinalTest
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.loggers import Loggers, LoggerStates
@@ -173,7 +174,8 @@ class GrokCLI(LightningCLI):
         ]
         evaluation = dict(options["evaluation"])
         schedule = EvaluationSchedule(evaluation.pop("per_decade"), evaluation.pop("every"))
-        states = self.states = RunStates(logs, counts, **evaluation)
+        validated = [data.is_validated(run) for run in range(len(runs))]
+        states = self.states = RunStates(logs, counts, **evaluation, validated=validated)
         directories = [run.checkpoints for run in runs]
         checkpoints = Checkpoints(states, directories, configs, self.records.stack, **options["checkpoint"])
         fractions = [split.commutative_fraction for split in data.splits]
@@ -186,6 +188,7 @@ class GrokCLI(LightningCLI):
             self.recorder,
             self.figures if events else None,
             checkpoints,
+            FinalTest(data),
             self.records.close_up,
         )
         if self.observers is not None:

@@ -24,6 +24,7 @@ from grok_lightning.records.claims import claim, settle
 from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import CONFIG, METRICS, flatten, read_metrics, run_directories, write_json
 from grok_lightning.records.runs import fresh_number
+from grok_lightning.records.tasks import task_title
 
 
 class Fit:
@@ -126,7 +127,9 @@ class Fit:
         config = self.config
         # for the other processes, which repeat the command line
         os.environ |= {RUN_FROM_PARENT: config.options["run"], CHOSEN_BY_PARENT: json.dumps(config.chosen)}
-        for line in (*self._notes, *(self.cli.datamodule.notes if self.cli.records.fresh else ())):
+        data, fresh = self.cli.datamodule, self.cli.records.fresh
+        first = f"{task_title(config.options['data'], data.title)}: {data.describe_counts()}"
+        for line in (*([first] if fresh else []), *self._notes, *(data.notes if fresh else ())):
             print(line, flush=True)
         for run in self.cli.records.runs:
             if config.saved is None and not self.cli.records.fresh:
@@ -228,7 +231,8 @@ def evaluate(config: Config) -> GrokCLI:
     cli = GrokCLI(config)
     assert config.saved is not None
     logs = _evaluations_directory(config)
-    _save_config(logs / f"config-{config.command}.yaml", config.options)
+    if config.command == "validate":
+        _save_config(logs / "config-validate.yaml", config.options)
     method = config.method | ({"return_predictions": False} if config.command == "predict" else {})
     run = getattr(cli.trainer, config.command)
     with interruptible():

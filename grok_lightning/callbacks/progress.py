@@ -76,8 +76,8 @@ class ProgressLine(ProgressBar):
         rows = [rows[-1] for rows in self.states.rows if rows]
         if not rows:
             return
-        accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
-        shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}"
+        train, val, loss = (sum(row[key] for row in rows) / len(rows) for key in ("train/acc", "val/acc", "train/loss"))
+        shown = f"train {train:6.1%}  " + (f"val {val:6.1%}" if all(self.states.validated) else f"loss {loss:.3g}")
         where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
         with unharmed():
             if self._bar is not None:
