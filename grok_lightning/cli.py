@@ -148,8 +148,8 @@ class GrokCLI(LightningCLI):
             options["logger"] = [Events(self.records.runs[0].logs, purge)] if self.records.events or brought else []
         else:
             options["logger"] = False
-        if config.command != "fit" and options["enable_progress_bar"] is None:
-            options["enable_progress_bar"] = sys.stdout.isatty()  # no bar in a file or a pipe
+        if config.command != "fit" and not sys.stdout.isatty():
+            options["enable_progress_bar"] = False  # no bar in a file or a pipe
         # what a Trainer cannot be built from is one of its options: a device that is not here, a package not installed
         also = (TypeError, RuntimeError, ImportError, MisconfigurationException)
         return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
