@@ -32,9 +32,7 @@ class FinalTest:
         self.data = data
         self._step, self._found = -1, dict[str, Tensor]()
 
-    def take(
-        self, trainer: Trainer, module: GrokModule, run: int, weights: Mapping[str, Tensor] | None = None
-    ) -> Row:
+    def take(self, trainer: Trainer, module: GrokModule, run: int, weights: Mapping[str, Tensor] | None = None) -> Row:
         """Evaluates a run's test rows; every process of a fit must call it.
 
         Args:
@@ -65,13 +63,14 @@ class FinalTest:
 
 @contextmanager
 def _evaluated(network: SequenceModel, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Within it a network is in eval mode and has other weights, if any; then modes, weights and buffers are as before."""
+    """Within it a network is in eval mode and has other weights, if any; afterwards it is as it was, buffers included."""
     modes = [(part, part.training) for part in network.modules()]
     own = dict(network.named_buffers()) if weights is None else network.state_dict()
     before = {name: part.clone() for name, part in own.items()}
     try:
-        for name, part in own.items() if weights is not None else ():
-            part.copy_(weights[NETWORK + name])
+        if weights is not None:
+            for name, part in own.items():
+                part.copy_(weights[NETWORK + name])
         network.eval()
         yield
     finally:

@@ -81,9 +81,9 @@ def _read_results(plan: Plan, found: Standing) -> dict[str, dict[str, float]]:
     table = found.rows.reindex(columns=["config_hash", *NUMBERS]).set_index("config_hash")
     results = table.apply(pd.to_numeric, errors="coerce").astype(float).to_dict("index")
     for run in plan.runs:  # of earlier versions, which did not record what is held out
-        if run.hash in results and isnan(results[run.hash]["counts.val"]):
-            if is_memorized_text(plan.blocks[run.block].resolved["data"]):
-                results[run.hash] |= {"counts.val": 0.0, "grok_step": nan}
+        unknown = run.hash in results and isnan(results[run.hash]["counts.val"])
+        if unknown and is_memorized_text(plan.blocks[run.block].resolved["data"]):
+            results[run.hash] |= {"counts.val": 0.0, "grok_step": nan}
     return results
 
 
