@@ -63,7 +63,7 @@ class FinalTest:
 
 @contextmanager
 def _evaluated(network: SequenceModel, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Within it a network is in eval mode and has other weights, if any; afterwards it is as it was, buffers included."""
+    """Within it a network is in eval mode and has other weights, if any; then it is as before, with its buffers."""
     modes = [(part, part.training) for part in network.modules()]
     own = dict(network.named_buffers()) if weights is None else network.state_dict()
     before = {name: part.clone() for name, part in own.items()}
