@@ -235,10 +235,15 @@ def _accuracies(cli: "GrokCLI") -> str:
 
 
 def _summary(cli: "GrokCLI") -> str:
-    """The outcome of a fit, where its figure is, and how to look at it in TensorBoard."""
-    found = cli.states.milestones(0)
-    memorized, grokked, steps = found["memorize_step"], found["grok_step"], cli.trainer.global_step
-    if memorized is None and grokked is None:
+    """Where a fit's figure is, how to look at it in TensorBoard, and last its outcome: steps, accuracies and losses."""
+    from grok_lightning.records.words import format_ends
+
+    states, steps = cli.states, cli.trainer.global_step
+    found, validated = states.milestones(0), states.validated[0]
+    memorized, grokked = found["memorize_step"], found["grok_step"]
+    if not validated:
+        outcome = f"not memorized within {steps:,} steps" if memorized is None else f"memorized at step {memorized:,}"
+    elif memorized is None and grokked is None:
         outcome = f"neither memorized nor grokked within {steps:,} steps"
     elif grokked is None:
         outcome = f"memorized at step {memorized:,}, not grokked within {steps:,} steps (censored)"
@@ -249,7 +254,10 @@ def _summary(cli: "GrokCLI") -> str:
         outcome = f"memorized at step {memorized:,}, grokked at step {grokked:,}{delay}"
     tensorboard = shlex.quote(_short(str(Path(sys.executable).with_name("tensorboard"))))
     folder = cli.records.runs[0].logs.parents[1]
-    return f"{outcome}\nfigure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {shlex.quote(str(folder))}"
+    ending = states.endings[0]
+    ends = format_ends(states.rows[0][-1] | (ending.tested if ending is not None else {}), validated)
+    looks = f"figure: {cli.figures.path(0)}\nTensorBoard: {tensorboard} --logdir {shlex.quote(str(folder))}"
+    return f"{looks}\n{outcome}: {ends}"
 
 
 def program() -> str:

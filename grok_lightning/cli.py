@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.final_test import FinalTest
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.loggers import Loggers, LoggerStates
@@ -147,8 +148,8 @@ class GrokCLI(LightningCLI):
             options["logger"] = [Events(self.records.runs[0].logs, purge)] if self.records.events or brought else []
         else:
             options["logger"] = False
-        if config.command != "fit" and options["enable_progress_bar"] is None:
-            options["enable_progress_bar"] = sys.stdout.isatty()  # no bar in a file or a pipe
+        if config.command != "fit" and not sys.stdout.isatty():
+            options["enable_progress_bar"] = False  # no bar in a file or a pipe
         # what a Trainer cannot be built from is one of its options: a device that is not here, a package not installed
         also = (TypeError, RuntimeError, ImportError, MisconfigurationException)
         return refusing(lambda: Trainer(**options | kwargs), "--trainer: ", also)
@@ -173,7 +174,8 @@ class GrokCLI(LightningCLI):
         ]
         evaluation = dict(options["evaluation"])
         schedule = EvaluationSchedule(evaluation.pop("per_decade"), evaluation.pop("every"))
-        states = self.states = RunStates(logs, counts, **evaluation)
+        validated = [data.is_validated(run) for run in range(len(runs))]
+        states = self.states = RunStates(logs, counts, **evaluation, validated=validated)
         directories = [run.checkpoints for run in runs]
         checkpoints = Checkpoints(states, directories, configs, self.records.stack, **options["checkpoint"])
         fractions = [split.commutative_fraction for split in data.splits]
@@ -186,6 +188,7 @@ class GrokCLI(LightningCLI):
             self.recorder,
             self.figures if events else None,
             checkpoints,
+            FinalTest(data),
             self.records.close_up,
         )
         if self.observers is not None:

@@ -1,7 +1,9 @@
 """A fit, and an evaluation of a checkpoint: from a resolved config to what is on disk afterwards."""
 
+import errno
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from grok_lightning.records.claims import claim, settle
 from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import CONFIG, METRICS, flatten, read_metrics, run_directories, write_json
 from grok_lightning.records.runs import fresh_number
+from grok_lightning.records.tasks import task_title
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Fit:
@@ -126,7 +131,9 @@ class Fit:
         config = self.config
         # for the other processes, which repeat the command line
         os.environ |= {RUN_FROM_PARENT: config.options["run"], CHOSEN_BY_PARENT: json.dumps(config.chosen)}
-        for line in (*self._notes, *(self.cli.datamodule.notes if self.cli.records.fresh else ())):
+        data, fresh = self.cli.datamodule, self.cli.records.fresh
+        first = f"{task_title(config.options['data'], data.title)}: {data.describe_counts()}"
+        for line in (*([first] if fresh else []), *self._notes, *(data.notes if fresh else ())):
             print(line, flush=True)
         for run in self.cli.records.runs:
             if config.saved is None and not self.cli.records.fresh:
@@ -227,17 +234,28 @@ def evaluate(config: Config) -> GrokCLI:
     """
     cli = GrokCLI(config)
     assert config.saved is not None
-    logs = _evaluations_directory(config)
-    _save_config(logs / f"config-{config.command}.yaml", config.options)
     method = config.method | ({"return_predictions": False} if config.command == "predict" else {})
     run = getattr(cli.trainer, config.command)
     with interruptible():
         run(cli.model, datamodule=cli.datamodule, ckpt_path=str(config.saved.path), **method)
     if config.command != "predict" and cli.trainer.is_global_zero:
         metrics = {key: float(value[0]) for key, value in cli.model.evaluation.items()}
-        found = {"checkpoint": str(config.saved.path), "step": config.saved.step} | metrics
-        write_json(logs / f"{config.command}.json", found)
+        _record_evaluation(config, {"checkpoint": str(config.saved.path), "step": config.saved.step} | metrics)
     return cli
+
+
+def _record_evaluation(config: Config, found: Nested) -> None:
+    """Writes what an evaluation found; where its folder is read-only, it says so: what was asked for is printed."""
+    logs = _evaluations_directory(config)
+    path = logs / f"{config.command}.json"
+    try:
+        if config.command == "validate":
+            _save_config(logs / "config-validate.yaml", config.options)
+        write_json(path, found)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        print(f"grok-lightning: {str(path)!r} is not written: {error.strerror}", file=sys.stderr)
 
 
 def _evaluations_directory(config: Config) -> Path:

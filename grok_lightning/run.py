@@ -218,7 +218,8 @@ class Run:
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]
         counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
-        return milestones(self._rows(), counts, evaluation["threshold"], evaluation["stop_after"] or SUSTAIN)
+        sustain = evaluation["stop_after"] or SUSTAIN
+        return milestones(self._rows(), counts, evaluation["threshold"], sustain, self.data.is_validated())
 
     def _rows(self) -> list[Row]:
         """The evaluations, with the columns that figures and milestones are made of.

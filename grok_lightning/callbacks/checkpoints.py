@@ -36,6 +36,9 @@ class Checkpoints(Checkpoint):
         keep: Checkpoints left at the end. ``last`` for all, ``grok`` for all but last.ckpt, or ``none``; files of
             single steps always stay.
 
+    Attributes:
+        weights: The module's state dict as the newest checkpoint has it: averages, where a callback averages.
+
     Raises:
         UserError: If a number is out of range.
     """
@@ -65,9 +68,11 @@ class Checkpoints(Checkpoint):
         self.every, self.steps, self.keep = every, frozenset(steps or ()), keep
         self.signals = StopSignals()
         self._grokked: list[int] = []
+        self.weights: dict[str, Tensor] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
+        self.weights = checkpoint.get("state_dict")  # the other callbacks have replaced by now what they replace
         rows = getattr(getattr(trainer, "datamodule", None), "fingerprints", None)
         if rows is not None:
             checkpoint[ROWS_KEY] = list(rows)

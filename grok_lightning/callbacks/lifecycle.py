@@ -1,10 +1,12 @@
 """The life of the runs of a stack: what is done, in this order, when they start, are evaluated, and end."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.final_test import FinalTest
 from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.recorder import Recorder
@@ -31,6 +33,7 @@ class Lifecycle(Callback):
         recorder: Writes the records.
         figures: Draws the figures, or None.
         checkpoints: Saves the checkpoints.
+        final_test: Evaluates the test rows of runs that are over, or None.
         close_up: Whether the fit ends when half the stack has left.
 
     Attributes:
@@ -45,10 +48,12 @@ class Lifecycle(Callback):
         recorder: Recorder,
         figures: RunFigures | None,
         checkpoints: Checkpoints,
+        final_test: FinalTest | None = None,
         close_up: bool = False,
     ) -> None:
         self.detection, self.states, self.measures = detection, detection.states, measures
         self.recorder, self.figures, self.checkpoints = recorder, figures, checkpoints
+        self.final_test = final_test
         self.close_up, self.closing_up = close_up, False
         self._recorded: list[bool] = []
         self._begun = False
@@ -135,13 +140,16 @@ class Lifecycle(Callback):
             self._end(trainer, pl_module, run)
 
     def _end(self, trainer: Trainer, pl_module: LightningModule, run: int) -> None:
-        """Ends a run: checkpoint, curves, record, tidying, pictures. From the record on it counts as over."""
+        """Ends a run: checkpoint, test, curves, record, tidying, pictures. From the record on it counts as over."""
         step, diverged = trainer.global_step, diverged_at(pl_module)[run]
         if diverged >= 0:  # what it saved before is of more use than weights that are not finite
             ending = Ending(DIVERGED, diverged, step)
         else:
             ending = Ending(FINISHED if step >= int(trainer.max_steps) else STOPPED, step, step)
             self.checkpoints.save_last(trainer, run)
+            if self.final_test is not None:
+                saved = self.checkpoints.weights if len(self.states) == 1 else None
+                ending = replace(ending, tested=self.final_test.take(trainer, cast(GrokModule, pl_module), run, saved))
         if trainer.is_global_zero:
             if self.figures is not None:
                 self.figures.draw_curves(run)

@@ -73,11 +73,9 @@ class ProgressLine(ProgressBar):
     def _show(self, trainer: Trainer) -> None:
         phases = [self.states.phase(run) for run in range(len(self.states))]
         phase = min(phases, key=["memorizing", "memorized", "grokked"].index)
-        rows = [rows[-1] for rows in self.states.rows if rows]
-        if not rows:
+        shown = describe_reached(self.states)
+        if not shown:
             return
-        accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
-        shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}"
         where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
         with unharmed():
             if self._bar is not None:
@@ -91,6 +89,18 @@ class ProgressLine(ProgressBar):
             with unharmed():
                 self._bar.close()
             self._bar = None
+
+
+def describe_reached(states: RunStates) -> str:
+    """Mean accuracies of the runs' newest evaluations; empty before the first.
+
+    Where no rows are held out, the training loss stands in place of the validation accuracy.
+    """
+    rows = [rows[-1] for rows in states.rows if rows]
+    if not rows:
+        return ""
+    train, val, loss = (sum(row[key] for row in rows) / len(rows) for key in ("train/acc", "val/acc", "train/loss"))
+    return f"train {train:6.1%}  " + (f"val {val:6.1%}" if all(states.validated) else f"loss {loss:.3g}")
 
 
 @contextmanager
@@ -154,4 +164,5 @@ class Heartbeat(Callback):
             memorized=phases.count("memorized"),
             grokked=phases.count("grokked"),
             compiling=self._compiling,
+            reached=describe_reached(self.states),
         )

@@ -132,6 +132,10 @@ class Recorder(Callback):
             for row in rows:
                 loggers[0].log_metrics(_metrics(row), int(row["step"]))
             loggers[0].log_hyperparams(flat_options(self.configs[run]))
+        for own in [*loggers, *(each for each in trainer.loggers if not isinstance(each, Events))]:
+            if ending.tested:
+                own.log_metrics(ending.tested, ending.step)
+                own.save()
         for logger in loggers:
             logger.log_end()
         if len(self.configs) > 1:
@@ -141,7 +145,8 @@ class Recorder(Callback):
 
     def _result(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> dict[str, Any]:
         rows = self.states.rows[run]
-        final = _metrics(rows[-1]) if rows else {}
+        final = _metrics(rows[-1]) | ending.tested if rows else ending.tested
+        data = getattr(trainer, "datamodule", None)
         best = max(rows, key=lambda row: (row["val/acc"], -row["step"]), default=None)
         seconds, steps = self.seconds, cast(GrokModule, pl_module).interventions.steps
         return {
@@ -152,10 +157,13 @@ class Recorder(Callback):
             "threshold": self.states.threshold,
             **self.states.milestones(run),
             **({"intervention_steps": [None if at < 0 else at for at in made]} if (made := steps[run]) else {}),
+            "counts": data and data.held_counts(run),
             "final": final,
             "best": best and {"val/acc": best["val/acc"], "step": int(best["step"])},
             "commutative_fraction": self.commutative_fractions[run],
-            **_algebra(trainer),
+            # what the algebra or the data are called, and their identity; null where they have none, as text
+            "algebra": data and data.title,
+            "algebra_identity": data and data.identity(),
             "stack": len(self.configs),
             "seconds": round(seconds, 3),
             "steps_per_second": round(trainer.global_step / seconds, 3) if seconds > 0 else None,
@@ -179,12 +187,6 @@ def _version(package: str) -> str:
 
 def _metrics(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "step"}
-
-
-def _algebra(trainer: Trainer) -> dict[str, str | None]:
-    """What the algebra or the data are called, and their identity; null where they have none, as text."""
-    data = getattr(trainer, "datamodule", None)
-    return {"algebra": data and data.title, "algebra_identity": data and data.identity()}
 
 
 def _device_name(device: torch.device) -> str:

@@ -15,7 +15,7 @@ from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
 CURVES = "curves.png"
-SHOWN = ("train/acc", "train/loss", "val/acc", "val/loss")  # metrics in the HPARAMS tab
+SHOWN = ("train/acc", "train/loss", "val/acc", "val/loss", "test/acc", "test/loss")  # metrics in the HPARAMS tab
 _HPARAMS = b"_hparams_/session_start_info"  # by which a file of events shows that it has the options
 DOTS_PER_INCH = 100
 

@@ -1,6 +1,6 @@
 """State of each run of a stack: its evaluations, what they reached, and how it ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +24,13 @@ class Ending:
         status: finished (its budget is spent), stopped or diverged.
         step: Its last step; of a run that diverged, the step at which its loss stopped being finite.
         left: The step of its stack at which it left; later ones save nothing of it.
+        tested: Loss and accuracy on its test rows, with the weights of that step; empty where there are none.
     """
 
     status: str
     step: int
     left: int
+    tested: Row = field(default_factory=dict)
 
 
 class RunStates:
@@ -40,6 +42,7 @@ class RunStates:
         threshold: Accuracy that counts as memorized or grokked.
         stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
             threshold.
+        validated: Whether each run's validation rows are held out (default); one without can memorize, but not grok.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.
@@ -56,6 +59,7 @@ class RunStates:
         counts: list[dict[str, int]],
         threshold: float = 0.99,
         stop_after: int = 0,
+        validated: list[bool] | None = None,
     ) -> None:
         if not 0 < threshold <= 1:
             raise UserError(f"evaluation.threshold is {threshold}; it must lie above 0 and be at most 1")
@@ -63,6 +67,7 @@ class RunStates:
             raise UserError(f"evaluation.stop_after is {stop_after}; it must be at least 0")
         self.directories, self.counts = directories, counts
         self.threshold, self.stop_after = threshold, stop_after
+        self.validated = [True] * len(directories) if validated is None else validated
         self.rows: list[list[Row]] = [[] for _ in directories]
         self.standing = [0] * len(directories)
         self.endings: list[Ending | None] = [None] * len(directories)
@@ -82,7 +87,7 @@ class RunStates:
         return 0 < self.stop_after <= self.standing[run]
 
     def has_grokked(self, run: int) -> bool:
-        """Whether an evaluation of a run reached the threshold on the validation split."""
+        """Whether an evaluation of a run reached the threshold on the validation split, whichever rows are in it."""
         return self._grokked[run]
 
     def reached(self, run: int) -> list[str]:
@@ -91,11 +96,14 @@ class RunStates:
 
     def milestones(self, run: int) -> dict[str, int | None]:
         """The record's five steps of one run."""
-        return milestones(self.rows[run], self.counts[run], self.threshold, self.stop_after or SUSTAIN)
+        sustain = self.stop_after or SUSTAIN
+        return milestones(self.rows[run], self.counts[run], self.threshold, sustain, self.validated[run])
 
     def phase(self, run: int) -> str:
         """memorizing, memorized or grokked."""
-        return "grokked" if self._grokked[run] else "memorized" if self._memorized[run] else "memorizing"
+        if self._grokked[run] and self.validated[run]:
+            return "grokked"
+        return "memorized" if self._memorized[run] else "memorizing"
 
     def pack(self, run: int) -> dict[str, Any]:
         """A run's evaluations as its checkpoint holds them (``pack_evaluations``)."""
@@ -106,7 +114,7 @@ class RunStates:
         """Replaces a run's evaluations and derives its state from them; None leaves the evaluations as they are."""
         if rows is not None:
             self.rows[run], self._packed[run] = rows, None
-        found = self.milestones(run)
+        found = milestones(self.rows[run], self.counts[run], self.threshold, SUSTAIN)
         self._memorized[run] = found["memorize_step"] is not None
         self._grokked[run] = found["grok_step"] is not None
         self.standing[run] = standing(self.rows[run], self.counts[run], self.threshold)

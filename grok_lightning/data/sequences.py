@@ -7,6 +7,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -46,6 +47,7 @@ class SequenceDataModule(LightningDataModule, ABC):
             its options.
         fingerprints: A hash of each run's rows, where options do not decide them. A run is resumed on the same.
         notes: What is printed when a run begins, a line each.
+        row_name: What several rows are called.
     """
 
     vocabulary: list[str]
@@ -60,6 +62,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     title: str | None = None
     fingerprints: list[str] | None = None
     notes: Sequence[str] = ()
+    row_name: str = "rows"
 
     def __init__(self, seeds: Sequence[int]) -> None:
         super().__init__()
@@ -149,6 +152,28 @@ class SequenceDataModule(LightningDataModule, ABC):
     def counts(self, split: str) -> list[int]:
         """Number of rows of a split (train, val or test) in each run."""
         return [len(getattr(part, split)) for part in self.splits]
+
+    def is_validated(self, run: int = 0) -> bool:
+        """Whether a run's validation rows are held out; else they are its training rows."""
+        return not np.array_equal(self.splits[run].train, self.splits[run].val)
+
+    def held_counts(self, run: int = 0) -> dict[str, int]:
+        """Number of rows of a run's splits by name; no validation rows where none are held out."""
+        counts = {split: self.counts(split)[run] for split in ("train", "val", "test")}
+        return counts if self.is_validated(run) else counts | {"val": 0}
+
+    def count_rows(self, run: int = 0) -> int:
+        """Number of rows of a run's table, those that are in no split included."""
+        split = self.splits[run]
+        return len(np.unique(np.concatenate([split.train, split.val, split.test])))
+
+    def describe_counts(self, run: int = 0) -> str:
+        """The size of a run's table and of its splits: ``9,312 equations, 4,656 train, 4,656 val, 0 test``."""
+        rows, counts = self.count_rows(run), self.held_counts(run)
+        parts = [f"{rows:,} {self.row_name.removesuffix('s') if rows == 1 else self.row_name}"]
+        parts += [f"{count:,} {split}" for split, count in counts.items()]
+        unused = rows - sum(counts.values())
+        return ", ".join([*parts, f"{unused:,} in no split"] if unused > 0 else parts)
 
     def train_dataloader(self) -> Iterable[NextBatch]:
         return repeat(NextBatch())  # without end or position: the step comes from the Trainer

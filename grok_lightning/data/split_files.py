@@ -230,7 +230,8 @@ def write_splits(data: SequenceDataModule, directory: Path) -> dict[str, int]:
     """
     counts = {}
     for name in SPLITS:
-        rows = getattr(data.splits[0], name).tolist()
+        held = name != "val" or data.is_validated()  # else they are the training rows
+        rows = getattr(data.splits[0], name).tolist() if held else []
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(data.columns)

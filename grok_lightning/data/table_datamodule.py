@@ -108,6 +108,7 @@ class TableDataModule(SequenceDataModule):
         make = TOKENIZERS[tokenizer]
         self._set_tokens({table: make(table, operator_token, equals_token) for table in dict.fromkeys(own)})
         self.operation, self.operations = own[0], own if len(set(own)) > 1 else own[:1]
+        self.row_name = "equations"
         self.columns = [*self.operation.formula.operand_names, "answer"]
         split_seeds = repeat_per_run(self.seeds if split_seed is None else split_seed, runs, "split_seed")
         shares = {"train_fraction": train_fraction, "val_fraction": val_fraction, "train_rows": train_rows}
@@ -176,6 +177,9 @@ class TableDataModule(SequenceDataModule):
     @property
     def classes(self) -> int:
         return len(self.tokenizer.elements) if isinstance(self.tokenizer, ElementTokenizer) else self.vocabulary_size
+
+    def count_rows(self, run: int = 0) -> int:
+        return len(self.operations[run if len(self.operations) > 1 else 0])
 
     def rows(self) -> Rows:
         return self.tokenizer.rows(self.operands_NK, self.answers_XN)

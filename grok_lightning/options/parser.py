@@ -59,7 +59,7 @@ def command_parser(command: str) -> LightningArgumentParser:
     parser.add_argument("--run", type=str, help="Name of the run; default: a new number.")
     for group, owner, skip in (
         ("evaluation", EvaluationSchedule, set[str | int]()),
-        ("evaluation", RunStates, {"directories", "counts"}),
+        ("evaluation", RunStates, {"directories", "counts", "validated"}),
         ("checkpoint", Checkpoints, {"states", "directories", "configs", "stack"}),
     ):
         parser.add_class_arguments(owner, group, as_group=False, skip=skip)

@@ -166,7 +166,7 @@ _to_fraction = cache(Fraction)
 
 
 def milestones(
-    rows: list[Row], counts: Mapping[str, int | None], threshold: float, sustain: int
+    rows: list[Row], counts: Mapping[str, int | None], threshold: float, sustain: int, validated: bool = True
 ) -> dict[str, int | None]:
     """Steps at which a run memorized and grokked, from its record.
 
@@ -176,6 +176,7 @@ def milestones(
         threshold: The accuracy to reach, 0.99 say.
         sustain: k, how many evaluations must stand at the threshold, to the end, for it to be sustained; the first of
             them counts.
+        validated: Whether rows are held out for validation; without, a run can memorize, but not grok.
 
     Returns:
         ``memorize_step``, ``grok_step``: the first evaluated step at the threshold, in training and in validation;
@@ -184,11 +185,12 @@ def milestones(
     """
     found: dict[str, int | None] = {}
     for name, split in (("memorize", "train"), ("grok", "val")):
-        reached = [reaches(row[f"{split}/acc"], counts[split], threshold) for row in rows]
+        known = rows if validated or split == "train" else []
+        reached = [reaches(row[f"{split}/acc"], counts[split], threshold) for row in known]
         first = reached.index(True) if True in reached else None
         found[f"{name}_step"] = None if first is None else int(rows[first]["step"])
         found[f"{name}_after"] = int(rows[first - 1]["step"]) if first else None
-    lasting = standing(rows, counts, threshold)
+    lasting = standing(rows, counts, threshold) if validated else 0
     found["sustained_grok_step"] = int(rows[-lasting]["step"]) if lasting >= max(sustain, 1) else None
     return found
 

@@ -8,6 +8,8 @@ from grok_lightning.errors import UserError, show
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import RESULT, run_directories
 
+SEPARATOR = "__"  # between the options in the name of a sweep's run, and before its hash
+_HASHED = re.compile(r".*(?:__|-)([0-9a-f]{16})")  # a - in sweeps of earlier versions
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 _STEP = re.compile(r"step=([0-9]{1,15})\.ckpt")
 
@@ -25,6 +27,12 @@ def check_name(option: str, name: Any) -> str:
             f"{named} is {show(name)}; at most 100 letters, digits and . _ = + - are accepted, a letter or digit first"
         )
     return name
+
+
+def hash_of_name(name: str) -> str | None:
+    """Hash with which the name of a sweep's run ends; None for other names."""
+    found = _HASHED.fullmatch(name)
+    return found and found[1]
 
 
 def fresh_number(root: Path, experiment: str) -> str:

@@ -68,6 +68,11 @@ def task_title(data: Mapping[str, Any], algebra: str | None = None) -> str:
     return f"{data['formula']} {algebra or algebra_title(data)}{extra}"
 
 
+def is_memorized_text(data: Mapping[str, Any]) -> bool:
+    """Whether the task is to memorize strings, none of which is held out for validation."""
+    return class_name(data) == TEXT and data.get("val_fraction") is None
+
+
 def is_shipped(data: Mapping[str, Any]) -> bool:
     """Whether a DataModule belongs to this package, so that its options define its algebra."""
     return str(data.get("class_path", SHIPPED)).startswith(SHIPPED)

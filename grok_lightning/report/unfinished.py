@@ -1,7 +1,6 @@
 """Records of unfinished runs, from their config and their evaluations so far."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pandas as pd
 from grok_lightning.reading import read_yaml
 from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
+from grok_lightning.records.runs import hash_of_name
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
-HASHED = re.compile(r".*-([0-9a-f]{16})")  # names of a sweep's runs
 
 
 def unfinished_runs(top: Path) -> list[str]:
@@ -56,7 +55,6 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         return None
     if budget < 1 or not len(curve) or not {"train/acc", "val/acc"} <= set(curve):
         return None
-    hashed = HASHED.fullmatch(Path(directory).name)
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
     record |= {"steps": int(curve["step"].iloc[-1]), "budget": budget}
     rows = [{str(key): value for key, value in row.items()} for row in curve.to_dict("records")]
@@ -66,6 +64,6 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
     if (accuracy := curve["val/acc"]).notna().any():
         best = int(accuracy.argmax())
         record |= {"best.val/acc": float(accuracy.iloc[best]), "best.step": int(curve["step"].iloc[best])}
-    record["config_hash"] = hashed and hashed[1]
+    record["config_hash"] = hash_of_name(Path(directory).name)
     record |= config
     return None if find_fault(record) else record

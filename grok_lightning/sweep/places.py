@@ -11,6 +11,7 @@ from grok_lightning.files import write_durably
 from grok_lightning.reading import read_json
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.record import run_directories
+from grok_lightning.records.runs import hash_of_name
 
 MEMBERS = "members.json"
 OWNER = "sweep.json"  # names the file of the sweep; tasks of a Ray cluster look for it
@@ -57,8 +58,8 @@ class Places:
         if not self.logs.is_dir():
             return {}
         with os.scandir(self.logs) as entries:
-            names = [entry.name for entry in entries if entry.name[-17:-16] == "-"]
-        return {name[-16:]: name for name in names if name not in without}
+            names = {entry.name: hash_of_name(entry.name) for entry in entries}
+        return {hashed: name for name, hashed in names.items() if hashed is not None and name not in without}
 
     def read_members(self) -> dict[str, list[str]]:
         """Read the hashes of the runs of each stack that has a checkpoint, by the name of the stack."""

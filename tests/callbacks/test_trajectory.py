@@ -155,7 +155,7 @@ def test_a_stack_saves_each_runs_own(command: Command, write_yaml: Callable[...,
     status, out, _ = command("sweep", path, "--workers", "1", "--stack-size", "3")
     assert status == 0
     assert "s: checkpoint.interval: at most 20 checkpoints of" in out
-    folders = sorted(Path("checkpoints/s").glob("*-*"))
+    folders = sorted(Path("checkpoints/s").glob("*__*"))
     assert len(folders) == 4
     for folder in folders:
         assert [file.name for file in find_steps(folder)] == [trajectory_name(step) for step in (0, 1, 10, 20, 30)]

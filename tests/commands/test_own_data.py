@@ -149,7 +149,9 @@ def test_data_writes_what_fit_trains_on(command: Command, write_yaml: Callable[.
     )
     status, out, _ = command("data", "--config", config, "--output", "splits")
     assert status == 0
-    assert out == "x + y mod 7: 19 train, 14 val, 16 test rows in splits\n"
+    wanted = ["x + y mod 7: 49 equations, 19 train, 14 val, 16 test", "files: splits", "picture: splits/split.png"]
+    assert out.splitlines() == wanted
+    assert Path("splits/split.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads(Path("splits/splits.json").read_text())
     assert summary["counts"] == {"train": 19, "val": 14, "test": 16}
     assert summary["data"]["modulus"] == 7

@@ -215,5 +215,5 @@ def test_a_run_that_a_fit_went_on_with_is_its_own_from_then_on(command: Command)
         assert len(directories("e")) == 3
         assert sorted(result["steps"] for result in results("e").values()) == [40, 40, 50]
         assert untouched("e").items() >= theirs.items()
-    (again,) = (path for path in directories("e") if "+again" in path.name)
+    (again,) = (path for path in directories("e") if "__again__" in path.name)
     assert (again / "metrics.csv").read_bytes() == before[again.name[-16:]]

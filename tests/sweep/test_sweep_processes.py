@@ -125,7 +125,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_different(
         killed.extend(workers())
         os.kill(killed[-1], signal.SIGKILL)
 
-    stack, single = "lr=1e-06+warmup=10", "lr=1e-06+warmup=5"
+    stack, single = "lr=1e-06__warmup=10", "lr=1e-06__warmup=5"
     meanwhile((lambda: evaluations(stack) > 20, kill), (lambda: evaluations(single) > 8, kill))
     status, _, err = command("sweep", path, *options)
     assert status == 0

@@ -9,12 +9,17 @@ from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.results import refresh
+from grok_lightning.records.runs import SEPARATOR, hash_of_name
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.sizes import Choice
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.plan.stacking import graph_key, has_transformer
 
-COLUMNS = ("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack")
+ENDS = tuple(f"{split}/{measure}" for split in ("train", "val", "test") for measure in ("acc", "loss"))
+COLUMNS = (
+    *("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack", "counts.val"),
+    *(f"final.{name}" for name in ENDS),
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Standing:
         """Name of a run, or the name that it will have."""
         name = self.names.get(run.hash) or plan.fresh_name(run)
         while name in self.taken:
-            name = f"{name[:-17]}+again{name[-17:]}"
+            name = SEPARATOR.join([name[: -len(run.hash)].rstrip("-_"), "again", run.hash])
         return name
 
 
@@ -65,7 +70,8 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
     taken: set[str] = set()
     names: dict[str, str] = {}
     if own is not None:
-        taken = set(own["run"][(own["run"].str[-17:-16] == "-") & (own["run"].str[-16:] != own["config_hash"])])
+        hashes = own["run"].map(hash_of_name)
+        taken = set(own["run"][hashes.notna() & (hashes != own["config_hash"])])
         of_plan = own[own["config_hash"].isin(planned)].drop_duplicates("config_hash")
         names = dict(zip(of_plan["config_hash"], of_plan["run"], strict=True))
     names = plan.places.find_runs(taken) | names

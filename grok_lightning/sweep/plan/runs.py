@@ -25,6 +25,7 @@ from grok_lightning.options.classes import (
 )
 from grok_lightning.options.parsing import resolve_fit
 from grok_lightning.records.record import NOT_RESULTS, counted_options, flatten, hash_of
+from grok_lightning.records.runs import SEPARATOR
 from grok_lightning.records.words import words_of
 from grok_lightning.sweep.file import Grid, build_options, read_grid
 from grok_lightning.sweep.places import Places
@@ -32,7 +33,7 @@ from grok_lightning.sweep.plan.modules import find_module_obstacle
 from grok_lightning.sweep.plan.precision import decide_precision
 from grok_lightning.sweep.plan.stacking import DECIDING, SEED, find_per_run_options, shape_key, value_key
 
-SLUG = 70
+SLUG = 68  # letters of it, so that the whole name, even done again, has at most 100
 
 
 @dataclass
@@ -161,11 +162,11 @@ class Plan:
         return columns
 
     def fresh_name(self, run: PlannedRun) -> str:
-        """Name of a run without a directory: its varied options and its hash."""
+        """Name of a run without a directory: its varied options and its hash, joined by ``SEPARATOR``."""
         options = ["seed" if option == SEED else option.rsplit(".", 1)[-1] for option in self.grid.options]
-        slug = "+".join(f"{option}={word}" for option, word in zip(options, self.label(run.varied), strict=True))
-        slug = re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug.replace(" ", ""))[:SLUG].rstrip("+")
-        return f"{slug}-{run.hash}"
+        words = [f"{option}={word}" for option, word in zip(options, self.label(run.varied), strict=True)]
+        words = [re.sub(r"[^A-Za-z0-9.=+-]+", "_", word.replace(" ", "")).strip("_") for word in words]
+        return SEPARATOR.join([SEPARATOR.join(words)[:SLUG].rstrip("_"), run.hash])
 
     def label(self, point: Sequence[Any]) -> list[str]:
         """Labels of a point's values."""

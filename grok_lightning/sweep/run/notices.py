@@ -70,6 +70,8 @@ def _is_notice(content: Any) -> bool:
         and content["budget"] > 0
         and all(isinstance(number, int | float) and abs(number) < 2**53 for number in numbers)
         and isinstance(content.get("compiling", False), bool)
+        and isinstance(reached := content.get("reached", ""), str)
+        and reached.isprintable()
     )
 
 

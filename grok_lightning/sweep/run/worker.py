@@ -21,7 +21,7 @@ from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.reading import parse_json
 from grok_lightning.records.locks import Locks, lock_name, locks_of
-from grok_lightning.records.record import FAILED, RESULT
+from grok_lightning.records.record import FAILED, RESULT, flatten
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
 from grok_lightning.sweep.run.notices import Notice
@@ -36,6 +36,7 @@ class Tally:
     Attributes:
         done: Runs that are over now and were not when the sweep began.
         grokked, diverged, failed: Numbers of these.
+        memorized: Number of runs that have memorized, of those without validation rows.
         busy: Runs that another process trains.
         stopped: Signal that ended the training, or 0.
         full: The system's message when nothing more could be written, else an empty text.
@@ -45,6 +46,7 @@ class Tally:
 
     done: int = 0
     grokked: int = 0
+    memorized: int = 0
     diverged: int = 0
     failed: int = 0
     busy: int = 0
@@ -55,7 +57,7 @@ class Tally:
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add the outcome of one stack."""
-        for name in ("done", "grokked", "diverged", "failed", "busy"):
+        for name in ("done", "grokked", "memorized", "diverged", "failed", "busy"):
             setattr(self, name, getattr(self, name) + outcome.get(name, 0))
         self.full = self.full or outcome.get("full", "")
 
@@ -65,6 +67,8 @@ class Tally:
             return
         self.done += 1
         self.grokked += result is not None and result.get("grok_step") is not None
+        if result is not None and flatten(result).get("counts.val") == 0:
+            self.memorized += result.get("memorize_step") is not None
         self.diverged += result is not None and result["status"] == "diverged"
         self.failed += result is None or result["status"] == FAILED
 

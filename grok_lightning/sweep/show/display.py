@@ -48,8 +48,9 @@ class Display:
         if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
             return
         self._shown, self._compiling = now, compiling
-        counts = f"{tally.done:,}/{self.total:,} runs  {tally.grokked:,} grokked"
-        endings = (("diverged", tally.diverged), ("failed", tally.failed))
+        counts = f"{tally.done:,}/{self.total:,} runs"
+        counts += f"  {tally.grokked:,} grokked" if tally.grokked or not tally.memorized else ""
+        endings = (("memorized", tally.memorized), ("diverged", tally.diverged), ("failed", tally.failed))
         counts += "".join(f"  {count:,} {name}" for name, count in endings if count)
         if tally.compiling:
             others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
@@ -88,7 +89,8 @@ def _describe_worker(notice: dict[str, Any]) -> str:
     else:
         phase = next((name for name in ("grokked", "memorized") if notice[name]), "memorizing")
     what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
-    return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phase:<10}{rate}"
+    reached = f"  {notice['reached']}" if notice.get("reached") else ""
+    return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phase:<10}{reached}{rate}"
 
 
 def _format_duration(seconds: float) -> str:

@@ -1,17 +1,24 @@
 """Table of a sweep's results, one line per combination with seeds pooled; and the output of ``sweep status``."""
 
 from collections import Counter
-from math import inf
+from math import inf, isnan, nan
 
 import pandas as pd
 
 from grok_lightning.records.record import RESULT
-from grok_lightning.sweep.plan.pending import Standing
+from grok_lightning.records.tasks import is_memorized_text
+from grok_lightning.records.words import NONE, format_percent
+from grok_lightning.sweep.plan.pending import ENDS, Standing
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stacking import SEED
 from grok_lightning.sweep.run.notices import read_notices
 
 SEEDS = (SEED, "data.split_seed")
+SPLITS = ("train", "val", "test")
+STEPS = ("memorize_step", "grok_step")
+NUMBERS = (*STEPS, "counts.val", *(f"final.{name}" for name in ENDS))
+HEADS = ("memorized", "grokked", "memorized at", "grokked at")
+EMPTY = (NONE, "0")  # in all rows: the column is left out
 MOST_LINES = 60
 
 
@@ -48,17 +55,15 @@ def format_table(plan: Plan, found: Standing) -> str:
     groups: dict[str, list[PlannedRun]] = {}
     for run in plan.runs:
         groups.setdefault(repr([run.varied[place] for place in pooled]), []).append(run)
-    columns = (found.rows[name] for name in ("config_hash", "memorize_step", "grok_step"))
-    steps = {
-        hashed: [inf if pd.isna(step) else float(step) for step in both] for hashed, *both in zip(*columns, strict=True)
-    }
+    results = _read_results(plan, found)
     rows = []
     for runs in groups.values():
         words = plan.label(runs[0].varied)
-        rows.append([words[place] for place in pooled] + _summarize(runs, found, steps))
+        rows.append([words[place] for place in pooled] + _summarize(runs, found, results))
     heads = [plan.grid.options[place].rsplit(".", 1)[-1] for place in pooled]
-    heads += ["runs", "grokked", "memorized at", "grokked at", "diverged", "failed", "missing"]
-    shown = [place for place in range(len(heads)) if place < len(heads) - 3 or any(row[place] != "0" for row in rows)]
+    heads += ["runs", *HEADS, *(f"{split} acc (loss)" for split in SPLITS), *("diverged", "failed", "missing")]
+    always = len(pooled) + 1
+    shown = [place for place in range(len(heads)) if place < always or any(row[place] not in EMPTY for row in rows)]
     lines = [[line[place] for place in shown] for line in (heads, *rows[:MOST_LINES])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = []
@@ -71,19 +76,47 @@ def format_table(plan: Plan, found: Standing) -> str:
     return "\n".join(text)
 
 
-def _summarize(runs: list[PlannedRun], found: Standing, steps: dict[str, list[float]]) -> list[str]:
-    """Counts and median steps of the runs of a combination."""
+def _read_results(plan: Plan, found: Standing) -> dict[str, dict[str, float]]:
+    """Numbers of the runs that are over, by hash; NaN where a record has none."""
+    table = found.rows.reindex(columns=["config_hash", *NUMBERS]).set_index("config_hash")
+    results = table.apply(pd.to_numeric, errors="coerce").astype(float).to_dict("index")
+    for run in plan.runs:  # of earlier versions, which did not record what is held out
+        unknown = run.hash in results and isnan(results[run.hash]["counts.val"])
+        if unknown and is_memorized_text(plan.blocks[run.block].resolved["data"]):
+            results[run.hash] |= {"counts.val": 0.0, "grok_step": nan}
+    return results
+
+
+def _summarize(runs: list[PlannedRun], found: Standing, rows: dict[str, dict[str, float]]) -> list[str]:
+    """Counts, median steps, and median accuracies and losses of the runs of a combination."""
     status = [found.status.get(run.hash) for run in runs]
-    valid = [run.hash for run, state in zip(runs, status, strict=True) if state not in (None, "failed")]
-    memorized, grokked = ([steps[hashed][which] for hashed in valid] for which in (0, 1))
-    share = f"{sum(step < inf for step in grokked)} of {len(valid)}"
-    counts = [str(status.count(name)) for name in ("diverged", "failed", None)]
-    return [str(len(runs)), share, _format_median(memorized), _format_median(grokked), *counts]
+    valid = [rows[run.hash] for run, state in zip(runs, status, strict=True) if state not in (None, "failed")]
+    reached = {name: [row[name] for row in valid if not isnan(row[name])] for name in STEPS}
+    steps = {name: found + [inf] * (len(valid) - len(found)) for name, found in reached.items()}
+    counts = {name: f"{len(found)} of {len(valid)}" for name, found in reached.items()}
+    if any(row["counts.val"] == 0 for row in valid):  # nothing is held out, and learning it is memorizing it
+        cells = [counts["memorize_step"], NONE, _format_median(steps["memorize_step"]), NONE]
+    else:
+        cells = [NONE, counts["grok_step"], *map(_format_median, steps.values())]
+    cells += [NONE if split == "val" and cells[1] == NONE else _format_end(valid, split) for split in SPLITS]
+    return [str(len(runs)), *cells, *(str(status.count(name)) for name in ("diverged", "failed", None))]
+
+
+def _format_end(rows: list[dict[str, float]], split: str) -> str:
+    """Median accuracy and loss at the last evaluation."""
+    accuracies, losses = (
+        sorted(row[name] for row in rows if not isnan(row[name]))
+        for name in (f"final.{split}/acc", f"final.{split}/loss")
+    )
+    if not accuracies:
+        return NONE
+    loss = f"{losses[(len(losses) - 1) // 2]:.3g}" if losses else NONE
+    return f"{format_percent(accuracies[(len(accuracies) - 1) // 2])} ({loss})"
 
 
 def _format_median(steps: list[float]) -> str:
     """The median, of an even number the earlier of the two in the middle, as in reports (Kaplan-Meier)."""
     if not steps:
-        return "-"
+        return NONE
     middle = sorted(steps)[(len(steps) - 1) // 2]
     return "not reached" if middle == inf else f"{middle:,.0f}"
