@@ -5,11 +5,11 @@ from math import inf
 
 import pandas as pd
 
+from grok_lightning.records.notices import read_notices
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.plan.pending import Standing
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stacking import SEED
-from grok_lightning.sweep.run.notices import read_notices
 
 SEEDS = (SEED, "data.split_seed")
 MOST_LINES = 60
