@@ -126,6 +126,7 @@ def _find(names: Sequence[str], root: Path) -> list[Standing]:
     chosen: dict[Path, set[str] | None] = {}
     for name in names:
         for directory, run in _locate(name, logs):
+            directory = Path(os.path.abspath(directory))
             known = chosen.get(directory, set())
             chosen[directory] = None if run is None or known is None else known | {run}
     return [find_standing(directory, only) for directory, only in chosen.items()]
@@ -142,7 +143,7 @@ def _locate(name: str, logs: Path) -> list[tuple[Path, str | None]]:
             continue
         if is_run(place):
             absolute = Path(os.path.abspath(place))
-            return [(place.parent if place.parent != place else absolute.parent, place.name)]
+            return [(absolute.parent, absolute.name)]
         below = place / LOGS if (place / LOGS).is_dir() else place
         if below.name == LOGS:
             return [(directory, None) for directory in _list_experiments(below)]
@@ -155,6 +156,7 @@ def _describe_missing(name: str, logs: Path) -> str:
     experiments = _list_experiments(logs)
     known = [directory.name for directory in experiments]
     experiment, _, run = name.strip("/").partition("/")
+    own: list[str] = []
     if run and experiment in known:
         own = [each.name for each in find_standing(logs / experiment).runs]
         near = [f"{experiment}/{each}" for each in get_close_matches(run, own, 3, 0.5)]
@@ -164,8 +166,8 @@ def _describe_missing(name: str, logs: Path) -> str:
         what = f"there is no experiment {show(name)} in {str(logs)!r}, nor a folder of that name"
     if near:
         return f"{what}; did you mean {' or '.join(near)}?"
-    listed = f"; there are {', '.join(known)}" if 0 < len(known) <= 20 and not run else ""
-    return what + listed
+    names = known if experiment not in known else own
+    return what + (f"; there are {', '.join(names)}" if 0 < len(names) <= 20 else "")
 
 
 def _list_experiments(logs: Path) -> list[Path]:

@@ -41,7 +41,8 @@ class Run:
         name: Its name within the experiment.
         state: running, interrupted (by a signal, a crash or a kill: it can be resumed), damaged, or how it ended:
             finished (its budget is spent), stopped (earlier, at the threshold), diverged, failed.
-        phase: "not memorized", "memorized" or "grokked"; empty if it has not been evaluated.
+        phase: "not memorized", "memorized" or "grokked"; empty if it has not been evaluated; "compiling" before its
+            first step.
         step: Its last step; while it runs, of its newest notice; interrupted, of its last evaluation.
         budget: The most steps that it may take.
         rate: Steps per second while it runs.
@@ -273,10 +274,11 @@ def _read_one(directory: Path, live: _Live, last: Mapping[Any, Any], best: Mappi
     ]
     step = max(_to_int(last.get("step")) or 0, notice.get("step", 0) if running else 0)
     fresh = running and bool(notice)
+    phase = _name_phase(reached[0], reached[1] and validated) if last else ""
     return Run(
         name,
         RUNNING if running else INTERRUPTED,
-        _name_phase(reached[0], reached[1] and validated) if last else "",
+        "compiling" if fresh and notice.get("compiling", False) else phase,
         step,
         notice.get("budget") if fresh else config.get("budget"),
         _find_rate(notice) if fresh else None,
