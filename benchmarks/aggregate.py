@@ -32,8 +32,8 @@ from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.hardware.process import cores
 from grok_lightning.models import Transformer
 from grok_lightning.module import GrokModule
+from grok_lightning.records.notices import read_notices
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.run.notices import read_notices
 
 SWEEP = """\
 set:

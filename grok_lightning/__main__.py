@@ -37,6 +37,7 @@ commands:
   export     for other programs:    grok-lightning export FILE --output network.safetensors
   data       write its splits:      grok-lightning data --config addition --output splits
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
+  status     where runs stand:      grok-lightning status EXPERIMENT... --watch
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
@@ -56,6 +57,7 @@ OTHER_COMMANDS = {  # module that runs each
     "data": "splits",
     "export": "export",
     "sweep": "sweep.command",
+    "status": "status.command",
     "report": "report.command",
     "configs": "options.shipped",
 }

@@ -5,6 +5,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from grok_lightning.callbacks.loggers import Loggers, LoggerStates
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
-from grok_lightning.callbacks.progress import ProgressLine
+from grok_lightning.callbacks.progress import Heartbeat, ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import Events, RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
@@ -39,7 +40,7 @@ from grok_lightning.options.brought import (
     refuse_monitors,
 )
 from grok_lightning.options.choices import graph_of
-from grok_lightning.options.classes import TRAINER_LISTS
+from grok_lightning.options.classes import TRAINER_LISTS, Nested
 from grok_lightning.options.config import Config, Records
 from grok_lightning.options.merging import expand
 from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
@@ -48,6 +49,7 @@ from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer, refuse_other_rows
 from grok_lightning.records.checkpoint import DurableCheckpointIO, load
 from grok_lightning.records.checkpoint_form import check_state
+from grok_lightning.records.notices import FITS, Notice
 from grok_lightning.run import title
 from grok_lightning.starting import set_initial_weights
 
@@ -197,6 +199,7 @@ class GrokCLI(LightningCLI):
             silent = options["trainer"]["enable_progress_bar"] is False
             silent |= any(isinstance(callback, ProgressBar) for callback in brought)
             shown = [] if silent else [ProgressLine(states, names[0])]
+            shown.append(_notify(states, configs[0], logs[0].parent))
         self.loggers = Loggers(configs[0], LoggerStates() if saved is None else saved.loggers)
         guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
         own = [*guards, schedule, self.loggers, self.lifecycle, self.recorder, *shown, checkpoints]
@@ -209,6 +212,13 @@ class GrokCLI(LightningCLI):
         if self.resolved.command == "test":
             data.test_dataloader()  # says so at once if there are no test rows
         return [Measures(self.config_init["measures"], data, self.model)]
+
+
+def _notify(states: RunStates, config: Nested, logs: Path) -> Heartbeat:
+    """Has a fit tell how it proceeds in a file that ``status`` reads, until it ends."""
+    notice = Notice(logs / FITS)
+    named = {"experiment": config["experiment"], "name": config["run"], "members": [config["run"]]}
+    return Heartbeat(states, partial(notice.try_write, **named), end=notice.try_remove)
 
 
 def _as_list(value: Any) -> list[Any]:

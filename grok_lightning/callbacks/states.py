@@ -92,7 +92,8 @@ class RunStates:
 
     def reached(self, run: int) -> list[str]:
         """What a run has reached: memorized, grokked."""
-        return [name for name, there in zip(MOMENTS, (self._memorized[run], self._grokked[run]), strict=True) if there]
+        there = (self._memorized[run], self._grokked[run] and self.validated[run])
+        return [name for name, found in zip(MOMENTS, there, strict=True) if found]
 
     def milestones(self, run: int) -> dict[str, int | None]:
         """The record's five steps of one run."""

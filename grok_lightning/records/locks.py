@@ -3,7 +3,10 @@
 import errno
 import hashlib
 import os
-from contextlib import suppress
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,6 +76,41 @@ class Locks:
         self._held.discard(place)
         self._close_unused()
 
+    def find_taken(self, names: Iterable[str]) -> set[str] | None:
+        """Those locks of several that any process holds; asks the system and takes none.
+
+        Returns:
+            None on a system or on storage that does not tell.
+        """
+        places = {name: _place(name) for name in names}
+        taken = {name for name, place in places.items() if place in self._held}
+        with self._asking() as ask:
+            held = {name: ask(place, 1) for name, place in places.items()}
+        return None if None in held.values() else taken | {name for name, is_held in held.items() if is_held}
+
+    def is_any_taken(self) -> bool | None:
+        """Whether any process holds any of these locks; None on a system or on storage that does not tell."""
+        with self._asking() as ask:
+            return bool(self._held) or ask(0, 0)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Callable[[int, int], bool | None]]:
+        """Opens the file to ask who has locked bytes of it: from a place on, so many of them or 0 for all."""
+        descriptor, opened = self._file, False
+        if descriptor is None and can_lock():
+            try:
+                descriptor, opened = os.open(self.path, os.O_RDONLY), True  # closed while this process has no lock
+            except (FileNotFoundError, NotADirectoryError):
+                yield lambda place, count: False
+                return
+            except OSError:
+                pass
+        try:
+            yield lambda place, count: None if descriptor is None else _ask(descriptor, place, count)
+        finally:
+            if opened and descriptor is not None:
+                os.close(descriptor)
+
     def _close_unused(self) -> None:
         if self._file is not None and not self._held:
             os.close(self._file)
@@ -88,6 +126,24 @@ def locks_of(root: Path, experiment: str) -> Locks:
 def lock_name(run: str) -> str:
     """The lock of a run's directories."""
     return f"run {run}"
+
+
+def _ask(descriptor: int, place: int, count: int) -> bool | None:
+    """Whether another process has locked bytes of a file (F_GETLK); None where the system does not tell."""
+    import fcntl
+
+    # struct flock of 64-bit Linux, and of macOS
+    form = {"linux": "hhqqi", "darwin": "qqihh"}.get(sys.platform)
+    if form is None or sys.maxsize < 2**32:
+        return None
+    first = form.startswith("h")
+    kind, start = (fcntl.F_WRLCK, os.SEEK_SET), (place, count)
+    asked = struct.pack(form, *kind, *start, 0) if first else struct.pack(form, *start, 0, *kind)
+    try:
+        answer = struct.unpack(form, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    except OSError:
+        return None
+    return bool(answer[0 if first else 3] != fcntl.F_UNLCK)
 
 
 def _place(name: str) -> int:

@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 2048  # a parsed row takes about twenty times the memory of a row
 Mark = tuple[int, int]  # modification time (ns) and size (bytes) of a file, which show whether it has changed
 
 
-def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def refresh(directory: Path, columns: Sequence[str] | None = None, keep: bool = True) -> pd.DataFrame:
     """Read the results of an experiment's finished runs and update its index.
 
     The index is rewritten only if a run has changed, and not where it cannot be written (permissions, a full disk).
@@ -40,12 +40,13 @@ def refresh(directory: Path, columns: Sequence[str] | None = None) -> pd.DataFra
         directory: Directory of the experiment, ``lightning_logs/<experiment>``.
         columns: Dotted fields to return; if no run has changed, only these are read. A field that no run has is
             None everywhere. Default: all.
+        keep: Whether the index is rewritten.
 
     Returns:
         Table of these columns and ``run``, the name of the run's directory, by which it is sorted. Types and
         ``attrs["damaged"]`` are those of ``read_records``, the latter with names instead of paths.
     """
-    table, damaged = _refresh(directory, _scan(directory)[0], columns)
+    table, damaged = _refresh(directory, _scan(directory)[0], columns, keep)
     return _to_frame(table, "run", columns, damaged)
 
 
@@ -130,7 +131,7 @@ def _mark(run: str) -> Mark | None:
 
 
 def _refresh(
-    directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None
+    directory: Path, marks: Mapping[str, Mark], columns: Sequence[str] | None = None, keep: bool = True
 ) -> tuple[pa.Table, dict[str, str]]:
     """Read these runs of an experiment with at least these columns; also returns the damaged runs, with reasons."""
     table = _load(directory, columns)
@@ -144,7 +145,8 @@ def _refresh(
     if fresh.num_rows or not all(kept):
         table = join([table.filter(pa.array(kept, pa.bool_())), fresh], RUN)
         with suppress(OSError):  # a full disk or no permission: the index only saves time
-            save(directory / INDEX, table)
+            if keep:
+                save(directory / INDEX, table)
     return table, damaged
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from grok_lightning.files import write_durably
 from grok_lightning.reading import read_json
 from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.notices import WORKERS
 from grok_lightning.records.record import run_directories
 from grok_lightning.records.runs import hash_of_name
 
@@ -42,7 +43,7 @@ class Places:
     @property
     def notices(self) -> Path:
         """Directory of the workers' progress notices."""
-        return self.own / "workers"
+        return self.logs / WORKERS
 
     @property
     def stacks(self) -> Path:

@@ -23,8 +23,8 @@ from grok_lightning.__main__ import main
 from grok_lightning.files import write_durably
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options import shipped
+from grok_lightning.records.notices import Notice, read_notices
 from grok_lightning.records.record import METRICS
-from grok_lightning.sweep.run.notices import Notice, read_notices
 
 Command = Callable[..., tuple[int, str, str]]
 TOP = Path(grok_lightning.__file__).parent

@@ -24,7 +24,7 @@ FLOORS = (
     ("cli", "generate", "export", "splits"),
     ("fit",),
     ("experiment",),
-    ("sweep", "report"),
+    ("sweep", "report", "status"),
     ("__init__", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,13 +15,13 @@ from grok_lightning.errors import UserError
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.form import find_fault, find_faults
+from grok_lightning.records.notices import read_notices
 from grok_lightning.records.record import METRICS, RESULT, flatten, read_metrics, read_result
 from grok_lightning.records.results import read_records
 from grok_lightning.report import gather
 from grok_lightning.run import load_run
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan.pending import COLUMNS
-from grok_lightning.sweep.run.notices import read_notices
 
 SWEEP = """\
 set: {data.modulus: 7, trainer.precision: 32-true, trainer.accelerator: cpu, model.network: {class_path: MLP, width: 8}}

@@ -119,7 +119,7 @@ def test_a_worker_tells_that_it_compiles_until_its_first_step(compiled: bool) ->
     told: list[bool] = []
     states = RunStates([Path()], [{"train": 1, "val": 1}])
     beat = Heartbeat(states, lambda **report: told.append(report["compiling"]))
-    trainer, module = Mock(global_step=0, max_steps=9), Mock(compiled=compiled)
+    trainer, module = Mock(global_step=0, max_steps=9, callbacks=[]), Mock(compiled=compiled)
     beat.on_train_start(trainer, module)
     beat.on_train_batch_end(trainer, module, None, None, 0)
     assert told == ([True, False] if compiled else [False])

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
 
+from grok_lightning.records.notices import read_notices
 from grok_lightning.sweep.places import Places
 from grok_lightning.sweep.plan import sizes
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run import failures
-from grok_lightning.sweep.run.notices import read_notices
 from grok_lightning.sweep.run.training import train
 
 pytestmark = pytest.mark.slow

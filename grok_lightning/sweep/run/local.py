@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from grok_lightning.reading import Malformed, parse_json
+from grok_lightning.records.notices import read_notices
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import GRACE, Executor, QueuedStack
-from grok_lightning.sweep.run.notices import read_notices
 from grok_lightning.sweep.run.worker import PREPARE, Tally, to_line
 
 # a worker; unlike with -m, a file of the working directory never takes the place of one of Python's modules

@@ -23,7 +23,7 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
     Raises:
         StopRequested: A signal asked to stop; the stack can be resumed, unless it had just ended.
     """
-    gone = 0
+    gone, began = 0, None
     everything = len(stack.configs)
     while True:
         if len(stack.configs) > 1:
@@ -31,8 +31,10 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
         torch._dynamo.reset()  # the limit of compilations counts those of every stack of a process
 
         def tell_all(gone: int = gone, **content: Any) -> None:
+            nonlocal began
+            began = content["began"] if began is None else began  # of the first of several stacks
             if tell is not None:
-                tell(**content | {"runs": everything, "over": content["over"] + gone})
+                tell(**content | {"runs": everything, "over": content["over"] + gone, "began": began})
 
         fit = build_fit(stack, tell_all)
         with suppress(Diverged):  # which is recorded

@@ -21,10 +21,10 @@ from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.options.classes import Nested
 from grok_lightning.reading import parse_json
 from grok_lightning.records.locks import Locks, lock_name, locks_of
+from grok_lightning.records.notices import Notice
 from grok_lightning.records.record import FAILED, RESULT, flatten
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
-from grok_lightning.sweep.run.notices import Notice
 
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
 
@@ -96,7 +96,8 @@ def run_job(job: Stack) -> dict[str, Any]:
     notice = Notice(places.notices)
     try:
         for stack in _find_stacks(job, taken, todo):
-            _train_all(stack, partial(notice.write, experiment=job.experiment, name=stack.configs[0]["run"]))
+            names = [config["run"] for config in stack.configs]
+            _train_all(stack, partial(notice.write, experiment=job.experiment, name=names[0], members=names))
     except StopRequested as stop:
         tally.stopped = int(stop.signum)
     except OSError as error:

@@ -1,24 +1,34 @@
 """Progress of a sweep: a line for each worker and one for the whole sweep."""
 
-import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from grok_lightning.callbacks.progress import unharmed
+from grok_lightning.callbacks.progress import QUIET_SECONDS, unharmed
+from grok_lightning.hardware.terminal import (
+    Redrawn,
+    can_redraw,
+    draw_bar,
+    find_size,
+    fit_line,
+    format_duration,
+    format_left,
+)
+from grok_lightning.records.notices import find_left, read_notices
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.run.notices import read_notices
 from grok_lightning.sweep.run.worker import Tally
 
-BAR = 20
-QUIET_SECONDS = 60.0
+BEGINNING = 5.0  # seconds in which the rate is that of compiling
+LEAST = 0.02  # of a run that has been trained before the time left is estimated
 
 
 @dataclass
 class Display:
     """Shows the progress of a sweep: redrawn in place in a terminal, elsewhere one line a minute.
+
+    The time left of the whole sweep appears after ``BEGINNING`` seconds, once a run is over or a worker's rate is
+    steady (``Speed``). It is that at the average rate so far, where each run takes its whole budget.
 
     Args:
         places: Directories of the experiments.
@@ -30,7 +40,7 @@ class Display:
     total: int
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     began: float = field(default_factory=time.monotonic)
-    _lines: int = 0
+    _lines: Redrawn | None = None
     _shown: float = 0.0
     _compiling: tuple[int, int] = (0, 0)
 
@@ -42,8 +52,7 @@ class Display:
             last: Whether the sweep ends now.
         """
         notices = [notice for places in self.places for notice in read_notices(places.notices).values()]
-        # a cell of a notebook gives commands a terminal too, but shows the moves of its cursor as text
-        terminal = self.stream.isatty() and "JPY_PARENT_PID" not in os.environ
+        terminal = can_redraw(self.stream, several=True)
         now, compiling = time.monotonic(), (tally.compiling, tally.waiting)
         if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
             return
@@ -55,33 +64,43 @@ class Display:
         if tally.compiling:
             others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
             counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
-        whole = f"{counts}  {self._describe_time(tally.done, notices)}"
-        if not terminal:
-            with unharmed():
-                print(whole, file=self.stream, flush=True)
-            return
-        lines = [] if last else [*map(_describe_worker, notices), whole]
-        columns = shutil.get_terminal_size().columns
-        up = f"\x1b[{self._lines}F" if self._lines else ""
+        gone = f"{format_duration(now - self.began)} gone"
+        left = self._find_left(tally.done, notices)
+        times = gone if left is None else f"{gone}, {format_left(left, at_most=True)}"
         with unharmed():
-            self.stream.write(up + "\x1b[J" + "".join(f"{line[: columns - 1]}\n" for line in lines))
-            self.stream.flush()
-        self._lines = len(lines)
+            if not terminal:
+                print(f"{counts}  {times}", file=self.stream, flush=True)
+                return
+            self._lines = self._lines or Redrawn(self.stream)
+            columns, rows = find_size(self.stream)
+            short = f"{tally.done:,}/{self.total:,} runs"
+            remaining = "" if left is None else f"  {format_duration(left)} left"
+            whole = [
+                f"{counts}  {times}",
+                f"{short}  {tally.grokked:,} grokked{remaining}",
+                f"{short}{remaining}",
+                short,
+            ]
+            shown = notices[: max(0, rows - 2)]
+            lines = [*(fit_line(_describe_worker(notice), columns) for notice in shown), fit_line(whole, columns)]
+            self._lines.draw([] if last else lines)
 
-    def _describe_time(self, done: int, notices: list[dict[str, Any]]) -> str:
-        """Elapsed time and an estimate of the time left, at the rate so far; parts of runs count."""
-        parts = sum((n["runs"] - n["over"]) * n["step"] / n["budget"] + n["over"] for n in notices)
-        elapsed = time.monotonic() - self.began
-        shown = f"{_format_duration(elapsed)} gone"
-        if elapsed > 5 and done + parts >= 0.02 and done < self.total:  # before, the rate is that of compiling
-            shown += f", at most {_format_duration(elapsed * (self.total - done - parts) / (done + parts))} left"
-        return shown
+    def _find_left(self, done: int, notices: list[dict[str, Any]]) -> float | None:
+        """Seconds left at the rate so far, parts of runs included; None as long as that rate is not steady."""
+        elapsed, parts, trained = time.monotonic() - self.began, 0.0, float(done)
+        for n in notices:
+            parts += (n["runs"] - n["over"]) * n["step"] / n["budget"] + n["over"]
+            trained += (n["runs"] - n["over"]) * max(0, n["step"] - n.get("began", 0)) / n["budget"] + n["over"]
+        steady = done > 0 or any(notice.get("steady", False) for notice in notices)
+        if not steady or elapsed <= BEGINNING or trained < LEAST or done >= self.total:
+            return None
+        return elapsed * max(0.0, self.total - done - parts) / trained
 
 
-def _describe_worker(notice: dict[str, Any]) -> str:
+def _describe_worker(notice: dict[str, Any]) -> list[str]:
+    """The line of a worker, from its longest form to its shortest."""
     share = notice["step"] / notice["budget"]
-    bar = "█" * int(share * BAR) + " " * (BAR - int(share * BAR))
-    rate = f"  {notice['rate'] * notice['runs']:,.0f} run-steps/s" if notice.get("rate") else ""
+    rate = f"{notice['rate'] * notice['runs']:,.0f} run-steps/s" if notice.get("rate") else ""
     if notice.get("compiling"):
         phase = "compiling"
     elif notice["runs"] > 1:
@@ -89,13 +108,17 @@ def _describe_worker(notice: dict[str, Any]) -> str:
     else:
         phase = next((name for name in ("grokked", "memorized") if notice[name]), "memorizing")
     what = f"{notice['runs']} runs, {notice['over']} over" if notice["runs"] > 1 else notice["name"][:44]
-    reached = f"  {notice['reached']}" if notice.get("reached") else ""
-    return f"{what:<44} |{bar}| {notice['step']:>7,}/{notice['budget']:,}  {phase:<10}{reached}{rate}"
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    bar, steps = f"|{draw_bar(share)}|", f"{notice['step']:>7,}/{notice['budget']:,}"
+    seconds, reached = find_left(notice), notice.get("reached", "")
+    left = "" if seconds is None else format_left(seconds, notice.get("at_most", False))
+    forms = [
+        (f"{what:<44} {bar} {steps}", f"{phase:<10}", reached, rate, left),
+        (f"{what:<44} {bar} {steps}", f"{phase:<10}", reached, left),
+        (f"{what:<44} {bar} {steps}", f"{phase:<10}", left),
+        (f"{what[:24]:<24} {steps}", f"{phase:<10}", reached, left),
+        (f"{what[:24]:<24} {steps}", f"{phase:<10}", left),
+        (f"{what[:16]:<16} {share:>4.0%}", phase),
+        (f"{share:>4.0%} {phase}",),
+        (f"{share:>4.0%}",),
+    ]
+    return ["  ".join(filter(None, parts)).rstrip() for parts in forms]

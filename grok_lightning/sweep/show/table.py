@@ -5,13 +5,13 @@ from math import inf, isnan, nan
 
 import pandas as pd
 
+from grok_lightning.records.notices import read_notices
 from grok_lightning.records.record import RESULT
 from grok_lightning.records.tasks import is_memorized_text
 from grok_lightning.records.words import NONE, format_percent
 from grok_lightning.sweep.plan.pending import ENDS, Standing
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stacking import SEED
-from grok_lightning.sweep.run.notices import read_notices
 
 SEEDS = (SEED, "data.split_seed")
 SPLITS = ("train", "val", "test")

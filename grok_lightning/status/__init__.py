@@ -1,0 +1,1 @@
+"""Where fits and sweeps stand: what the command ``status`` finds and shows."""
