@@ -142,11 +142,12 @@ class Names:
             missing. None: classes are not known yet, and options of classes are left as they are written.
 
     Attributes:
+        classes: The classes.
         typed: What was written for each option that was written otherwise.
     """
 
     def __init__(self, classes: Mapping[str, list[str]] | None = None) -> None:
-        self._final = classes is not None
+        self._final, self.classes = classes is not None, dict(classes or {})
         hidden = {f"model.{name}" for name in LINKED}
         known = {argument.name for argument in arguments_of(command_parser("fit"))} - hidden | set(NAMING)
         for owner, option in CLASS_OPTIONS.items() if classes is not None else ():

@@ -26,6 +26,7 @@ from grok_lightning.options.classes import (
     required_seeds,
 )
 from grok_lightning.options.config import Config, RecordedRun, SavedRun
+from grok_lightning.options.formulas import read_formulas
 from grok_lightning.options.help import HELP, print_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, merge, normalize, plain
 from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, command_parser
@@ -78,7 +79,7 @@ def _resolve(arguments: list[str], further: Nested | None, written: dict[str, st
     saved = _find_saved(command, given, root, names)
     base = _base(command, saved, root, names)
     given = given_options(assignments, configs, base, further, written)
-    wanted = _checked(command, base, given)
+    wanted = _checked(command, base, given, written)
     auto_precision = saved is None and is_auto(wanted, PRECISION)
     if is_auto(wanted, PRECISION):  # for a checkpoint, auto is the precision that it was trained in
         put(wanted, PRECISION, FULL if saved is None else lookup(saved.config, PRECISION))
@@ -120,7 +121,7 @@ def resolve_data(arguments: list[str], typed: dict[str, str]) -> tuple[Nested, s
     if any(HELP.fullmatch(argument) for argument in arguments):
         print_help("data", arguments)
     with naming(typed):
-        wanted = _checked("data", {}, given_options(*split_arguments(arguments), {}, typed=typed))
+        wanted = _checked("data", {}, given_options(*split_arguments(arguments), {}, typed=typed), typed)
         if is_auto(wanted, PRECISION):
             put(wanted, PRECISION, FULL)
         options = _recorded(parse_values(command_parser("data"), wanted))
@@ -232,8 +233,11 @@ def _takes(command: str, key: str) -> bool:
     return key != "ckpt_path" and not of_fit and (key != "measures" or command in MEASURED)
 
 
-def _checked(command: str, base: Nested, given: Nested) -> Nested:
-    """Lays the given options over others, after checks of names and nulls, and adds all defaults of classes."""
+def _checked(command: str, base: Nested, given: Nested, written: dict[str, str] | None = None) -> Nested:
+    """Lays the given options over others, after checks of names and nulls, and adds all defaults of classes.
+
+    Formulas get the form that records hold; ``written``, if given, gets what was written for them.
+    """
     parser = command_parser(command)
     known = {argument.name for argument in arguments_of(parser)} - {"config", "help", "print_config"}
     known -= {f"model.{name}" for name in LINKED}
@@ -246,6 +250,9 @@ def _checked(command: str, base: Nested, given: Nested) -> Nested:
         if isinstance(value := lookup(wanted, option), dict):
             raise UserError(f"{option} has {show(value)}, which names no class; add class_path: NAME")
     refuse_at_once(wanted)
+    replaced = read_formulas(wanted)
+    if written is not None:
+        written |= replaced
     refuse_unfit(wanted)
     return wanted
 
