@@ -84,6 +84,11 @@ class SequenceDataModule(LightningDataModule, ABC):
             UserError: If the text is no prompt of these data.
         """
 
+    @property
+    @abstractmethod
+    def example(self) -> str:
+        """A prompt of these data, as it is typed."""
+
     def decode(self, tokens: Sequence[int]) -> str:
         """An answer's tokens as text, up to the end mark if there is one."""
         own = list(tokens)

@@ -188,6 +188,10 @@ class TableDataModule(SequenceDataModule):
     def encode(self, text: str) -> Column:
         return self.tokenizer.prompts(self.tokenizer.read(text))[0]
 
+    @property
+    def example(self) -> str:
+        return self.tokenizer.example
+
     def show(self, prompt: str, continuation: str) -> str:
         return f"{prompt if prompt.rstrip().endswith('=') else prompt + ' ='} {continuation}"
 
