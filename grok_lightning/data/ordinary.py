@@ -241,6 +241,9 @@ class _OrdinaryDataModule(SequenceDataModule):
         missing = [PADDING] * (self.prompt_length - len(words))
         return np.array([*missing, *(self._numbers[word] for word in words)], dtype=np.int64)
 
+    def advise_test_rows(self) -> str:
+        return f"; for test rows give {self.name} a test_dataloader"
+
     @property
     def example(self) -> str:
         return self.describe(0)[0]

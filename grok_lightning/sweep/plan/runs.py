@@ -12,8 +12,8 @@ from typing import Any, Union, get_args, get_origin
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.hardware.products import FULL
-from grok_lightning.options.choices import Precision
 from grok_lightning.options.aliases import naming
+from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
