@@ -173,7 +173,8 @@ class Names:
         name, plus = written.removesuffix("+"), "+" if written.endswith("+") else ""
         if name in self._known or self._is_inside(name):
             return written
-        found = self._expand(name, value)
+        found = name.replace("-", "_")
+        found = found if found in self._known else self._expand(found, value)
         if found != name:
             self.typed[found] = name
         return found + plus

@@ -114,7 +114,7 @@ def _merge_given(
         if changed is not None and lookup(given, changed) is None and listed(lists or {}, changed):
             merge(given, nest(changed, listed(lists or {}, changed)))
         if key in NAMING:
-            merge(given, normalize(nest(key, _class_value(key, value))))
+            merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}")))
         else:
             assign(given, key, value)
     given = normalize(given)

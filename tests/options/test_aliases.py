@@ -151,6 +151,18 @@ def test_a_sweep_takes_them_in_every_place(write_yaml: Callable[..., Path]) -> N
     assert lookup(found.fixed, "model.optimizer.weight_decay") == 0.1
 
 
+def test_mappings_on_the_command_line_and_dashes_in_files_are_read_alike(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {init_args: {op: a*b, frac-train: 0.3}}\nmodel.network.init_args.num-heads: 2\n")
+    expected = {"data": {"formula": "a*b", "train_fraction": 0.3}, "model": {"network": {"heads": 2}}}
+    assert given("--config", str(path)) == expected
+    found = given("--data", "{class_path: TextDataModule, text: so}", "--optim", "{class_path: Muon, wd: 0.3}")
+    assert found["data"] == {"class_path": "grok_lightning.data.TextDataModule", "strings": "so"}
+    assert found["model"]["optimizer"] == {"class_path": "grok_lightning.optim.Muon", "weight_decay": 0.3}
+    with pytest.raises(UserError, match="--data gives data.modulus twice, 5 and 3"):
+        given("--data", "{class_path: ModularArithmeticDataModule, p: 3, modulus: 5}")
+
+
 def test_later_ones_win_whatever_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text("data: {p: 7}\n", encoding="utf-8")
