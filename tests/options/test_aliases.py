@@ -159,7 +159,7 @@ def test_mappings_on_the_command_line_and_dashes_in_files_are_read_alike(tmp_pat
     found = given("--data", "{class_path: TextDataModule, text: so}", "--optim", "{class_path: Muon, wd: 0.3}")
     assert found["data"] == {"class_path": "grok_lightning.data.TextDataModule", "strings": "so"}
     assert found["model"]["optimizer"] == {"class_path": "grok_lightning.optim.Muon", "weight_decay": 0.3}
-    with pytest.raises(UserError, match="--data gives data.modulus twice, 5 and 3"):
+    with pytest.raises(UserError, match=r"--data gives data\.modulus twice, 5 and 3"):
         given("--data", "{class_path: ModularArithmeticDataModule, p: 3, modulus: 5}")
 
 
