@@ -31,7 +31,7 @@ usage: grok-lightning COMMAND [--config FILE|NAME] [--option value ...]
 commands:
   fit        train a run:            grok-lightning fit --config addition
   validate   evaluate a checkpoint:  grok-lightning validate --ckpt_path checkpoints/addition/0/grok.ckpt
-  test       on its test rows:       grok-lightning test --ckpt_path FILE
+  test       on its test rows:       grok-lightning test --ckpt_path checkpoints/coursework-addition/0/last.ckpt
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
   export     for other programs:    grok-lightning export FILE --output network.safetensors

@@ -5,28 +5,11 @@ from typing import Any
 
 from grok_lightning.callbacks.guards import Diverged, StopRequested
 from grok_lightning.cli import quiet
-from grok_lightning.errors import UserError
 from grok_lightning.fit import Fit
-from grok_lightning.options.classes import (
-    CLASS_OPTIONS,
-    NAMING,
-    Nested,
-    arguments_of,
-    class_of,
-    lookup,
-    required_options,
-    suggestion,
-)
+from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config
-from grok_lightning.options.merging import merge, normalize
-from grok_lightning.options.parser import command_parser
 from grok_lightning.options.parsing import resolve
-from grok_lightning.options.yamls import nest
-from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
-
-# last names that one option had before another got them too
-_FIRST = {"per_decade": "evaluation.per_decade"}
 
 
 class Experiment:
@@ -34,9 +17,9 @@ class Experiment:
 
     Options have the names that they have on the command line. They may be given nested
     (``data={"train_fraction": 0.4}``), dotted (``**{"data.train_fraction": 0.4}``), with double underscores in place
-    of dots (``data__train_fraction=0.4``), or by their last name alone where only one option has it
-    (``train_fraction=0.4``). Classes are given by name, by mapping (``{"class_path": "MLP", "hidden": [64]}``) or as
-    the class itself.
+    of dots (``data__train_fraction=0.4``), or in short as everywhere: by their last name where only one option has it
+    (``train_fraction=0.4``), or by a word of the field for that (``frac_train=0.4``). Classes are given by name, by
+    mapping (``{"class_path": "MLP", "hidden": [64]}``) or as the class itself.
 
     Args:
         config: Name of a shipped config or path of a YAML file; default: the defaults alone.
@@ -56,7 +39,8 @@ class Experiment:
 
     def __init__(self, config: str | None = None, **options: Any) -> None:
         self._config_arguments = ["--config", str(config)] if config is not None else []
-        self._options, self._given = options, _nested(self._config_arguments, options)
+        self._options = options
+        self._given: Nested = {name.replace("__", "."): _named(value) for name, value in options.items()}
         self.run: Run | None = None
         self._unfinished = False
         self._resolve()  # reports mistakes
@@ -102,7 +86,7 @@ class Experiment:
         given = self._given
         if self._unfinished and self.run is not None:
             names = {key: self.run.config[key] for key in ("experiment", "run")}
-            given = merge(merge({}, given), {**names, "ckpt_path": "last"})
+            given = {**given, **names, "ckpt_path": "last"}
         return resolve(["fit", *self._config_arguments], given)
 
     def __repr__(self) -> str:
@@ -114,36 +98,6 @@ def _trained(fit: Fit) -> Run:
     """The run of a fit that has ended or was stopped."""
     logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
     return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
-
-
-def _nested(config: list[str], options: dict[str, Any]) -> Nested:
-    """Options in any of the accepted forms as one nested mapping."""
-    given: Nested = {}
-    of_parser = [argument.name for argument in arguments_of(command_parser("fit"))]
-    groups = {name.split(".")[0] for name in of_parser}
-    shorts = {option.rsplit(".", 1)[-1]: option for option in NAMING}
-    names = {name: name.replace("__", ".") for name in options}
-    names = {name: dotted if dotted in groups else shorts.get(dotted, dotted) for name, dotted in names.items()}
-    leaves = {name: value for name, value in options.items() if "." not in names[name] and names[name] not in groups}
-    # a class before its options, which are laid over it
-    for name in sorted(options.keys() - leaves.keys(), key=lambda name: names[name].count(".")):
-        given = merge(given, normalize(nest(names[name], _named(options[name]))))
-    for name in [*leaves]:  # those without which nothing can be resolved
-        for option in CLASS_OPTIONS:
-            if name in required_options(option, class_of(option, lookup(given, option) or {})):
-                given = merge(given, normalize(nest(f"{option}.{name}", _named(leaves.pop(name)))))
-                break
-    if leaves:
-        known = [*flatten(resolve(["fit", *config], given).options)]
-        known += [name for name in of_parser if "." in name and not name.endswith(".help")]
-        for name, value in leaves.items():
-            found = sorted({option for option in known if option.rsplit(".", 1)[-1] == name})
-            found = [_FIRST[name]] if name in _FIRST else found
-            if len(found) != 1:
-                why = f"could be {' or '.join(found)}" if found else f"is no option{suggestion(name, known)}"
-                raise UserError(f"{name} {why}" + ("; write the whole name, with __ for each dot" if found else ""))
-            given = merge(given, normalize(nest(found[0], _named(value))))
-    return given
 
 
 def _named(value: Any) -> Any:

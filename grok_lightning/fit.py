@@ -14,6 +14,7 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.cli import GrokCLI, Observers
 from grok_lightning.errors import UserError, count_from_environment
 from grok_lightning.files import write_durably
+from grok_lightning.options.aliases import naming
 from grok_lightning.options.choices import CHOSEN_BY_PARENT
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config, RecordedRun, Records
@@ -58,7 +59,8 @@ class Fit:
         kills: bool = True,
     ) -> None:
         self._observers, self._kills, self._locked = observers, kills, False
-        self._build(config, records)
+        with naming(config.typed):
+            self._build(config, records)
         if self.cli.records.fresh and count_from_environment("LOCAL_RANK", 0) == 0:
             _refuse_claim(self.cli.records.runs[0], config, self.cli.lifecycle.detection.schedule)
         self.cli.add_loggers()

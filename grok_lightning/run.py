@@ -259,7 +259,10 @@ class Run:
     def _table(self) -> TableDataModule:
         if not isinstance(self.data, TableDataModule):
             name = self.data.name or type(self.data).__name__
-            raise UserError(f"a run of {name} has no table of operands and results")
+            raise UserError(
+                f"a run of {name} has no table of operands and results; "
+                f"its prompts are such as {show(self.data.example)}"
+            )
         return self.data
 
 

@@ -8,6 +8,7 @@ from grok_lightning.data import SequenceDataModule
 from grok_lightning.data.split_files import SPLITS, write_splits
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
+from grok_lightning.options.aliases import naming
 from grok_lightning.options.parsing import resolve_data
 from grok_lightning.records.record import write_json
 from grok_lightning.records.tasks import task_title
@@ -28,7 +29,8 @@ def data_command(arguments: list[str]) -> int:
     Raises:
         UserError: If an option is not accepted, or files of splits are there already.
     """
-    options, output, overwrite = resolve_data(arguments)
+    typed: dict[str, str] = {}
+    options, output, overwrite = resolve_data(arguments, typed)
     directory = Path(output)
     refuse_unwritable("output", directory)
     names = (*(f"{split}.csv" for split in SPLITS), SUMMARY, PICTURE)
@@ -37,7 +39,8 @@ def data_command(arguments: list[str]) -> int:
         raise UserError(
             f"--output is {output!r}, where {there[0]} exists already; name another folder, or add --overwrite"
         )
-    data = build_data(options["data"], seeds_of(options))
+    with naming(typed):
+        data = build_data(options["data"], seeds_of(options))
     data.check_repeatable()
     counts = write_splits(data, directory)
     title = task_title(options["data"], data.title)

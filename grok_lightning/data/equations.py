@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.operation import Operation
+from grok_lightning.data.operation import Operation, example_row, name_operation
 from grok_lightning.errors import UserError, show
 
 
@@ -32,7 +32,10 @@ def read_numbers(operation: Operation, numbers_NK: Any) -> Column:
     known = operation.algebra.operands
     wrong = found[(found < known.start) | (found >= known.stop)]
     if len(wrong):
-        raise UserError(f"operands has the element number {wrong[0]}; {known.start} to {known.stop - 1} are expected")
+        raise UserError(
+            f"operands has the element number {wrong[0]}; {known.start} to {known.stop - 1} are expected, in "
+            f"{name_operation(operation)} such as {example_row(operation)}"
+        )
     return found.astype(np.int64)
 
 
@@ -65,8 +68,8 @@ def read_elements(operation: Operation, named: Mapping[str, Any]) -> Column:
         if None in found:
             wrong = given.flatten().tolist()[found.index(None)]
             raise UserError(
-                f"operand {name} is {show(wrong)}; expected are the elements "
-                f"{texts[algebra.operands[0]]} ... {texts[algebra.operands[-1]]}"
+                f"operand {name} is {show(wrong)}; expected for {name_operation(operation)} are the elements "
+                f"{texts[algebra.operands[0]]} ... {texts[algebra.operands[-1]]}, as in {_example(operation)}"
             )
         return np.array(found, dtype=np.int64).reshape(given.shape)
 
@@ -80,7 +83,6 @@ def read_elements(operation: Operation, named: Mapping[str, Any]) -> Column:
 
 
 def _example(operation: Operation) -> str:
-    texts, operands = operation.algebra.names, operation.algebra.operands
-    element = texts[operands[-1]]
-    shown = element if element.lstrip("-").isdigit() else repr(element)
-    return ", ".join(f"{name}={shown}" for name in operation.formula.operand_names)
+    elements = [operation.algebra.names[number] for number in example_row(operation)]
+    shown = [element if element.lstrip("-").isdigit() else repr(element) for element in elements]
+    return ", ".join(f"{name}={each}" for name, each in zip(operation.formula.operand_names, shown, strict=True))

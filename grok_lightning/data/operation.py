@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column
+from grok_lightning.data.algebra import Algebra, Column, identify_algebra
 from grok_lightning.data.formula import ROWS_AT_ONCE, Formula
 from grok_lightning.data.sampling import choose, draw
-from grok_lightning.errors import UserError, show
+from grok_lightning.errors import MOST_SHOWN, UserError, show
 
 LARGEST_TABLE_BYTES = 2 * 1024**3
 LARGEST_ALGEBRA = 2**20
@@ -117,6 +117,17 @@ class Operation:
     def _bytes(self, rows: int) -> int:
         """The size of a table, and of what is computed from its columns."""
         return rows * (self.formula.arity + self.algebra.columns) * 8
+
+
+def example_row(operation: Operation) -> list[int]:
+    """The operands of some row of the table, as element numbers."""
+    return [int(number) for number in operation.operands_NK[len(operation) * 3 // 5]]
+
+
+def name_operation(operation: Operation) -> str:
+    """An operation in an error message, such as ``x / y mod 97``."""
+    text = operation.formula.text if len(operation.formula.text) <= MOST_SHOWN else "this formula"
+    return f"{text} {operation.algebra.title or f'over {identify_algebra(operation.algebra)}'}"
 
 
 def find_mirrors(operands_NK: Column, size: int) -> Column:

@@ -226,19 +226,27 @@ class _OrdinaryDataModule(SequenceDataModule):
     def encode(self, text: str) -> Column:
         words = text.strip().removesuffix("=").split()
         unknown = next((word for word in words if word not in self._numbers), None)
-        example = show(self.describe(0)[0])
+        example = show(self.example, 200)
         if unknown is not None:
             raise UserError(
-                f"prompt {show(text)} has {show(unknown)}; expected are tokens from {self.vocabulary[0]} to "
-                f"{self.vocabulary[-1]} with spaces between, such as {example}"
+                f"prompt {show(text)} has {show(unknown)}; expected for {self.name} are tokens from "
+                f"{self.vocabulary[0]} to {self.vocabulary[-1]} with spaces between, such as {example}"
             )
         fits = 1 <= len(words) <= self.prompt_length if self.padded else len(words) == self.prompt_length
         if not fits:
             raise UserError(
-                f"prompt {show(text)} has {len(words)} of {self.prompt_length} tokens; expected is one as {example}"
+                f"prompt {show(text)} has {len(words)} of {self.prompt_length} tokens; "
+                f"expected for {self.name} is one such as {example}"
             )
         missing = [PADDING] * (self.prompt_length - len(words))
         return np.array([*missing, *(self._numbers[word] for word in words)], dtype=np.int64)
+
+    def advise_test_rows(self) -> str:
+        return f"; for test rows give {self.name} a test_dataloader"
+
+    @property
+    def example(self) -> str:
+        return self.describe(0)[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(self.vocabulary[token] for token in tokens if token >= 0)

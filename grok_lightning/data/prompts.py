@@ -11,7 +11,9 @@ from grok_lightning.errors import UserError, show
 _PIECES = re.compile(r"[0-9]+|(?:\([0-9 ]*\))+|\S")
 
 
-def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: int) -> Column:
+def read_operands(
+    text: str, numbers: Mapping[str, int], operator: str, arity: int, example: str | None = None, task: str = ""
+) -> Column:
     """Reads a prompt into the element numbers of its operands, shape (1, K).
 
     The operands may be joined by the operator or by ``o``, or stand bare with spaces between; ``=`` may follow. The
@@ -22,6 +24,8 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
         numbers: The element number of everything that may be an operand, by how it is written.
         operator: Text of the operator.
         arity: K.
+        example: A prompt of the task, for errors; default: one of the last elements.
+        task: What is asked, for errors.
 
     Raises:
         UserError: If the text names no operand, the wrong operator or the wrong number of operands.
@@ -32,17 +36,18 @@ def read_operands(text: str, numbers: Mapping[str, int], operator: str, arity: i
         if found is not None:
             return np.array([found], dtype=np.int64)
     elements = list(numbers)
-    example = repr(operator.join((elements[-arity:] * arity)[-arity:]) + "=")
+    example = show(example or operator.join((elements[-arity:] * arity)[-arity:]) + "=")
+    expected = f"expected for {task} are" if task else "expected are"
     pieces = [piece for piece in _PIECES.findall(operands) if piece not in (operator, "o")]
     for piece in pieces:
         if piece not in numbers:
             raise UserError(
-                f"prompt {show(text)} has {show(piece)}; expected are {arity} of the elements "
+                f"prompt {show(text)} has {show(piece)}; {expected} {arity} of the elements "
                 f"{elements[0]} ... {elements[-1]}, such as {example}"
             )
     if len(pieces) != arity:
-        raise UserError(f"prompt {show(text)} has {len(pieces)} operands; {arity} are expected: {example}")
-    raise UserError(f"prompt {show(text)} cannot be read; expected is one such as {example}")
+        raise UserError(f"prompt {show(text)} has {len(pieces)} operands; {expected} {arity}, such as {example}")
+    raise UserError(f"prompt {show(text)} cannot be read; {expected} prompts such as {example}")
 
 
 def _split(text: str, arity: int, separator: re.Pattern[str], numbers: Mapping[str, int]) -> list[int] | None:

@@ -87,10 +87,19 @@ class SequenceDataModule(LightningDataModule, ABC):
             UserError: If the text is no prompt of these data.
         """
 
+    @property
+    @abstractmethod
+    def example(self) -> str:
+        """A prompt of these data, as it is typed."""
+
     def decode(self, tokens: Sequence[int]) -> str:
         """An answer's tokens as text, up to the end mark if there is one."""
         own = list(tokens)
         return "".join(self.vocabulary[token] for token in own[: own.index(self.end) if self.end in own else None])
+
+    def advise_test_rows(self) -> str:
+        """What gives a new run test rows, for an error; empty where nothing does."""
+        return ""
 
     @abstractmethod
     def show(self, prompt: str, continuation: str) -> str:
@@ -184,9 +193,10 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> Requests:
         if not max(self.counts("test")):
+            counts = ", ".join(f"{max(self.counts(split)):,} {split}" for split in ("train", "val"))
             raise UserError(
-                "data.val_fraction leaves no rows for test; use validate, or train on a table with train_fraction and "
-                "val_fraction that add up to less than 1"
+                f"this run has no test rows ({counts}); use validate, or predict --split val, on the same checkpoint"
+                f"{self.advise_test_rows()}"
             )
         return Requests([Evaluation(("test",))])
 

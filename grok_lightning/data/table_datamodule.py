@@ -192,6 +192,17 @@ class TableDataModule(SequenceDataModule):
     def encode(self, text: str) -> Column:
         return self.tokenizer.prompts(self.tokenizer.read(text))[0]
 
+    @property
+    def example(self) -> str:
+        return self.tokenizer.example
+
+    def advise_test_rows(self) -> str:
+        if self.fingerprints is not None:
+            return "; for test rows train with a test.csv in the folder of --data.splits"
+        train, val = max(self.counts("train")), max(self.counts("val"))
+        share = f"{val / (train + val) / 2:.2g}"
+        return f"; for test rows train with a smaller share for validation, --data.val_fraction {share}"
+
     def show(self, prompt: str, continuation: str) -> str:
         return f"{prompt if prompt.rstrip().endswith('=') else prompt + ' ='} {continuation}"
 

@@ -11,7 +11,7 @@ from grok_lightning.data.algebra import Column
 from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Split
 from grok_lightning.data.tokenizer import Rows
-from grok_lightning.errors import UserError, show
+from grok_lightning.errors import MOST_SHOWN, UserError, show
 from grok_lightning.randomness import derive_keys, permutations
 
 BEGIN = "<begin>"
@@ -84,13 +84,19 @@ class TextDataModule(SequenceDataModule):
         if unknown is not None:
             raise UserError(
                 f"prompt {show(text)} has {show(unknown)}; "
-                f"this model knows only the characters {show(''.join(self._characters), 200)}"
+                f"this model of strings knows only the characters {show(''.join(self._characters), 200)}; "
+                f"a prompt is how a string begins, such as {show(self.example)}"
             )
         if len(text) >= self.answer_length:
             raise UserError(
-                f"prompt {show(text)} has {len(text)} characters; the longest string has {self.answer_length - 1}"
+                f"prompt {show(text)} has {len(text)} characters; the longest string has {self.answer_length - 1}, "
+                f"and a prompt is how a string begins, such as {show(self.example)}"
             )
         return np.array([self._token[BEGIN], *(self._token[character] for character in text)], dtype=np.int64)
+
+    @property
+    def example(self) -> str:
+        return self.strings[0][: (len(self.strings[0]) + 1) // 2][:MOST_SHOWN]
 
     def show(self, prompt: str, continuation: str) -> str:
         return prompt + continuation

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grok_lightning.data.algebra import Column
-from grok_lightning.data.operation import Operation
+from grok_lightning.data.operation import Operation, example_row, name_operation
 from grok_lightning.data.prompts import read_operands
 
 
@@ -55,6 +55,7 @@ class Tokenizer(ABC):
         self.elements = operation.algebra.names
         self.operator = operation.formula.operator or "o"
         self.arity = operation.formula.arity
+        self._operation = operation
         self._operands = {self.elements[number]: number for number in operation.algebra.operands}
 
     @abstractmethod
@@ -71,7 +72,15 @@ class Tokenizer(ABC):
         Raises:
             UserError: If the text names no operand, the wrong operator or the wrong number of operands.
         """
-        return read_operands(text, self._operands, self.operator, self.arity)
+        task = name_operation(self._operation)
+        return read_operands(text, self._operands, self.operator, self.arity, self.example, task)
+
+    @property
+    def example(self) -> str:
+        """The prompt of some row of the table."""
+        row = example_row(self._operation)
+        joined = self.operator if all(self.elements[number].isdigit() for number in row) else f" {self.operator} "
+        return joined.join(self.elements[number] for number in row) + "="
 
 
 class ElementTokenizer(Tokenizer):

@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.errors import UserError, show
-from grok_lightning.options.classes import CLASS_OPTIONS, LISTS, NAMING, TRAINER_LISTS, Nested, listed, lookup
+from grok_lightning.options.aliases import Names
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LISTS,
+    NAMING,
+    TRAINER_LISTS,
+    Nested,
+    class_of,
+    listed,
+    lookup,
+)
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, undotted
@@ -50,35 +60,69 @@ def split_arguments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[P
     return assignments, configs
 
 
-def given_options(assignments: list[tuple[str, str]], configs: list[Path], lists: Nested | None = None) -> Nested:
-    """The options of a command line as one mapping: later ones win, and the command line over every file.
+def given_options(
+    assignments: list[tuple[str, str]],
+    configs: list[Path],
+    base: Nested | None = None,
+    further: Nested | None = None,
+    typed: dict[str, str] | None = None,
+) -> Nested:
+    """The options given as one mapping: later ones win, the command line over every file, and Python over both.
 
     Args:
-        assignments: The options with their values.
+        assignments: The options of the command line, with their values.
         configs: The config files.
-        lists: Options of a checkpoint, whose lists of classes ``+=`` adds to and options below them change. None: they
-            are not known yet, and what changes a list is left out.
+        base: Options of a checkpoint: its classes decide which options there are, and ``+=`` adds to its lists of
+            classes. None: they are not known yet; what changes a list is left out, and so are names of options of
+            classes that are not written whole.
+        further: Options from Python, dotted or nested.
+        typed: Gets what was written for each option that was written otherwise.
 
     Returns:
-        The options given, nested and short.
+        The options given, nested and short, under their own names.
 
     Raises:
-        UserError: If a file cannot be read, or an option contradicts the one above it.
+        UserError: If a file cannot be read, an option contradicts the one above it, or a short name fits several.
     """
+    names = Names()
+    given = _merge_given(names, assignments, configs, base, further)
+    if base is not None:
+        both = merge(merge({}, base), given)
+        names = Names({owner: [class_of(owner, lookup(both, owner) or {})] for owner in CLASS_OPTIONS})
+        given = _merge_given(names, assignments, configs, base, further)
+    if typed is not None:
+        typed |= names.typed
+    return given
+
+
+def _merge_given(
+    names: Names,
+    assignments: list[tuple[str, str]],
+    configs: list[Path],
+    lists: Nested | None,
+    further: Nested | None,
+) -> Nested:
     given: Nested = {}
     for path in configs:
-        merge(given, read_config(path))
-    for key, value in _classes_first(assignments):
+        merge(given, read_config(path, names))
+    found = [(option_name(names.find(key, None if value == NO_VALUE else value)), value) for key, value in assignments]
+    found = [(key, "true" if value == NO_VALUE and key in FLAGS else value) for key, value in found]
+    for key, value in _classes_first(found):
         changed = next((name for name in LISTS if key == f"{name}+" or key.startswith(f"{name}.")), None)
         if changed is not None and lists is None:
             continue
         if changed is not None and lookup(given, changed) is None and listed(lists or {}, changed):
             merge(given, nest(changed, listed(lists or {}, changed)))
         if key in NAMING:
-            merge(given, normalize(nest(key, _class_value(key, value))))
+            merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}")))
         else:
             assign(given, key, value)
-    return normalize(given)
+    given = normalize(given)
+    written = {name: names.find(name, value) for name, value in (further or {}).items()}
+    for name in sorted(written, key=lambda name: written[name].count(".")):  # a class before its options
+        one = undotted({written[name]: (further or {})[name]}, name)
+        merge(given, normalize(names.rename(one, name)))
+    return given
 
 
 def option_name(written: str) -> str:
@@ -148,8 +192,12 @@ def assign(nested: Nested, key: str, value: Any) -> None:
         place[last] = value
 
 
-def read_config(path: Path) -> Nested:
+def read_config(path: Path, names: Names | None = None) -> Nested:
     """One YAML file as nested options.
+
+    Args:
+        path: The file.
+        names: Finds the options that names stand for; default: names are taken as they are written.
 
     Raises:
         UserError: If it cannot be read or is no mapping.
@@ -162,4 +210,6 @@ def read_config(path: Path) -> Nested:
         raise UserError(f"--config {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
-    return normalize(undotted(content, f"--config {str(path)!r}"))
+    where = f"--config {str(path)!r}"
+    nested = undotted(content, where)
+    return normalize(nested if names is None else names.rename(nested, where))

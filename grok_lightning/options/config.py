@@ -97,6 +97,7 @@ class Config:
         method: Options of the Trainer's method, such as ``verbose``. Not recorded.
         notes: What ``auto`` was resolved to, a line each.
         chosen: The same by option.
+        typed: What was written for each option that was written in short or by another word. Not recorded.
     """
 
     command: str
@@ -109,6 +110,7 @@ class Config:
     method: Nested = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chosen: Nested = field(default_factory=dict)
+    typed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ _COMMANDS = {  # what a command does, and what an example adds to its name
         "Evaluates a checkpoint on its training and validation rows.",
         "--ckpt_path checkpoints/addition/0/last.ckpt --measures [Fourier]",
     ),
-    "test": ("Evaluates a checkpoint on its test rows.", "--ckpt_path checkpoints/addition/0/last.ckpt"),
+    "test": (
+        "Evaluates a checkpoint on its test rows, where the run has some.",
+        "--ckpt_path checkpoints/coursework-addition/0/last.ckpt",
+    ),
     "data": (
         "Writes the splits of a run as CSV files, without training. Other options of fit are accepted and not used.",
         "--config addition --data.train_fraction 0.4 --output splits",

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from grok_lightning.errors import UserError, count_from_environment, show
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL
+from grok_lightning.options.aliases import naming
 from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.choices import AUTO, COMPILE, PRECISION, THREADS, choose, is_auto
 from grok_lightning.options.classes import (
@@ -25,6 +26,7 @@ from grok_lightning.options.classes import (
     required_seeds,
 )
 from grok_lightning.options.config import Config, RecordedRun, SavedRun
+from grok_lightning.options.formulas import read_formulas
 from grok_lightning.options.help import HELP, print_help
 from grok_lightning.options.merging import NO_VALUE, check_names, complete, merge, normalize, plain
 from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, command_parser
@@ -56,13 +58,19 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         UserError: If an option does not exist, has a value of the wrong type, or contradicts another or the checkpoint.
         SystemExit: With 0, if only help or the config was asked for; it has been printed then.
     """
+    written: dict[str, str] = {}
+    with naming(written):
+        return _resolve(arguments, further, written)
+
+
+def _resolve(arguments: list[str], further: Nested | None, written: dict[str, str]) -> Config:
     command, *rest = arguments
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE"):  # Lightning reads them too
         count_from_environment(name, 0)
     if any(HELP.fullmatch(argument) for argument in rest):
         print_help(command, rest)
     assignments, configs = split_arguments([argument for argument in rest if argument != "--print_config"])
-    given = merge(given_options(assignments, configs), normalize(further or {}))  # enough to find the checkpoint
+    given = given_options(assignments, configs, further=further)  # enough to find the checkpoint
     root = Path(str(lookup(given, "trainer.default_root_dir") or "."))
     refuse_unwritable("trainer.default_root_dir", root)
     names = _names(given, configs)
@@ -70,8 +78,8 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         settle_all(root, names["experiment"])
     saved = _find_saved(command, given, root, names)
     base = _base(command, saved, root, names)
-    given = merge(given_options(assignments, configs, base), normalize(further or {}))
-    wanted = _checked(command, base, given)
+    given = given_options(assignments, configs, base, further, written)
+    wanted = _checked(command, base, given, written)
     auto_precision = saved is None and is_auto(wanted, PRECISION)
     if is_auto(wanted, PRECISION):  # for a checkpoint, auto is the precision that it was trained in
         put(wanted, PRECISION, FULL if saved is None else lookup(saved.config, PRECISION))
@@ -92,14 +100,15 @@ def resolve(arguments: list[str], further: Nested | None = None) -> Config:
         refuse_changes(command, saved, options, (logs / RESULT).exists())
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
-    return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen)
+    return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen, written)
 
 
-def resolve_data(arguments: list[str]) -> tuple[Nested, str, bool]:
+def resolve_data(arguments: list[str], typed: dict[str, str]) -> tuple[Nested, str, bool]:
     """Resolves the command line of ``data``, which takes all options of a new run.
 
     Args:
         arguments: What follows the command.
+        typed: Gets what was written for each option that was written otherwise.
 
     Returns:
         The options, of which only the data's and the seed count; the folder to write to; whether files there are
@@ -111,10 +120,11 @@ def resolve_data(arguments: list[str]) -> tuple[Nested, str, bool]:
     """
     if any(HELP.fullmatch(argument) for argument in arguments):
         print_help("data", arguments)
-    wanted = _checked("data", {}, given_options(*split_arguments(arguments), {}))
-    if is_auto(wanted, PRECISION):
-        put(wanted, PRECISION, FULL)
-    options = _recorded(parse_values(command_parser("data"), wanted))
+    with naming(typed):
+        wanted = _checked("data", {}, given_options(*split_arguments(arguments), {}, typed=typed), typed)
+        if is_auto(wanted, PRECISION):
+            put(wanted, PRECISION, FULL)
+        options = _recorded(parse_values(command_parser("data"), wanted))
     return options, options["output"], options["overwrite"]
 
 
@@ -223,8 +233,11 @@ def _takes(command: str, key: str) -> bool:
     return key != "ckpt_path" and not of_fit and (key != "measures" or command in MEASURED)
 
 
-def _checked(command: str, base: Nested, given: Nested) -> Nested:
-    """Lays the given options over others, after checks of names and nulls, and adds all defaults of classes."""
+def _checked(command: str, base: Nested, given: Nested, written: dict[str, str] | None = None) -> Nested:
+    """Lays the given options over others, after checks of names and nulls, and adds all defaults of classes.
+
+    Formulas get the form that records hold; ``written``, if given, gets what was written for them.
+    """
     parser = command_parser(command)
     known = {argument.name for argument in arguments_of(parser)} - {"config", "help", "print_config"}
     known -= {f"model.{name}" for name in LINKED}
@@ -237,6 +250,9 @@ def _checked(command: str, base: Nested, given: Nested) -> Nested:
         if isinstance(value := lookup(wanted, option), dict):
             raise UserError(f"{option} has {show(value)}, which names no class; add class_path: NAME")
     refuse_at_once(wanted)
+    replaced = read_formulas(wanted)
+    if written is not None:
+        written |= replaced
     refuse_unfit(wanted)
     return wanted
 

@@ -30,11 +30,11 @@ def undotted(content: Nested, where: str) -> Nested:
             raise UserError(f"{where} has {show(key)} where the name of an option is expected")
         own = key in ("init_args", "dict_kwargs")
         inner = undotted(value, where) if isinstance(value, dict) and not own else value
-        _join(nested, nest(key, inner), where)
+        join(nested, nest(key, inner), where)
     return nested
 
 
-def _join(base: Nested, new: Nested, where: str, above: str = "") -> None:
+def join(base: Nested, new: Nested, where: str, above: str = "") -> None:
     """Adds to ``base`` what ``new`` has besides it; text beside options is the name of their class."""
     for key, value in new.items():
         if key not in base or base[key] is None:
@@ -45,6 +45,6 @@ def _join(base: Nested, new: Nested, where: str, above: str = "") -> None:
             old, value = ({"class_path": side} if isinstance(side, str) else side for side in (old, value))
         if isinstance(old, dict) and isinstance(value, dict):
             base[key] = old
-            _join(old, value, where, f"{above}{key}.")
+            join(old, value, where, f"{above}{key}.")
         elif value is not None:
             raise UserError(f"{where} gives {above}{key} twice, {show(old)} and {show(value)}; leave one out")

@@ -3,13 +3,14 @@
 import copy
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, combinations, compress, product
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from grok_lightning.errors import UserError
+from grok_lightning.options.aliases import Names, naming
 from grok_lightning.options.arguments import assign, read_config
 from grok_lightning.options.classes import TRAINER_LISTS, Nested, lookup, suggestion
 from grok_lightning.options.merging import merge
@@ -29,6 +30,7 @@ from grok_lightning.sweep.axes import (
     refuse_reserved,
     to_short_form,
 )
+from grok_lightning.sweep.names import find_names, rename_options
 
 KEYS = ("base", "set", "grid", "zip", "exclude")
 MOST = 10_000_000
@@ -49,6 +51,7 @@ class Grid:
         points: The combinations, each with one value for each of ``options``, in the short form. The last option of
             ``grid`` varies fastest, the first group of ``zip`` slowest; a value added to the end of a list leaves the
             points that were there in their order.
+        typed: What was written for each option that was written in short or by another word.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Grid:
     fixed: Nested
     options: list[str]
     points: list[tuple[Any, ...]]
+    typed: dict[str, str] = field(default_factory=dict)
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -105,7 +109,15 @@ def _build_grid(path: Path) -> Grid:
         name = check_name("experiment", path.stem)
     except UserError as error:
         raise UserError(str(error).replace("--experiment", "its stem, the experiment's name,", 1)) from None
-    base, fixed = _read_base(content.get("base"), path.parent)
+    _, fixed = _read_base(content.get("base"), path.parent)
+    names = find_names(content, fixed)
+    base, fixed = _read_base(content.get("base"), path.parent, names)
+    content = rename_options(content, fixed, names)
+    with naming(names.typed):
+        return _combine(name, path, base, fixed, content, names.typed)
+
+
+def _combine(name: str, path: Path, base: Path | None, fixed: Nested, content: Nested, typed: dict[str, str]) -> Grid:
     single, groups = read_axes(content)
     axes = [*single, *groups]
     if not axes:
@@ -129,7 +141,7 @@ def _build_grid(path: Path) -> Grid:
     ]
     if not points:
         raise UserError(f"exclude leaves none of the {count:,} combinations")
-    grid = Grid(name, path, base, fixed, [entry.option for axis in axes for entry in axis], points)
+    grid = Grid(name, path, base, fixed, [entry.option for axis in axes for entry in axis], points, typed)
     build_options(grid, points[0])  # raises if it contradicts the base
     return grid
 
@@ -151,7 +163,7 @@ def _read_content(path: Path) -> Nested:
     return content
 
 
-def _read_base(written: Any, folder: Path) -> tuple[Path | None, Nested]:
+def _read_base(written: Any, folder: Path, names: Names | None = None) -> tuple[Path | None, Nested]:
     """Path and options of the base: a file here, else one beside the sweep's file, else a shipped config."""
     if written is None:
         return None, {}
@@ -161,7 +173,7 @@ def _read_base(written: Any, folder: Path) -> tuple[Path | None, Nested]:
     try:
         is_beside = not os.path.isfile(written) and os.path.isfile(beside)
         path = beside if is_beside else find_config(written)
-        options = read_config(path)
+        options = read_config(path, names or Names())
     except UserError as error:
         text = str(error)
         raise UserError(

@@ -53,7 +53,7 @@ def test_test_without_test_rows_is_refused(command: Command, trained: Fit) -> No
     trained()
     status, _, err = command("test", "--ckpt_path", CHECKPOINT)
     assert (status, err.count("\n")) == (2, 1)
-    assert "no rows for test" in err
+    assert "has no test rows" in err
     assert not Path("lightning_logs/e/a/config-test.yaml").exists()
 
 

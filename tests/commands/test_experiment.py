@@ -73,9 +73,9 @@ def test_options_are_nested_dotted_underscored_or_bare() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"modulu": 3}, "modulu is no option; did you mean data.modulus?"),
+        ({"modulu": 3}, "--modulu is no option; did you mean --data.modulus?"),
         ({"every": 3}, "checkpoint.every or evaluation.every"),
-        ({"layers": "x"}, "model.network.layers is 'x'; expected: an integer"),
+        ({"layers": "x"}, "--layers (model.network.layers) is 'x'; expected: an integer"),
         ({"network": "MLPP"}, "did you mean MLP?"),
         ({"config": "additon"}, "additon"),
     ],

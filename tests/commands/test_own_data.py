@@ -185,7 +185,7 @@ def test_the_command_data_is_told_like_the_others(command: Command) -> None:
     with pytest.raises(SystemExit):
         command("data", "--help")
     for arguments, words in (
-        (["--data.modulo", 7], "did you mean --data.modulus"),
+        (["--data.modulu", 7], "did you mean --data.modulus"),
         (["--data.modulus", "x"], "--data.modulus is 'x'; expected: an integer"),
         (["--ckpt_path", "last"], "--ckpt_path is no option"),
         (["--output"], "--output needs a value"),

@@ -44,14 +44,14 @@ def test_elements_are_read_as_they_are_written(operation: Operation, named: dict
 @pytest.mark.parametrize(
     ("operation", "named", "words"),
     [
-        (SUM, {"x": 3}, "operand 'y' is missing; as in x=6, y=6"),
+        (SUM, {"x": 3}, "operand 'y' is missing; as in x=4, y=1"),
         (SUM, {"x": 3, "y": 1, "z": 1}, "operand 'z' is no operand; expected: x, y"),
-        (SUM, {"x": 7, "y": 1}, "operand x is 7; expected are the elements 0 ... 6"),
+        (SUM, {"x": 7, "y": 1}, "operand x is 7; expected for x \\+ y mod 7 are the elements 0 ... 6"),
         (SUM, {"x": 3.0, "y": 1}, "operand x is 3.0"),
         (SUM, {"x": True, "y": 1}, "operand x is True"),
         (SUM, {"x": [1, 2], "y": [1, 2, 3]}, r"x \(2,\), y \(3,\)"),
         (SUM, {"x": [[1, 2], [3]], "y": 1}, "operand x is "),
-        (SIGNED, {"x": -3, "y": 1}, "operand x is -3; expected are the elements 1 ... 5"),
+        (SIGNED, {"x": -3, "y": 1}, "operand x is -3; expected for x - y mod 5, signed are the elements 1 ... 5"),
         (PRODUCT, {"x": 3, "y": "()"}, "operand x is 3; expected"),
     ],
 )

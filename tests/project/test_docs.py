@@ -79,7 +79,8 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-RUN = ["howto/export.md", "howto/load.md", "howto/look-inside.md", "howto/sweeps.md", "reference/records.md"]
+RUN = ["howto/export.md", "howto/load.md", "howto/look-inside.md", "howto/names.md", "howto/sweeps.md"]
+RUN += ["reference/records.md"]
 
 
 @pytest.mark.parametrize("page", RUN)

@@ -55,7 +55,7 @@ def test_a_file_that_is_no_sweep(command: Command) -> None:
         ({"model.optimizer": ["AdamW", "AdamX"]}, {"model.optimizer.lr": None}, ["AdamX", "did you mean"]),
         ({"data.train_fraction": [0.5, 1.5]}, {}, ["the run with", "data.train_fraction 1.5", "between 0 and 1"]),
         ({"model.network.heads": [2, 3]}, TRANSFORMER | {"model.network": "Transformer"}, ["heads 3", "128"]),
-        ({"seed_everything": [0]}, {"data.modulo": 7}, ["data.modulo", "did you mean", "data.modulus"]),
+        ({"seed_everything": [0]}, {"data.modulu": 7}, ["data.modulu", "did you mean", "data.modulus"]),
         ({"seed_everything": [0]}, {"trainer.devices": 2}, ["trainer.devices is 2", "1 device each", "--workers"]),
         ({"trainer.devices": [1, 2]}, {}, ["the run with trainer.devices 2", "1 device each"]),
         ({"seed_everything": [0]}, {"trainer.num_nodes": 2}, ["trainer.num_nodes is 2", "1 node each"]),

@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.hardware.products import FULL
+from grok_lightning.options.aliases import naming
 from grok_lightning.options.choices import Precision
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
@@ -217,7 +218,8 @@ def read_plan(path: str | Path, root: Path | None = None) -> Plan:
             values = tuple(block.type_value(option, value, resolve) for option, value in given)
             shape = shapes.setdefault(block.stack_key(values), len(shapes))
         except UserError as error:
-            raise UserError(f"{grid.path}: the run with {plan.describe(point)}: {error}") from None
+            with naming(grid.typed):
+                raise UserError(f"{grid.path}: the run with {plan.describe(point)}: {error}") from None
         run = PlannedRun(block.hash(values), tuple(point), values, blocks[key], shape)
         if run.hash in seen:
             both = f"{plan.describe(point)} is the same run as {plan.describe(seen[run.hash].varied)}"
