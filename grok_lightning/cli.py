@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.final_test import FinalTest
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
@@ -27,7 +28,7 @@ from grok_lightning.callbacks.pace import Pace
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.callbacks.progress import Heartbeat, ProgressLine
 from grok_lightning.callbacks.recorder import Recorder
-from grok_lightning.callbacks.run_figures import Events, RunFigures
+from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.callbacks.states import GrokDetection, RunStates
 from grok_lightning.errors import UserError, refusing
@@ -47,9 +48,11 @@ from grok_lightning.options.parser import TRAINER_DEFAULTS, add_trainer
 from grok_lightning.options.parsing import recorded_run
 from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_nothing_to_learn, refuse_optimizer, refuse_other_rows
+from grok_lightning.options.shown import shown_options
 from grok_lightning.records.checkpoint import DurableCheckpointIO, load
 from grok_lightning.records.checkpoint_form import check_state
 from grok_lightning.records.notices import FITS, Notice
+from grok_lightning.records.tasks import task_title
 from grok_lightning.run import title
 from grok_lightning.starting import set_initial_weights
 
@@ -181,9 +184,11 @@ class GrokCLI(LightningCLI):
         directories = [run.checkpoints for run in runs]
         checkpoints = Checkpoints(states, directories, configs, self.records.stack, **options["checkpoint"])
         fractions = [split.commutative_fraction for split in data.splits]
-        self.recorder = Recorder(states, configs, [run.hash for run in runs], fractions, events)
+        hashes = [run.hash for run in runs]
+        self.recorder = Recorder(states, configs, hashes, fractions, events, lambda run: shown_options(runs[run]))
         titles = [f"{name}: {title(config, data.title)}" for name, config in zip(names, configs, strict=True)]
-        self.figures = RunFigures(states, titles, data, images=self.observers is None)
+        task = task_title(configs[0]["data"], data.title)
+        self.figures = RunFigures(states, titles, data, images=self.observers is None, task=task)
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule, None if saved is None else saved.evaluations),
             Measures(self.config_init["measures"], data, self.model),
@@ -200,7 +205,12 @@ class GrokCLI(LightningCLI):
             silent |= any(isinstance(callback, ProgressBar) for callback in brought)
             shown = [] if silent else [ProgressLine(states, names[0])]
             shown.append(_notify(states, configs[0], logs[0].parent))
-        self.loggers = Loggers(configs[0], LoggerStates() if saved is None else saved.loggers)
+        shows = events and len(runs) == 1  # a stack's runs get theirs when they are over
+        self.loggers = Loggers(
+            configs[0],
+            LoggerStates() if saved is None else saved.loggers,
+            shown_options(runs[0]) if shows else None,
+        )
         guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
         own = [*guards, schedule, self.loggers, self.lifecycle, self.recorder, *shown, checkpoints]
         return [*own, Pace(checkpoints, own)]

@@ -12,7 +12,7 @@ from lightning.fabric.loggers import CSVLogger
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from grok_lightning.callbacks.run_figures import Events
+from grok_lightning.callbacks.events import Events
 from grok_lightning.errors import refusing
 from grok_lightning.files import write_durably
 from grok_lightning.records.record import flatten
@@ -62,11 +62,14 @@ class Loggers(Callback):
     Args:
         options: The run's resolved options.
         saved: What the checkpoint holds from which the fit resumes.
+        shown: Those of its options that TensorBoard shows; default: all.
     """
 
-    def __init__(self, options: Mapping[str, Any], saved: LoggerStates) -> None:
+    def __init__(self, options: Mapping[str, Any], saved: LoggerStates, shown: Mapping[str, Any] | None = None) -> None:
         self.options, self.saved = flat_options(options), saved
+        self.shown = self.options if shown is None else shown
         self._brought: dict[str, Logger] = {}
+        self._events: list[Events] = []
 
     def begin(self, loggers: Sequence[Logger]) -> None:
         """Opens what the loggers write: before the fit, in which Lightning would open it anew.
@@ -74,6 +77,7 @@ class Loggers(Callback):
         Raises:
             UserError: If a logger of Lightning's cannot write.
         """
+        self._events = [logger for logger in loggers if isinstance(logger, Events)]
         brought = [logger for logger in loggers if not isinstance(logger, Events)]
         self._brought = dict(zip(number_classes(map(type, brought)), brought, strict=True))
         for logger in loggers:
@@ -88,7 +92,7 @@ class Loggers(Callback):
             restore_rows(logger, self.saved.rows.get(key, 0))
         # these two keep the options that they were given first, and MLflow refuses other values
         if not (continued and isinstance(logger, MLFlowLogger | TensorBoardLogger)):
-            logger.log_hyperparams(dict(self.options))
+            logger.log_hyperparams(dict(self.shown if isinstance(logger, Events) else self.options))
         logger.save()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -96,7 +100,7 @@ class Loggers(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
-        for logger in self._brought.values():
+        for logger in (*self._brought.values(), *self._events):
             logger.save()  # a checkpoint is never ahead of the files
         versions = {key: logger.version for key, logger in self._brought.items()}
         rows = {key: len(_read_lines(each)) - 1 for key, each in self._brought.items() if isinstance(each, CSVLogger)}

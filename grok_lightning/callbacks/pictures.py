@@ -148,13 +148,20 @@ def pictures(
         title: The run's title.
         step: The optimizer step that the model stands at.
     """
-    found = task_pictures(data, run, title)
+    return task_pictures(data, run, title) | network_pictures(module, data, run, title, step)
+
+
+def network_pictures(
+    module: GrokModule, data: SequenceDataModule, run: int, title: str, step: int
+) -> dict[str, tuple[pd.DataFrame, Figure]]:
+    """The pictures of what one run of a stack has learned; arguments and return value are those of ``pictures``."""
+    found: dict[str, tuple[pd.DataFrame, Figure]] = {}
     with suppress(NothingToShow):
-        if "split" in found:  # else there is no map of predictions either
-            passed = module.passed if module.passed_at == step else None
-            predicted = prediction_table(module, data, run, passed)
-            figure = task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
-            found["predictions"] = predicted, figure
+        task.find_operands(task_table(data, run))  # before anything is computed that no map can show
+        passed = module.passed if module.passed_at == step else None
+        predicted = prediction_table(module, data, run, passed)
+        figure = task.draw_predictions(predicted, f"Predictions at step {step:,}\n{title}")
+        found["predictions"] = predicted, figure
     with suppress(NothingToShow):
         parts = embedding_table(module, data, run)
         found["embedding"] = (

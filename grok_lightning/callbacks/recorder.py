@@ -2,14 +2,14 @@
 
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from grok_lightning.callbacks.loggers import flat_options
-from grok_lightning.callbacks.run_figures import Events
+from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.files import sweep
 from grok_lightning.module import GrokModule
@@ -40,6 +40,7 @@ class Recorder(Callback):
         hashes: The hash of each run's config.
         commutative_fractions: The commutative fraction of each run's split; None where there are no mirrored pairs.
         events: Whether a stack's runs get TensorBoard events.
+        shown: The options of a run, by its index, that TensorBoard shows.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Recorder(Callback):
         hashes: list[str],
         commutative_fractions: list[float | None],
         events: bool = False,
+        shown: Callable[[int], dict[str, Any]] = lambda run: {},
     ) -> None:
         self.states, self.configs, self.hashes = states, configs, hashes
-        self.commutative_fractions, self.events = commutative_fractions, events
+        self.commutative_fractions, self.events, self.shown = commutative_fractions, events, shown
         self._versions = {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES}
         self._seconds_before = 0.0
         self._compile_seconds = 0.0
@@ -90,6 +92,10 @@ class Recorder(Callback):
                 (directory / RESULT).unlink(missing_ok=True)
                 if rows or (directory / METRICS).exists():
                     write_metrics(directory, rows)
+            if len(self.configs) == 1:
+                for logger in trainer.loggers:
+                    if isinstance(logger, Events):
+                        logger.log_missing(self.states.rows[0])
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -117,8 +123,10 @@ class Recorder(Callback):
                     write_metrics(directory, rows)
                 if single:
                     for logger in trainer.loggers:
-                        logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
-                        if not isinstance(logger, Events):  # which has a thread that writes
+                        if isinstance(logger, Events):  # which has a thread that writes
+                            logger.log_evaluation(rows[-1])
+                        else:
+                            logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
                             logger.save()
 
     def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
@@ -130,18 +138,19 @@ class Recorder(Callback):
                 old.unlink()
             loggers = [Events(directory)]
             for row in rows:
-                loggers[0].log_metrics(_metrics(row), int(row["step"]))
-            loggers[0].log_hyperparams(flat_options(self.configs[run]))
-        for own in [*loggers, *(each for each in trainer.loggers if not isinstance(each, Events))]:
-            if ending.tested:
+                loggers[0].log_evaluation(row)
+            loggers[0].log_hyperparams(self.shown(run))
+        for own in trainer.loggers:
+            if ending.tested and not isinstance(own, Events):  # which takes them from the result
                 own.log_metrics(ending.tested, ending.step)
                 own.save()
+        result = self._result(trainer, pl_module, run, ending)
         for logger in loggers:
-            logger.log_end()
+            logger.log_end(result)
         if len(self.configs) > 1:
             for logger in loggers:
                 logger.experiment.close()
-        write_json(directory / RESULT, self._result(trainer, pl_module, run, ending))
+        write_json(directory / RESULT, result)
 
     def _result(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> dict[str, Any]:
         rows = self.states.rows[run]

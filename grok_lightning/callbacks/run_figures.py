@@ -1,13 +1,11 @@
-"""What a run shows: TensorBoard events in its own directory, its curves as a file, and pictures of its task."""
+"""What a run shows: its curves as a file, and in TensorBoard pictures of it and of its task."""
 
-from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard.summary import Summary, hparams
 
+from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.figures.curves import draw_curves
@@ -15,56 +13,7 @@ from grok_lightning.figures.saving import png
 from grok_lightning.module import GrokModule
 
 CURVES = "curves.png"
-SHOWN = ("train/acc", "train/loss", "val/acc", "val/loss", "test/acc", "test/loss")  # metrics in the HPARAMS tab
-_HPARAMS = b"_hparams_/session_start_info"  # by which a file of events shows that it has the options
 DOTS_PER_INCH = 100
-
-
-class Events(TensorBoardLogger):
-    """Lightning's TensorBoard logger for one run directory, without a second file of hyperparameters.
-
-    Args:
-        directory: The run's directory.
-        purge_step: On resume, the first step whose events are to be dropped.
-    """
-
-    def __init__(self, directory: Path, purge_step: int | None = None) -> None:
-        super().__init__(str(directory), name="", version="", default_hp_metric=False, purge_step=purge_step)
-
-    def save(self) -> None:
-        self.experiment.flush()
-
-    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        """Adds the run to the HPARAMS tab, once; the tab's metrics are scalars that are logged anyway.
-
-        Args:
-            params: Numbers, booleans or texts by dotted name; None is left out.
-            metrics, step: Not used.
-        """
-        events = Path(self.log_dir).glob("events.out.tfevents.*")
-        if not any(_HPARAMS in path.read_bytes() for path in events):
-            known = {key: value for key, value in params.items() if value is not None}
-            for summary in hparams(known, dict.fromkeys(SHOWN, 0.0))[:2]:
-                self.experiment.file_writer.add_summary(summary)
-            self.save()
-
-    def log_end(self) -> None:
-        """Tells the HPARAMS tab that the run is over."""
-        self.experiment.file_writer.add_summary(hparams({}, {})[2])
-        self.save()
-
-    def log_images(self, images: Mapping[str, bytes], step: int) -> None:
-        """Adds pictures to the IMAGES tab, without encoding them again.
-
-        Args:
-            images: PNG files by name.
-            step: The optimizer step that they show.
-        """
-        for name, image in images.items():
-            width, height = (int.from_bytes(image[start : start + 4], "big") for start in (16, 20))
-            shown = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=image)
-            self.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)
-        self.save()
 
 
 class RunFigures:
@@ -75,10 +24,13 @@ class RunFigures:
         titles: One title for each run.
         data: The stack's data.
         images: Whether a single run's pictures are shown in TensorBoard.
+        task: A single run's task, in words.
     """
 
-    def __init__(self, states: RunStates, titles: list[str], data: SequenceDataModule, images: bool) -> None:
-        self.states, self.titles, self.data, self.images = states, titles, data, images
+    def __init__(
+        self, states: RunStates, titles: list[str], data: SequenceDataModule, images: bool, task: str = ""
+    ) -> None:
+        self.states, self.titles, self.data, self.images, self.task = states, titles, data, images, task
 
     def path(self, run: int) -> Path:
         """The file of a run's curves."""
@@ -92,18 +44,38 @@ class RunFigures:
             self.path(run).write_bytes(png(figure, 150))
 
     def show_images(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows curves and pictures of a single run in TensorBoard, if there is a TensorBoard logger of ours."""
+        """Shows curves and pictures of a single run in TensorBoard, if there is a TensorBoard logger of ours.
+
+        Those of its task are the experiment's, and shown once.
+        """
         loggers = [logger for logger in trainer.loggers if isinstance(logger, Events)]
         if not self.images or not loggers:
             return
         # imported here: with it comes pandas, whose import takes as long as many a whole command
-        from grok_lightning.callbacks.pictures import pictures
+        from grok_lightning.callbacks.pictures import network_pictures
 
         assert isinstance(pl_module, GrokModule)
         path = self.path(0)
         images = {"view/curves": path.read_bytes()} if path.exists() else {}
         # these names come after those of the scalars, so that TensorBoard's first tab begins with accuracy and loss
-        for name, (_, figure) in pictures(pl_module, self.data, 0, self.titles[0], trainer.global_step).items():
+        for name, (_, figure) in network_pictures(pl_module, self.data, 0, self.titles[0], trainer.global_step).items():
             images[f"view/{name}"] = png(figure, DOTS_PER_INCH)
         for logger in loggers:
             logger.log_images(images, trainer.global_step)
+        self._show_task()
+
+    def _show_task(self) -> None:
+        """Shows the task in a file of events of the experiment's own, unless one of the same task is there."""
+        from grok_lightning.callbacks.pictures import task_pictures
+
+        directory, suffix = self.states.directories[0].parent, f".task-{sha256(self.task.encode()).hexdigest()[:16]}"
+        if any(directory.glob(f"events.out.tfevents.*{suffix}")):
+            return
+        found = task_pictures(self.data, 0, self.titles[0])
+        if found:
+            events = Events(directory, suffix=suffix)
+            named = {
+                f"view/task: {self.task}/{name}": png(figure, DOTS_PER_INCH) for name, (_, figure) in found.items()
+            }
+            events.log_images(named, 0)
+            events.experiment.close()

@@ -37,7 +37,7 @@ def draw_answers(table: pd.DataFrame, title: str, cyclic: bool = False) -> Figur
     Raises:
         NothingToShow: The table does not have two operands, or has more than 1,024 elements.
     """
-    x, y = _find_operands(table)
+    x, y = find_operands(table)
     elements = list(table["answer"].cat.categories)
     image = _arrange(table, table["answer"].cat.codes.to_numpy(dtype=np.float64))
     figure, axes = _draw_map(table, title, _list_missing(image), right=0.7 + room_for(elements))
@@ -153,8 +153,15 @@ def draw_value_counts(counts: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _find_operands(table: pd.DataFrame) -> list[str]:
-    """The names of the two operands."""
+def find_operands(table: pd.DataFrame) -> list[str]:
+    """The names of the two operands of a map.
+
+    Args:
+        table: From ``task_table``.
+
+    Raises:
+        NothingToShow: There are more or fewer operands, or more than 1,024 elements.
+    """
     names = [str(name) for name in table.columns[: table.columns.get_loc("answer")]]
     if len(names) != 2:
         raise NothingToShow(f"a map has two operands, x and y; this table has {len(names)}")
@@ -166,7 +173,7 @@ def _find_operands(table: pd.DataFrame) -> list[str]:
 
 def _arrange(table: pd.DataFrame, values_N: NDArray[Any]) -> NDArray[np.float64]:
     """A value for each pair of operands, the second operand's elements a row each; NaN without an equation."""
-    x, y = _find_operands(table)
+    x, y = find_operands(table)
     image = np.full((len(table[y].cat.categories), len(table[x].cat.categories)), np.nan)
     image[table[y].cat.codes, table[x].cat.codes] = values_N
     return image
@@ -186,7 +193,7 @@ def _draw_kinds(table: pd.DataFrame, title: str, kind_N: NDArray[Any], labels: d
 
 def _draw_map(table: pd.DataFrame, title: str, legend: list[Patch], right: float = 0.3) -> tuple[Figure, Axes]:
     """An empty map of all pairs of operands with its legend below and room to the right, in inches."""
-    x, y = _find_operands(table)
+    x, y = find_operands(table)
     names = list(table[x].cat.categories)
     left, below = 0.35 + room_for(names), 0.55 + 0.4 * are_long(names)
     legend_rows = -(-len(legend) // 2)

@@ -122,12 +122,14 @@ class RecordedRun:
         hash: Of the options that change results.
         logs: The directory of its record.
         checkpoints: The directory of its checkpoints.
+        counted: The options that the hash counts, dotted; None if they are not at hand.
     """
 
     config: Nested
     hash: str
     logs: Path
     checkpoints: Path
+    counted: Nested | None = None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from grok_lightning.options.trust import find_names
 from grok_lightning.options.values import parse_values, refuse_null, refuse_unfit
 from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
-from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, run_directories
+from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, counted_options, run_directories
 from grok_lightning.records.runs import check_name, fresh_number, last_checkpoint
 
 RUN_FROM_PARENT = "GROK_LIGHTNING_RUN"
@@ -174,9 +174,9 @@ def defaults_of(options: Nested) -> Nested:
 
 def recorded_run(config: Config) -> RecordedRun:
     """The record of a config's own run."""
-    hashed = config_hash(config.options, defaults_of(config.options), NOT_RESULTS)
+    compared = config.options, defaults_of(config.options), NOT_RESULTS
     directories = run_directories(config.root, config.options["experiment"], config.options["run"])
-    return RecordedRun(config.options, hashed, *directories)
+    return RecordedRun(config.options, config_hash(*compared), *directories, counted_options(*compared))
 
 
 def _names(given: Nested, configs: list[Path]) -> dict[str, str]:

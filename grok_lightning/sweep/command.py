@@ -61,6 +61,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--known", type=str, nargs="+", help="Archives (runs.parquet of reports) whose runs count as done."
     )
+    parser.add_argument("--max_steps", type=str | None, help="Steps of each run, in place of the files' own.")
     parser.add_argument("--retry_failed", type=bool, default=False, help="Train failed runs again.")
     parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
@@ -88,7 +89,7 @@ def sweep_command(arguments: list[str]) -> int:
             "on Windows run it in WSL, or train single runs with fit"
         )
     root = Path(options.root)
-    plans = [read_plan(path, root) for path in options.files]
+    plans = [read_plan(path, root, options.max_steps) for path in options.files]
     names = [plan.name for plan in plans]
     for plan in plans:
         if (count := names.count(plan.name)) > 1:
@@ -116,7 +117,7 @@ def _read_options(arguments: list[str]) -> Namespace:
     for name, choices in CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--{name} is {show(options[name])}; expected: {', '.join(choices)}")
-    for name in ("workers", "stack_size"):
+    for name in ("workers", "stack_size", "max_steps"):
         if options[name] is not None and not re.fullmatch(r"0*[1-9][0-9]{0,8}", options[name]):
             raise UserError(f"--{name} is {show(options[name])}; a whole number of at least 1 is expected")
         options[name] = options[name] and int(options[name])
@@ -161,7 +162,7 @@ def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame 
     plan = schedule.plan
     if plan.precision is None or keep_precision(plan.places, plan.precision):
         return schedule
-    return _schedule(read_plan(plan.grid.path, plan.places.root), options, known)
+    return _schedule(read_plan(plan.grid.path, plan.places.root, options.max_steps), options, known)
 
 
 def _refuse_other_sweep(plan: Plan, found: Standing) -> None:

@@ -12,6 +12,8 @@ import pytest
 from conftest import TINY
 from headless import BROWSER, NAMES, browser, process, shown
 
+from grok_lightning.callbacks.events import LEARNING, tag_of
+
 pytestmark = pytest.mark.slow
 LOOKS_AT_IMAGES = True
 MOST_SECONDS = 120
@@ -20,7 +22,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.mark.skipif(BROWSER is None, reason=f"TensorBoard was not looked at: none of {', '.join(NAMES)} is installed")
 def test_tensorboard_in_a_browser(command: Command, tmp_path: Path) -> None:
-    assert command("fit", *TINY, "--experiment", "e", "--run", "a", "--trainer.max_steps", 20)[0] == 0
+    easy = ("--evaluation.threshold", 0.02, "--trainer.max_steps", 20)
+    for run, seed in (("a", 0), ("b", 1)):
+        assert command("fit", *TINY, *easy, "--experiment", "e", "--run", run, "--seed_everything", seed)[0] == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -28,11 +32,16 @@ def test_tensorboard_in_a_browser(command: Command, tmp_path: Path) -> None:
     until = time.monotonic() + MOST_SECONDS
     with process([*server, "--host", "127.0.0.1"], tmp_path), browser(tmp_path, until) as protocol:
         address = f"http://127.0.0.1:{port}"
-        _wait_for(f"{address}/data/plugin/scalars/tags", "val/acc", until)
+        _wait_for(f"{address}/data/plugin/scalars/tags", tag_of("val/acc"), until)
         views = {
-            "scalars&tagFilter=acc": (["e/a", "train/acc", "val/acc"], 0),
-            "images": (["e/a", "view/curves", "view/answers", "view/predictions", "view/embedding"], 6),
-            "hparams": (["e/a", "data.modulus", "model.optimizer.lr", "val/acc"], 0),
+            "timeseries": (["e/a", "e/b", "learning", "learning (result)", "norm", "view"], 0),  # its cards cut tags
+            "scalars&tagFilter=learning": (["e/a", "e/b", *LEARNING.values()], 0),
+            "custom_scalars": (["Accuracy: training and validation", "Loss: training and validation"], 0),
+            "images": (
+                ["e/a", "view/curves", "view/predictions", "view/embedding", "view/task: x + y mod 11/split"],
+                9,
+            ),
+            "hparams": (["e/a", "e/b", "data.modulus", "seed_everything", "learning (result)/grok step"], 0),
         }
         for view, (texts, pictures) in views.items():
             found, widths = shown(protocol, f"{address}/#{view}", texts, pictures, until)

@@ -17,13 +17,14 @@ from scoring import score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from grok_lightning.callbacks import pictures as room
+from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.pictures import (
     embedding_table,
     pictures,
     prediction_table,
     task_table,
 )
-from grok_lightning.callbacks.run_figures import Events, RunFigures
+from grok_lightning.callbacks.run_figures import RunFigures
 from grok_lightning.callbacks.states import RunStates
 from grok_lightning.data import (
     ModularArithmeticDataModule,
@@ -41,7 +42,8 @@ Command = Callable[..., tuple[int, str, str]]
 CPU = torch.device("cpu")
 LOOKS_AT_IMAGES = True
 ALL = {"value_counts", "answers", "split", "predictions", "embedding"}
-SHOWN = {f"view/{name}" for name in ALL}
+SHOWN = {"view/predictions", "view/embedding"}
+TASK = ("value_counts", "answers", "split")
 SMALL = partial(Transformer, width=16, heads=2, dropout=0.5)
 DATA: dict[str, Callable[..., Any]] = {
     "quotients": partial(ModularArithmeticDataModule, "x / y", 11, train_fraction=0.4, val_fraction=0.3),
@@ -202,10 +204,26 @@ def test_pictures_are_shown_without_curves_at_their_step(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_the_pictures_of_a_task_are_the_experiments_and_shown_once(command: Command) -> None:
+    runs = [("a",), ("b", "--seed_everything", 3), ("c", "--data.formula", "x * y")]
+    found = []
+    for run, *options in runs:
+        assert command("fit", *TINY, "--experiment", "e", "--run", run, "--trainer.max_steps", 2, *options)[0] == 0
+        found.append({path.name for path in Path("lightning_logs/e").glob("events*")})
+        assert set(shown(f"lightning_logs/e/{run}")) == SHOWN | {"view/curves"}
+    assert [len(each) for each in found] == [1, 1, 2]
+    tasks = [f"view/task: {formula} mod 11/{name}" for formula in ("x + y", "x * y") for name in TASK]
+    assert set(shown("lightning_logs/e")) == set(tasks)
+    assert {step for step, _ in shown("lightning_logs/e").values()} == {0}
+    assert command("fit", "--experiment", "e", "--run", "a", "--ckpt_path", "last", "--trainer.max_steps", 4)[0] == 0
+    assert {path.name for path in Path("lightning_logs/e").glob("events*")} == found[2]
+
+
+@pytest.mark.slow
 def test_a_diverged_run_still_shows_its_task(command: Command) -> None:
     options = ("--model.optimizer.lr", 1e30, "--experiment", "e", "--run", "a", "--trainer.max_steps", 20)
     command("fit", *TINY, *options)
-    assert set(shown("lightning_logs/e/a")) >= {"view/answers", "view/split", "view/value_counts"}
+    assert set(shown("lightning_logs/e")) == {f"view/task: x + y mod 11/{name}" for name in TASK}
     assert "view/predictions" not in shown("lightning_logs/e/a")
 
 

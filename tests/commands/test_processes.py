@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from conftest import TINY
 
+from grok_lightning.callbacks.events import RESULT, tag_of
 from grok_lightning.records.checkpoint import load
 
 pytestmark = pytest.mark.slow
@@ -217,9 +218,10 @@ def test_tensorboard_serves_what_metrics_csv_says() -> None:
         address = f"http://127.0.0.1:{port}/data/plugin/scalars"
         tags = fetch(f"{address}/tags", lambda found: found.get("e/a"))["e/a"]
         rows = metrics("a")
-        assert set(tags) == set(rows[0]) - {"step"}
-        for tag in tags:
-            wanted = [(int(row["step"]), float(row[tag])) for row in rows if row[tag]]
+        keys = {tag_of(key): key for key in rows[0] if key != "step"}
+        assert {tag for tag in tags if not tag.startswith(RESULT)} == set(keys)
+        for tag, key in keys.items():
+            wanted = [(int(row["step"]), float(row[key])) for row in rows if row[key]]
             served = fetch(
                 f"{address}/scalars?run=e/a&tag={tag}", lambda found, last=wanted[-1][0]: found and found[-1][1] == last
             )
@@ -236,7 +238,7 @@ def test_tensorboard_serves_what_metrics_csv_says() -> None:
         ]
         assert groups[0]["hparams"]["data.modulus"] == 11
         finals = {metric["name"]["tag"]: metric["value"] for metric in groups[0]["metricValues"]}
-        assert finals["val/acc"] == pytest.approx(float(rows[-1]["val/acc"]))
+        assert finals[tag_of("val/acc")] == pytest.approx(float(rows[-1]["val/acc"]))
     finally:
         server.terminate()
         server.wait()

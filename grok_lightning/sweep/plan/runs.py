@@ -35,6 +35,7 @@ from grok_lightning.sweep.plan.precision import decide_precision
 from grok_lightning.sweep.plan.stacking import DECIDING, SEED, find_per_run_options, shape_key, value_key
 
 SLUG = 68  # letters of it, so that the whole name, even done again, has at most 100
+MAX_STEPS = "trainer.max_steps"
 
 
 @dataclass
@@ -179,19 +180,24 @@ class Plan:
         return ", ".join(f"{option} {word}" for option, word in pairs)
 
 
-def read_plan(path: str | Path, root: Path | None = None) -> Plan:
+def read_plan(path: str | Path, root: Path | None = None, max_steps: int | None = None) -> Plan:
     """Read a sweep's file and validate every option of every run.
 
     Args:
         path: File, or the name of a shipped sweep.
         root: Directory of ``lightning_logs`` and ``checkpoints``; default: the current directory. It may hold the
             precision that the sweep began with.
+        max_steps: Steps of each run; default: as the file says.
 
     Raises:
         UserError: The file cannot be read, an option does not exist or has a wrong type in a run, or two combinations
             are the same run; nothing is built or written.
     """
     grid = read_grid(path)
+    if max_steps is not None:
+        if MAX_STEPS in grid.options:
+            raise UserError(f"--max_steps {max_steps}: {grid.path} varies {MAX_STEPS}, whose values are in the file")
+        put(grid.fixed, MAX_STEPS, max_steps)
     structural = [_is_structural(grid, place, option) for place, option in enumerate(grid.options)]
     if _has_modules(grid):  # whether its runs can be stacked may depend on any of its options
         of_network = [option.startswith(f"{NETWORK}.") for option in grid.options]
