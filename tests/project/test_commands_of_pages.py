@@ -48,6 +48,7 @@ NOT_RUN = {  # commands by their beginnings, on a page or on all, with the reaso
     ("", "source .venv"): _NETWORK,
     ("docs/start.md", "python3 -m venv"): _NETWORK,
     ("docs/start.md", ".venv/bin/pip"): _NETWORK,
+    ("docs/ten-commands.md", ""): "tests/project/test_ten_commands.py runs the whole page",
     ("docs/howto/clusters.md", ""): "needs Ray or SLURM: tests/ray",
     ("docs/howto/load.md", "grok-lightning fit --init_from grokking_demo.pth"): (
         "needs a file of others: tests/commands/test_init_from_others.py"
