@@ -1,5 +1,6 @@
 """Writes the record of each run of a stack: metrics.csv, result.json, and TensorBoard events."""
 
+import math
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -116,7 +117,7 @@ class Recorder(Callback):
                     write_metrics(directory, rows)
                 if single:
                     for logger in trainer.loggers:
-                        logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
+                        logger.log_metrics(_points(rows[-1]), trainer.global_step)
                         if not isinstance(logger, Events):  # which has a thread that writes
                             logger.save()
 
@@ -129,7 +130,7 @@ class Recorder(Callback):
                 old.unlink()
             loggers = [Events(directory)]
             for row in rows:
-                loggers[0].log_metrics(_metrics(row), int(row["step"]))
+                loggers[0].log_metrics(_points(row), int(row["step"]))
             loggers[0].log_hyperparams(flat_options(self.configs[run]))
         for logger in loggers:
             logger.log_end()
@@ -177,6 +178,11 @@ def _version(package: str) -> str:
 
 def _metrics(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "step"}
+
+
+def _points(row: Row) -> Row:
+    """The values of an evaluation that there are: no point of a curve is NaN."""
+    return {key: value for key, value in _metrics(row).items() if not math.isnan(value)}
 
 
 def _algebra(trainer: Trainer) -> dict[str, str | None]:
