@@ -19,8 +19,9 @@ from grok_lightning.models import SequenceModel
 from grok_lightning.models.base import device_of
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.objective import equation_losses
-from grok_lightning.randomness import derive_keys, permutations
+from grok_lightning.randomness import derive_keys, gaussian, permutations
 
+NUDGE, STEP = 0.02, 1e-6  # of the weights, where it is tried whether a second derivative is right
 ROWS_AT_ONCE = 4096  # of all runs together, whose intermediate results are held at a time
 
 
@@ -217,12 +218,22 @@ def require_derivatives(measure: str, network: SequenceModel, data: SequenceData
     try:
         with differentiable(device_of(network)):
             landscape = Landscape(View(network, data))
-            rows_RB, at = landscape.draw(2, "trial"), landscape.weights_RP
-            if second:
-                landscape.hessian_product(at, rows_RB, torch.ones_like(at))
-            else:
-                landscape.gradient(at, rows_RB)
+            if second and not _agrees(landscape):
+                raise UserError(f"{where}which has no second derivative: it is not that of its gradient")
+            if not second:
+                landscape.gradient(landscape.weights_RP, landscape.draw(2, "trial"))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # in training it has been called before
-        which = "a second derivative" if second else "a derivative in float64"
+        which = "second derivative" if second else "derivative in float64"
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}of which there is no {which}: {reason}") from error
+        raise UserError(f"{where}which has no {which}: {reason}") from error
+
+
+def _agrees(landscape: Landscape) -> bool:
+    """Whether a product with the Hessian is the change of the gradient: torch leaves out what has one derivative."""
+    rows_RB, at = landscape.draw(2, "trial"), landscape.weights_RP
+    noise, direction = (gaussian(derive_keys(landscape.seeds, "measures", "trial"), step, at) for step in range(2))
+    at = at + NUDGE * noise  # off the kinks, on which weights of 0 may lie
+    product = landscape.hessian_product(at, rows_RB, direction)
+    ends = [landscape.gradient(at + sign * STEP * direction, rows_RB) for sign in (1, -1)]
+    change = (ends[0] - ends[1]) / (2 * STEP)
+    return not bool((torch.linalg.vector_norm(product - change) > 0.01 * torch.linalg.vector_norm(change) + 1e-6).any())

@@ -24,7 +24,7 @@ class Participation(Measure):
     Of the powers of the frequencies 1..p // 2 of a matrix with a row for each number, sine and cosine together:
     ``participation/embedding`` over its whole width, ``participation/embedding_columns`` that of each column, averaged
     over the columns that are not 0. 1 / 48 modulo 97 if all frequencies share alike, 1 if each column has a
-    single one. Source: Gromov, arXiv 2301.02679, and Doshi and others, arXiv 2310.13061, of neurons. What we changed:
+    single one. Source: Doshi and others, arXiv 2310.13061, of neurons. What we changed:
     the constant does not count.
     """
 

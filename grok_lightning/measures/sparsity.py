@@ -57,7 +57,13 @@ class Sparsity(Measure):
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
         view = View(network, data)
         tokens_RBT = data.table(view.device).batch(_draw(view, 2), "train").tokens_RBT
-        self._select(network, list(network.activations(tokens_RBT)))
+        found = network.activations(tokens_RBT)
+        for name in self._select(network, list(found)):
+            if found[name].ndim not in (3, 4):
+                raise UserError(
+                    f"measures.Sparsity.parts has {show(name)}, of shape {tuple(found[name].shape)}; a part whose outputs "
+                    "are (runs, rows, neurons) or (runs, rows, tokens, neurons) is expected"
+                )
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         table, rows_RB = view.data.table(view.device), _draw(view, self.rows)
