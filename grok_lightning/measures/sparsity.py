@@ -61,8 +61,8 @@ class Sparsity(Measure):
         for name in self._select(network, list(found)):
             if found[name].ndim not in (3, 4):
                 raise UserError(
-                    f"measures.Sparsity.parts has {show(name)}, of shape {tuple(found[name].shape)}; a part whose outputs "
-                    "are (runs, rows, neurons) or (runs, rows, tokens, neurons) is expected"
+                    f"measures.Sparsity.parts has {show(name)}, of shape {tuple(found[name].shape)}; outputs "
+                    "(runs, rows, neurons) or (runs, rows, tokens, neurons) are expected"
                 )
 
     def __call__(self, view: View) -> dict[str, Tensor]:
