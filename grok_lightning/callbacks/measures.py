@@ -69,7 +69,10 @@ class Measures(Callback):
 
     def _is_due(self, measure: Measure, step: int) -> bool:
         """Whether no evaluation lies between the newest multiple of a measure's interval and a step."""
-        return self.schedule is None or self.schedule.next_point(step - step % measure.interval - 1) >= step
+        multiple = step - step % measure.interval
+        if self.schedule is None or step == multiple:
+            return True
+        return multiple > 0 and self.schedule.next_point(multiple - 1) >= step  # at step 0 there always is one
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.take(pl_module)
