@@ -40,8 +40,8 @@ class Sparsity(Measure):
     hidden states. Without dropout. arXiv 2405.12755 follows the share of inactive neurons.
 
     Args:
-        parts: Names of the parts whose outputs are the neurons, as in ``activations``. Default: those that the models
-            here name ``hidden``; of your own network give them.
+        parts: Parts whose outputs are the neurons. By their names in ``activations``; default: those that the models
+            here name ``hidden``. Of your own network give them.
         threshold: Largest absolute value of an inactive neuron. 0 fits ReLU; other activations are hardly ever 0.
         rows: Training rows. Drawn by the run's seed.
     """
