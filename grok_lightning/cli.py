@@ -191,7 +191,7 @@ class GrokCLI(LightningCLI):
         self.figures = RunFigures(states, titles, data, images=self.observers is None, task=task)
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule, None if saved is None else saved.evaluations),
-            Measures(self.config_init["measures"], data, self.model),
+            Measures(self.config_init["measures"], data, self.model, schedule),
             self.recorder,
             self.figures if events else None,
             checkpoints,

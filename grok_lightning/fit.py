@@ -101,7 +101,8 @@ class Fit:
         self.config = config
         self.cli = GrokCLI(config, records, self._observers)
         self.cli.lifecycle.checkpoints.signals.kills = self._kills
-        self._notes = [*config.notes, *self._describe_trajectory()]
+        measured = self.cli.lifecycle.measures.describe() if self.cli.records.fresh else []
+        self._notes = [*config.notes, *self._describe_trajectory(), *measured]
 
     def _describe_trajectory(self) -> list[str]:
         """How many checkpoints of single steps there will be; a sweep has said so for all its runs."""

@@ -72,7 +72,8 @@ class Lifecycle(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # here, and not at the end, the weights are still those evaluated, and what is logged can be monitored
         if trainer.state.fn == "fit" and not bool(cast(GrokModule, pl_module).lost_R().all()):
-            self.measures.take(pl_module)
+            known = next((rows[-1] for rows in self.states.rows if rows), {})
+            self.measures.take(pl_module, known.keys() - {"step"})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":

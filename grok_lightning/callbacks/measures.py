@@ -1,12 +1,16 @@
 """Adds the configured measures to every evaluation."""
 
+from collections.abc import Collection
+from math import nan
 from typing import cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.measures.base import Measure, View
+from grok_lightning.measures.base import Measure, Objective, View
 from grok_lightning.module import GrokModule
 
 
@@ -17,13 +21,21 @@ class Measures(Callback):
         measures: The measures.
         data: The data they are taken on.
         module: The module whose network they are taken of. Its evaluations keep the logits, if there are measures.
+        schedule: The schedule of a fit's evaluations, by which a measure with an interval is left out at some of them;
+            None: every measure is computed.
 
     Raises:
         UserError: If a measure is listed twice, or cannot be taken of this network and data.
     """
 
-    def __init__(self, measures: list[Measure], data: SequenceDataModule, module: GrokModule) -> None:
-        self.measures, self.data = measures, data
+    def __init__(
+        self,
+        measures: list[Measure],
+        data: SequenceDataModule,
+        module: GrokModule,
+        schedule: EvaluationSchedule | None = None,
+    ) -> None:
+        self.measures, self.data, self.schedule = measures, data, schedule
         names = [type(measure).__name__ for measure in measures]
         for name, measure in zip(names, measures, strict=True):
             if names.count(name) > 1:
@@ -31,15 +43,36 @@ class Measures(Callback):
             measure.check(module.network, data)
         module.keep_logits = bool(measures)
 
-    def take(self, pl_module: LightningModule) -> None:
-        """Adds the measures to the module's newest evaluation, and logs them, so that callbacks can monitor them."""
+    def describe(self) -> list[str]:
+        """A line that names the measures that are not computed at each evaluation; none if there are none."""
+        rare = [f"{type(each).__name__} every {each.interval:,} steps" for each in self.measures if each.interval > 1]
+        rest = ["the others at each evaluation"] if 0 < len(rare) < len(self.measures) else []
+        return [f"measures: {', '.join(rare + rest)}"] if rare else []
+
+    def take(self, pl_module: LightningModule, known: Collection[str] = ()) -> None:
+        """Adds the measures to the module's newest evaluation, and logs them, so that callbacks can monitor them.
+
+        Args:
+            pl_module: The module.
+            known: Keys of earlier evaluations, which this one has too: as NaN where a measure is left out.
+        """
         if self.measures:
             module = cast(GrokModule, pl_module)
-            view = View(module.network, self.data, module.passed)
+            view = View(module.network, self.data, module.passed, Objective(module.loss, module.targets))
             for measure in self.measures:
-                found = {key: value.double().cpu() for key, value in measure(view).items()}
-                module.evaluation |= found
-                module.log_values(found)
+                if self._is_due(measure, module.passed_at):
+                    found = {key: value.double().cpu() for key, value in measure(view).items()}
+                    module.evaluation |= found
+                    module.log_values(found)
+            absent = torch.full((module.runs,), nan, dtype=torch.float64)
+            module.evaluation |= {key: absent for key in known if key not in module.evaluation}
+
+    def _is_due(self, measure: Measure, step: int) -> bool:
+        """Whether no evaluation lies between the newest multiple of a measure's interval and a step."""
+        multiple = step - step % measure.interval
+        if self.schedule is None or step == multiple:
+            return True
+        return multiple > 0 and self.schedule.next_point(multiple - 1) >= step  # at step 0 there always is one
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.take(pl_module)

@@ -1,5 +1,6 @@
 """Writes the record of each run of a stack: metrics.csv, result.json, and TensorBoard events."""
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -126,7 +127,7 @@ class Recorder(Callback):
                         if isinstance(logger, Events):  # which has a thread that writes
                             logger.log_evaluation(rows[-1])
                         else:
-                            logger.log_metrics(_metrics(rows[-1]), trainer.global_step)
+                            logger.log_metrics(_points(rows[-1]), trainer.global_step)
                             logger.save()
 
     def write(self, trainer: Trainer, pl_module: LightningModule, run: int, ending: Ending) -> None:
@@ -196,6 +197,11 @@ def _version(package: str) -> str:
 
 def _metrics(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "step"}
+
+
+def _points(row: Row) -> Row:
+    """The values of an evaluation that there are: no point of a curve is NaN."""
+    return {key: value for key, value in _metrics(row).items() if not math.isnan(value)}
 
 
 def _device_name(device: torch.device) -> str:

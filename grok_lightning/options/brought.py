@@ -93,15 +93,22 @@ def refuse_monitors(
     """
     known = {f"{split}/{key}" for split in ("train", "val") for key in ("loss", "acc")}
     known |= {*weight_norms(module.network), "norm/gradient"}
-    measured = not measures
+    measured, found = not measures, dict[str, Measure]()
     for callback in callbacks:
         own = {"step", "epoch"} if isinstance(callback, ModelCheckpoint) else set()
         for name in _names_monitored(callback):
             if name not in known | own and not measured:
                 with torch.no_grad():
                     view = View(module.network, data)
-                    known |= {key for measure in measures for key in measure(view)}
+                    found = {key: measure for measure in measures for key in measure(view)}
+                known |= {key for key, measure in found.items() if measure.interval == 1}
                 measured = True
+            if name in found and name not in known:
+                kind, owner = type(callback).__name__, found[name]
+                raise UserError(
+                    f"trainer.callbacks: {kind}.monitor is {show(name)}, which {type(owner).__name__} computes every "
+                    f"{owner.interval:,} steps only; give it every: 1"
+                )
             if name not in known | own and not any(_may_log(each, name) for each in callbacks):
                 kind = type(callback).__name__
                 raise UserError(

@@ -66,6 +66,9 @@ TRAINER_LISTS = {  # lists of classes for the Trainer; ``trainer.logger`` may be
 LISTS = LIST_OPTIONS | TRAINER_LISTS
 NAMING = CLASS_OPTIONS | LISTS
 RUN_DIRECTORY = "auto"  # of a path of a callback or logger: the run's own directory
+LEFT_OUT = {  # options added to the classes of a list: with the class's default of this value they are not recorded
+    "measures": {"every": 1},
+}
 _DEFAULTS = {  # ours, for parameters that have none, and for one with a default that does not suit integer buffers
     ("trainer.logger", "save_dir"): (None, RUN_DIRECTORY),
     ("trainer.callbacks", "dirpath"): (None, RUN_DIRECTORY),

@@ -14,6 +14,7 @@ from typing import Any
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
+    LEFT_OUT,
     LIST_OPTIONS,
     LISTS,
     NAMING,
@@ -95,6 +96,9 @@ def _item(option: str, named: Any) -> Nested:
     for key in value:
         if not isinstance(key, str):
             raise UserError(f"{option} has {show(key)} where the name of an option is expected")
+    for key, usual in LEFT_OUT.get(option, {}).items():
+        if value.get(key) == usual == class_defaults(option, value["class_path"]).get(key):
+            del value[key]
     return value
 
 

@@ -12,6 +12,7 @@ from grok_lightning.errors import UserError, show
 from grok_lightning.options import modules
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
+    LIST_OPTIONS,
     LISTS,
     Nested,
     arguments_of,
@@ -117,6 +118,12 @@ def refuse_null(given: Nested, named: Nested, parser: ArgumentParser) -> None:
     for option, value in flatten(given).items():
         if value is None and option in hints and "null" not in (expected := describe_type(hints[option])):
             raise UserError(f"--{option} is null; expected: {expected}")
+    for owner in LIST_OPTIONS:
+        for item in listed(given, owner):
+            for key, hint in class_hints(owner, item["class_path"]).items():
+                if item.get(key, 0) is None and hint and "null" not in (expected := describe_type(hint)):
+                    name = item["class_path"].rpartition(".")[2]
+                    raise UserError(f"{owner}: {name}.{key} is null; expected: {expected}")
     for group in ("trainer", "evaluation", "checkpoint", "data", "model"):
         if group in given and not isinstance(given[group], dict):
             raise UserError(f"--{group} is {show(given[group])}; a mapping of options is expected")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fake_mps import fake_mps, to_mps
 from hand_built import measured
-from test_every_measure import MODELS, SEEDS, data, every_measure
+from test_every_measure import MODELS, SEEDS, build, data, every_measure
 
 
 @every_measure
@@ -12,9 +12,9 @@ from test_every_measure import MODELS, SEEDS, data, every_measure
 def test_a_measure_needs_no_float64_on_the_device(kind, model) -> None:
     of = data(*SEEDS)
     network = model(of.vocabulary_size, of.length, of.seeds)
-    expected = measured(kind(), network, of)
+    expected = measured(build(kind), network, of)
     with fake_mps():
-        on_device = measured(kind(), to_mps(network), of)
+        on_device = measured(build(kind), to_mps(network), of)
         found = {key: value.cpu() for key, value in on_device.items()}
     assert all(value.dtype == torch.float64 for value in found.values())
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0, equal_nan=True)

@@ -157,6 +157,19 @@ def test_the_callbacks_and_loggers_of_their_page_work(tmp_path: Path, monkeypatc
         exec(compile(block, page, "exec"), {})
 
 
+def test_the_measures_of_their_page_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "howto/measures.md"
+    fit, validate = (block.replace("\\\n", " ") for block in blocks(page, "bash"))
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(fit)[1:], *TINY.split()]) == 0
+    (asked,) = [word for word in shlex.split(validate) if "LearningCoefficient" in word]
+    few = asked.replace("LearningCoefficient", "{class_path: LearningCoefficient, draws: 2, burn_in: 0}")
+    assert main([few if word == asked else word for word in shlex.split(validate)[1:]]) == 0
+    assert "learning/coefficient" in Path("lightning_logs/measured/0/validate.json").read_text(encoding="utf-8")
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})
+
+
 def test_an_own_network_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (command,) = blocks("howto/own-network.md", "bash")
     arguments = command.split()
