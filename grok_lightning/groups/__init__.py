@@ -1,1 +1,1 @@
-"""Finite groups by their tables: irreducible representations, Fourier transforms, cosets, and the group of a formula."""
+"""Finite groups: irreducible representations, Fourier transforms, cosets, and the group of a formula."""

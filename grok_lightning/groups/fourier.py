@@ -110,7 +110,9 @@ def build_real_basis(irreps: Sequence[Irrep]) -> RealBasis:
     size = len(irreps[0].matrices_GDD)
     characters = np.stack([irrep.characters_G for irrep in irreps])
     overlaps = np.abs(characters @ characters.T) / size  # 1 where one is the other's conjugate
-    names, rows, component = [], [], []
+    names: list[str] = []
+    rows: list[Real] = []
+    component: list[int] = []
     for number, irrep in enumerate(irreps):
         partner = int(overlaps[number].argmax())
         if partner < number:

@@ -97,7 +97,7 @@ def cyclic_irreps(order: int) -> list[Irrep]:
 
 def _cyclic_product(first: int, second: int) -> list[Irrep]:
     waves = np.kron(characters_of_cyclic(first), characters_of_cyclic(second))  # element (a, b) is number a m + b
-    names = [f"{k}-{l}" for k in range(first) for l in range(second)]
+    names = [f"{k}-{m}" for k in range(first) for m in range(second)]
     return [Irrep(name, wave[:, None, None]) for name, wave in zip(names, waves, strict=True)]
 
 

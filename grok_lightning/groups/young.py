@@ -33,7 +33,7 @@ def name_partition(shape: Partition) -> str:
 
 def standard_tableaux(shape: Partition) -> list[tuple[int, ...]]:
     """The standard tableaux of a shape: for each, the row of 0, of 1, and so on."""
-    rows = [((), (0,) * len(shape))]
+    rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), (0,) * len(shape))]
     for _ in range(sum(shape)):
         rows = [
             ((*places, row), (*lengths[:row], lengths[row] + 1, *lengths[row + 1 :]))
