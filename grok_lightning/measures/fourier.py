@@ -101,7 +101,7 @@ def spectra(
 def find_cyclic_law(operation: Operation) -> GroupLaw | None:
     """The change of variables that makes an operation an addition mod n; None if there is none (see ``find_law``)."""
     law = find_law(operation)
-    return law if law is not None and law.is_cyclic else None
+    return law if law is not None and law.is_cyclic and len(law.group) > 1 else None
 
 
 def spectra_of_law(network: SequenceModel, law: GroupLaw) -> dict[str, Tensor]:

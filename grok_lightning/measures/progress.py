@@ -76,53 +76,38 @@ def project_on_frequencies(means_RSP: Tensor, frequencies_RF: Tensor) -> Tensor:
 
 
 def restricted_loss(
-    means_RSP: Tensor,
-    frequencies_RF: Tensor,
-    answers_S: Tensor | None = None,
-    counts_S: Tensor | None = None,
+    part_RSP: Tensor, means_RSP: Tensor, answers_S: Tensor | None = None, counts_S: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy over all pairs of (P . logits + the mean logits of each class), in nats: (R,).
 
     Those logits depend on the sum s alone.
 
     Args:
+        part_RSP: P . logits by s.
         means_RSP: Means of the logits by s.
-        frequencies_RF: Mask of the frequencies of 1..p//2 that are in P.
         answers_S: The right class for each s; default: s.
         counts_S: The number of pairs of each s; default: equally many.
     """
-    restricted = project_on_frequencies(means_RSP, frequencies_RF) + means_RSP.mean(1, keepdim=True)
-    return loss_by_answer(restricted, answers_S, counts_S)
-
-
-def loss_by_answer(logits_RSP: Tensor, answers_S: Tensor | None, counts_S: Tensor | None) -> Tensor:
-    """Cross-entropy of logits that depend on s alone, over all pairs; arguments as in ``restricted_loss``: (R,)."""
-    answers = torch.arange(logits_RSP.shape[1], device=logits_RSP.device) if answers_S is None else answers_S
+    restricted = part_RSP + means_RSP.mean(1, keepdim=True)
+    answers = torch.arange(restricted.shape[1], device=restricted.device) if answers_S is None else answers_S
     if counts_S is None or (counts_S == counts_S[0]).all():
-        return torch.stack([cross_entropy(logits, answers) for logits in logits_RSP])
-    losses = torch.stack([cross_entropy(logits, answers, reduction="none") for logits in logits_RSP])
+        return torch.stack([cross_entropy(logits, answers) for logits in restricted])
+    losses = torch.stack([cross_entropy(logits, answers, reduction="none") for logits in restricted])
     return losses @ (counts_S / counts_S.sum()).to(losses)
 
 
 def excluded_loss(
-    logits_RNP: Tensor,
-    means_RSP: Tensor,
-    frequencies_RF: Tensor,
-    results_N: Tensor,
-    rows: list[Tensor],
-    targets_RN: Tensor,
+    logits_RNP: Tensor, part_RSP: Tensor, results_N: Tensor, rows: list[Tensor], targets_RN: Tensor
 ) -> Tensor:
     """Cross-entropy over training rows of (logits - P . logits), in nats: (R,).
 
     Args:
         logits_RNP: Logits of the numbers on all pairs.
-        means_RSP: Their means by the sum s.
-        frequencies_RF: Mask of the frequencies of 1..p//2 that are in P.
+        part_RSP: P . logits by the sum s.
         results_N: The pairs' s.
         rows: Each run's training rows.
         targets_RN: The answers they are trained on.
     """
-    part_RSP = project_on_frequencies(means_RSP, frequencies_RF)
     losses = []
     for logits, part, own, targets in zip(logits_RNP, part_RSP, rows, targets_RN, strict=True):
         losses.append(cross_entropy(logits[own].double() - part[results_N[own]], targets[own]))
@@ -180,11 +165,11 @@ class Progress(Measure):
         frequencies_RF = self._key(view, law)[own.runs]
         rows = rows_of_law(view, law, own)
         means_RSP = means_by_answer(rows.logits_RNP[:, rows.kept], rows.products_N[rows.kept], len(law.group))
+        part_RSP = project_on_frequencies(means_RSP, frequencies_RF)
+        excluded = excluded_loss(rows.logits_RNP, part_RSP, rows.products_N, rows.train, rows.targets_RN)
         return {
-            "progress/restricted_loss": restricted_loss(means_RSP, frequencies_RF, rows.answers_S, rows.counts_S),
-            "progress/excluded_loss": excluded_loss(
-                rows.logits_RNP, means_RSP, frequencies_RF, rows.products_N, rows.train, rows.targets_RN
-            ),
+            "progress/restricted_loss": restricted_loss(part_RSP, means_RSP, rows.answers_S, rows.counts_S),
+            "progress/excluded_loss": excluded,
             "progress/key_frequencies": to_double(frequencies_RF.sum(-1)),
         }
 

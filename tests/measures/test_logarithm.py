@@ -162,9 +162,7 @@ def test_other_algebras_are_seen_where_their_product_is_cyclic() -> None:
     assert measured(Progress(), network, data)["progress/restricted_loss"].isfinite().all()
     for other in (FiniteFieldDataModule("x + y", 3, 2), PermutationDataModule("x * y", 3)):
         for measure in (Fourier(), Progress()):
-            with pytest.raises(
-                UserError, match=r"^measures names \w+, which needs integers mod p, .* mod n; "
-            ):
+            with pytest.raises(UserError, match=r"^measures names \w+, which needs integers mod p, .* mod n; "):
                 measure.check(network, other)
     with pytest.raises(UserError, match=r"^measures\.Fourier\.plain is true, which needs integers mod p"):
         Fourier(plain=True).check(network, data)
