@@ -64,13 +64,18 @@ def name_by_dimension(irreps: list[Complex]) -> list[str]:
     seen: Counter[int] = Counter()
     names = []
     for each in irreps:
-        place, letters = seen[each.shape[1]], ""
-        while place >= 0:
-            place, letter = divmod(place, 26)
-            letters, place = ascii_lowercase[letter] + letters, place - 1
-        names.append(f"{each.shape[1]}{letters}")
+        names.append(f"{each.shape[1]}{name_letters(seen[each.shape[1]])}")
         seen[each.shape[1]] += 1
     return names
+
+
+def name_letters(place: int) -> str:
+    """``a`` for 0, ``z`` for 25, ``aa`` for 26."""
+    letters = ""
+    while place >= 0:
+        place, letter = divmod(place, 26)
+        letters, place = ascii_lowercase[letter] + letters, place - 1
+    return letters
 
 
 def _eigenspaces(hermitian: Complex) -> list[Complex]:

@@ -2,6 +2,7 @@
 
 from grok_lightning.measures.base import Measure, View
 from grok_lightning.measures.collapse import Collapse
+from grok_lightning.measures.cosets import Cosets
 from grok_lightning.measures.fourier import Fourier
 from grok_lightning.measures.irrep_losses import IrrepLosses
 from grok_lightning.measures.irreps import Irreps
@@ -13,6 +14,7 @@ from grok_lightning.measures.symmetry import Symmetry
 
 __all__ = [
     "Collapse",
+    "Cosets",
     "Fourier",
     "IrrepLosses",
     "Irreps",
