@@ -171,8 +171,7 @@ class Plain(nn.Module):
 
 def test_neurons_of_a_users_module_are_named() -> None:
     data = permutations(degree=3)
-    network = ModuleStack(data.vocabulary_size, data.length, SEEDS, module=Plain, options={
-        "vocabulary": data.vocabulary_size, "length": data.length})  # fmt: skip
+    network = ModuleStack(data.vocabulary_size, data.length, SEEDS, module=Plain)
     with pytest.raises(UserError, match=r"^measures names Cosets, but .* no feed-.* one of tokens, inner, out"):
         Cosets().check(network, data)
     found = measured(Cosets(part="inner"), network, data)
