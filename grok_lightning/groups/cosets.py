@@ -10,7 +10,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.groups.decomposition import name_letters
 from grok_lightning.groups.group import FiniteGroup, Numbers, close_subgroup
 
-LARGEST = 720  # elements of a group whose subgroups are listed: of S6 in some seconds, once
+LARGEST = 720  # elements of a group whose subgroups are listed: those of S6, 1,455, take some ten seconds
 
 Mask = NDArray[np.bool_]
 
@@ -116,7 +116,7 @@ def find_cosets(group: FiniteGroup, members: Mask, left: bool) -> Numbers:
 
 def find_partitions(group: FiniteGroup, of: SubgroupClass) -> list[Numbers]:
     """The different partitions of the group into left or right cosets of a class, each as from ``find_cosets``."""
-    found = {}
+    found: dict[bytes, Numbers] = {}
     for members in of.members_HG:
         for left in (True, False):
             cosets = find_cosets(group, members, left)

@@ -81,8 +81,9 @@ def _close(table_GG: Numbers, generators: list[int], identity: int) -> NDArray[n
     reached[[identity, *generators]] = True
     new = np.flatnonzero(reached)
     while len(new):
-        found = np.unique(table_GG[new][:, generators])
-        new = found[~reached[found]]
+        found = np.zeros(len(table_GG), dtype=bool)
+        found[table_GG[new][:, generators]] = True
+        new = np.flatnonzero(found & ~reached)
         reached[new] = True
     return reached
 
