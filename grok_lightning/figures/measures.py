@@ -160,7 +160,7 @@ def _place_metric(metric: str) -> tuple[str, str]:
     if group == "norm":
         return "weight norm", last.replace("_", " ")
     if group in ("irreps", "cosets"):
-        return re.sub(r" [^ ]+$", "", name), name
+        return re.sub(r"(?<!:) [^ ]+$", "", name), name
     return re.sub(r" \d+$", "", name), name
 
 

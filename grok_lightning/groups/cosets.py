@@ -69,9 +69,14 @@ def find_subgroup_classes(group: FiniteGroup, largest_index: int) -> list[Subgro
                 waiting.append((more, [*generators, element]))
     kept = [each for each in classes if 2 <= size // each[0].sum() <= largest_index and each[0].sum() > 1]
     kept.sort(key=lambda each: (-each[0].sum(), len(each), np.flatnonzero(each[0]).tolist()))
+    return _name_classes(kept)
+
+
+def _name_classes(classes: list[Mask]) -> list[SubgroupClass]:
+    """Names classes by their order and a letter, in the order they have."""
     counts: Counter[int] = Counter()
     named = []
-    for each in kept:
+    for each in classes:
         order = int(each[0].sum())
         named.append(SubgroupClass(f"{order}{name_letters(counts[order])}", each))
         counts[order] += 1
