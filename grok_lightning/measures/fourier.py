@@ -114,19 +114,33 @@ def spectra_of_law(network: SequenceModel, law: GroupLaw) -> dict[str, Tensor]:
     return found
 
 
+def require_integers(measure: str, data: SequenceDataModule) -> TableDataModule:
+    """Checks that the elements of the data are the integers mod p and each has a token.
+
+    Raises:
+        UserError: If they are over something else, or not written with one token for each number.
+    """
+    if not isinstance(data, TableDataModule) or not isinstance(data.operation.algebra, IntegersMod):
+        raise UserError(
+            f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule"
+        )
+    require_elements(measure, data)
+    return data
+
+
 def require_cyclic(measure: str, data: SequenceDataModule) -> TableDataModule:
     """Checks that the elements of the data are the integers mod p, or that their formulas are additions mod n.
 
     Raises:
         UserError: If neither is so, or they are not written with one token for each element.
     """
-    if not isinstance(data, TableDataModule) or not (
-        isinstance(data.operation.algebra, IntegersMod) or all(map(find_cyclic_law, data.operations))
-    ):
-        found = f"; data.formula is {show(data.operation.formula.text)}" if isinstance(data, TableDataModule) else ""
+    if not isinstance(data, TableDataModule) or isinstance(data.operation.algebra, IntegersMod):
+        return require_integers(measure, data)
+    if not all(map(find_cyclic_law, data.operations)):
         raise UserError(
             f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule, or a "
-            f"formula that a change of variables makes an addition mod n{found}"
+            "formula that a change of variables makes an addition mod n; data.formula is "
+            f"{show(data.operation.formula.text)}"
         )
     require_elements(measure, data)
     return data
