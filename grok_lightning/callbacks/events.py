@@ -1,6 +1,7 @@
 """TensorBoard events of a run, with tags in the order in which its tabs list them."""
 
 from collections.abc import Iterable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class Events(TensorBoardLogger):
 
     def log_evaluation(self, row: Row) -> None:
         """Adds an evaluation: its accuracies, losses, norms and measures at its step."""
-        self.log_metrics({tag_of(key): value for key, value in row.items() if key != "step"}, int(row["step"]))
+        there = {tag_of(key): value for key, value in row.items() if key != "step" and not isnan(value)}
+        self.log_metrics(there, int(row["step"]))
 
     def log_missing(self, rows: Iterable[Row]) -> None:
         """On resume, adds evaluations from before that are not here, or not under these tags: an earlier version's."""

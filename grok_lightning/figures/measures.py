@@ -146,7 +146,10 @@ def _order_metrics(table: pd.DataFrame) -> list[str]:
 
 
 def _place_metric(metric: str) -> tuple[str, str]:
-    """Panel and name of a metric; weight norms share a panel, and so do metrics that differ only in a last number."""
+    """Panel and name of a metric; weight norms share a panel, and so do metrics that differ only in a last number.
+
+    So do those of a group's representations and subgroups, which differ in a last word.
+    """
     for label, names in PANELS.items():
         if metric in names:
             return label, names[metric]
@@ -156,6 +159,8 @@ def _place_metric(metric: str) -> tuple[str, str]:
         return "gradient norm", "gradient norm"
     if group == "norm":
         return "weight norm", last.replace("_", " ")
+    if group in ("irreps", "cosets"):
+        return re.sub(r"(?<!:) [^ ]+$", "", name), name
     return re.sub(r" \d+$", "", name), name
 
 

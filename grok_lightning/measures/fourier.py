@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from grok_lightning.data.integers import IntegersMod
+from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.table_datamodule import TableDataModule
-from grok_lightning.data.tokenizer import ElementTokenizer
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
+from grok_lightning.groups.law import GroupLaw, find_law
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View, require_matrices
+from grok_lightning.measures.operations import RunsOfOperation, measure_each, require_elements
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.stacked import Linear
 
@@ -71,22 +73,44 @@ def neurons_to_logits(network: SequenceModel) -> Tensor | None:
     return to_double(outer[-1].weight.detach()) @ to_double(network.unembedding.detach())
 
 
-def spectra(network: SequenceModel, modulus: int) -> dict[str, Tensor]:
-    """The spectra, (R, p) each, of the rows of the numbers 0..p-1, whose tokens come first.
+def spectra(
+    network: SequenceModel, modulus: int, operands_P: Tensor | None = None, answers_P: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The spectra, (R, p) each, of the rows of p numbers.
 
     Args:
         network: The stack.
         modulus: p.
+        operands_P: The token of each number as an operand; default: 0..p-1.
+        answers_P: The token of each number as an answer; default: 0..p-1.
 
     Returns:
         ``embedding``: over the embedding's rows. ``unembedding``: over its columns. ``neurons``: over those of the map
         from neurons to logits, where the network has one.
     """
+    operands, answers = (torch.arange(modulus) if each is None else each for each in (operands_P, answers_P))
     columns = {"unembedding": network.unembedding.detach(), "neurons": neurons_to_logits(network)}
-    found = {"embedding": spectrum(network.embedding.detach()[:, :modulus])}
+    embedding = network.embedding.detach()
+    found = {"embedding": spectrum(embedding.index_select(1, operands.to(embedding.device)))}
     for name, matrix in columns.items():
         if matrix is not None:
-            found[name] = spectrum(matrix[:, :, :modulus].transpose(1, 2))
+            found[name] = spectrum(matrix.index_select(2, answers.to(matrix.device)).transpose(1, 2))
+    return found
+
+
+def find_cyclic_law(operation: Operation) -> GroupLaw | None:
+    """The change of variables that makes an operation an addition mod n; None if there is none (see ``find_law``)."""
+    law = find_law(operation)
+    return law if law is not None and law.is_cyclic and len(law.group) > 1 else None
+
+
+def spectra_of_law(network: SequenceModel, law: GroupLaw) -> dict[str, Tensor]:
+    """``spectra`` in the variables of a cyclic law; NaN of a matrix whose rows do not stand for the numbers."""
+    numbers = [None if each is None else torch.from_numpy(each) for each in (law.operand_G, law.answer_G)]
+    found = spectra(network, len(law.group), *numbers)
+    for name, spectrum_RP in found.items():
+        if numbers[name != "embedding"] is None:
+            spectrum_RP.fill_(torch.nan)
     return found
 
 
@@ -100,8 +124,25 @@ def require_integers(measure: str, data: SequenceDataModule) -> TableDataModule:
         raise UserError(
             f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule"
         )
-    if not isinstance(data.tokenizer, ElementTokenizer):
-        raise UserError(f"measures names {measure}, which needs one token for each number: data.tokenizer elements")
+    require_elements(measure, data)
+    return data
+
+
+def require_cyclic(measure: str, data: SequenceDataModule) -> TableDataModule:
+    """Checks that the elements of the data are the integers mod p, or that their formulas are additions mod n.
+
+    Raises:
+        UserError: If neither is so, or they are not written with one token for each element.
+    """
+    if not isinstance(data, TableDataModule) or isinstance(data.operation.algebra, IntegersMod):
+        return require_integers(measure, data)
+    if not all(map(find_cyclic_law, data.operations)):
+        raise UserError(
+            f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule, or a "
+            "formula that a change of variables makes an addition mod n; data.formula is "
+            f"{show(data.operation.formula.text)}"
+        )
+    require_elements(measure, data)
     return data
 
 
@@ -111,26 +152,43 @@ class Fourier(Measure):
     The spectra are those of ``spectra``. A Gini coefficient is that of all p norms, sines, cosines and the constant
     each for itself, as in arXiv 2301.05217. A share is a frequency's part of the squared norm, the constant aside.
 
+    A formula that a change of variables makes an addition mod n is seen in these variables, as ``find_law`` finds them:
+    ``x * y`` and ``x / y`` mod p in the discrete logarithm to the base of the smallest primitive root, mod p - 1 and
+    without 0. The embedding is taken by the operand that stands for each number, the others by the answer; where there
+    is none, as in (x + y)**2 for answers, their values are NaN. Any other formula over the integers mod p is seen in
+    the numbers as they are. Cost: a product of p x p and p x D of each matrix and run.
+
     Args:
         top: Key frequencies recorded of each matrix. With their shares; at most p // 2.
+        plain: Take the numbers as they are, whatever the formula. Only of integers mod p.
     """
 
-    def __init__(self, top: int = 5) -> None:
+    def __init__(self, top: int = 5, plain: bool = False) -> None:
         if top < 0:
             raise UserError(f"measures.Fourier.top is {top}; it must be at least 0")
-        self.top = top
+        self.top, self.plain = top, plain
 
     def check(self, network: SequenceModel, data: SequenceDataModule) -> None:
-        require_integers("Fourier", data)
+        table = require_cyclic("Fourier", data)
+        if self.plain and not isinstance(table.operation.algebra, IntegersMod):
+            raise UserError("measures.Fourier.plain is true, which needs integers mod p; leave it out")
         require_matrices("Fourier", network)
 
     def __call__(self, view: View) -> dict[str, Tensor]:
-        modulus = require_integers("Fourier", view.data).operation.algebra.size
+        return measure_each(require_cyclic("Fourier", view.data), lambda own: self._measure(view, own))
+
+    def _measure(self, view: View, own: RunsOfOperation) -> dict[str, Tensor]:
+        law = None if self.plain else find_cyclic_law(own.operation)
+        modulus = own.operation.algebra.size if law is None else len(law.group)
+        of = spectra(view.network, modulus) if law is None else spectra_of_law(view.network, law)
         found = {}
-        for name, spectrum_RP in spectra(view.network, modulus).items():
-            found[f"fourier/{name}_gini"] = gini(spectrum_RP)
-            frequencies, shares = key_frequencies(spectrum_RP, min(self.top, modulus // 2))
+        for name, spectrum_RP in of.items():
+            found[f"fourier/{name}_gini"] = gini(spectrum_RP[own.runs])
+            frequencies, shares = key_frequencies(spectrum_RP[own.runs], min(self.top, modulus // 2))
             for place in range(frequencies.shape[1]):
-                found[f"fourier/{name}_key_{place + 1}"] = to_double(frequencies[:, place])
-                found[f"fourier/{name}_share_{place + 1}"] = shares[:, place]
+                share = shares[:, place]
+                found[f"fourier/{name}_key_{place + 1}"] = to_double(frequencies[:, place]).where(
+                    share.isfinite(), torch.nan
+                )
+                found[f"fourier/{name}_share_{place + 1}"] = share
         return found

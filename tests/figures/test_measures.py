@@ -47,6 +47,20 @@ def test_every_metric_is_drawn_and_named(runs, tmp_path):
     figure.savefig(tmp_path / "f.png")
 
 
+def test_representations_and_subgroups_share_a_panel():
+    names = [
+        "irreps/logits_3-1",
+        "irreps/logits_2-2",
+        "irreps/excluded_loss_3-1",
+        "cosets/x",
+        "cosets/x_6a",
+        "cosets/y",
+    ]
+    figure = draw_measures(tabulate_measures(curves(1, 100, **dict.fromkeys(names, 1))), "t")
+    panels = {axes.get_ylabel().replace("\n", " "): len(axes.get_legend().get_texts()) for axes in figure.axes}
+    assert panels == {"irreps: logits": 2, "irreps: excluded loss": 1, "cosets: x": 2, "cosets: y": 1}
+
+
 def test_nothing_measured_is_no_error(tmp_path):
     draw_measures(tabulate_measures(curves(1, 0, **NAMES)), "t").savefig(tmp_path / "f.png")
 

@@ -159,7 +159,7 @@ def test_frequencies_are_found_where_neurons_meet_the_logits() -> None:
 
 @pytest.mark.parametrize(
     ("formula", "options"),
-    [("x * y", {}), ("x + 2 * y", {}), ("x / y", {}), ("x + y + z", {}), ("x", {}), ("x + y", {"rows": 20})],
+    [("x**2 + x * y", {}), ("x + y + z", {}), ("x", {}), ("x + y", {"rows": 20}), ("x / y if y % 2 else x - y", {})],
     ids=str,
 )
 def test_other_operations_are_refused(formula, options) -> None:
@@ -174,6 +174,8 @@ def test_what_else_it_cannot_be_computed_of_is_refused() -> None:
     data = addition(modulus=11)
     network = Transformer(data.vocabulary_size, data.length, data.seeds, layers=1, width=8, heads=2)
     Progress(frequencies=[1, 5]).check(network, data)
+    with pytest.raises(UserError, match=r"^measures\.Progress\.frequencies has 7; modulo 12 they are 1 to 6$"):
+        Progress(frequencies=[7]).check(network, addition("x * y", 13))
     for frequency in (0, 6, -1):
         with pytest.raises(UserError, match=rf"^measures\.Progress\.frequencies has {frequency};.* 1 to 5$"):
             Progress(frequencies=[1, frequency]).check(network, data)

@@ -79,8 +79,8 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-RUN = ["howto/export.md", "howto/load.md", "howto/look-inside.md", "howto/names.md", "howto/sweeps.md"]
-RUN += ["reference/records.md"]
+RUN = ["howto/export.md", "howto/groups.md", "howto/load.md", "howto/look-inside.md", "howto/names.md"]
+RUN += ["howto/sweeps.md", "reference/records.md"]
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -183,6 +183,14 @@ def test_an_own_network_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for block in blocks("howto/own-network.md", "python"):
         exec(compile(block, "own-network.md", "exec"), names)
     assert type(names["network"]).__name__ == "TinyNet"
+
+
+def test_the_measures_of_groups_of_their_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = next(block for block in blocks("howto/groups.md", "bash") if " fit " in block)
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(command.replace("\\\n", " "))[1:], *TINY.split()[2:]]) == 0
+    header = (tmp_path / "lightning_logs" / "s4" / "0" / "metrics.csv").read_text().splitlines()[0]
+    assert {"irreps/neurons_3-1", "irreps/excluded_loss_2-2", "cosets/x_6a"} <= set(header.split(","))
 
 
 @pytest.mark.parametrize(

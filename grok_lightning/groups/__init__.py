@@ -1,0 +1,1 @@
+"""Finite groups: irreducible representations, Fourier transforms, cosets, and the group of a formula."""
