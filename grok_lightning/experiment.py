@@ -23,6 +23,7 @@ from grok_lightning.options.parser import command_parser
 from grok_lightning.options.parsing import resolve
 from grok_lightning.options.yamls import nest
 from grok_lightning.records.record import flatten
+from grok_lightning.records.checkpoint import LAST
 from grok_lightning.run import Run
 
 # last names that one option had before another got them too
@@ -113,7 +114,8 @@ class Experiment:
 def _trained(fit: Fit) -> Run:
     """The run of a fit that has ended or was stopped."""
     logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
-    return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
+    path = fit.cli.records.runs[0].checkpoints / LAST
+    return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs, path)
 
 
 def _nested(config: list[str], options: dict[str, Any]) -> Nested:

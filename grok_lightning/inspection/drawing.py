@@ -155,11 +155,12 @@ def draw_map(values_XY: NDArray[Any], labels: Labels, colors: Any = None, bar: b
 def _over_pairs(labels: Labels, small: bool = False) -> dict[str, Any]:
     """The layout of a heat map over pairs of operands."""
     if small:
-        axis: dict[str, Any] = {"visible": False, "constrain": "domain"}
+        axis: dict[str, Any] = {"visible": False, "constrain": "domain", "type": "category"}
         return {"xaxis": axis, "yaxis": axis | {"scaleanchor": "x"}, "margin": {"l": 2, "r": 2, "t": 2, "b": 2}}
     axes = {}
     for axis_name, operand, values in zip(("xaxis", "yaxis"), labels.operands, labels.values, strict=True):
         axes[axis_name] = {"title": {"text": operand, "standoff": 4}, "nticks": 8, "constrain": "domain"}
+        axes[axis_name] |= {"type": "category"} if labels.are_ordered else {}
         if labels.are_long(values):
             axes[axis_name] |= {"showticklabels": False}
     return axes | {"margin": {"l": 48, "r": 8, "t": 8, "b": 40}}
@@ -212,7 +213,7 @@ def _draw_confusion(gathered: Gathered, labels: Labels) -> dict[str, list[Plot]]
     }
     if labels.are_long(names):
         axes |= {axis: axes[axis] | {"showticklabels": False} for axis in ("xaxis", "yaxis")}
-    share = {"yaxis": {"range": [0, 1.02], "tickformat": ".0%"}, "xaxis": axes["xaxis"]}
+    share = {"yaxis": {"range": [0, 1.02], "tickformat": ".0%"}, "xaxis": axes["xaxis"], "margin": axes["margin"]}
     plots = [Plot(f"Share of each answer, {labels.split} rows", frames, axes)]
     plots.append(Plot(f"Right by answer, {labels.split} rows", bars, share))
     return {"": plots if any(frames) else []}
@@ -290,7 +291,8 @@ def _draw_scores(arrays: dict[str, NDArray[Any]], side: str, first: int, labels:
     shares = arrays[f"{side}_explained"]
     for scores in arrays[f"{side}_scores"]:
         names = labels.tokens[: scores.shape[1]]
-        points = _draw_points(scores[first], scores[first + 1], np.arange(len(names)) / len(names), names, labels)
+        turns = labels.turns if len(labels.turns) == len(names) else np.arange(len(names)) / len(names)
+        points = _draw_points(scores[first], scores[first + 1], turns, names, labels)
         frames.append([] if _is_missing(scores) else [points])
     axes = {
         f"{axis}axis": {"title": {"text": f"component {first + 1 + place}", "standoff": 4}, "nticks": 5}
@@ -420,7 +422,7 @@ def _draw_attention(gathered: Gathered, labels: Labels) -> dict[str, list[Plot]]
         plots = [Plot("Mean over equations", frames, layout, "wide")]
         maps = gathered.arrays.get(f"attention_maps.{name}")
         for head, place in enumerate(gathered.choice.places.get(name, []) if maps is not None else []):
-            drawn = [draw_map(values, labels, SEQUENTIAL, zmin=0, zmax=1) for values in maps[:, head]]
+            drawn = [draw_map(values, labels, SEQUENTIAL) for values in maps[:, head]]
             plots.append(Plot(f"Head {head} to {labels.positions[place]}", drawn, _over_pairs(labels)))
         views[name.removesuffix(".attention.pattern")] = plots
     return views
@@ -457,7 +459,9 @@ def _draw_losses(values_SP3: NDArray[Any], names: list[str], title: str, words: 
         finite = values_SP3[np.isfinite(values_SP3) & (values_SP3 > 0)]
         if finite.size:
             low, high = np.log10(finite.min()), np.log10(finite.max())
-            layout["xaxis"] |= {"type": "log", "range": [low - 0.2, high + 0.2], "exponentformat": "power"}
+            tens = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)[:: 1 + int((high - low) // 5)]
+            layout["xaxis"] |= {"type": "log", "range": [low - 0.2, high + 0.2], "tickvals": tens.tolist(),
+                                "ticktext": [f"{ten:g}" for ten in tens]}  # fmt: skip
     return Plot(title, frames, layout, "half")
 
 

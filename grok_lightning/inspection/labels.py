@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.table_datamodule import TableDataModule
@@ -28,6 +29,8 @@ class Labels:
         word, words: What a component is called, and several.
         split: The split that confusions are of, in words.
         is_cyclic: Whether the first element follows the last.
+        turns: Place of each element in the order of the basis, from 0 to 1, or of their numbers.
+        are_ordered: Whether maps have their elements in another order than that of their numbers.
         note: What maps leave out.
     """
 
@@ -40,6 +43,8 @@ class Labels:
     words: str
     split: str
     is_cyclic: bool
+    turns: NDArray[np.float64]
+    are_ordered: bool
     note: str
 
     def token(self, number: int) -> str:
@@ -55,12 +60,13 @@ def name_things(gathered: Gathered) -> Labels:
     """The names for the pictures of an inspection."""
     subject, basis = gathered.subject, gathered.choice.basis
     data = subject.data
-    operands, values, note = ("x", "y"), ([""], [""]), ""
+    operands, values, note, are_ordered = ("x", "y"), ([""], [""]), "", False
     if isinstance(data, TableDataModule):
         try:
             cells, elements = subject.cells, data.operation.algebra.names
             x, y = ([elements[int(number)] for number in column] for column in cells.values)
             operands, values, note = cells.names, (x, y), cells.note
+            are_ordered = any(bool((np.diff(column) < 0).any()) for column in cells.values)
         except NothingToShow:
             pass
     splits = {"val": "validation", "test": "test", "train": "training"}
@@ -69,7 +75,14 @@ def name_things(gathered: Gathered) -> Labels:
     components, word = (basis.labels, basis.word) if isinstance(basis, Basis) else ([""], "frequency")
     plural = PLURALS.get(word, f"{word}s")
     tokens = list(data.vocabulary)
-    return Labels(operands, values, tokens, _name_positions(subject), components, word, plural, split, is_cyclic, note)
+    note += "Maps have their elements in its order, any others last. " if are_ordered else ""
+    positions = _name_positions(subject)
+    turns = np.zeros(0)
+    if isinstance(basis, Basis):
+        turns = np.ones(max(basis.elements_N) + 1)
+        turns[basis.elements_N] = np.arange(len(basis.elements_N)) / len(basis.elements_N)
+    order = is_cyclic, turns, are_ordered
+    return Labels(operands, values, tokens, positions, components, word, plural, split, *order, note)
 
 
 def _name_positions(subject: Subject) -> list[str]:

@@ -16,6 +16,7 @@ from grok_lightning.data.table import Table
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
+from grok_lightning.inspection.basis import find_basis
 from grok_lightning.models import MLP, SequenceModel, Transformer
 from grok_lightning.models.base import count_runs, device_of
 from grok_lightning.models.hooks import LOGITS
@@ -37,7 +38,7 @@ class Cells:
 
     Attributes:
         names: Names of the two operands.
-        values: The element numbers that they take, (X,) and (Y,).
+        values: The element numbers that they take, (X,) and (Y,), in the order of the task's basis if it has one.
         rows_XY: The row of each pair, -1 where the table has none.
         note: What is left out of the table, in a sentence; empty if nothing is.
     """
@@ -273,7 +274,7 @@ def _find_cells(data: SequenceDataModule) -> Cells:
     held = operands_NK[0, 2:]
     rows = np.flatnonzero((operands_NK[:, 2:] == held).all(axis=1))
     values = [np.unique(column) for column in operands_NK[rows, :2].T]
-    shown = [value[_spread_evenly(len(value))] for value in values]
+    shown = [_order(value[_spread_evenly(len(value))], data) for value in values]
     places = [np.full(data.operation.algebra.size, -1) for _ in shown]
     for place, value in zip(places, shown, strict=True):
         place[value] = np.arange(len(value))
@@ -290,6 +291,16 @@ def _find_cells(data: SequenceDataModule) -> Cells:
     if max(map(len, values)) > MOST_SIDE:
         note += f"Maps have {MOST_SIDE} of the {max(map(len, values)):,} values of an operand, evenly chosen. "
     return Cells((names[0], names[1]), (shown[0], shown[1]), rows_XY, note)
+
+
+def _order(values: Column, data: SequenceDataModule) -> Column:
+    """Element numbers in the order of the task's basis, such as that of discrete logarithms, any others last."""
+    try:
+        basis = find_basis(data)
+    except NothingToShow:
+        return values
+    place = {int(element): number for number, element in enumerate(basis.elements_N)}
+    return np.array(sorted(values.tolist(), key=lambda element: (place.get(element, len(place)), element)))
 
 
 def _spread_evenly(count: int) -> Column:
