@@ -71,7 +71,7 @@ def list_sections(gathered: Gathered, labels: Labels) -> list[Section]:
          "are wrong wherever you look; a rule fills them in, often along lines of equal answers.",
          _draw_answers, ("answers",)),
         ("confusion", "Confusion by answer", "Right answers against those given. A diagonal is a network that is "
-         "right; lines beside it are systematic errors; single columns are answers given too often.",
+         "right; lines beside it are systematic errors, horizontal ones answers that are given too often.",
          _draw_confusion, ("confusion",)),
         ("logits", "Logits of an answer", "The logit of one answer over all pairs of operands, and the size of its "
          "two-dimensional transform. A rule makes stripes, and stripes are a few bright points: for x + y, on the "
@@ -421,8 +421,8 @@ def _draw_attention(gathered: Gathered, labels: Labels) -> dict[str, list[Plot]]
         }  # fmt: skip
         plots = [Plot("Mean over equations", frames, layout, "wide")]
         maps = gathered.arrays.get(f"attention_maps.{name}")
-        for head, place in enumerate(gathered.choice.places.get(name, []) if maps is not None else []):
-            drawn = [draw_map(values, labels, SEQUENTIAL) for values in maps[:, head]]
+        for number, (head, place) in enumerate(gathered.choice.places.get(name, []) if maps is not None else []):
+            drawn = [draw_map(values, labels, SEQUENTIAL) for values in maps[:, number]]
             plots.append(Plot(f"Head {head} to {labels.positions[place]}", drawn, _over_pairs(labels)))
         views[name.removesuffix(".attention.pattern")] = plots
     return views
@@ -490,7 +490,8 @@ def _draw_singular_values(gathered: Gathered, labels: Labels) -> dict[str, list[
             frames.append(frame)
         layout = _bars("number", "singular value") | {"hovermode": "closest"}
         layout["yaxis"] |= {"rangemode": "tozero"}
-        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+        layout["xaxis"] |= {"nticks": 8, "tickangle": 0}
+        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.32, "yanchor": "top"}
         layout["margin"] = {"l": 56, "r": 8, "t": 8, "b": 44}
         views[group] = [Plot("", frames, layout, "wide")] if any(frames) else []
     return views

@@ -13,7 +13,8 @@ from grok_lightning.inspection import ablation, arrays
 from grok_lightning.inspection.basis import Basis, find_basis
 from grok_lightning.inspection.subject import SPLITS, Subject
 
-ANSWERS_SHOWN, NEURONS_SHOWN, CIRCLES_SHOWN, COMPONENTS_ABLATED = 4, 16, 4, 8
+ANSWERS_SHOWN, CIRCLES_SHOWN, COMPONENTS_ABLATED = 4, 4, 8
+NEURONS_SHOWN, HEADS_SHOWN = 24, 16  # of all layers together
 SIDES: tuple[arrays.Side, ...] = ("embedding", "unembedding")
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,7 +28,7 @@ class Choice:
         tokens: Answers whose logits are shown.
         neurons: Numbers of the neurons shown, by layer.
         keys: Components that stand out in embedding and unembedding.
-        places: The position shown of each head, by layer.
+        places: The heads whose maps are shown and the position of each, by layer.
         parts: Names of the parts that are ablated.
         answers: The answers that occur, as they are written.
     """
@@ -36,7 +37,7 @@ class Choice:
     tokens: list[int] = field(default_factory=list)
     neurons: dict[str, list[int]] = field(default_factory=dict)
     keys: dict[str, list[int]] = field(default_factory=dict)
-    places: dict[str, list[int]] = field(default_factory=dict)
+    places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
 
@@ -192,7 +193,8 @@ def _look_at_neurons(subject: Subject, choice: Choice) -> Arrays:
             except NothingToShow:
                 pass
         if name not in choice.neurons:
-            strongest = np.argsort(-np.nanvar(maps, axis=(1, 2)), kind="stable")[:NEURONS_SHOWN]
+            most = max(2, min(16, NEURONS_SHOWN // len(subject.neuron_names)))
+            strongest = np.argsort(-np.nanvar(maps, axis=(1, 2)), kind="stable")[:most]
             order = np.lexsort((-share[strongest], component[strongest]))
             choice.neurons[name] = [int(number) for number in strongest[order]]
         found[f"neurons.{name}"] = maps[choice.neurons[name]]
@@ -212,9 +214,12 @@ def _look_at_attention_maps(subject: Subject, choice: Choice) -> Arrays:
     found: Arrays = {}
     for name in subject.pattern_names:
         maps_HTXY = arrays.map_attention(subject, name)
-        varies = [int(place) for place in np.nanvar(maps_HTXY, axis=(2, 3)).argmax(axis=1)]
-        places = choice.places.setdefault(name, varies)
-        found[f"attention_maps.{name}"] = maps_HTXY[np.arange(len(places)), places]
+        if name not in choice.places:
+            variances_HT = np.nanvar(maps_HTXY, axis=(2, 3))
+            most = max(1, HEADS_SHOWN // len(subject.pattern_names))
+            heads = sorted(np.argsort(-variances_HT.max(axis=1), kind="stable")[:most].tolist())
+            choice.places[name] = [(head, int(variances_HT[head].argmax())) for head in heads]
+        found[f"attention_maps.{name}"] = np.stack([maps_HTXY[head, place] for head, place in choice.places[name]])
     return found
 
 

@@ -63,7 +63,7 @@ class Inspection:
         ``neuron_components.LAYER``                    (S, F): the component of each neuron
         ``neuron_shares.LAYER``                        (S, F): its share
         ``attention.LAYER``                            (S, H, T): mean attention from the answer's position
-        ``attention_maps.LAYER``                       (S, H, X, Y): to the position that varies most
+        ``attention_maps.LAYER``                       (S, up to H, X, Y): to the position that varies most
         ``part_accuracy``, ``part_loss``               (S, 1 + parts, 3): of the whole, then without each part
         ``component_accuracy``, ``component_loss``     (S, 1 + components, 3): likewise
         ``singular_values.MATRIX``                     (S, values)
