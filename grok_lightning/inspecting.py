@@ -39,6 +39,7 @@ def inspect_command(arguments: list[str]) -> int:
         refuse_output(Path(options.output), options.overwrite)
     run = load_run(options.checkpoint, options.trust)
     path = Path(options.output or (run.logs or Path()) / PAGE)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     refuse_output(path, options.overwrite)
     found = run.inspect(options.checkpoints)
     found.save(path, options.overwrite)

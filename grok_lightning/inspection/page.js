@@ -4,19 +4,19 @@
   const page = JSON.parse(document.getElementById("data").textContent);
   const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
-  // An array is {b: base64, s: shape}: 32-bit floats, or in a matrix one byte a number, from lo to hi; 255 is missing.
+  // An array is {base64, shape}: 32-bit floats, or in a matrix one byte a number, from low to high; 255 is missing.
   const decode = (value) => {
     if (Array.isArray(value)) return value.map(decode);
     if (value === null || typeof value !== "object") return value;
     if ("names" in value) return page.names[value.names];
-    if (!("b" in value)) return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, decode(part)]));
-    const raw = bytes(value.b);
-    if (value.s.length === 1) return new Float32Array(raw.buffer);
-    const [rows, columns] = value.s;
-    const scale = (value.hi - value.lo) / 254;
+    if (!("base64" in value)) return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, decode(part)]));
+    const raw = bytes(value.base64);
+    if (value.shape.length === 1) return new Float32Array(raw.buffer);
+    const [rows, columns] = value.shape;
+    const scale = (value.high - value.low) / 254;
     return Array.from({ length: rows }, (_, row) =>
       Float32Array.from(raw.subarray(row * columns, (row + 1) * columns), (code) =>
-        code === 255 ? NaN : value.lo + scale * code));
+        code === 255 ? NaN : value.low + scale * code));
   };
 
   const base = {

@@ -38,13 +38,13 @@ class _Arrays:
 def _encode_array(values: NDArray[Any]) -> dict[str, Any]:
     """A vector as 32-bit floats, a matrix with one byte for each number, both in base64."""
     if values.ndim == 1:
-        return {"b": _to_text(values.astype("<f4")), "s": list(values.shape)}
+        return {"base64": _to_text(values.astype("<f4")), "shape": list(values.shape)}
     values = values.astype(np.float64)
     finite = np.isfinite(values)
     low, high = (float(bound(values[finite])) if finite.any() else 0.0 for bound in (np.min, np.max))
     codes = np.full(values.shape, 255, np.uint8)
     codes[finite] = np.round((values[finite] - low) / ((high - low) or 1.0) * LEVELS)
-    return {"b": _to_text(codes), "s": list(values.shape), "lo": low, "hi": high}
+    return {"base64": _to_text(codes), "shape": list(values.shape), "low": low, "high": high}
 
 
 def _to_text(values: NDArray[Any]) -> str:
