@@ -22,8 +22,8 @@ from grok_lightning.options.merging import merge, normalize
 from grok_lightning.options.parser import command_parser
 from grok_lightning.options.parsing import resolve
 from grok_lightning.options.yamls import nest
-from grok_lightning.records.record import flatten
 from grok_lightning.records.checkpoint import LAST
+from grok_lightning.records.record import flatten
 from grok_lightning.run import Run
 
 # last names that one option had before another got them too

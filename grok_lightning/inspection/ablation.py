@@ -79,7 +79,9 @@ def ablate_components(subject: Subject, basis: Basis, components: Sequence[int])
         tables = _find_tables(subject.network)
     except UserError as error:
         raise NothingToShow(str(error)) from None
-    changes = {str(component): partial(_remove, tables, basis, component) for component in components}
+    changes: dict[str, Change] = {
+        str(component): partial(_remove, tables, basis, component) for component in components
+    }
     return _score(_pass_without(subject, changes), subject)
 
 

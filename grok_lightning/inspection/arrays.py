@@ -118,7 +118,7 @@ def order_by_basis(subject: Subject, maps_CXY: NDArray, basis: Basis) -> NDArray
     return ordered
 
 
-def transform_maps(maps_CNN: NDArray, basis: Basis) -> Floats:
+def transform_maps(maps_CNN: NDArray, basis: Basis) -> NDArray[np.float32]:
     """Coefficients of functions of two elements in the products of a basis's functions of each.
 
     Args:
@@ -130,13 +130,15 @@ def transform_maps(maps_CNN: NDArray, basis: Basis) -> Floats:
         maps.
     """
     matrix = basis.matrix_NN.astype(np.float32)
-    return matrix @ maps_CNN.astype(np.float32) @ matrix.T
+    coefficients: NDArray[np.float32] = matrix @ maps_CNN.astype(np.float32) @ matrix.T
+    return coefficients
 
 
-def sum_components(coefficients_CNN: NDArray, basis: Basis) -> Floats:
+def sum_components(coefficients_CNN: NDArray[np.float32], basis: Basis) -> NDArray[np.float32]:
     """Squares of coefficients, summed over each component of x and each of y: (..., C, C)."""
     member_CN = (basis.component_N == np.arange(len(basis.labels))[:, None]).astype(np.float32)
-    return member_CN @ np.square(coefficients_CNN) @ member_CN.T
+    squares: NDArray[np.float32] = member_CN @ np.square(coefficients_CNN) @ member_CN.T
+    return squares
 
 
 def take_vectors(subject: Subject, side: Side, basis: Basis | None = None) -> NDArray[np.float32]:
@@ -289,7 +291,9 @@ def find_singular_values(subject: Subject) -> dict[str, Floats]:
         matrix = weight.detach()[0]
         if matrix.dim() == 2 and 1 < min(matrix.shape) <= MOST_SINGULAR:
             finite = bool(matrix.isfinite().all())
-            values = torch.linalg.svdvals(matrix.cpu().double()).numpy() if finite else np.full(min(matrix.shape), np.nan)
+            values = (
+                torch.linalg.svdvals(matrix.cpu().double()).numpy() if finite else np.full(min(matrix.shape), np.nan)
+            )
             found[name.removeprefix("module.").removesuffix(".weight")] = values
     return found
 

@@ -42,7 +42,7 @@ class Basis:
     def squares(self, vectors_ND: NDArray) -> Floats:
         """The squared norm of n vectors in each component, (C,)."""
         squares_N = np.square(self.matrix_NN @ vectors_ND.astype(np.float64)).sum(axis=1)
-        return np.bincount(self.component_N, squares_N, len(self.labels))
+        return np.bincount(self.component_N, squares_N, len(self.labels)).astype(np.float64)
 
     def shares(self, vectors_ND: NDArray) -> Floats:
         """Each component's share of the squared norm, the constant (0) aside, (C,)."""

@@ -87,7 +87,8 @@ def gather_moments(subjects: Iterable[Subject]) -> Gathered:
                 reasons[group] = str(reason)
         moments.append((subject.step, found, reasons))
         vars(subject).pop("captured", None)
-    assert choice is not None and last is not None
+    assert choice is not None
+    assert last is not None
     moments.reverse()
     stacked = _stack([found for _, found, _ in moments])
     why = {group: [reasons.get(group, "") for _, _, reasons in moments] for group in LOOKS}

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from grok_lightning.errors import UserError
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.inspection.basis import Basis
-from grok_lightning.inspection.drawing import SPLIT_COLORS, list_sections
+from grok_lightning.inspection.drawing import list_sections
 from grok_lightning.inspection.gather import Gathered
 from grok_lightning.inspection.labels import name_things
 from grok_lightning.inspection.page import compose_page
+from grok_lightning.inspection.plots import SPLIT_COLORS
 
 HEIGHT = 900  # pixels of the frame in a notebook
 
@@ -81,9 +82,7 @@ class Inspection:
         facts += [labels.note] if labels.note else []
         start = self.steps.index(self._start)
         rows = [(f"{step:,}", self._tabulate(place)) for place, step in enumerate(self.steps)]
-        return compose_page(
-            self._title, facts, rows, start, list_sections(self._gathered, labels), self._footer
-        )
+        return compose_page(self._title, facts, rows, start, list_sections(self._gathered, labels), self._footer)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the page.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from grok_lightning.inspection.drawing import Plot, Section
+from grok_lightning.inspection.plots import Plot, Section
 
 LEVELS = 254  # of a number in a matrix; 255 is a missing one
 LONG = 8  # texts from which on a list is stored once

@@ -63,7 +63,7 @@ def test_a_frequency_is_taken_out_of_the_embedding(
         "one-hot": ("--model.network", "MLP", "--model.network.inputs", "one-hot", "--model.network.hidden", "[24]"),
     }[network]  # fmt: skip
     if network in ("LSTM", "one-hot"):
-        monkeypatch.setattr("small.SMALL", [word for word in _without_sizes()])
+        monkeypatch.setattr("small.SMALL", _without_sizes())
     run = load_small(trained_once, monkeypatch, *options)
     sharpen(run, 2)
     subject, basis = look(run), find_basis(run.data)

@@ -45,8 +45,7 @@ def test_logits_are_those_of_the_network(run: Run) -> None:
     expected = (logits_NV - logits_NV.mean(axis=1, keepdims=True))[:, [2, 5]].T.reshape(2, 11, 11)
     assert np.allclose(arrays.map_logits(look(run), [2, 5]), expected, atol=1e-4)
     margins = [
-        logits[answer] - max(np.delete(logits, answer))
-        for logits, answer in zip(logits_NV, run.results_N, strict=True)
+        logits[answer] - max(np.delete(logits, answer)) for logits, answer in zip(logits_NV, run.results_N, strict=True)
     ]
     assert np.allclose(arrays.map_margins(look(run)).ravel(), margins, atol=1e-4)
 
