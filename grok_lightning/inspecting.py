@@ -26,12 +26,8 @@ def inspect_command(arguments: list[str]) -> int:
         "inspect", "Writes one interactive page on what a network looks like inside.", "checkpoints/addition/0"
     )
     parser.add_argument("checkpoint", type=str, help="Checkpoint file, or a folder of checkpoints.")
-    parser.add_argument(
-        "--output", type=str | None, help=f"HTML file to write; default: {PAGE} in the run's record, or here."
-    )
-    parser.add_argument(
-        "--checkpoints", type=int, default=5, help="The most steps of the run that the page has a slider over, 1 to 12."
-    )
+    parser.add_argument("--output", type=str | None, help=f"HTML file to write; default: {PAGE} in the record.")
+    parser.add_argument("--checkpoints", type=int, default=5, help="The most steps that the slider has, 1 to 12.")
     parser.add_argument("--overwrite", type=bool, default=False, help="Replace the file if it exists.")
     parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     options = parse(parser, arguments)

@@ -242,6 +242,7 @@ def test_splits_are_written_and_taken_back(tmp_path: Path, monkeypatch: pytest.M
     assert counts == {"train": 19, "val": 14, "test": 16}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_inspected_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").symlink_to(PROJECT / "checkpoints")
