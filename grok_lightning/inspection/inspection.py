@@ -17,6 +17,7 @@ from grok_lightning.inspection.gather import Gathered
 from grok_lightning.inspection.labels import name_things
 from grok_lightning.inspection.page import compose_page
 from grok_lightning.inspection.plots import SPLIT_COLORS
+from grok_lightning.inspection.subject import Subject
 
 HEIGHT = 900  # pixels of the frame in a notebook
 
@@ -80,6 +81,7 @@ class Inspection:
         if isinstance(basis, Basis):
             facts.append(f"{labels.words.capitalize()} are those of {basis.title}.")
         facts += [labels.note] if labels.note else []
+        facts += _describe_rows(self._gathered.subject)
         start = self.steps.index(self._start)
         rows = [(f"{step:,}", self._tabulate(place)) for place, step in enumerate(self.steps)]
         return compose_page(self._title, facts, rows, start, list_sections(self._gathered, labels), self._footer)
@@ -117,6 +119,14 @@ class Inspection:
     def __repr__(self) -> str:
         steps = ", ".join(f"{step:,}" for step in self.steps)
         return f"Inspection({self._title}; step {steps}; {len(self.arrays)} arrays)"
+
+
+def _describe_rows(subject: Subject) -> list[str]:
+    """Of which rows accuracies and ablations are, where they are not of all."""
+    every, scored = (len(rows) for rows in (subject.data.rows().answers_XNA[0], subject.scored_N))
+    ablated = subject.ablated_table.targets_XNA.shape[1]
+    notes = [f"Accuracies and losses are of {scored:,} of {every:,} rows, evenly chosen."] if scored < every else []
+    return [*notes, f"Ablations are of {ablated:,} rows."] if ablated < scored else notes
 
 
 def refuse_output(path: Path, overwrite: bool) -> None:
