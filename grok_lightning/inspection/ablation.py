@@ -15,6 +15,7 @@ from grok_lightning.inspection.basis import Basis, Floats
 from grok_lightning.inspection.subject import SPLITS, Subject
 from grok_lightning.models import MLP, SequenceModel, Transformer
 from grok_lightning.models.ordinary import ModuleStack
+from grok_lightning.models.recurrent import Recurrent
 from grok_lightning.models.transformer import Block
 
 MOST_PARTS = 16
@@ -49,11 +50,12 @@ def ablate_parts(subject: Subject) -> tuple[list[str], Losses]:
     if isinstance(network, Transformer):
         parts = _list_parts(network)
         return list(parts), _score(_pass_without(subject, parts), subject)
-    if not isinstance(network, ModuleStack):
+    if isinstance(network, MLP | Recurrent):
         kind = type(network).__name__
         raise NothingToShow(f"{kind} has no residual path around its layers: without one, nothing reaches the answer")
-    names = [name for name, _ in network.module.named_children() if name in subject.network.part_names(
-        subject.table.tokens_XNT[:, :2])][:MOST_PARTS]  # fmt: skip
+    owner: nn.Module = network.module if isinstance(network, ModuleStack) else network
+    known = network.part_names(subject.table.tokens_XNT[:, :2])
+    names = [name for name, _ in owner.named_children() if name in known][:MOST_PARTS]
     if len(names) < 2:
         raise NothingToShow("the network has no parts of its own that could be left out")
     passes = []

@@ -22,6 +22,7 @@ from grok_lightning.models.base import count_runs, device_of
 from grok_lightning.models.hooks import LOGITS
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.recurrent import Recurrent
+from grok_lightning.models.stacked import Linear
 from grok_lightning.training.evaluation import TablePass, table_pass
 
 SPLITS = ("train", "val", "test")
@@ -209,8 +210,9 @@ class Subject:
         owner = self.network.module if isinstance(self.network, ModuleStack) else self.network
         modules = dict(owner.named_modules())
         flat = [name for name, shape in self._shapes.items() if name in modules and _is_per_row(shape, self)]
+        flat = [name for name in flat if not isinstance(modules[name], nn.MultiheadAttention)]
         own = [name for name in flat if type(modules[name]).__module__ == nn.ReLU.__module__]
-        maps = [name for name in flat if isinstance(modules[name], nn.Linear | nn.RNNBase | nn.LayerNorm)]
+        maps = [name for name in flat if isinstance(modules[name], Linear | nn.Linear | nn.RNNBase)]
         return own or maps[:-1]  # the last one gives the logits
 
     @cached_property
