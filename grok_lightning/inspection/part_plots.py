@@ -197,7 +197,7 @@ def _draw_losses(values_SP3: NDArray[Any], names: list[str], title: str, words: 
                        "tickfont": {"size": 11}}  # fmt: skip
     layout["xaxis"] |= {"gridcolor": "#E6E6E6", "nticks": 5}
     if words == "accuracy":
-        layout["xaxis"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
+        layout["xaxis"] |= {"range": [-0.06, 1.06], "tickformat": ".0%"}
     else:
         finite = values_SP3[np.isfinite(values_SP3) & (values_SP3 > 0)]
         if finite.size:
@@ -231,7 +231,7 @@ def draw_singular_values(gathered: Gathered, labels: Labels) -> dict[str, list[P
                                            "dash": "solid" if number < len(HUES) else "dash"},
                                   "hovertemplate": "%{y:.3g} (number %{x})"})  # fmt: skip
             frames.append(frame)
-        layout = lay_bars("number", "singular value") | {"hovermode": "closest"}
+        layout = lay_bars("number", "singular value") | {"hovermode": "closest", "height": 380}
         layout["yaxis"] |= {"rangemode": "tozero"}
         layout["xaxis"] |= {"nticks": 8, "tickangle": 0}
         layout["legend"] = {"orientation": "h", "x": 0, "y": -0.32, "yanchor": "top"}
