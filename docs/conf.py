@@ -12,7 +12,7 @@ author = "the grok_lightning developers"
 copyright = author
 version = release = "0.1.0"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated", "inspection"]
 exclude_patterns = ["_ext", "_static"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 nb_execution_mode = "off"  # tests run the notebooks; the site shows what they printed

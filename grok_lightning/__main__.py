@@ -34,6 +34,7 @@ commands:
   test       on its test rows:       grok-lightning test --ckpt_path checkpoints/coursework-addition/0/last.ckpt
   predict    write its answers:      grok-lightning predict --ckpt_path FILE --split all --output answers.csv
   generate   ask it:                 grok-lightning generate FILE "91+7=" "3+5="
+  inspect    look inside, as a page: grok-lightning inspect checkpoints/addition/0
   export     for other programs:    grok-lightning export FILE --output network.safetensors
   data       write its splits:      grok-lightning data --config addition --output splits
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
@@ -47,6 +48,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "validate": "; validate.json was not written",
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
+    "inspect": "; the page was not written",
     "data": "; the files of splits are not complete",
     "report": "; the report is not complete; the same command writes it again",
 }
@@ -54,6 +56,7 @@ _INTERRUPTS: list[int] = []  # a Ctrl-C each
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OTHER_COMMANDS = {  # module that runs each
     "generate": "generate",
+    "inspect": "inspecting",
     "data": "splits",
     "export": "export",
     "sweep": "sweep.command",

@@ -9,6 +9,7 @@ from grok_lightning.fit import Fit
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config
 from grok_lightning.options.parsing import resolve
+from grok_lightning.records.checkpoint import LAST
 from grok_lightning.run import Run
 
 
@@ -97,7 +98,8 @@ class Experiment:
 def _trained(fit: Fit) -> Run:
     """The run of a fit that has ended or was stopped."""
     logs, step = fit.cli.records.runs[0].logs, fit.cli.trainer.global_step
-    return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs)
+    path = fit.cli.records.runs[0].checkpoints / LAST
+    return Run(fit.cli.model.cpu().eval(), fit.cli.datamodule, step, fit.config.options, logs, path)
 
 
 def _named(value: Any) -> Any:

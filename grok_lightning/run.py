@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from grok_lightning.inspection.inspection import Inspection
+
 CURVES = "curves"
 SHOWN = ("train/acc", "val/acc", "train/loss", "val/loss")
 
@@ -47,6 +49,7 @@ class Run:
         step: The optimizer step at which the weights were taken.
         config: The resolved options, in the short form.
         logs: The directory of its record, or None if there is none.
+        path: The checkpoint's file.
     """
 
     module: GrokModule = field(repr=False)
@@ -54,6 +57,7 @@ class Run:
     step: int
     config: Nested = field(repr=False)
     logs: Path | None = None
+    path: Path | None = field(default=None, repr=False)
 
     @property
     def model(self) -> Any:
@@ -151,6 +155,44 @@ class Run:
         if not paths:
             raise UserError(f"{str(directory)!r} has no step=N.ckpt; train with --checkpoint.interval, say")
         return (load_run(path, root=root, named=find_names(self.config)) for path in paths)
+
+    def inspect(self, checkpoints: int = 5) -> "Inspection":
+        """Looks inside: answers, logits, embeddings, neurons, attention, ablations and singular values, as one page.
+
+        Args:
+            checkpoints: The most steps that are looked at, where ``step=N.ckpt`` of this run lie beside its checkpoint:
+                this one, the first, the last and others evenly between them; 1 to 12.
+
+        Returns:
+            What a notebook shows as a page with a slider over the steps; ``arrays`` has what is drawn, ``save(path)``
+            writes the page.
+
+        Raises:
+            UserError: If ``checkpoints`` is out of range, or one of them cannot be loaded or is of another run.
+        """
+        from grok_lightning.inspection.gather import gather_moments
+        from grok_lightning.inspection.inspection import Inspection
+        from grok_lightning.inspection.moments import choose_moments, describe_network, make_subject
+
+        paths = find_steps(self.path.parent) if self.path is not None else []
+        chosen = choose_moments({int(path.stem.removeprefix("step=")): path for path in paths}, self.step, checkpoints)
+        runs = (self if step == self.step else self._load_moment(chosen[step]) for step in sorted(chosen, reverse=True))
+        several = len(chosen) > 1
+        gathered = gather_moments(make_subject(run.model, run.data, run.step, several) for run in runs)
+        saved = "" if self.path is None else f"Made from {self.path.name} by grok-lightning inspect."
+        facts = [describe_network(self.config["model"]["network"], self.model)]
+        return Inspection(gathered, self.title, facts, self.step, saved)
+
+    def _load_moment(self, path: Path | None) -> "Run":
+        assert path is not None
+        root = Path() if self.logs is None else self.logs.parents[2]
+        run = load_run(path, root=root, named=find_names(self.config))
+        for part in ("data", "seed_everything"):
+            if run.config[part] != self.config[part]:
+                raise UserError(f"{str(path)!r} is of another run than the checkpoint beside it: its {part} differs")
+        if run.config["model"]["network"] != self.config["model"]["network"]:
+            raise UserError(f"{str(path)!r} is of another run than the checkpoint beside it: its model.network differs")
+        return run
 
     @property
     def operands_NK(self) -> Any:
@@ -353,7 +395,7 @@ def _build_run(path: Path, saved: SavedRun, options: Nested | None = None, stric
     except (UserError, RuntimeError, LookupError) as error:  # options of another version, or weights of other shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"ckpt_path {str(path)!r}: its config cannot be built here: {reason}") from None
-    return Run(module.eval(), data, saved.step, config, _logs_beside(path, saved.config))
+    return Run(module.eval(), data, saved.step, config, _logs_beside(path, saved.config), path)
 
 
 def _act_without_runs(name: str, function: Callable[[Tensor], Any], value_R: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": "Many runs from one file; see [Sweeps](../howto/sweeps.md).",
     "report": "Tables and figures of a set of runs; see [Reports](../howto/reports.md).",
     "generate": "Answers of a trained model.",
+    "inspect": "A page on what a network looks like inside; see [Inspect a checkpoint](../howto/inspect.md).",
     "data": "The splits of a run as files; see [Splits as files](../howto/splits.md). Beside options of `fit`:",
 }
 # the groups of fit's options: heading, what is said of it, the options (or the beginnings of their names)

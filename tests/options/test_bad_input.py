@@ -185,6 +185,8 @@ OTHER_COMMANDS = [
     ("generate", "CHECKPOINT PROMPTS"),
     ("generate x.ckpt", "CHECKPOINT PROMPTS"),
     ("generate x.ckpt 1+1=", "cannot be read"),
+    ("inspect", "CHECKPOINT"),
+    ("inspect x.ckpt", "cannot be read"),
     ("generate x.ckpt 1+1= --temp 1", "did you mean --temperature?"),
 ]
 

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -264,6 +265,22 @@ def test_splits_are_written_and_taken_back(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+def test_a_checkpoint_is_inspected_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(PROJECT / "checkpoints")
+    (command,) = blocks("howto/inspect.md", "bash")
+    assert main(shlex.split(command)[1:]) == 0
+    names: dict[str, Any] = {}
+    for block in blocks("howto/inspect.md", "python"):
+        exec(compile(block, "inspect.md", "exec"), names)
+    assert names["inspection"].arrays["answers"].shape == (1, 97, 96)
+    assert names["inspection"].arrays["part_accuracy"].shape == (1, 11, 3)
+    assert names["frequencies"].shape == (512,)
+    assert names["losses"].accuracy.shape == (2, 3)
+    assert all((tmp_path / name).stat().st_size < 15e6 for name in ("division.html", "division-inspection.html"))
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(importlib.util.find_spec("furo") is None, reason="pip install -e '.[docs]'")
 def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
@@ -274,6 +291,7 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path
     options = (site / "reference" / "options.html").read_text(encoding="utf-8")
     for name in ("--model.network", "--evaluation.stop_after", "--trainer.precision", "--data.formula", "--stack_size"):
         assert name in options
+    assert {page.stem for page in site.glob("inspection/*.html")} == {"division", "progress-measures"}
     for page in site.rglob("*.html"):
         content = page.read_text(encoding="utf-8")
         assert not re.search(r"<(?:script|img|source|iframe)[^>]+src=\"(?:https?:)?//", content), page

@@ -49,6 +49,7 @@ COMMANDS: dict[str, list[str]] = {  # FILE is the checkpoint; each begins where 
     "predict": ["predict", "--ckpt_path", "FILE"],
     "generate": ["generate", "FILE", "1+2="],
     "export": ["export", "FILE", "--output", "network.pt"],
+    "inspect": ["inspect", "FILE", "--output", "page.html", "--overwrite"],
     "report": ["report", "own", "--ckpt_path", "FILE", "--out", "report"],
     "sweep": ["sweep", "sweep.yaml"],
 }
@@ -167,7 +168,7 @@ def test_with_trust_it_loads(place: Place, kind: str) -> None:
     assert "--trust" in place.refused("validate")
     assert place.run("validate", "--trust")[0] == 0
     assert place.marker.exists()
-    for name in ("generate", "export", "test", "predict", "init_from", "report"):
+    for name in ("generate", "export", "inspect", "test", "predict", "init_from", "report"):
         assert place.run(name, "--trust")[0] == 0, name
     elsewhere = str(place.directory / "elsewhere")  # where no other run of that name is
     assert place.run("fit", "--trust", "--trainer.max_steps", "8", "--trainer.default_root_dir", elsewhere)[0] == 0

@@ -1,0 +1,128 @@
+"""The basis in which functions of a task's elements are seen: how they split into components, such as frequencies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grok_lightning.data.algebra import Column
+from grok_lightning.data.integers import IntegersMod
+from grok_lightning.data.operation import Operation
+from grok_lightning.data.sequences import SequenceDataModule
+from grok_lightning.data.table_datamodule import TableDataModule
+from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.figures.elements import NothingToShow
+from grok_lightning.measures.fourier import fourier_basis
+from grok_lightning.measures.progress import STANDS_OUT
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """An orthonormal basis of the functions on n elements, whose rows fall into C components.
+
+    Attributes:
+        title: What it is, after "in".
+        word: What a component is called, such as ``frequency``.
+        elements_N: Numbers of the n elements, in the order of the columns.
+        matrix_NN: A unit vector in each row.
+        component_N: The component of each row, 0 to C - 1; component 0 is the constant function.
+        labels: Name of each component.
+    """
+
+    title: str
+    word: str
+    elements_N: Column
+    matrix_NN: Floats
+    component_N: Column
+    labels: list[str]
+
+    def squares(self, vectors_ND: NDArray) -> Floats:
+        """The squared norm of n vectors in each component, (C,)."""
+        squares_N = np.square(self.matrix_NN @ vectors_ND.astype(np.float64)).sum(axis=1)
+        return np.bincount(self.component_N, squares_N, len(self.labels)).astype(np.float64)
+
+    def shares(self, vectors_ND: NDArray) -> Floats:
+        """Each component's share of the squared norm, the constant (0) aside, (C,)."""
+        squares = self.squares(vectors_ND)
+        squares[0] = 0
+        return squares / max(squares.sum(), np.finfo(float).tiny)
+
+    def project(self, vectors_ND: NDArray, component: int) -> Floats:
+        """The part of n vectors in one component, (n, D)."""
+        rows = self.matrix_NN[self.component_N == component]
+        return rows.T @ (rows @ vectors_ND.astype(np.float64))
+
+    def phases(self, component: int) -> Floats:
+        """The angle of each element in a component of two functions, in turns from 0 to 1; else its place / n."""
+        rows = self.matrix_NN[self.component_N == component]
+        if len(rows) != 2:
+            return np.arange(len(self.elements_N)) / len(self.elements_N)
+        return np.arctan2(rows[1], rows[0]) / (2 * np.pi) % 1
+
+    def key_components(self, vectors_ND: NDArray, most: int) -> list[int]:
+        """The components that stand out, largest share first: more than 1.5 times their equal share.
+
+        A component's equal share is the number of its functions by that of all but the constant.
+        """
+        shares = self.shares(vectors_ND)
+        sizes = np.bincount(self.component_N, minlength=len(self.labels))
+        out = np.flatnonzero(shares > STANDS_OUT * sizes / (len(self.elements_N) - 1))
+        return [int(number) for number in out[np.argsort(-shares[out], kind="stable")][:most]]
+
+
+def make_cyclic_basis(title: str, elements_N: Column) -> Basis:
+    """The real Fourier basis of a cyclic group, whose elements are given in the order of their exponents."""
+    count = len(elements_N)
+    component_N = (np.arange(count) + 1) // 2
+    labels = [str(number) for number in range(count // 2 + 1)]
+    return Basis(title, "frequency", elements_N, fourier_basis(count).numpy(), component_N, labels)
+
+
+def find_multiplicative(operation: Operation) -> Basis | None:
+    """That of the discrete logarithm, for ``x * y``, ``x / y`` and the like modulo a prime."""
+    if not isinstance(operation.algebra, IntegersMod) or operation.operands_NK.shape[1] != 2:
+        return None
+    modulus, (x, y), results = operation.algebra.size, operation.operands_NK.T, operation.results_N
+    if not any(np.array_equal(left * right % modulus, of) for left, right, of in
+               ((x, y, results), (results, y, x), (results, x, y))):  # fmt: skip
+        return None
+    for root in range(2 if modulus > 2 else 1, modulus):
+        powers = [1]
+        while (following := powers[-1] * root % modulus) not in (0, 1) and len(powers) < modulus:
+            powers.append(following)
+        if len(powers) == modulus - 1:
+            title = f"the Fourier basis of the discrete logarithm to the base {root} mod {modulus}"
+            return make_cyclic_basis(title, np.array(powers))
+    return None
+
+
+def find_additive(operation: Operation) -> Basis | None:
+    """The Fourier basis of the integers mod p."""
+    if not isinstance(operation.algebra, IntegersMod):
+        return None
+    modulus = operation.algebra.size
+    return make_cyclic_basis(f"the Fourier basis of the integers mod {modulus}", np.arange(modulus))
+
+
+FINDERS: list[Callable[[Operation], Basis | None]] = [find_multiplicative, find_additive]
+"""What gives a task its basis: the first that has one."""
+
+
+def find_basis(data: SequenceDataModule) -> Basis:
+    """The basis of a task's elements.
+
+    Raises:
+        NothingToShow: If there is none, or an element has no token of its own.
+    """
+    if not isinstance(data, TableDataModule):
+        raise NothingToShow("the data have no elements that form a group")
+    if not isinstance(data.tokenizer, ElementTokenizer):
+        raise NothingToShow("elements are written in several tokens, so that no vector stands for one")
+    algebra = data.operation.algebra
+    found = next((basis for find in FINDERS if (basis := find(data.operation)) is not None), None)
+    if found is None or len(found.elements_N) < 3:
+        raise NothingToShow(f"no Fourier basis is known {algebra.title or type(algebra).__name__}")
+    return found
