@@ -148,8 +148,12 @@ def join(predictions: pd.DataFrame, histories: Sequence[History]) -> pd.DataFram
     rows = []
     for history in histories:
         condition = conditions.setdefault(history.condition(), len(conditions))
-        ended = history.grok_step is not None or history.last >= history.budget or history.record["status"] == "diverged"
-        rows.append((history.record["config_hash"], condition, family_of(history), history.grok_step, history.grok_after, ended))
+        ended = (
+            history.grok_step is not None or history.last >= history.budget or history.record["status"] == "diverged"
+        )
+        rows.append(
+            (history.record["config_hash"], condition, family_of(history), history.grok_step, history.grok_after, ended)
+        )
     known = pd.DataFrame(rows, columns=["config_hash", "condition", "family", "grok", "after", "ended"])
     return predictions.merge(known.astype({"grok": float, "after": float}), on="config_hash")
 
@@ -195,7 +199,10 @@ def scores(table: pd.DataFrame, split: str) -> str:
     head = ["predictor", "error at memorization", "median", "error at half the wait", "covered at memorization",
             "at half the wait", "area under the curve"]  # fmt: skip
     part = table[table["split"] == split]
-    names = sorted(part["predictor"].unique(), key=lambda name: errors(part[(part["predictor"] == name) & part["grok"].notna()]).mean())
+    names = sorted(
+        part["predictor"].unique(),
+        key=lambda name: errors(part[(part["predictor"] == name) & part["grok"].notna()]).mean(),
+    )
     return markdown(head, [[f"`{name}`", *score(part[part["predictor"] == name])] for name in names])
 
 
@@ -223,7 +230,9 @@ def floor(table: pd.DataFrame) -> str:
     for group in groups:
         steps = group["grok"].to_numpy()
         logs = np.log(steps)
-        others += [abs(np.exp((logs.sum() - own) / (len(logs) - 1)) / step - 1) for own, step in zip(logs, steps, strict=True)]
+        others += [
+            abs(np.exp((logs.sum() - own) / (len(logs) - 1)) / step - 1) for own, step in zip(logs, steps, strict=True)
+        ]
         best += [min(np.mean(np.abs(guess / steps - 1)) for guess in steps)] * len(steps)
         ours += [*errors(group)]
         owners += [int(group["condition"].iloc[0])] * len(steps)
@@ -234,13 +243,17 @@ def floor(table: pd.DataFrame) -> str:
         ["`forecaster`, which knows no other seed", percent(None, np.array(ours), owners)],
         ["the evaluation grid alone: distance to the evaluation before, all runs", f"{100 * gaps.mean():.0f} %"],
     ]
-    return markdown([f"{len(owners)} runs of {len(groups)} conditions with several seeds", "error at memorization"], rows)
+    return markdown(
+        [f"{len(owners)} runs of {len(groups)} conditions with several seeds", "error at memorization"], rows
+    )
 
 
 # --- the law ----------------------------------------------------------------------------------------------------------
 
 
-def base_cell(history: History, task: bool = True, fraction: bool = True, layers: bool = True, other: bool = True) -> bool:
+def base_cell(
+    history: History, task: bool = True, fraction: bool = True, layers: bool = True, other: bool = True
+) -> bool:
     """Whether a run is of the cell ``x + y`` mod 97, half the table, one pre-norm layer, AdamW with decoupled decay."""
     options = history.options
     plain = not options.get("model.network.dropout") and options.get("model.filters") in ([], "[]", None)
@@ -283,7 +296,16 @@ def law(histories: Sequence[History]) -> str:
          [e for e in decayed if class_name(e.options, "model.optimizer") != "AdamW" or e.options.get("model.optimizer.decay") != "zero"], False),
         ("all runs with decay", decayed, False),
     ]  # fmt: skip
-    head = ["runs", "n", "delays, from to", "error, constants of the cell", "error, constants of these runs", "κ", "ln V*", "ηλ × grok step, 10 to 90 %"]
+    head = [
+        "runs",
+        "n",
+        "delays, from to",
+        "error, constants of the cell",
+        "error, constants of these runs",
+        "κ",
+        "ln V*",
+        "ηλ × grok step, 10 to 90 %",
+    ]
     rows = [[name, *_law_row(part, fitted, held)] for name, part, held in groups if len(part) > 1]
     note = (
         f"The cell: {len(cell)} runs of {len(set(conditions))} conditions, learning rates and decays over a factor of "
@@ -334,21 +356,27 @@ def signals(histories: Sequence[History]) -> str:
             left_out.append(f"{signal.name} ({len(reached)} runs that grokked have `{signal.columns[0]}`)")
             continue
         others = [each for each in runs if each.grok_step is None]
-        rows.append([signal.name, signal.rule, f"{len(reached)} / {len(others)}", *_signal_row(signal, reached, others)])
+        rows.append(
+            [signal.name, signal.rule, f"{len(reached)} / {len(others)}", *_signal_row(signal, reached, others)]
+        )
     note = f"\n\nLeft out, having fewer than {FEWEST} runs: {'; '.join(left_out)}." if left_out else ""
     return markdown(head, rows) + note
 
 
 def _signal_row(signal, reached: Sequence[History], others: Sequence[History]) -> list[str]:
     alarms = np.array([alarm_step(signal, each) or np.inf for each in reached])
-    groks, starts = (np.array([getattr(each, key) for each in reached], float) for key in ("grok_step", "memorize_step"))
+    groks, starts = (
+        np.array([getattr(each, key) for each in reached], float) for key in ("grok_step", "memorize_step")
+    )
     warned = alarms < groks
     lead = np.where(warned, groks - alarms, 0.0)
     share = lead / (groks - starts)
     owners = [each.condition() for each in reached]
     false = np.array([alarm_step(signal, each) is not None for each in others], float)
     middle, part = np.median(lead), np.median(share)
-    ends = [interval(lambda places, values=values: float(np.median(values[places])), owners) for values in (lead, share)]
+    ends = [
+        interval(lambda places, values=values: float(np.median(values[places])), owners) for values in (lead, share)
+    ]
     return [
         percent(None, warned.astype(float), owners), f"{middle:,.0f} ({ends[0][0]:,.0f} to {ends[0][1]:,.0f})",
         f"{100 * part:.0f} % ({100 * ends[1][0]:.0f} to {100 * ends[1][1]:.0f})",
@@ -366,7 +394,10 @@ def records(histories: Sequence[History]) -> str:
         ("runs with curves", len(histories)),
         ("conditions", len({each.condition() for each in histories})),
         ("memorized", sum(each.memorize_step is not None for each in histories)),
-        ("grokked at the same evaluation or before", sum(each.memorize_step is not None and not each.waits for each in histories)),
+        (
+            "grokked at the same evaluation or before",
+            sum(each.memorize_step is not None and not each.waits for each in histories),
+        ),
         ("wait after memorizing: forecast", len(waiting)),
         ("of these, grokked within their budget", sum(each.grok_step is not None for each in waiting)),
         ("of these, conditions", len({each.condition() for each in waiting})),
@@ -382,7 +413,9 @@ def coefficients() -> str:
     for title, part in (("remaining steps (ln)", forecaster.when), ("groks at all (log odds)", forecaster.ever)):
         head = [title, "feature", "per standard deviation"]
         order = sorted(zip(part.names, part.weights[1:], strict=True), key=lambda each: -abs(each[1]))
-        tables.append(markdown(head, [["", f"`{name}`: {DESCRIPTIONS[name]}", f"{weight:+.2f}"] for name, weight in order]))
+        tables.append(
+            markdown(head, [["", f"`{name}`: {DESCRIPTIONS[name]}", f"{weight:+.2f}"] for name, weight in order])
+        )
     return "\n\n".join(tables)
 
 

@@ -38,6 +38,7 @@ commands:
   data       write its splits:      grok-lightning data --config addition --output splits
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
+  forecast   when will they grok:   grok-lightning forecast EXPERIMENT|RUN...
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
 grok-lightning COMMAND --help lists the options of a command; --debug shows the traceback of any error."""
@@ -57,6 +58,7 @@ OTHER_COMMANDS = {  # module that runs each
     "export": "export",
     "sweep": "sweep.command",
     "report": "report.command",
+    "forecast": "report.forecast",
     "configs": "options.shipped",
 }
 

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
+from grok_lightning.callbacks.forecasts import KEYS, Forecasts
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.loggers import Loggers, LoggerStates
@@ -163,7 +164,8 @@ class GrokCLI(LightningCLI):
 
     def _fit_callbacks(self, brought: list[Callback]) -> list[Callback]:
         refuse_callbacks(brought, self.placed["trainer"]["logger"] is not False)
-        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"])
+        forecast = KEYS if self.resolved.options["evaluation"].get("forecast") else ()
+        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"], forecast)
         refuse_decay_monitor(brought, self.model)
         options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
@@ -180,6 +182,7 @@ class GrokCLI(LightningCLI):
         self.recorder = Recorder(states, configs, [run.hash for run in runs], fractions, events)
         titles = [f"{name}: {title(config, data.title)}" for name, config in zip(names, configs, strict=True)]
         self.figures = RunFigures(states, titles, data, images=self.observers is None)
+        forecasts = Forecasts(states, configs)
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule, None if saved is None else saved.evaluations),
             Measures(self.config_init["measures"], data, self.model),
@@ -187,13 +190,14 @@ class GrokCLI(LightningCLI):
             self.figures if events else None,
             checkpoints,
             self.records.close_up,
+            forecasts,
         )
         if self.observers is not None:
             shown = self.observers(states)
         else:
             silent = options["trainer"]["enable_progress_bar"] is False
             silent |= any(isinstance(callback, ProgressBar) for callback in brought)
-            shown = [] if silent else [ProgressLine(states, names[0])]
+            shown = [] if silent else [ProgressLine(states, names[0], forecasts)]
         self.loggers = Loggers(configs[0], LoggerStates() if saved is None else saved.loggers)
         guards = [CompilationGuard(graph_of(options)), DivergenceGuard()]
         own = [*guards, schedule, self.loggers, self.lifecycle, self.recorder, *shown, checkpoints]

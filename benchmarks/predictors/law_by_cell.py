@@ -31,4 +31,7 @@ def cell_of(history: History) -> tuple[str, ...]:
     """Task, train fraction, network, layers and optimizer."""
     options = history.options
     kept = ("data.formula", "data.modulus", "data.train_fraction", "model.network.layers")
-    return (*(str(options.get(name)) for name in kept), *(class_name(options, f"model.{part}") for part in ("network", "optimizer")))
+    return (
+        *(str(options.get(name)) for name in kept),
+        *(class_name(options, f"model.{part}") for part in ("network", "optimizer")),
+    )

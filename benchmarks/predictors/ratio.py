@@ -12,7 +12,9 @@ class Predictor:
     """The geometric mean of delay / memorize step in the runs it was fitted to."""
 
     def __init__(self, histories: Sequence[History]) -> None:
-        logs = np.log([(each.grok_step - each.memorize_step) / max(each.memorize_step, 1) for each in grokked(histories)])
+        logs = np.log(
+            [(each.grok_step - each.memorize_step) / max(each.memorize_step, 1) for each in grokked(histories)]
+        )
         self.mean, self.scale = float(logs.mean()), float(logs.std()) * SPREAD
 
     def __call__(self, history: History, step: int) -> DelayForecast:

@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
+from grok_lightning.callbacks.forecasts import Forecasts
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures
@@ -32,6 +33,7 @@ class Lifecycle(Callback):
         figures: Draws the figures, or None.
         checkpoints: Saves the checkpoints.
         close_up: Whether the fit ends when half the stack has left.
+        forecasts: Forecasts the runs, or None.
 
     Attributes:
         states: The states of the runs.
@@ -46,10 +48,11 @@ class Lifecycle(Callback):
         figures: RunFigures | None,
         checkpoints: Checkpoints,
         close_up: bool = False,
+        forecasts: Forecasts | None = None,
     ) -> None:
         self.detection, self.states, self.measures = detection, detection.states, measures
         self.recorder, self.figures, self.checkpoints = recorder, figures, checkpoints
-        self.close_up, self.closing_up = close_up, False
+        self.close_up, self.closing_up, self.forecasts = close_up, False, forecasts
         self._recorded: list[bool] = []
         self._begun = False
 
@@ -68,6 +71,8 @@ class Lifecycle(Callback):
         # here, and not at the end, the weights are still those evaluated, and what is logged can be monitored
         if trainer.state.fn == "fit" and not bool(cast(GrokModule, pl_module).lost_R().all()):
             self.measures.take(pl_module)
+            if self.forecasts is not None:
+                self.forecasts.add(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":

@@ -10,7 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from grok_lightning.callbacks.forecasts import Forecasts
 from grok_lightning.callbacks.states import RunStates
+from grok_lightning.forecast.forecaster import describe
 from grok_lightning.hardware.process import mute_lost_terminal
 
 FORMAT = "{desc}  |{bar:20}| {n:,}/{total:,}  {rate_noinv_fmt}"
@@ -25,11 +27,12 @@ class ProgressLine(ProgressBar):
     Args:
         states: The states of the runs.
         name: The run's name, with which the line begins.
+        forecasts: Forecasts the run, whose grok step is shown from memorization on; None: no forecast.
     """
 
-    def __init__(self, states: RunStates, name: str) -> None:
+    def __init__(self, states: RunStates, name: str, forecasts: Forecasts | None = None) -> None:
         super().__init__()
-        self.states, self.name = states, name
+        self.states, self.name, self.forecasts = states, name, forecasts
         self._bar: tqdm[Any] | None = None
         self._enabled, self._phase = True, ""
 
@@ -77,7 +80,7 @@ class ProgressLine(ProgressBar):
         if not rows:
             return
         accuracies = [sum(row[f"{split}/acc"] for row in rows) / len(rows) for split in ("train", "val")]
-        shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}"
+        shown = f"train {accuracies[0]:6.1%}  val {accuracies[1]:6.1%}{self._forecast(trainer)}"
         where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
         with unharmed():
             if self._bar is not None:
@@ -85,6 +88,11 @@ class ProgressLine(ProgressBar):
             elif self._enabled and trainer.is_global_zero and phase != self._phase:
                 print(f"{self.name}  {phase:<10}  {where}  {shown}", flush=True)
         self._phase = phase
+
+    def _forecast(self, trainer: Trainer) -> str:
+        budget = int(trainer.max_steps)
+        made = self.forecasts and self.forecasts.forecast(0, budget)
+        return "" if made is None else f"  {describe(made, budget)}"
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -39,6 +39,7 @@ class RunStates:
         threshold: Accuracy that counts as memorized or grokked.
         stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
             threshold.
+        forecast: Record a forecast of the grok step at each evaluation: ``forecast/grok_step`` and its interval of 80 %.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.
@@ -55,13 +56,14 @@ class RunStates:
         counts: list[dict[str, int]],
         threshold: float = 0.99,
         stop_after: int = 0,
+        forecast: bool = False,
     ) -> None:
         if not 0 < threshold <= 1:
             raise UserError(f"evaluation.threshold is {threshold}; it must lie above 0 and be at most 1")
         if stop_after < 0:
             raise UserError(f"evaluation.stop_after is {stop_after}; it must be at least 0")
         self.directories, self.counts = directories, counts
-        self.threshold, self.stop_after = threshold, stop_after
+        self.threshold, self.stop_after, self.forecast = threshold, stop_after, forecast
         self.rows: list[list[Row]] = [[] for _ in directories]
         self.standing = [0] * len(directories)
         self.endings: list[Ending | None] = [None] * len(directories)

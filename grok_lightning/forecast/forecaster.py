@@ -131,6 +131,15 @@ def _describe(part: Part) -> dict[str, dict[str, float]]:
     return {name: {"mean": mean, "scale": scale, "weight": weight} for name, mean, scale, weight in rows}
 
 
+def describe(forecast: Forecast, budget: int) -> str:
+    """A forecast in a few words: the step and its interval, or that the budget is probably too small."""
+    chance = forecast.by(budget)
+    if chance < 0.5:
+        return f"grok by step {budget:,} unlikely ({chance:.0%})"
+    low, high = forecast.interval
+    return f"grok expected at {forecast.median:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
 def read_forecaster(path: Path) -> Forecaster:
     """Reads what ``Forecaster.save`` wrote.
 
@@ -198,7 +207,9 @@ def fit_forecaster(histories: Sequence[History], fitted: dict[str, Any] | None =
     scale = _fit_parts(landmarks, when, ever).scale * _calibrate(landmarks, when, ever)
     fit = _fit_parts(landmarks, when, ever)
     counts = {"runs": len(set(landmarks.runs)), "conditions": len(set(landmarks.groups))}
-    counts["grokked"] = len({run for run, high in zip(landmarks.runs, landmarks.waits.high, strict=True) if isfinite(high)})
+    counts["grokked"] = len(
+        {run for run, high in zip(landmarks.runs, landmarks.waits.high, strict=True) if isfinite(high)}
+    )
     return Forecaster(fit.when, fit.ever, scale, counts | (fitted or {}))
 
 
@@ -224,7 +235,10 @@ def _tabulate(histories: Sequence[History]) -> _Landmarks:
         for now in landmark_steps(history):
             low, high = remaining(history, now)
             rows.append((features(history, now), low, high, run, group))
-    columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.empty((0, len(NAMES))), *[np.empty(0)] * 4]
+    columns = [np.array(column) for column in zip(*rows, strict=True)] or [
+        np.empty((0, len(NAMES))),
+        *[np.empty(0)] * 4,
+    ]
     return _Landmarks(columns[0], Waits(columns[1], columns[2]), columns[3], columns[4])
 
 

@@ -15,7 +15,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 Values = NDArray[np.float64]
-TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,28 @@ def fit_mixture(when: Values, ever: Values, waits: Waits, ridge: float = 1.0) ->
 def _loss(
     parameters: Values, when: Values, ever: Values, low: Values, high: Values, seen: NDArray[np.bool_], ridge: float
 ) -> tuple[float, Values]:
-    """Negative penalized log likelihood and its gradient."""
+    """Negative penalized log likelihood and its gradient, in logarithms throughout: far off, likelihoods are 0."""
     size = when.shape[1]
-    slopes, shares, scale = parameters[:size], parameters[size:-1], np.exp(parameters[-1])
-    mean, share = when @ slopes, expit(ever @ shares)
-    left, left_mean, left_scale = _survival(low, mean, scale)
-    right, right_mean, right_scale = (np.where(seen, each, 0.0) for each in _survival(high, mean, scale))
-    likelihood = np.where(seen, share * (left - right), 1 - share + share * left) + TINY
-    of_mean = share * (left_mean - right_mean) / likelihood
-    of_scale = share * (left_scale - right_scale) / likelihood
-    of_share = np.where(seen, left - right, left - 1) / likelihood * share * (1 - share)
-    gradient = -np.concatenate([when.T @ of_mean, ever.T @ of_share, [of_scale.sum()]])
+    scale, odds = np.exp(parameters[-1]), ever @ parameters[size:-1]
+    mean, share = when @ parameters[:size], expit(odds)
+    start, end = (low - mean) / scale, np.where(seen, (high - mean) / scale, 1.0)
+    open_start = np.where(np.isfinite(start), start, 0.0)  # -infinity: it may have grokked at once
+    wide = np.where(np.isfinite(start) & seen, end - start, np.inf)
+    # 1 / (1 + e^a) - 1 / (1 + e^c) = (1 - e^(a - c)) / ((1 + e^a) (1 + e^-c))
+    within = -_softplus(-odds) - _softplus(start) - _softplus(-end) + np.log1p(-np.exp(-wide))
+    later = -_softplus(-odds) - _softplus(start)
+    beyond = np.logaddexp(-_softplus(odds), later)
+    after = np.exp(later - beyond)  # probability that a censored run groks yet
+    past = expit(start)
+    of_mean = np.where(seen, past - expit(-end), after * past) / scale
+    narrowing = np.where(np.isfinite(wide), wide / np.expm1(np.minimum(wide, 500.0)), 0.0)
+    of_scale = np.where(seen, open_start * past - end * expit(-end) - narrowing, after * past * open_start)
+    of_odds = np.where(seen, 1 - share, after - share)
+    gradient = -np.concatenate([when.T @ of_mean, ever.T @ of_odds, [of_scale.sum()]])
     kept = parameters.copy()
     kept[[0, size, -1]] = 0.0
-    return float(ridge * (kept**2).sum() - np.log(likelihood).sum()), gradient + 2 * ridge * kept
+    return float(ridge * (kept**2).sum() - np.where(seen, within, beyond).sum()), gradient + 2 * ridge * kept
 
 
-def _survival(at: Values, mean: Values, scale: float) -> tuple[Values, Values, Values]:
-    """S, and its derivatives by the mean and by ln(scale)."""
-    z = np.clip((at - mean) / scale, -500, 500)
-    survival = expit(-z)
-    density = survival * expit(z)
-    return survival, density / scale, density * z
+def _softplus(values: Values) -> Values:
+    return np.logaddexp(0.0, values)

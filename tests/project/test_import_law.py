@@ -13,7 +13,7 @@ FLOORS = (
     ("batch", "errors", "provided", "randomness"),
     ("files", "reading"),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
-    ("training", "figures"),
+    ("training", "figures", "forecast"),
     ("measures",),
     ("module",),
     ("callbacks",),
