@@ -231,8 +231,8 @@ class Run:
         """When the run will grok, from what was recorded up to a step; default: up to its last evaluation.
 
         Returns:
-            The forecast, with ``median``, ``interval`` (80 %) and ``by(step)``; None before the run memorized and once it
-            grokked.
+            The forecast, with ``median``, ``interval`` (80 %) and ``by(step)``; None before the run memorized and once
+            it grokked.
         """
         from grok_lightning.forecast import history_of_rows, shipped_forecaster
 

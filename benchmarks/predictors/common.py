@@ -7,6 +7,7 @@ from math import inf, isfinite, log, pi, sqrt
 import numpy as np
 from scipy.special import expit, logit
 
+from grok_lightning.forecast.features import decay_clock
 from grok_lightning.forecast.history import History
 
 SPREAD = sqrt(3) / pi  # scale of a logistic distribution of standard deviation 1
@@ -56,12 +57,21 @@ def grokked(histories: Sequence[History]) -> list[History]:
     return [each for each in histories if each.waits and each.grok_step is not None]
 
 
+def memorized(history: History) -> int:
+    """The memorize step of a run that memorized."""
+    assert history.memorize_step is not None
+    return history.memorize_step
+
+
+def delay(history: History) -> int:
+    """Grok step − memorize step of a run that grokked."""
+    assert history.grok_step is not None
+    return history.grok_step - memorized(history)
+
+
 def clock(history: History) -> float:
     """ηλ, learning rate times weight decay; 0 without decay, NaN where one is not known."""
-    from grok_lightning.forecast.features import rate_and_decay
-
-    rate, decay = rate_and_decay(history.options)
-    return rate * decay
+    return decay_clock(history.options)
 
 
 def norm_at_memorization(history: History) -> float:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from math import inf, log
 
-from predictors.common import SPREAD, DelayForecast, clock, grokked, norm_at_memorization
-
 from grok_lightning.forecast.history import History
 from grok_lightning.forecast.law import Law, fit_law
+from predictors.common import SPREAD, DelayForecast, clock, delay, grokked, memorized, norm_at_memorization
 
 
 class Predictor:
@@ -22,7 +21,7 @@ class Predictor:
 def fit(histories: Sequence[History]) -> Law:
     """The law of the runs that grokked with weight decay."""
     runs = [each for each in grokked(histories) if clock(each) > 0]
-    delays = [each.grok_step - each.memorize_step for each in runs]
+    delays = [delay(each) for each in runs]
     return fit_law([norm_at_memorization(each) for each in runs], [clock(each) for each in runs], delays)
 
 
@@ -30,4 +29,4 @@ def forecast(law: Law, history: History, step: int) -> DelayForecast:
     """The forecast of a fitted law."""
     delay = float(law.delay(norm_at_memorization(history), clock(history)))
     location = log(max(delay, 1.0)) if delay < inf else inf
-    return DelayForecast(step, history.memorize_step, location, max(law.scatter * SPREAD, 0.02))
+    return DelayForecast(step, memorized(history), location, max(law.scatter * SPREAD, 0.02))

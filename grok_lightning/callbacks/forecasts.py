@@ -42,7 +42,7 @@ class Forecasts:
         return shipped_forecaster()(history)
 
     def add(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds ``KEYS`` to the module's newest evaluation, if they are to be recorded: NaN where there is no forecast."""
+        """Adds ``KEYS`` to the module's newest evaluation if they are recorded; NaN where there is no forecast."""
         if not self.states.forecast:
             return
         module, training = cast(GrokModule, pl_module), self.states.in_training()

@@ -5,8 +5,8 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
-from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
 from grok_lightning.callbacks.forecasts import Forecasts
+from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.recorder import Recorder
 from grok_lightning.callbacks.run_figures import RunFigures

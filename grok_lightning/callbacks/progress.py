@@ -91,7 +91,7 @@ class ProgressLine(ProgressBar):
 
     def _forecast(self, trainer: Trainer) -> str:
         budget = int(trainer.max_steps)
-        made = self.forecasts and self.forecasts.forecast(0, budget)
+        made = None if self.forecasts is None else self.forecasts.forecast(0, budget)
         return "" if made is None else f"  {describe(made, budget)}"
 
     def _close(self) -> None:

@@ -1,7 +1,7 @@
 """Features of a run at one of its evaluations: numbers that a forecast may depend on, from nothing that comes later."""
 
 from collections.abc import Mapping
-from math import inf, isfinite, log, nan
+from math import isfinite, log, nan
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ NAMES = tuple(DESCRIPTIONS)
 COUPLED = ("SGD", "RMSprop", "Adam", "Adagrad", "NAdam", "RAdam")
 BEFORE = 0.6  # slopes are taken since the last evaluation up to this share of the step
 SMALLEST = 1e-9  # of losses
+PARTS = ("", "adamw_", "embedding_", "head_", "vector_")  # of the weights, with rates and decays of their own
+UNDECAYED = 0.03  # λ in ηλ where there is no decay: times still go with 1 / η; ``no_decay`` makes up for the number
 CERTAIN = 1e-4  # accuracies are kept from 0 and 1 by this
 
 
@@ -114,12 +116,13 @@ def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
     fraction = number(options.get("data.train_fraction"))
     batch, spread = number(options.get("data.batch_size")), number(options.get("model.network.embedding_std"))
     network, optimizer = (class_name(options, f"model.{part}") for part in ("network", "optimizer"))
-    rate, decay = rate_and_decay(options)
+    rate, clock = number(options.get("model.optimizer.lr")), decay_clock(options)
+    ticks = rate * UNDECAYED if clock == 0 else clock
     shape = structure(formula) if isinstance(formula := options.get("data.formula"), str) else None
     coupled = optimizer in COUPLED or options.get("model.optimizer.decay") == "l2"
     return {
-        "log_clock": -log(rate * decay) if rate > 0 and decay > 0 else nan,
-        "no_decay": float(decay == 0),
+        "log_clock": -log(ticks) if ticks > 0 else nan,
+        "no_decay": float(clock == 0),
         "log_rate": log(rate) if rate > 0 else nan,
         "fraction": fraction,
         "inverse_fraction": 1 / fraction if fraction > 0 else nan,
@@ -142,16 +145,26 @@ def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def rate_and_decay(options: Mapping[str, Any]) -> tuple[float, float]:
-    """Learning rate η and weight decay λ; NaN for one that is no number."""
-    return number(options.get("model.optimizer.lr")), number(options.get("model.optimizer.weight_decay"))
+def decay_clock(options: Mapping[str, Any]) -> float:
+    """ηλ, learning rate times weight decay, the largest of any part of the weights; NaN if it is not known."""
+    rate, decay = number(options.get("model.optimizer.lr")), number(options.get("model.optimizer.weight_decay"))
+    found = [rate * decay]
+    for part in PARTS:
+        own = (
+            number(options.get(f"model.optimizer.{part}lr")),
+            number(options.get(f"model.optimizer.{part}weight_decay")),
+        )
+        found.append((rate if own[0] != own[0] else own[0]) * (decay if own[1] != own[1] else own[1]))
+    known = [each for each in found if each == each]
+    return max(known) if known else nan
 
 
 def number(value: Any) -> float:
     """A number as it is; NaN for all else."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         return nan
-    return float(value) if isfinite(value) and abs(value) < inf else nan
+    found = float(value)
+    return found if isfinite(found) else nan
 
 
 def class_name(options: Mapping[str, Any], owner: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import exp, inf, isfinite, log
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import write_durably
 from grok_lightning.forecast.features import NAMES, features
 from grok_lightning.forecast.history import History
@@ -22,11 +22,12 @@ from grok_lightning.reading import Malformed, read_json
 Values = NDArray[np.float64]
 SHIPPED = Path(__file__).with_name("forecaster.json")
 FORM = 1  # version of the file's form
+COLUMNS = ("mean", "scale", "when", "ever")  # of a feature in it
 LEVEL = 0.8  # of intervals
 LANDMARKS = (1.0, 1.6, 2.5, 4.0, 6.4, 11.0, 24.0)  # multiples of the memorize step at which forecasts are learnt
-KEPT_WHEN, KEPT_EVER = 20, 6  # features that are left
-DROPPED = 2  # features that go at a time
+RIDGE = 10.0  # weight of the squared coefficients of standardized features
 FOLDS = 5  # of the calibration
+SMALLEST = 1e-6  # standard deviation of a feature that varies
 FAR = 3.0  # standard deviations beyond which a feature counts as no farther
 
 
@@ -71,40 +72,24 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A linear part of the forecaster.
+class Forecaster:
+    """A fitted forecaster: two linear functions of standardized features.
 
     Attributes:
-        names: The features it uses.
+        names: The features it uses, F.
         means: Their means in the runs it was fitted to, which stand for one that is not known.
         scales: Their standard deviations.
-        weights: The constant, then a coefficient for each standardized feature.
+        when: Weights of ln of the median of the remaining steps: a constant, then one per feature, 1 + F.
+        ever: Weights of the log odds of grokking at all, likewise.
+        scale: Scale of ln(remaining steps), such that intervals cover 80 % of held-out runs.
+        fitted: What it was fitted to: numbers of runs and conditions, and sources.
     """
 
     names: tuple[str, ...]
     means: tuple[float, ...]
     scales: tuple[float, ...]
-    weights: tuple[float, ...]
-
-    def __call__(self, values: Values) -> float:
-        """The part's value for features in the order of ``NAMES``."""
-        inputs = _standardize(values[None, _places(self.names)], np.array(self.means), np.array(self.scales))
-        return float((inputs @ np.array(self.weights))[0])
-
-
-@dataclass(frozen=True)
-class Forecaster:
-    """A fitted forecaster.
-
-    Attributes:
-        when: ln of the median of the remaining steps.
-        ever: Log odds of grokking at all.
-        scale: Scale of ln(remaining steps), so that intervals cover 80 % of held-out runs.
-        fitted: What it was fitted to: numbers of runs and conditions, and sources.
-    """
-
-    when: Part
-    ever: Part
+    when: tuple[float, ...]
+    ever: tuple[float, ...]
     scale: float
     fitted: dict[str, Any] = field(default_factory=dict)
 
@@ -113,22 +98,21 @@ class Forecaster:
         known = history.until(step)
         if known.memorize_step is None or known.grok_step is not None or np.isnan(known.columns["val/acc"][-1]):
             return None
-        values = features(known, step)
-        return Forecast(known.last, self.when(values), self.scale, float(expit(self.ever(values))))
+        values = features(known, step)[None, [NAMES.index(name) for name in self.names]]
+        location, odds = (float(each[0]) for each in self.evaluate(values))
+        return Forecast(known.last, location, self.scale, float(expit(odds)))
+
+    def evaluate(self, values: Values) -> tuple[Values, Values]:
+        """Both linear functions, N each, of the values of its features, shape (N, F)."""
+        inputs = _standardize(values, np.array(self.means), np.array(self.scales))
+        return inputs @ np.array(self.when), inputs @ np.array(self.ever)
 
     def save(self, path: Path) -> None:
         """Writes it as JSON."""
-        parts = {
-            name: {"constant": part.weights[0], "features": _describe(part)}
-            for name, part in (("when", self.when), ("ever", self.ever))
-        }
-        content = {"form": FORM, **parts, "scale": self.scale, "fitted": self.fitted}
-        write_durably(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _describe(part: Part) -> dict[str, dict[str, float]]:
-    rows = zip(part.names, part.means, part.scales, part.weights[1:], strict=True)
-    return {name: {"mean": mean, "scale": scale, "weight": weight} for name, mean, scale, weight in rows}
+        columns = (self.names, self.means, self.scales, self.when[1:], self.ever[1:])
+        rows = {name: dict(zip(COLUMNS, numbers, strict=True)) for name, *numbers in zip(*columns, strict=True)}
+        content = {"form": FORM, "fitted": self.fitted, "scale": self.scale, "when": self.when[0], "ever": self.ever[0]}
+        write_durably(path, (json.dumps(content | {"features": rows}, indent=1) + "\n").encode())
 
 
 def describe(forecast: Forecast, budget: int) -> str:
@@ -149,12 +133,8 @@ def read_forecaster(path: Path) -> Forecaster:
     try:
         content = read_json(path)
         if content["form"] != FORM:
-            raise UserError(f"{str(path)!r}: form {content['form']} of a forecaster, this program reads {FORM}")
-        parts = [_read_part(content[name]) for name in ("when", "ever")]
-        scale = float(content["scale"])
-        if not (scale > 0 and isfinite(scale)):
-            raise ValueError("its scale is not above 0")
-        return Forecaster(parts[0], parts[1], scale, dict(content.get("fitted") or {}))
+            raise UserError(f"{str(path)!r}: form {show(content['form'])} of a forecaster, this program reads {FORM}")
+        return _parse(content)
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be read ({error.strerror}); give a file that --refit wrote") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -164,16 +144,17 @@ def read_forecaster(path: Path) -> Forecaster:
         raise UserError(f"{str(path)!r}: no forecaster ({reason}); give a file that --refit wrote") from None
 
 
-def _read_part(content: dict[str, Any]) -> Part:
+def _parse(content: dict[str, Any]) -> Forecaster:
     rows = content["features"]
     unknown = [name for name in rows if name not in NAMES]
     if unknown:
-        raise ValueError(f"it uses {unknown[0]!r}, which is no feature here")
-    columns = [tuple(float(row[key]) for row in rows.values()) for key in ("mean", "scale", "weight")]
-    weights = (float(content["constant"]), *columns[2])
-    if not np.isfinite([*columns[0], *columns[1], *weights]).all() or any(scale <= 0 for scale in columns[1]):
+        raise ValueError(f"it uses {show(unknown[0])}, which is no feature here")
+    means, scales, when, ever = (tuple(float(row[key]) for row in rows.values()) for key in COLUMNS)
+    when, ever = (float(content["when"]), *when), (float(content["ever"]), *ever)
+    scale = float(content["scale"])
+    if not np.isfinite([*means, *scales, *when, *ever, scale]).all() or min(scale, *scales, inf) <= 0:
         raise ValueError("a number in it is not finite, or a scale not above 0")
-    return Part(tuple(rows), columns[0], columns[1], weights)
+    return Forecaster(tuple(rows), means, scales, when, ever, scale, dict(content.get("fitted") or {}))
 
 
 @cache
@@ -185,9 +166,8 @@ def shipped_forecaster() -> Forecaster:
 def fit_forecaster(histories: Sequence[History], fitted: dict[str, Any] | None = None) -> Forecaster:
     """Fit a forecaster to runs, censored ones included.
 
-    Each run that waits after memorizing gives rows at several steps. Both parts begin with all features that vary;
-    the weakest standardized coefficients are dropped until few are left. Last, the scale is set so that intervals of 80 %
-    cover 80 % of the runs of conditions left out of the fit.
+    Each run that waits after memorizing gives rows at several steps. The scale is then set so that intervals of 80 %
+    cover 80 % of the runs of conditions that were left out of the fit.
 
     Args:
         histories: The runs.
@@ -203,14 +183,13 @@ def fit_forecaster(histories: Sequence[History], fitted: dict[str, Any] | None =
             f"a forecaster needs {FOLDS} conditions or more with a run that grokked after it memorized; "
             f"there are {len(reached)}"
         )
-    when, ever = _select(landmarks)
-    scale = _fit_parts(landmarks, when, ever).scale * _calibrate(landmarks, when, ever)
-    fit = _fit_parts(landmarks, when, ever)
-    counts = {"runs": len(set(landmarks.runs)), "conditions": len(set(landmarks.groups))}
-    counts["grokked"] = len(
-        {run for run, high in zip(landmarks.runs, landmarks.waits.high, strict=True) if isfinite(high)}
-    )
-    return Forecaster(fit.when, fit.ever, scale, counts | (fitted or {}))
+    fit = _fit(landmarks)
+    counts = {
+        "runs": len(set(landmarks.runs)),
+        "conditions": len(set(landmarks.groups)),
+        "grokked": len(landmarks.seen),
+    }
+    return replace(fit, scale=fit.scale * _calibrate(landmarks), fitted=counts | (fitted or {}))
 
 
 @dataclass(frozen=True)
@@ -221,6 +200,11 @@ class _Landmarks:
     waits: Waits
     runs: NDArray[np.intp]
     groups: NDArray[np.intp]
+
+    @property
+    def seen(self) -> set[int]:
+        """The runs that grokked."""
+        return set(self.runs[np.isfinite(self.waits.high)].tolist())
 
     def select(self, kept: NDArray[np.bool_]) -> "_Landmarks":
         waits = Waits(self.waits.low[kept], self.waits.high[kept])
@@ -263,67 +247,29 @@ def remaining(history: History, now: int) -> tuple[float, float]:
     return (log(before) if before > 0 else -inf), log(history.grok_step - now)
 
 
-def _places(names: Sequence[str]) -> list[int]:
-    return [NAMES.index(name) for name in names]
-
-
 def _standardize(values: Values, means: Values, scales: Values) -> Values:
     """Standardized features with ones in front; 0 for one that is not known."""
     inputs = np.clip((np.where(np.isfinite(values), values, means) - means) / scales, -FAR, FAR)
     return np.concatenate([np.ones((len(inputs), 1)), inputs], axis=1)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    when: Part
-    ever: Part
-    scale: float
+def _fit(landmarks: _Landmarks) -> Forecaster:
+    """Fit to all features that vary, without the calibration of the scale."""
+    known = np.where(np.isfinite(landmarks.values), landmarks.values, np.nan)
+    varies = [len(set(column[np.isfinite(column)])) > 1 and np.nanstd(column) > SMALLEST for column in known.T]
+    columns = known[:, varies]
+    means, scales = np.nanmean(columns, axis=0), np.nanstd(columns, axis=0)
+    found = fit_mixture(_standardize(columns, means, scales), landmarks.waits, RIDGE)
+    names = tuple(name for name, kept in zip(NAMES, varies, strict=True) if kept)
+    moments = tuple(means.tolist()), tuple(scales.tolist())
+    return Forecaster(names, *moments, tuple(found.when.tolist()), tuple(found.ever.tolist()), found.scale)
 
 
-def _fit_parts(landmarks: _Landmarks, when: Sequence[str], ever: Sequence[str]) -> _Fit:
-    inputs, moments = [], []
-    for names in (when, ever):
-        columns = landmarks.values[:, _places(names)]
-        kept = np.where(np.isfinite(columns), columns, np.nan)
-        means = np.nanmean(kept, axis=0)
-        scales = np.maximum(np.nanstd(kept, axis=0), 1e-6)
-        moments.append((tuple(map(float, means)), tuple(map(float, scales))))
-        inputs.append(_standardize(columns, means, scales))
-    found = fit_mixture(inputs[0], inputs[1], landmarks.waits)
-    parts = [
-        Part(tuple(names), *moment, tuple(map(float, weights)))
-        for names, moment, weights in zip((when, ever), moments, (found.when, found.ever), strict=True)
-    ]
-    return _Fit(parts[0], parts[1], found.scale)
-
-
-def _select(landmarks: _Landmarks) -> tuple[list[str], list[str]]:
-    """The features of both parts: all that vary, the weakest dropped until few are left."""
-    varied = []
-    for name, column in zip(NAMES, landmarks.values.T, strict=True):
-        known = column[np.isfinite(column)]
-        if len(known) and known.std() > 1e-6:
-            varied.append(name)
-    when, ever = list(varied), list(varied)
-    while len(when) > KEPT_WHEN or len(ever) > KEPT_EVER:
-        fit = _fit_parts(landmarks, when, ever)
-        when = _strongest(fit.when, KEPT_WHEN)
-        ever = _strongest(fit.ever, KEPT_EVER)
-    return when, ever
-
-
-def _strongest(part: Part, kept: int) -> list[str]:
-    """A part's features without the weakest, at most ``DROPPED`` of which go at a time."""
-    count = max(len(part.names) - DROPPED, kept)
-    order = np.argsort(-np.abs(part.weights[1:]), kind="stable")[:count]
-    return [part.names[place] for place in sorted(order)]
-
-
-def _calibrate(landmarks: _Landmarks, when: Sequence[str], ever: Sequence[str]) -> float:
+def _calibrate(landmarks: _Landmarks) -> float:
     """By how much to widen intervals so that they cover ``LEVEL`` of runs of conditions that were left out.
 
-    The residual of a run is that of the middle of the steps between which it grokked, averaged over its rows' ranks by
-    giving each run the same weight.
+    Each run has the same weight, shared by its rows. The residual is that of the middle of the steps between which it
+    grokked.
     """
     order = np.random.default_rng(0).permutation(int(landmarks.groups.max()) + 1)
     fold = order[landmarks.groups] % FOLDS
@@ -331,10 +277,11 @@ def _calibrate(landmarks: _Landmarks, when: Sequence[str], ever: Sequence[str]) 
     found, weights = [], []
     for held in range(FOLDS):
         rest, out = fold != held, (fold == held) & seen
-        if not out.any() or not np.isfinite(landmarks.waits.high[rest]).any():
+        if not out.any() or not seen[rest].any():
             continue
-        fit = _fit_parts(landmarks.select(rest), when, ever)
-        means = np.array([fit.when(row) for row in landmarks.values[out]])
+        fit = _fit(landmarks.select(rest))
+        columns = [NAMES.index(name) for name in fit.names]
+        means, _ = fit.evaluate(landmarks.values[out][:, columns])
         middle = (np.exp(landmarks.waits.low[out]) + np.exp(landmarks.waits.high[out])) / 2
         found.append(np.abs(np.log(middle) - means) / fit.scale)
         runs = landmarks.runs[out]

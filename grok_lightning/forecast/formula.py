@@ -25,8 +25,7 @@ class Structure(NamedTuple):
 def structure(formula: str) -> Structure | None:
     """The structure of a formula; None if it has fewer than two operands, or cannot be read.
 
-    Names are operands. Of a noncommutative algebra the formula is read as it stands, so ``x * y`` counts as commutative:
-    pass what is known of the algebra apart.
+    Names are operands. Sums and products count as symmetric, whatever the algebra.
     """
     try:
         tree = ast.parse(formula.strip(), mode="eval").body

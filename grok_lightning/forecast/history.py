@@ -15,8 +15,8 @@ NEEDED = ("train/acc", "val/acc", "train/loss", "val/loss", "norm/weights")
 PREFIX = "config."
 # options that cannot change when a run groks, or that seeds differ in: left out of a condition
 NO_CONDITION = (
-    "seed_everything", "run", "experiment", "measures", "threads", "overwrite", "checkpoint.", "evaluation.", "trainer.",
-    "model.compile", "data.split_seed", "data.seed",
+    "seed_everything", "run", "experiment", "measures", "threads", "overwrite", "checkpoint.", "evaluation.",
+    "trainer.", "model.compile", "data.split_seed", "data.seed",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def histories_of_records(runs: pd.DataFrame, curves: pd.DataFrame) -> list[Histo
         runs: Records; nested fields are dotted, ``path`` names a run.
         curves: Columns ``run`` (that path), ``step`` and metrics.
     """
-    groups = {name: part for name, part in curves.groupby("run", sort=False)}
+    groups = dict(tuple(curves.groupby("run", sort=False)))
     found = []
     for row in runs.to_dict("records"):
         record = {str(key): value for key, value in row.items()}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jsonargparse import ArgumentParser
@@ -100,10 +101,10 @@ def tabulate_forecasts(histories: Sequence[History], forecaster: Forecaster, at:
     Args:
         histories: The runs.
         forecaster: Forecasts them.
-        at: ``memorized``, ``last`` or a step: forecast from what was known by then. None: ``memorized`` of a run that has
-            grokked, ``last`` of any other.
+        at: ``memorized``, ``last`` or a step: forecast from what was known by then. None: ``memorized`` of a run that
+            has grokked, ``last`` of any other.
     """
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for history in histories:
         step = _step(history, at)
         made = None if step is None else forecaster(history, step)
@@ -137,24 +138,22 @@ def _refuse_output(path: Path) -> None:
 
 def _format(table: pd.DataFrame) -> str:
     """The table as aligned text."""
-    head = ["run", "memorized", "grokked", "known until", "forecast", "80 % interval", "within budget"]
-    rows = [head]
-    for row in table.itertuples(index=False):
-        cells = [row.run, *(_count(value) for value in (row.memorize_step, row.grok_step, row.forecast_at))]
-        if pd.isna(row.forecast_at):
-            rows.append([*cells, "-", "-", "-"])
-        else:
-            between = f"{_count(row.forecast_low)} to {_count(row.forecast_high)}"
-            within = f"{row.probability_within_budget:.0%} by {row.budget:,}"
-            rows.append([*cells, _count(row.forecast_median), between, within])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(
-            zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]  # fmt: skip
+    rows = [["run", "memorized", "grokked", "known until", "forecast", "80 % interval", "within budget"]]
+    for row in table.to_dict("records"):
+        counts = [_count(row[name]) for name in ("memorize_step", "grok_step", "forecast_at")]
+        told = ["-", "-", "-"]
+        if not pd.isna(row["forecast_at"]):
+            between = f"{_count(row['forecast_low'])} to {_count(row['forecast_high'])}"
+            within = f"{row['probability_within_budget']:.0%} by {row['budget']:,}"
+            told = [_count(row["forecast_median"]), between, within]
+        rows.append([str(row["run"]), *counts, *told])
+    name, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, others, strict=True)]
+        lines.append("  ".join([first.ljust(name), *cells]))
     return "\n".join([*lines, "forecast and interval: the grok step, if the run groks at all"])
 
 
-def _count(value: float) -> str:
+def _count(value: Any) -> str:
     return "-" if pd.isna(value) else f"{float(value):,.0f}"

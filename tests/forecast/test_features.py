@@ -43,8 +43,14 @@ def test_the_known_is_found_and_the_unknown_is_nan() -> None:
     assert np.isnan(of(history, 700, "commutative"))
     assert np.isnan(of(history, 700, "log_norm_head"))
     assert of(history, 700, "no_decay") == 0
-    assert np.isnan(of(make_history(decay=0.0), 700, "log_clock"))
-    assert of(make_history(decay=0.0), 700, "no_decay") == 1
+    parts = {"model.optimizer.adamw_lr": 1e-3, "model.optimizer.adamw_weight_decay": 1.0}
+    for options, none in (({}, 1), (parts, 0), ({"model.optimizer.head_weight_decay": 0.5}, 0)):
+        without = make_history(decay=0.0, **options)
+        assert of(without, 700, "no_decay") == none
+        assert np.isfinite(of(without, 700, "log_clock"))
+    assert of(make_history(decay=0.0, **parts), 700, "log_clock") == pytest.approx(np.log(1000))
+    slow, fast = (of(make_history(rate=rate, decay=0.0), 700, "log_clock") for rate in (1e-4, 1e-3))
+    assert slow - fast == pytest.approx(np.log(10))
     assert len({*DESCRIPTIONS.values()}) == len(NAMES)
 
 
