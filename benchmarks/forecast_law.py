@@ -49,9 +49,9 @@ def law(histories: Sequence[History]) -> str:
 
     kappa = interval(lambda places: constants(places).kappa, conditions)
     norm = interval(lambda places: constants(places).norm, conditions)
-    head = ["runs", "n", "delays, from to", "error, constants of the cell", "error, constants of these runs",
-            "κ", "ln V*", "ηλ × grok step, 10 to 90 %"]  # fmt: skip
-    rows = [[name, *_law_row(part, None if part == cell else fitted)] for name, part in _groups(runs) if len(part) > 1]
+    head = ["runs", "n", "delays, from to", "law of the cell: error", "clock of the cell: error",
+            "law of these runs: error", "κ", "ln V*", "ηλ × grok step, 10 to 90 %"]  # fmt: skip
+    rows = [[name, *_law_row(part, cell)] for name, part in _groups(runs) if len(part) > 1]
     ticks = [clock(each) for each in cell]
     note = (
         f"The cell: {len(cell)} runs of {len(set(conditions))} conditions, learning rate times decay over a factor of "
@@ -95,8 +95,8 @@ def _groups(runs: Sequence[History]) -> list[tuple[str, list[History]]]:
     ]  # fmt: skip
 
 
-def _law_row(runs: Sequence[History], fitted: Law | None) -> list[str]:
-    """The law on some runs, by the given constants; None: by those of the other conditions among them."""
+def _law_row(runs: Sequence[History], cell: Sequence[History]) -> list[str]:
+    """Law and clock of the cell on some runs; on those of the cell, of its other conditions."""
     norms, clocks, delays = (
         np.array([of(each) for each in runs], float) for of in (norm_at_memorization, clock, delay)
     )
@@ -106,19 +106,20 @@ def _law_row(runs: Sequence[History], fitted: Law | None) -> list[str]:
     def error(law: Law, places: Places) -> NDArray[np.float64]:
         return np.abs((starts[places] + law.delay(norms[places], clocks[places])) / ends[places] - 1)
 
-    own, found = law_of(runs), np.empty(len(runs))
-    if fitted is not None:
-        found = error(fitted, np.arange(len(runs)))
-    else:
-        for condition in set(conditions):
-            out = np.array([each == condition for each in conditions])
-            rest = [each for each, left in zip(runs, out, strict=True) if not left]
-            found[out] = error(law_of(rest), np.flatnonzero(out))
+    own, by_law, by_clock = law_of(runs), np.empty(len(runs)), np.empty(len(runs))
+    groups = [np.ones(len(runs), bool)]
+    if runs == cell:
+        groups = [np.array([each == left for each in conditions]) for left in sorted(set(conditions))]
+    for out in groups:
+        rest = [each for each, left in zip(runs, out, strict=True) if not left] if runs == cell else cell
+        by_law[out] = error(law_of(rest), np.flatnonzero(out))
+        ticks = np.exp(np.mean([np.log(clock(each) * delay(each)) for each in rest]))
+        by_clock[out] = np.abs((starts[out] + ticks / clocks[out]) / ends[out] - 1)
     low, high = np.quantile(clocks * ends, [0.1, 0.9])
     return [
-        str(len(runs)), f"{delays.min():,.0f} to {delays.max():,.0f}", percent(found, conditions),
-        percent(error(own, np.arange(len(runs))), conditions), f"{own.kappa:.2f}", f"{np.log(own.norm):.2f}",
-        f"{low:.2g} to {high:.2g}",
+        str(len(runs)), f"{delays.min():,.0f} to {delays.max():,.0f}", percent(by_law, conditions),
+        percent(by_clock, conditions), percent(error(own, np.arange(len(runs))), conditions), f"{own.kappa:.2f}",
+        f"{np.log(own.norm):.2f}", f"{low:.2g} to {high:.2g}",
     ]  # fmt: skip
 
 
