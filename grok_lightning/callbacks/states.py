@@ -39,8 +39,8 @@ class RunStates:
         threshold: Accuracy that counts as memorized or grokked.
         stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
             threshold.
-        forecast: Record at each evaluation when the run is expected to grok: ``forecast/grok_step``, and ``_low`` and
-            ``_high``, the ends of its interval of 80 %.
+        forecast: Record a forecast at each evaluation. ``forecast/grok_step`` is its median,
+            ``forecast/grok_step_low`` and ``_high`` are the ends of its interval of 80 %.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.
