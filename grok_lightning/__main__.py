@@ -48,6 +48,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "test": "; test.json was not written",
     "predict": "; the file of predictions was not written",
     "data": "; the files of splits are not complete",
+    "forecast": "; nothing was written",
     "report": "; the report is not complete; the same command writes it again",
 }
 _INTERRUPTS: list[int] = []  # a Ctrl-C each

@@ -32,7 +32,8 @@ def _parser() -> ArgumentParser:
     parser = command_parser(
         "forecast",
         "Says of each run at which step it will grok: median, interval of 80 %, and the probability that it does so "
-        "within its budget. A run that has grokked is forecast from what was known when it memorized.",
+        "within its budget. A run that has grokked is forecast from what was known when it memorized, any other from "
+        "its last evaluation, unless --at says otherwise.",
         "addition-fractions",
     )
     parser.add_argument(
@@ -41,7 +42,7 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--at", type=str | None,
-        help="memorized, last or a step: what is known by then; default: memorized, or last where it has not grokked.",
+        help="What is known: up to memorized, last or a step, such as 1000.",
     )  # fmt: skip
     parser.add_argument("--forecaster", type=str | None, help="File that --refit wrote; default: that of this package.")
     parser.add_argument("--refit", type=bool, default=False, help="Fit a forecaster to these runs; needs --output.")
