@@ -2,10 +2,11 @@
 
     python benchmarks/forecast.py [ARCHIVE ...]
 
-Archives are runs.parquet of reports, besides the committed ones. Every file of benchmarks/predictors with a class
-``Predictor`` is one row: it is made from training runs, and called with a run and a step at which it makes a forecast
-with ``median``, ``interval`` and ``by(step)``. Runs of one condition are never on both sides of a split. Forecasts are
-kept in docs/science/forecast/predictions.csv.gz, from which the scores follow; ``--scores-only`` starts from there.
+Archives are runs.parquet of reports, besides those of docs/science/reproductions and docs/science/forecast. Every file
+of benchmarks/predictors with a class ``Predictor`` is one row: it is made from training runs, and called with a run and
+a step at which it makes a forecast with ``median``, ``interval`` and ``by(step)``. Runs of one condition are never on
+both sides of a split. Forecasts are kept in docs/science/forecast/predictions.csv.gz, from which the scores follow;
+``--scores-only`` starts from there.
 """
 
 import argparse
@@ -39,7 +40,11 @@ from grok_lightning.records.archive import read_archive  # noqa: E402
 
 DOCUMENT = HOME / "docs" / "science" / "forecast.md"
 PREDICTIONS = HOME / "docs" / "science" / "forecast" / "predictions.csv.gz"
-ARCHIVES = sorted((HOME / "docs" / "science" / "reproductions").glob("*.parquet"))
+ARCHIVES = [
+    path
+    for folder in ("reproductions", "forecast")
+    for path in sorted((HOME / "docs" / "science" / folder).glob("*.parquet"))
+]
 FOLDS = 10
 
 
