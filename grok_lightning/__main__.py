@@ -40,6 +40,7 @@ commands:
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   status     where runs stand:      grok-lightning status EXPERIMENT... --watch
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
+  forecast   when will they grok:   grok-lightning forecast EXPERIMENT|RUN...
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
 
 grok-lightning COMMAND --help lists the options of a command; --debug shows the traceback of any error."""
@@ -50,6 +51,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "predict": "; the file of predictions was not written",
     "inspect": "; the page was not written",
     "data": "; the files of splits are not complete",
+    "forecast": "; nothing was written",
     "report": "; the report is not complete; the same command writes it again",
 }
 _INTERRUPTS: list[int] = []  # a Ctrl-C each
@@ -62,6 +64,7 @@ OTHER_COMMANDS = {  # module that runs each
     "sweep": "sweep.command",
     "status": "status.command",
     "report": "report.command",
+    "forecast": "report.forecast",
     "configs": "options.shipped",
 }
 

@@ -20,6 +20,7 @@ from grok_lightning.build import build
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.final_test import FinalTest
+from grok_lightning.callbacks.forecasts import KEYS, Forecasts
 from grok_lightning.callbacks.guards import CompilationGuard, DivergenceGuard
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.loggers import Loggers, LoggerStates
@@ -169,7 +170,8 @@ class GrokCLI(LightningCLI):
 
     def _fit_callbacks(self, brought: list[Callback]) -> list[Callback]:
         refuse_callbacks(brought, self.placed["trainer"]["logger"] is not False)
-        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"])
+        forecast = KEYS if self.resolved.options["evaluation"].get("forecast") else ()
+        refuse_monitors(brought, self.model, self.datamodule, self.config_init["measures"], forecast)
         refuse_decay_monitor(brought, self.model)
         options, saved, data, runs = self.resolved.options, self.resolved.saved, self.datamodule, self.records.runs
         configs, logs, events = [run.config for run in runs], [run.logs for run in runs], self.records.events
@@ -189,6 +191,7 @@ class GrokCLI(LightningCLI):
         titles = [f"{name}: {title(config, data.title)}" for name, config in zip(names, configs, strict=True)]
         task = task_title(configs[0]["data"], data.title)
         self.figures = RunFigures(states, titles, data, images=self.observers is None, task=task)
+        forecasts = Forecasts(states, configs)
         self.lifecycle = Lifecycle(
             GrokDetection(states, schedule, None if saved is None else saved.evaluations),
             Measures(self.config_init["measures"], data, self.model, schedule),
@@ -197,13 +200,14 @@ class GrokCLI(LightningCLI):
             checkpoints,
             FinalTest(data),
             self.records.close_up,
+            forecasts,
         )
         if self.observers is not None:
             shown = self.observers(states)
         else:
             silent = options["trainer"]["enable_progress_bar"] is False
             silent |= any(isinstance(callback, ProgressBar) for callback in brought)
-            shown = [] if silent else [ProgressLine(states, names[0])]
+            shown = [] if silent else [ProgressLine(states, names[0], forecasts)]
             shown.append(_notify(states, configs[0], logs[0].parent))
         shows = events and len(runs) == 1  # a stack's runs get theirs when they are over
         self.loggers = Loggers(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,16 @@ from grok_lightning.options.merging import complete, merge, normalize
 from grok_lightning.options.parser import LINKED
 from grok_lightning.options.trust import find_names
 from grok_lightning.records.checkpoint import GROK, LAST
-from grok_lightning.records.record import METRICS, RESULT, Row, milestones, read_metrics, read_result, run_directories
+from grok_lightning.records.record import (
+    METRICS,
+    RESULT,
+    Row,
+    flatten,
+    milestones,
+    read_metrics,
+    read_result,
+    run_directories,
+)
 from grok_lightning.records.runs import find_steps
 from grok_lightning.records.tasks import task_title
 
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from grok_lightning.forecast import Forecast
     from grok_lightning.inspection.inspection import Inspection
 
 CURVES = "curves"
@@ -256,6 +267,21 @@ class Run:
             figure = found[name][1]
         vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
         return figure
+
+    def forecast(self, step: float = inf) -> "Forecast | None":
+        """When the run will grok, from what was recorded up to a step; default: up to its last evaluation.
+
+        Returns:
+            The forecast, with ``median``, ``interval`` (80 %) and ``by(step)``; None before the run memorized and once
+            it grokked.
+        """
+        from grok_lightning.forecast import history_of_rows, shipped_forecaster
+
+        counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
+        threshold, budget = self.config["evaluation"]["threshold"], int(self.config["trainer"]["max_steps"])
+        return shipped_forecaster()(
+            history_of_rows(flatten(self.config), self._rows(), counts, threshold, budget), step
+        )
 
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from grok_lightning.callbacks.checkpoints import Checkpoints
 from grok_lightning.callbacks.final_test import FinalTest
+from grok_lightning.callbacks.forecasts import Forecasts
 from grok_lightning.callbacks.guards import Diverged, raise_if_diverged
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.recorder import Recorder
@@ -35,6 +36,7 @@ class Lifecycle(Callback):
         checkpoints: Saves the checkpoints.
         final_test: Evaluates the test rows of runs that are over, or None.
         close_up: Whether the fit ends when half the stack has left.
+        forecasts: Forecasts the runs, or None.
 
     Attributes:
         states: The states of the runs.
@@ -50,11 +52,12 @@ class Lifecycle(Callback):
         checkpoints: Checkpoints,
         final_test: FinalTest | None = None,
         close_up: bool = False,
+        forecasts: Forecasts | None = None,
     ) -> None:
         self.detection, self.states, self.measures = detection, detection.states, measures
         self.recorder, self.figures, self.checkpoints = recorder, figures, checkpoints
         self.final_test = final_test
-        self.close_up, self.closing_up = close_up, False
+        self.close_up, self.closing_up, self.forecasts = close_up, False, forecasts
         self._recorded: list[bool] = []
         self._begun = False
 
@@ -74,6 +77,8 @@ class Lifecycle(Callback):
         if trainer.state.fn == "fit" and not bool(cast(GrokModule, pl_module).lost_R().all()):
             known = next((rows[-1] for rows in self.states.rows if rows), {})
             self.measures.take(pl_module, known.keys() - {"step"})
+            if self.forecasts is not None:
+                self.forecasts.add(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":

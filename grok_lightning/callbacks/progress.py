@@ -10,8 +10,10 @@ from typing import Any, TextIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, Timer
 
+from grok_lightning.callbacks.forecasts import Forecasts
 from grok_lightning.callbacks.speed import Speed
 from grok_lightning.callbacks.states import RunStates
+from grok_lightning.forecast.forecaster import describe
 from grok_lightning.hardware.process import mute_lost_terminal
 from grok_lightning.hardware.terminal import (
     Redrawn,
@@ -37,11 +39,12 @@ class ProgressLine(ProgressBar):
     Args:
         states: The states of the runs.
         name: The run's name, with which the line begins.
+        forecasts: Forecasts the run, whose grok step is shown from memorization on; None: no forecast.
     """
 
-    def __init__(self, states: RunStates, name: str) -> None:
+    def __init__(self, states: RunStates, name: str, forecasts: Forecasts | None = None) -> None:
         super().__init__()
-        self.states, self.name = states, name
+        self.states, self.name, self.forecasts = states, name, forecasts
         self._line: Redrawn | None = None
         self._speed = Speed()
         self._enabled, self._phase, self._shown = True, "", 0.0
@@ -106,6 +109,7 @@ class ProgressLine(ProgressBar):
             f"{phase:<10}",
             where,
             accuracies,
+            self._forecast(trainer),
             f"loss {', '.join(losses)}" if losses else "",
             *self._list_pace(trainer),
         ]
@@ -116,7 +120,10 @@ class ProgressLine(ProgressBar):
         share = step / budget if budget > 0 else 0.0
         rate, left = self._list_pace(trainer)
         steps, bar = f"{step:,}/{budget:,}", f"|{draw_bar(share)}|"
+        forecast = self._forecast(trainer)
         forms = [
+            (self.name, f"{phase:<10}", accuracies, forecast, bar, steps, rate, left),
+            (self.name, f"{phase:<10}", accuracies, forecast, steps, left),
             (self.name, f"{phase:<10}", accuracies, bar, steps, rate, left),
             (self.name, f"{phase:<10}", accuracies, steps, rate, left),
             (self.name, phase, accuracies, steps, left),
@@ -127,6 +134,11 @@ class ProgressLine(ProgressBar):
             (f"{share:.0%}",),
         ]
         return ["  ".join(filter(None, parts)) for parts in forms]
+
+    def _forecast(self, trainer: Trainer) -> str:
+        budget = int(trainer.max_steps)
+        made = None if self.forecasts is None else self.forecasts.forecast(0, budget)
+        return "" if made is None else describe(made, budget)
 
     def _list_pace(self, trainer: Trainer) -> tuple[str, str]:
         """The rate and the time left, or empty texts."""

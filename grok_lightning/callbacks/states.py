@@ -43,6 +43,8 @@ class RunStates:
         stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
             threshold.
         validated: Whether each run's validation rows are held out (default); one without can memorize, but not grok.
+        forecast: Record a forecast at each evaluation. ``forecast/grok_step`` is its median,
+            ``forecast/grok_step_low`` and ``_high`` are the ends of its interval of 80 %.
 
     Attributes:
         rows: The evaluations of each run, oldest first, up to its end.
@@ -60,13 +62,14 @@ class RunStates:
         threshold: float = 0.99,
         stop_after: int = 0,
         validated: list[bool] | None = None,
+        forecast: bool = False,
     ) -> None:
         if not 0 < threshold <= 1:
             raise UserError(f"evaluation.threshold is {threshold}; it must lie above 0 and be at most 1")
         if stop_after < 0:
             raise UserError(f"evaluation.stop_after is {stop_after}; it must be at least 0")
         self.directories, self.counts = directories, counts
-        self.threshold, self.stop_after = threshold, stop_after
+        self.threshold, self.stop_after, self.forecast = threshold, stop_after, forecast
         self.validated = [True] * len(directories) if validated is None else validated
         self.rows: list[list[Row]] = [[] for _ in directories]
         self.standing = [0] * len(directories)

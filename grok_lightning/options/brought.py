@@ -81,18 +81,22 @@ def refuse_callbacks(callbacks: Sequence[Callback], logs: bool) -> None:
 
 
 def refuse_monitors(
-    callbacks: Sequence[Callback], module: GrokModule, data: SequenceDataModule, measures: Sequence[Measure]
+    callbacks: Sequence[Callback],
+    module: GrokModule,
+    data: SequenceDataModule,
+    measures: Sequence[Measure],
+    others: Sequence[str] = (),
 ) -> None:
     """Refuses callbacks that monitor a value that is not recorded.
 
     The names of what measures record are taken from the measures themselves, if a callback monitors anything else than
-    loss, accuracy and norms.
+    loss, accuracy, norms and what ``others`` names.
 
     Raises:
         UserError: For the first such callback, with the nearest name.
     """
     known = {f"{split}/{key}" for split in ("train", "val") for key in ("loss", "acc")}
-    known |= {*weight_norms(module.network), "norm/gradient"}
+    known |= {*weight_norms(module.network), "norm/gradient", *others}
     measured, found = not measures, dict[str, Measure]()
     for callback in callbacks:
         own = {"step", "epoch"} if isinstance(callback, ModelCheckpoint) else set()

@@ -20,6 +20,7 @@ from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, class_of, find_object, import_object, listed, lookup
 from grok_lightning.options.config import SavedRun
 from grok_lightning.records.checkpoint_form import find_foreign
+from grok_lightning.records.defaults import frozen_table
 from grok_lightning.records.record import CALLBACKS, flatten
 from grok_lightning.training.separate import RunOptimizers
 
@@ -140,9 +141,11 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     Raises:
         UserError: If an option that changes results differs from the checkpoint's, or a fit has nothing left to do.
     """
-    before, after, path = flatten(saved.config), flatten(options), str(saved.path)
+    # an option that the checkpoint's version did not have was as it was then
+    before, after = frozen_table()["options"] | flatten(saved.config), flatten(options)
+    path = str(saved.path)
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
-    for key in {**before, **after}:
+    for key in {**flatten(saved.config), **after}:
         if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
             raise UserError(

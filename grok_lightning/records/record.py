@@ -33,6 +33,7 @@ NOT_RESULTS = tuple(f"trainer.{name}" for name in (
 ))  # fmt: skip
 NOT_RESULTS += (
     *("model.compile", "threads", "checkpoint", "experiment", "run", "overwrite", "split", "output", "measures"),
+    "evaluation.forecast",
 )
 
 CALLBACKS = "trainer.callbacks"

@@ -107,6 +107,15 @@ def test_the_trajectory_of_its_page(
     assert [line.split()[0] for line in lines[-5:]] == ["0", "10", "20", "30", "40"]
 
 
+def test_the_forecast_of_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("howto/forecast.md", "python")
+    exec(compile(code, "howto/forecast.md", "exec"), {})
+    assert re.fullmatch(r"[\d.]+ \([\d.]+, [\d.]+\) [\d.]+ [\d.]+", capsys.readouterr().out.splitlines()[-1])
+
+
 def test_the_yaml_of_the_pages_is_yaml() -> None:
     found = [block for page in PAGES for block in blocks(str(page.relative_to(DOCS)), "yaml")]
     assert len(found) > 3

@@ -13,7 +13,7 @@ FLOORS = (
     ("batch", "errors", "provided", "randomness"),
     ("files", "reading"),
     ("hardware", "records", "data", "models", "optim", "objective", "statistics"),
-    ("training", "figures", "groups"),
+    ("training", "figures", "groups", "forecast"),
     ("measures",),
     ("module",),
     ("callbacks",),

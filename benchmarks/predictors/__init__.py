@@ -1,0 +1,1 @@
+"""Predictors of the grok step, a file each."""
