@@ -24,6 +24,7 @@ from grok_lightning.options.refusals import FREE_ON_RESUME
 from grok_lightning.reading import read_yaml
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.claims import claim, settle
+from grok_lightning.records.defaults import complete_listed
 from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.record import CONFIG, METRICS, flatten, read_metrics, run_directories, write_json
 from grok_lightning.records.runs import fresh_number
@@ -211,7 +212,7 @@ def _refuse_gap(logs: Path, step: int, schedule: EvaluationSchedule, where: str)
 def _find_other_option(logs: Path, config: Nested) -> str | None:
     """How the record in a directory differs from a run, in words; None if it is the run's own, or has no config."""
     try:
-        recorded = flatten(normalize(read_yaml(logs / CONFIG), of_trainer=False))
+        recorded = flatten(complete_listed(normalize(read_yaml(logs / CONFIG), of_trainer=False)))
     except (OSError, ValueError, UserError, AttributeError):  # none, or cut short by a crash
         return None
     wanted = flatten(config)

@@ -99,9 +99,8 @@ class ProgressLine(ProgressBar):
 
     def _list_parts(self, trainer: Trainer, phase: str, rows: list[dict[str, float]]) -> list[str]:
         """What a printed line says."""
-        losses = [
-            f"{split} {loss:.3g}" for split in ("train", "val") if (loss := _mean(rows, f"{split}/loss")) is not None
-        ]
+        splits = ("train", "val") if all(self.states.validated) else ()
+        losses = [f"{split} {loss:.3g}" for split in splits if (loss := _mean(rows, f"{split}/loss")) is not None]
         where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
         accuracies = describe_reached(self.states)
         return [

@@ -12,6 +12,7 @@ from grok_lightning.options.classes import Nested, lookup
 from grok_lightning.options.trust import refuse_types, take_config
 from grok_lightning.records.checkpoint import CONFIG_KEY, ROWS_KEY, load, unpack_evaluations
 from grok_lightning.records.checkpoint_form import AVERAGED_KEY
+from grok_lightning.records.defaults import complete_listed
 from grok_lightning.records.record import Row
 
 
@@ -61,7 +62,7 @@ class SavedRun:
         if not loaded["state_dict"]:
             raise UserError(f"ckpt_path {str(path)!r} holds no run: weights are missing")
         try:
-            config = take_config(path, loaded[CONFIG_KEY], root, named, trust)
+            config = complete_listed(take_config(path, loaded[CONFIG_KEY], root, named, trust))
             if single:
                 refuse_types(config)
                 layers = lookup(config, "model.network.layers")

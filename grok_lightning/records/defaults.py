@@ -19,7 +19,8 @@ TABLE = Path(__file__).parent / "defaults.json"
 
 @cache
 def frozen_table() -> dict[str, Any]:
-    """The table: ``options`` by dotted name, ``classes`` by option and class path, ``default_classes``, ``notes``."""
+    """The table: ``options`` by dotted name, ``classes`` by option and class path, ``default_classes``, ``listed``
+    (options of measures that older checkpoints lack), ``notes``."""
     found: dict[str, Any] = read_json(TABLE)
     return found
 
@@ -42,6 +43,14 @@ def frozen_defaults(defaults: dict[str, Any]) -> dict[str, Any]:
             _replace(own, option, value)
         _replace(own, "class_path", table["default_classes"][owner])
     return frozen
+
+
+def complete_listed(config: dict[str, Any]) -> dict[str, Any]:
+    """Add to the measures of a config of an earlier version, in place, the options that it lacks, as they were then."""
+    for item in config.get("measures") or ():
+        if isinstance(item, dict):
+            item |= frozen_table()["listed"].get(item.get("class_path"), {}) | item
+    return config
 
 
 def _replace(nested: dict[str, Any], option: str, value: Any) -> None:

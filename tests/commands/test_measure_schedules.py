@@ -101,7 +101,7 @@ def test_no_point_of_a_logger_is_nan(command: Command) -> None:
     assert command("fit", *fit, "[{class_path: Rank, every: 7}]", "--trainer.logger", "CSVLogger")[0] == 0
     events = EventAccumulator("lightning_logs/e/a")
     events.Reload()
-    points = events.Scalars("rank/hidden")
+    points = events.Scalars("measures/rank/hidden")
     assert [point.step for point in points] == known(rows("a"), "rank/hidden")
     assert all(math.isfinite(point.value) for point in points)
 
