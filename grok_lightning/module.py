@@ -92,7 +92,7 @@ class GrokModule(LightningModule):
             leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
         weight_norm: Norm of all weights. Free, kept as it is at the start, or kept at a number (one, or one for each
             run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
-        interventions: Changes at a step, or once a run has memorized or grokked. Each a mapping with ``at`` and what
+        interventions: Changes at a step, memorized or grokked. Each a mapping with ``at`` and what
             changes: ``set`` (options of the optimizer), ``freeze`` (parts), ``weight_norm``, ``filters`` (on, off).
         compile: Compile the training step. By torch.compile; what cannot be compiled is an error. ``auto``: where the
             command line's steps to come are worth it; to a module built from Python it means false.

@@ -12,7 +12,11 @@ from grok_lightning.data.operation import Operation
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.data.tokenizer import ElementTokenizer
+from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
+from grok_lightning.groups.fourier import build_real_basis
+from grok_lightning.groups.irreps import find_irreps
+from grok_lightning.groups.law import find_law, find_own_group
 from grok_lightning.measures.fourier import fourier_basis
 from grok_lightning.measures.progress import STANDS_OUT
 
@@ -81,22 +85,37 @@ def make_cyclic_basis(title: str, elements_N: Column) -> Basis:
     return Basis(title, "frequency", elements_N, fourier_basis(count).numpy(), component_N, labels)
 
 
-def find_multiplicative(operation: Operation) -> Basis | None:
-    """That of the discrete logarithm, for ``x * y``, ``x / y`` and the like modulo a prime."""
-    if not isinstance(operation.algebra, IntegersMod) or operation.operands_NK.shape[1] != 2:
+def find_of_group(operation: Operation) -> Basis | None:
+    """That of the group in which the operation is a product (``groups/law.py``): its irreducible representations.
+
+    Of a cyclic group these are frequencies of the logarithm: of the numbers themselves for ``x + y``, of the discrete
+    logarithm for ``x / y``.
+    """
+    law = find_law(operation) or find_own_group(operation)
+    if law is None or law.operand_G is None:
         return None
-    modulus, (x, y), results = operation.algebra.size, operation.operands_NK.T, operation.results_N
-    if not any(np.array_equal(left * right % modulus, of) for left, right, of in
-               ((x, y, results), (results, y, x), (results, x, y))):  # fmt: skip
+    title = operation.algebra.title or type(operation.algebra).__name__
+    if law.is_cyclic and isinstance(operation.algebra, IntegersMod):
+        unit, modulus = int(law.operand_G[1 % len(law.group)]), operation.algebra.size
+        plain = np.array_equal(law.operand_G, np.arange(modulus))
+        powers = [pow(unit, power, modulus) for power in range(len(law.group))]
+        where = f"in which the formula is an addition mod {len(law.group)}"
+        if plain:
+            where = f"the integers mod {modulus}"
+        elif np.array_equal(law.operand_G, powers):
+            where = f"the discrete logarithm to the base {unit} mod {modulus}"
+        else:
+            where = f"the variables {where}"
+        return make_cyclic_basis(f"the Fourier basis of {where}", law.operand_G)
+    try:
+        irreps = find_irreps(law.group, law.algebra, title)
+    except UserError:  # too many elements
         return None
-    for root in range(2 if modulus > 2 else 1, modulus):
-        powers = [1]
-        while (following := powers[-1] * root % modulus) not in (0, 1) and len(powers) < modulus:
-            powers.append(following)
-        if len(powers) == modulus - 1:
-            title = f"the Fourier basis of the discrete logarithm to the base {root} mod {modulus}"
-            return make_cyclic_basis(title, np.array(powers))
-    return None
+    real = build_real_basis(irreps)
+    of = f"the group of {len(law.group)} elements in which the formula is a product"
+    return Basis(
+        f"the representations of {of}", "representation", law.operand_G, real.basis_GG, real.component_G, real.names
+    )
 
 
 def find_additive(operation: Operation) -> Basis | None:
@@ -107,7 +126,7 @@ def find_additive(operation: Operation) -> Basis | None:
     return make_cyclic_basis(f"the Fourier basis of the integers mod {modulus}", np.arange(modulus))
 
 
-FINDERS: list[Callable[[Operation], Basis | None]] = [find_multiplicative, find_additive]
+FINDERS: list[Callable[[Operation], Basis | None]] = [find_of_group, find_additive]
 """What gives a task its basis: the first that has one."""
 
 

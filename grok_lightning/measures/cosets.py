@@ -78,9 +78,9 @@ class Cosets(Measure):
     at all positions, without what evaluation saves; then products of k x n and n x F for each partition into k cosets.
 
     Args:
-        part: Name of the neurons, as ``run.activations`` shows them. Default: those of the last feed-forward layer
+        part: Name of the neurons, as in ``run.activations``. Default: those of the last feed-forward layer
             before its activation, of a recurrent network the state of its last layer.
-        largest_index: Largest number of cosets of a subgroup that is looked at, from 2 up.
+        largest_index: Largest number of cosets of a subgroup. Larger ones are not looked at; from 2 up.
     """
 
     def __init__(self, part: str | None = None, largest_index: int = 12) -> None:

@@ -160,7 +160,7 @@ class Fourier(Measure):
 
     Args:
         top: Key frequencies recorded of each matrix. With their shares; at most p // 2.
-        plain: Take the numbers as they are, whatever the formula. Only of integers mod p.
+        plain: Take the numbers as they are, in any formula. Only of integers mod p.
     """
 
     def __init__(self, top: int = 5, plain: bool = False) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import load_small, look, sharpen
+from small import SMALL, load_small, look, sharpen
 
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection import arrays
@@ -168,7 +168,21 @@ def test_multiplication_and_division_are_seen_in_the_discrete_logarithm(
     assert powers[1, 1] == pytest.approx(powers.sum())
 
 
-@pytest.mark.parametrize("formula", ["x * y + 1", "x + y", "x**2 + y**2"])
+def test_the_elements_of_other_groups_are_seen_in_their_representations(
+    trained_once: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [word for word in SMALL if "data.modulus" not in word and word != "11"]
+    monkeypatch.setattr("small.SMALL", own)
+    run = load_small(trained_once, monkeypatch, "--data", "PermutationDataModule", "--data.degree", "3")
+    basis = find_basis(run.data)
+    assert (basis.word, basis.labels) == ("representation", ["3", "2-1", "1-1-1"])
+    assert np.bincount(basis.component_N).tolist() == [1, 4, 1]
+    assert np.allclose(basis.matrix_NN @ basis.matrix_NN.T, np.eye(6))
+    signs = np.array([round(np.linalg.det(np.eye(3)[images])) for images in run.data.operation.algebra.images])
+    assert basis.shares(signs[basis.elements_N][:, None]) == pytest.approx([0, 0, 1])
+
+
+@pytest.mark.parametrize("formula", ["x**3 + x * y", "x + y", "x**2 + y**2"])
 def test_other_formulas_mod_p_are_seen_in_the_numbers_themselves(
     formula: str, trained_once: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

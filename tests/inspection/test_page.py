@@ -137,13 +137,11 @@ def test_a_run_that_diverged_says_so(trained_once: Trained, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("options", "missing"),
     [
-        ("--data SequenceDataModule --x", ""),
-        ("--data PermutationDataModule --data.degree 3", {"logit_components", "spectra", "component_ablations"}),
         ("--data.tokenizer characters", {"logit_components", "spectra", "component_ablations"}),
         ("--data.formula x**2", {"answers", "logits", "logit_components", "neurons", "attention_maps"}),
         ("--data.modulus 5 --data.formula x1+x2+x3+x4 --data.rows 100", {"logit_components"}),
         ("--data TextDataModule --data.strings abcabd", {"answers", "logits", "spectra", "neurons"}),
-    ][1:],
+    ],
 )
 def test_what_makes_no_sense_is_left_out_with_a_reason(
     options: str, missing: set[str], trained_once: Trained, monkeypatch: pytest.MonkeyPatch

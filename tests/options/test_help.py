@@ -154,7 +154,11 @@ def test_the_options_of_a_class_are_told_in_sentences(option: str, name: str) ->
 @pytest.mark.parametrize(
     ("name", "arguments", "options"),
     [
-        ("sweep", "FILES...", "dry_run workers stack_size executor shard keep events known retry_failed trust root"),
+        (
+            "sweep",
+            "FILES...",
+            "dry_run workers stack_size executor shard keep events known max_steps retry_failed trust root",
+        ),
         ("report", "EXPERIMENTS...", "by out title root ckpt_path trust"),
         ("forecast", "EXPERIMENTS...", "at forecaster refit output root"),
         ("generate", "CHECKPOINT PROMPTS...", "temperature top_k max_new_tokens seed trust"),
