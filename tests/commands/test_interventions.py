@@ -157,6 +157,19 @@ def test_a_stopped_run_goes_on_to_the_bit(command: Command, kind: str, changes: 
     assert result("parts")["intervention_steps"] == whole["intervention_steps"]
 
 
+def test_what_a_scheduler_makes_of_a_number_that_was_set_is_resumed(command: Command) -> None:
+    """The cycle moves the momentum on from the step after the intervention."""
+    cycle = {"class_path": "OneCycleLR", "max_lr": 0.05, "total_steps": 40}
+    options = (*TINY, "--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", 0.9)
+    options = (*options, "--model.optimizer.lr", 0.05, "--model.scheduler", json.dumps(cycle), "--experiment", "e")
+    options = (*options, "--model.interventions", json.dumps([{"at": 20, "set": {"momentum": 0.5}}]))
+    assert command("fit", *options, "--run", "whole", "--trainer.max_steps", 40)[0] == 0
+    assert command("fit", *options, "--run", "parts", "--trainer.max_steps", 25)[0] == 0
+    assert command("fit", "--experiment", "e", "--run", "parts", "--ckpt_path", "last", "--trainer.max_steps", 40)[0] == 0
+    parts = weights("parts")
+    assert all(torch.equal(weight, parts[name]) for name, weight in weights("whole").items())
+
+
 @pytest.mark.parametrize("changes", [ALL[1:], FROZEN], ids=["numbers", "frozen"])
 @pytest.mark.parametrize("kind", ["AdamW", pytest.param("torch.optim.SGD", marks=pytest.mark.slow)])
 def test_each_run_of_a_stack_has_its_own_moments(command: Command, kind: str, changes: list[Any]) -> None:
@@ -207,6 +220,9 @@ def test_each_run_of_a_stack_has_its_own_moments(command: Command, kind: str, ch
         ([{"at": 3, "weight_norm": "kept"}], "[0].weight_norm is 'kept'; it must be keep, free or a number above 0"),
         ([{"at": 3, "filters": "on"}], "[0] switches the filters, but there are none"),
         ([{"at": 3, "filters": "maybe"}], "[0].filters is 'maybe'; it must be on or off"),
+        ([{"at": 3, "filters": ["on"]}], "[0].filters is ['on']; it must be on or off"),
+        ([{"at": 3, "set": {}}], "[0] changes nothing; give it one of set, freeze, weight_norm, filters"),
+        ({"at": 3, "freeze": "head"}, "expected: a list of mappings or null"),
         ([{"at": 3, "weight_norm": "keep"}, {"at": 9, "freeze": "head"}], "use one of the two"),
     ],
 )
