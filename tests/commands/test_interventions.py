@@ -15,6 +15,7 @@ from small_sweeps import as_the_program, directories, jobs, results, write
 
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
+from grok_lightning.sweep.plan.runs import read_plan
 from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
@@ -240,3 +241,12 @@ def test_none_count_as_none(command: Command) -> None:
     assert result("none")["config_hash"] == result("absent")["config_hash"]
     fit(command, "some", [{"at": 2, "set": {"lr": 0}}], steps=3)
     assert result("some")["config_hash"] != result("absent")["config_hash"]
+
+
+def test_names_of_runs_keep_the_parts_of_an_intervention_apart(command: Command) -> None:
+    changes = [[], [{"at": 10, "set": {"lr": 0.1, "weight_decay": 0}, "weight_norm": 3}, {"at": 20, "freeze": []}]]
+    plan = read_plan(write("named", {"model.interventions": changes}))
+    assert [plan.fresh_name(run).rpartition("__")[0] for run in plan.runs] == [
+        "interventions=none",
+        "interventions=_at=10_set=lr=0.1_weight_decay=0_weight_norm=3_at=20_f",
+    ]
