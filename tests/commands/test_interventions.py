@@ -250,3 +250,12 @@ def test_names_of_runs_keep_the_parts_of_an_intervention_apart(command: Command)
         "interventions=none",
         "interventions=_at=10_set=lr=0.1_weight_decay=0_weight_norm=3_at=20_f",
     ]
+
+
+def test_numbers_that_yaml_takes_for_text(command: Command) -> None:
+    fit(command, "json", [{"at": 2, "set": {"lr": 0.001}, "weight_norm": 20}], steps=3)
+    Path("changes.yaml").write_text("model: {interventions: [{at: 2, set: {lr: 1e-3}, weight_norm: 2E1}]}")
+    fit(command, "yaml", None, "--config", "changes.yaml", steps=3)
+    assert result("yaml")["config_hash"] == result("json")["config_hash"]
+    plan = read_plan(write("swept", {"model.interventions": [[{"at": 2, "set": {"lr": "1e-3"}}]]}))
+    assert plan.config(plan.runs[0], "a")["model"]["interventions"] == [{"at": 2, "set": {"lr": 0.001}}]
