@@ -186,7 +186,7 @@ class RunOptimizers(Optimizer):
         self._show(state_dict.get("shown"))
 
     def set_hyperparameter(self, run: int, name: str, value: float, again: bool = False) -> None:
-        """Sets a number in all groups of one run that have it; a learning rate follows what a schedule makes of the first.
+        """Sets a number in all groups of one run that have it; a rate still follows what a schedule makes of the first.
 
         Args:
             run: The run.
@@ -202,22 +202,22 @@ class RunOptimizers(Optimizer):
         groups = list(zip(self._groups(run), self.param_groups, strict=True))
         known = [[key for key, kept in own.items() if type(kept) in (int, float)] for own, _ in groups]
         if not any(name in keys for keys in known):
-            there = ", ".join(key for key in dict.fromkeys(sum(known, [])) if key != "initial_lr")
+            there = ", ".join(dict.fromkeys(key for keys in known for key in keys if key != "initial_lr"))
             raise UserError(f"model.interventions sets {name}, which is no number of {self.name}; there are {there}")
         for place, (own, shown) in enumerate(groups):
             if name not in known[place]:
                 continue
+            new = int(value) if type(own[name]) is int and value.is_integer() else value  # maybe a number of iterations
             if name == "lr":
                 first = shown.get("initial_lr", shown["lr"])
                 if not first:
-                    message = "model.interventions sets lr, but it is 0 at first; give a model.optimizer.lr above 0"
-                    raise UserError(message)
+                    raise UserError(
+                        "model.interventions sets lr, but it is 0 at first; give a model.optimizer.lr above 0"
+                    )
                 self._scales[run][place] = value / first
-                value_here = shown["lr"] * self._scales[run][place]
-            else:  # an integer stays one: it may be a number of iterations
-                value_here = type(own[name])(value) if value.is_integer() else value
+                new = shown["lr"] * self._scales[run][place]
             if not again:
-                own[name] = value_here
+                own[name] = new
         self._show([group.get("lr") for group in self.param_groups])
 
     def _without_runs(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from conftest import TINY
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
 from small_sweeps import as_the_program, directories, jobs, results, write
 
-from grok_lightning.records.checkpoint import load
+from grok_lightning.records.checkpoint import load, save
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.plan.runs import read_plan
 from grok_lightning.sweep.run.worker import run_job
@@ -166,7 +166,9 @@ def test_what_a_scheduler_makes_of_a_number_that_was_set_is_resumed(command: Com
     options = (*options, "--model.interventions", json.dumps([{"at": 20, "set": {"momentum": 0.5}}]))
     assert command("fit", *options, "--run", "whole", "--trainer.max_steps", 40)[0] == 0
     assert command("fit", *options, "--run", "parts", "--trainer.max_steps", 25)[0] == 0
-    assert command("fit", "--experiment", "e", "--run", "parts", "--ckpt_path", "last", "--trainer.max_steps", 40)[0] == 0
+    assert (
+        command("fit", "--experiment", "e", "--run", "parts", "--ckpt_path", "last", "--trainer.max_steps", 40)[0] == 0
+    )
     parts = weights("parts")
     assert all(torch.equal(weight, parts[name]) for name, weight in weights("whole").items())
 
@@ -241,6 +243,20 @@ def test_none_count_as_none(command: Command) -> None:
     assert result("none")["config_hash"] == result("absent")["config_hash"]
     fit(command, "some", [{"at": 2, "set": {"lr": 0}}], steps=3)
     assert result("some")["config_hash"] != result("absent")["config_hash"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("interventions", None), ("interventions", [[5, 30]]), ("interventions", [[5]]), ("kept_norms", [])],
+)
+def test_a_checkpoint_that_forgot_what_was_made_is_not_resumed(command: Command, key: str, value: Any) -> None:
+    fit(command, "a", [{"at": 5, "set": {"lr": 0.004}}, {"at": 7, "weight_norm": "keep"}], steps=10)
+    path = Path("checkpoints/e/a/last.ckpt")
+    checkpoint = load(path) | {key: value}
+    save({name: kept for name, kept in checkpoint.items() if kept is not None}, path)
+    status, _, err = command("fit", "--ckpt_path", path, "--trainer.max_steps", 20)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"its {key} is " in err
 
 
 def test_names_of_runs_keep_the_parts_of_an_intervention_apart(command: Command) -> None:
