@@ -295,8 +295,8 @@ def check_state(checkpoint: dict[str, Any], module: Any, trainer: Any, training:
 def _find_unfit_interventions(checkpoint: dict[str, Any], module: Any, training: bool) -> str | None:
     """What contradicts the interventions: each was made before the update of an earlier step, or not at all."""
     own, step = module.interventions, checkpoint["global_step"]
-    made = checkpoint.get(INTERVENTIONS_KEY, None if training and own else own.steps)
-    counts = [len(steps) for steps in made or ()]
+    made: list[list[int]] = checkpoint.get(INTERVENTIONS_KEY, [] if training and own else own.steps)
+    counts = [len(steps) for steps in made]
     if counts != [len(own.list)] * module.runs or any(each >= step for steps in made for each in steps if each >= 0):
         expected = f"for each run a list of {len(own.list)} steps below {step}, or -1, is expected"
         return f"its {INTERVENTIONS_KEY} is {_show(made)}; {expected}"
