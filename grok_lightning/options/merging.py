@@ -6,6 +6,7 @@ AdamW's reaches Muon; and what was *given* stays apart from what is default.
 """
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from numbers import Integral, Real
@@ -36,6 +37,8 @@ from grok_lightning.records.record import flatten
 
 _BESIDE_OPTIONS = ("class_path", "dict_kwargs")  # keys of a class in a list that are no options of it
 _CLASSES_OF_LIGHTNING = ("trainer.plugins", "trainer.profiler", "trainer.strategy")
+_INTERVENTIONS = "model.interventions"
+_EXPONENT = re.compile(r"[0-9]{1,15}(\.[0-9]*)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
 
@@ -66,7 +69,20 @@ def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
             place[last] = [_item(option, item) for item in items]
     if "model" in nested and nested["model"] is None:
         del nested["model"]
+    if (changes := lookup(nested, _INTERVENTIONS)) is not None:
+        put(nested, _INTERVENTIONS, _read_numbers(changes))
     return nested
+
+
+def _read_numbers(value: Any) -> Any:
+    """One form of each number within an option that has no types inside: 1e-3, which YAML takes for text, and 1.0."""
+    if isinstance(value, dict):
+        return {key: _read_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_read_numbers(inner) for inner in value]
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def names_classes(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Values of options: given their types, or refused in one line that says what is expected."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite, isnan
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -201,6 +201,8 @@ def describe_type(hint: Any) -> str:
         return " or ".join(describe_type(kind) for kind in inner)
     if origin is Callable:
         return "a function"
+    if origin in (dict, Mapping):
+        return "a mapping"
     if inner:
         count = f"{len(inner)} " if origin is tuple else ""
         return f"a list of {count}{describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"

@@ -284,14 +284,25 @@ def check_state(checkpoint: dict[str, Any], module: Any, trainer: Any, training:
         count = len(module.filters) if count is None else count
         if len(checkpoint.get(key, [None] * count)) != count or (training and count and key not in checkpoint):
             wrong = wrong or f"its {key} is {_show(checkpoint.get(key))}; a list of {count} is expected"
-    made = checkpoint.get(INTERVENTIONS_KEY, module.interventions.steps)
-    if len(made) != module.runs or any(len(steps) != len(module.interventions.list) for steps in made):
-        wrong = wrong or f"its {INTERVENTIONS_KEY} is {_show(made)}; {module.runs} lists of steps are expected"
+    wrong = wrong or _find_unfit_interventions(checkpoint, module, training)
     wrong = wrong or _find_unfit_filter(checkpoint.get(FILTERS_KEY, []), module)
     if training:
         wrong = wrong or _find_unfit_optimizer(checkpoint, module)
     if wrong is not None:
         raise ValueError(wrong)
+
+
+def _find_unfit_interventions(checkpoint: dict[str, Any], module: Any, training: bool) -> str | None:
+    """What contradicts the interventions: each was made before the update of an earlier step, or not at all."""
+    own, step = module.interventions, checkpoint["global_step"]
+    made: list[list[int]] = checkpoint.get(INTERVENTIONS_KEY, [] if training and own else own.steps)
+    counts = [len(steps) for steps in made]
+    if counts != [len(own.list)] * module.runs or any(each >= step for steps in made for each in steps if each >= 0):
+        expected = f"for each run a list of {len(own.list)} steps below {step}, or -1, is expected"
+        return f"its {INTERVENTIONS_KEY} is {_show(made)}; {expected}"
+    if training and own.keeps_norms and not checkpoint.get(KEPT_NORMS_KEY) and any(max(steps) >= 0 for steps in made):
+        return f"its {KEPT_NORMS_KEY} is {_show(checkpoint.get(KEPT_NORMS_KEY))}; a list of {module.runs} is expected"
+    return None
 
 
 _LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")

@@ -63,7 +63,7 @@ def _read(entry: Any, where: str) -> Intervention:
     at = entry.get("at")
     if at not in MOMENTS and not (type(at) is int and at >= 0):
         raise UserError(f"{where}.at is {show(at)}; it must be a step from 0 on, {' or '.join(MOMENTS)}")
-    if not any(entry.get(key) is not None for key in _KEYS[1:]):
+    if all(entry.get(key) in (None, {}) for key in _KEYS[1:]):
         raise UserError(f"{where} changes nothing; give it one of {', '.join(_KEYS[1:])}")
     return Intervention(
         at, _read_settings(entry.get("set"), where), _read_frozen(entry.get("freeze"), where),
@@ -106,7 +106,7 @@ def _read_norm(norm: Any, where: str) -> str | float | None:
 def _read_switch(switch: Any, where: str) -> bool | None:
     if switch is None or isinstance(switch, bool):
         return switch
-    if switch not in _SWITCH:
+    if not isinstance(switch, str) or switch not in _SWITCH:
         raise UserError(f"{where}.filters is {show(switch)}; it must be on or off")
     return _SWITCH[switch]
 
@@ -205,12 +205,12 @@ class Interventions:
         for run, steps in enumerate(self.steps):
             for step, place in sorted(zip(steps, range(len(steps)), strict=True)):
                 if step >= 0:
-                    self._set(run, self.list[place], optimizer)
+                    self._set(run, self.list[place], optimizer, again=True)
 
-    def _set(self, run: int, each: Intervention, optimizer: Optimizer) -> None:
+    def _set(self, run: int, each: Intervention, optimizer: Optimizer, again: bool = False) -> None:
         """Sets what follows from the intervention alone."""
         for name, value in each.settings.items():
-            set_hyperparameter(optimizer, run, name, value)
+            set_hyperparameter(optimizer, run, name, value, again)
         if each.filters is not None:
             self._filtered[run] = each.filters
         if each.frozen is not None:
@@ -260,14 +260,19 @@ class Interventions:
             )
 
 
-def set_hyperparameter(optimizer: Optimizer, run: int, name: str, value: float) -> None:
-    """Sets an option of a stack's optimizer for one run. The schedule's factor still applies to learning rates.
+def set_hyperparameter(optimizer: Optimizer, run: int, name: str, value: float, again: bool = False) -> None:
+    """Sets an option of a stack's optimizer for one run, maybe again: in the state of a run that is resumed.
+
+    The schedule's factor still applies to learning rates.
 
     Raises:
         UserError: If the optimizer has no such number, or refuses the value.
     """
-    assert isinstance(optimizer, StackOptimizer | RunOptimizers)
-    optimizer.set_hyperparameter(run, name, value)
+    if isinstance(optimizer, RunOptimizers):
+        optimizer.set_hyperparameter(run, name, value, again)
+    else:
+        assert isinstance(optimizer, StackOptimizer)
+        optimizer.set_hyperparameter(run, name, value)  # of which its state holds nothing
 
 
 def _is_in(name: str, parts: Sequence[str]) -> bool:

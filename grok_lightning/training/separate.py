@@ -185,27 +185,39 @@ class RunOptimizers(Optimizer):
         self._taken = state_dict.get("taken", 0)
         self._show(state_dict.get("shown"))
 
-    def set_hyperparameter(self, run: int, name: str, value: float) -> None:
-        """Sets a number in all groups of one run; a learning rate still follows what a schedule makes of the first one.
+    def set_hyperparameter(self, run: int, name: str, value: float, again: bool = False) -> None:
+        """Sets a number in all groups of one run that have it; a rate still follows what a schedule makes of the first.
+
+        Args:
+            run: The run.
+            name: The number's name in the groups.
+            value: Its value.
+            again: Whether it was set before the state was saved that has been loaded: the groups hold what has become
+                of it, and all that is set is how a learning rate follows.
 
         Raises:
             UserError: If the groups have no such number, or it is the rate and was 0 at first.
         """
         self._spread()
-        for place, (own, shown) in enumerate(zip(self._groups(run), self.param_groups, strict=True)):
-            if type(own.get(name)) not in (int, float):
-                known = [key for key, kept in own.items() if type(kept) in (int, float) and key != "initial_lr"]
-                raise UserError(
-                    f"model.interventions sets {name}, which is no number of {self.name}; there are {', '.join(known)}"
-                )
-            if name != "lr":
-                own[name] = value
+        groups = list(zip(self._groups(run), self.param_groups, strict=True))
+        known = [[key for key, kept in own.items() if type(kept) in (int, float)] for own, _ in groups]
+        if not any(name in keys for keys in known):
+            there = ", ".join(dict.fromkeys(key for keys in known for key in keys if key != "initial_lr"))
+            raise UserError(f"model.interventions sets {name}, which is no number of {self.name}; there are {there}")
+        for place, (own, shown) in enumerate(groups):
+            if name not in known[place]:
                 continue
-            first = shown.get("initial_lr", shown["lr"])
-            if not first:
-                raise UserError("model.interventions sets lr, but it is 0 at first; give a model.optimizer.lr above 0")
-            self._scales[run][place] = value / first
-            own["lr"] = shown["lr"] * self._scales[run][place]
+            new = int(value) if type(own[name]) is int and value.is_integer() else value  # maybe a number of iterations
+            if name == "lr":
+                first = shown.get("initial_lr", shown["lr"])
+                if not first:
+                    raise UserError(
+                        "model.interventions sets lr, but it is 0 at first; give a model.optimizer.lr above 0"
+                    )
+                self._scales[run][place] = value / first
+                new = shown["lr"] * self._scales[run][place]
+            if not again:
+                own[name] = new
         self._show([group.get("lr") for group in self.param_groups])
 
     def _without_runs(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from conftest import TINY
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
 from small_sweeps import as_the_program, directories, jobs, results, write
 
-from grok_lightning.records.checkpoint import load
+from grok_lightning.records.checkpoint import load, save
 from grok_lightning.records.record import read_metrics
+from grok_lightning.sweep.plan.runs import read_plan
 from grok_lightning.sweep.run.worker import run_job
 
 Command = Callable[..., tuple[int, str, str]]
@@ -157,6 +158,21 @@ def test_a_stopped_run_goes_on_to_the_bit(command: Command, kind: str, changes: 
     assert result("parts")["intervention_steps"] == whole["intervention_steps"]
 
 
+def test_what_a_scheduler_makes_of_a_number_that_was_set_is_resumed(command: Command) -> None:
+    """The cycle moves the momentum on from the step after the intervention."""
+    cycle = {"class_path": "OneCycleLR", "max_lr": 0.05, "total_steps": 40}
+    options = (*TINY, "--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", 0.9)
+    options = (*options, "--model.optimizer.lr", 0.05, "--model.scheduler", json.dumps(cycle), "--experiment", "e")
+    options = (*options, "--model.interventions", json.dumps([{"at": 20, "set": {"momentum": 0.5}}]))
+    assert command("fit", *options, "--run", "whole", "--trainer.max_steps", 40)[0] == 0
+    assert command("fit", *options, "--run", "parts", "--trainer.max_steps", 25)[0] == 0
+    assert (
+        command("fit", "--experiment", "e", "--run", "parts", "--ckpt_path", "last", "--trainer.max_steps", 40)[0] == 0
+    )
+    parts = weights("parts")
+    assert all(torch.equal(weight, parts[name]) for name, weight in weights("whole").items())
+
+
 @pytest.mark.parametrize("changes", [ALL[1:], FROZEN], ids=["numbers", "frozen"])
 @pytest.mark.parametrize("kind", ["AdamW", pytest.param("torch.optim.SGD", marks=pytest.mark.slow)])
 def test_each_run_of_a_stack_has_its_own_moments(command: Command, kind: str, changes: list[Any]) -> None:
@@ -207,6 +223,9 @@ def test_each_run_of_a_stack_has_its_own_moments(command: Command, kind: str, ch
         ([{"at": 3, "weight_norm": "kept"}], "[0].weight_norm is 'kept'; it must be keep, free or a number above 0"),
         ([{"at": 3, "filters": "on"}], "[0] switches the filters, but there are none"),
         ([{"at": 3, "filters": "maybe"}], "[0].filters is 'maybe'; it must be on or off"),
+        ([{"at": 3, "filters": ["on"]}], "[0].filters is ['on']; it must be on or off"),
+        ([{"at": 3, "set": {}}], "[0] changes nothing; give it one of set, freeze, weight_norm, filters"),
+        ({"at": 3, "freeze": "head"}, "expected: a list of mappings or null"),
         ([{"at": 3, "weight_norm": "keep"}, {"at": 9, "freeze": "head"}], "use one of the two"),
     ],
 )
@@ -224,3 +243,35 @@ def test_none_count_as_none(command: Command) -> None:
     assert result("none")["config_hash"] == result("absent")["config_hash"]
     fit(command, "some", [{"at": 2, "set": {"lr": 0}}], steps=3)
     assert result("some")["config_hash"] != result("absent")["config_hash"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("interventions", None), ("interventions", [[5, 30]]), ("interventions", [[5]]), ("kept_norms", [])],
+)
+def test_a_checkpoint_that_forgot_what_was_made_is_not_resumed(command: Command, key: str, value: Any) -> None:
+    fit(command, "a", [{"at": 5, "set": {"lr": 0.004}}, {"at": 7, "weight_norm": "keep"}], steps=10)
+    path = Path("checkpoints/e/a/last.ckpt")
+    checkpoint = load(path) | {key: value}
+    save({name: kept for name, kept in checkpoint.items() if kept is not None}, path)
+    status, _, err = command("fit", "--ckpt_path", path, "--trainer.max_steps", 20)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"its {key} is " in err
+
+
+def test_names_of_runs_keep_the_parts_of_an_intervention_apart(command: Command) -> None:
+    changes = [[], [{"at": 10, "set": {"lr": 0.1, "weight_decay": 0}, "weight_norm": 3}, {"at": 20, "freeze": []}]]
+    plan = read_plan(write("named", {"model.interventions": changes}))
+    assert [plan.fresh_name(run).rpartition("__")[0] for run in plan.runs] == [
+        "interventions=none",
+        "interventions=_at=10_set=lr=0.1_weight_decay=0_weight_norm=3_at=20_f",
+    ]
+
+
+def test_numbers_that_yaml_takes_for_text(command: Command) -> None:
+    fit(command, "json", [{"at": 2, "set": {"lr": 0.001}, "weight_norm": 20}], steps=3)
+    Path("changes.yaml").write_text("model: {interventions: [{at: 2, set: {lr: 1e-3}, weight_norm: 2E1}]}")
+    fit(command, "yaml", None, "--config", "changes.yaml", steps=3)
+    assert result("yaml")["config_hash"] == result("json")["config_hash"]
+    plan = read_plan(write("swept", {"model.interventions": [[{"at": 2, "set": {"lr": "1e-3"}}]]}))
+    assert plan.config(plan.runs[0], "a")["model"]["interventions"] == [{"at": 2, "set": {"lr": 0.001}}]

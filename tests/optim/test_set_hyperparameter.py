@@ -1,11 +1,14 @@
 """Numbers set for one run in the middle of training: each run follows torch's optimizer of it alone."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim import AdamW, Muon
 from grok_lightning.optim.rates import RateSchedule, advance
+from grok_lightning.training.interventions import set_hyperparameter
 from grok_lightning.training.separate import build_optimizer
 
 SHAPE = (3, 5, 4)  # R runs
@@ -62,7 +65,7 @@ def resumed(build, apart, weight, optimizer, schedule):
     again.load_state_dict(states[1])
     for run, settings in SET.items():
         for name, value in settings.items():
-            fresh.set_hyperparameter(run, name, value)
+            set_hyperparameter(fresh, run, name, value, again=True)
     return fresh, again
 
 
@@ -134,3 +137,43 @@ def test_what_is_refused(build, name: str, value: float, told: str) -> None:
     optimizer = build_optimizer(build, [("layers.0.weight", weight)], [1, 2, 3], apart=True)
     with pytest.raises(UserError, match=told):
         optimizer.set_hyperparameter(1, name, value)
+
+
+class Groups(torch.optim.SGD):
+    """Of which only the second group has iterations, and which changes its own rate and momentum."""
+
+    def __init__(self, named_parameters, lr: float) -> None:
+        (_, first), (_, second) = named_parameters
+        super().__init__([{"params": [first]}, {"params": [second], "iterations": 4}], lr=lr, momentum=0.9)
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["momentum"] *= 0.9
+            group["lr"] *= 0.95 ** len(range(group.get("iterations", 1)))
+        return super().step(closure)
+
+
+def test_what_has_become_of_a_number_since_it_was_set_is_resumed() -> None:
+    settings = {"momentum": 0.5, "lr": 0.02, "iterations": 2.0}
+    named, copies = ([(f"{seed}.weight", gradient(seed).requires_grad_()) for seed in (1, 2)] for _ in range(2))
+    whole, other, resumed = (
+        build_optimizer(partial(Groups, lr=0.01), pairs, [1, 2, 3], apart=True) for pairs in (named, copies, copies)
+    )
+    for optimizer, pairs in ((whole, named), (other, copies)):
+        for name, value in settings.items():
+            optimizer.set_hyperparameter(1, name, value)
+        _take_steps(optimizer, pairs, range(3))
+    resumed.load_state_dict(other.state_dict())
+    for name, value in settings.items():
+        set_hyperparameter(resumed, 1, name, value, again=True)
+    for optimizer, pairs in ((whole, named), (resumed, copies)):
+        _take_steps(optimizer, pairs, range(3, 6))
+    assert all(torch.equal(one, two) for (_, one), (_, two) in zip(named, copies, strict=True))
+    assert not torch.equal(named[0][1][0], named[0][1][1])
+
+
+def _take_steps(optimizer, named, steps: range) -> None:
+    for step in steps:
+        for _, weight in named:
+            weight.grad = gradient(step)
+        optimizer.step(lambda: torch.zeros(()))

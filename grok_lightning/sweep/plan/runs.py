@@ -167,7 +167,8 @@ class Plan:
         """Name of a run without a directory: its varied options and its hash, joined by ``SEPARATOR``."""
         options = ["seed" if option == SEED else option.rsplit(".", 1)[-1] for option in self.grid.options]
         words = [f"{option}={word}" for option, word in zip(options, self.label(run.varied), strict=True)]
-        words = [re.sub(r"[^A-Za-z0-9.=+-]+", "_", word.replace(" ", "")).strip("_") for word in words]
+        words = [re.sub(r" (?=\w+=)", "_", word.replace("[]", "none")).replace(" ", "") for word in words]
+        words = [re.sub(r"[^A-Za-z0-9.=+-]+", "_", word).strip("_") for word in words]
         return SEPARATOR.join([SEPARATOR.join(words)[:SLUG].rstrip("_"), run.hash])
 
     def label(self, point: Sequence[Any]) -> list[str]:
