@@ -28,7 +28,7 @@ myst_fence_as_directive: list[str] = []
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False  # the source lacks what constructors of measures gain, "every"
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_mock_imports = ["ray"]
