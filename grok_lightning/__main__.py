@@ -236,7 +236,9 @@ def _accuracies(cli: "GrokCLI") -> str:
     for split in ("train", "val", "test"):
         if f"{split}/acc" in evaluation:
             accuracy, loss = float(evaluation[f"{split}/acc"][0]), float(evaluation[f"{split}/loss"][0])
-            (count,) = cli.datamodule.counts(split)
+            count = cli.datamodule.held_counts()[split]
+            if not count:  # no rows are held out: the training rows once more
+                continue
             right = round(accuracy * count)
             lines.append(f"{split:<5} accuracy {accuracy:.2%} ({right:,} of {count:,}), loss {loss:.4g}")
     return "\n".join(lines)

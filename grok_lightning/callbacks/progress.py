@@ -24,6 +24,7 @@ from grok_lightning.hardware.terminal import (
     format_left,
     format_rate,
 )
+from grok_lightning.records.words import format_percent
 
 REDRAW_SECONDS = 0.1
 QUIET_SECONDS = 60.0  # between two lines where nothing can be redrawn
@@ -99,7 +100,7 @@ class ProgressLine(ProgressBar):
 
     def _list_parts(self, trainer: Trainer, phase: str, rows: list[dict[str, float]]) -> list[str]:
         """What a printed line says."""
-        splits = ("train", "val") if all(self.states.validated) else ()
+        splits = ("train", "val") if all(self.states.validated) else ()  # else what is reached has the loss
         losses = [f"{split} {loss:.3g}" for split in splits if (loss := _mean(rows, f"{split}/loss")) is not None]
         where = f"step {trainer.global_step:,}/{trainer.max_steps:,}"
         accuracies = describe_reached(self.states)
@@ -174,7 +175,7 @@ def describe_reached(states: RunStates) -> str:
     accuracies = {split: _mean(rows, f"{split}/acc") for split in ("train", "val")}
     if not all(states.validated):
         del accuracies["val"]
-    shown = [f"{split} {accuracy:6.1%}" for split, accuracy in accuracies.items() if accuracy is not None]
+    shown = [f"{split} {format_percent(accuracy):>6}" for split, accuracy in accuracies.items() if accuracy is not None]
     loss = _mean(rows, "train/loss")
     if not all(states.validated) and loss is not None:
         shown.append(f"loss {loss:.3g}")

@@ -193,10 +193,10 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> Requests:
         if not max(self.counts("test")):
-            counts = ", ".join(f"{max(self.counts(split)):,} {split}" for split in ("train", "val"))
+            held = self.held_counts()
             raise UserError(
-                f"this run has no test rows ({counts}); use validate, or predict --split val, on the same checkpoint"
-                f"{self.advise_test_rows()}"
+                f"this run has no test rows ({held['train']:,} train, {held['val']:,} val); use validate"
+                f"{', or predict --split val,' if held['val'] else ''} on the same checkpoint{self.advise_test_rows()}"
             )
         return Requests([Evaluation(("test",))])
 

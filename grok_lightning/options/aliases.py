@@ -181,7 +181,8 @@ class Names:
 
     def _expand(self, name: str, value: Any) -> str:
         *above, last = name.split(".")
-        fitting = [option for option in self._by_last.get(last, []) if _fits(above, option)]
+        named = self._by_last.get(last) or self._by_last.get(last.lower(), [])
+        fitting = [option for option in named if _fits(above, option)]
         fitting = [_FIRST[last]] if len(fitting) > 1 and _FIRST.get(last) in fitting else fitting
         if not fitting:
             meant = [option for option in _OF_WORD.get(last.lower(), []) if option in self._known]
@@ -208,6 +209,12 @@ class Names:
         meant = [option for option in _OF_WORD.get(word, []) if option in self._known]
         if meant:
             raise UserError(f"--{name} is no option; did you mean --{meant[0]}?")
+        for option in _OF_WORD.get(word, []):
+            owner = option.rpartition(".")[0]
+            if owner in CLASS_OPTIONS:
+                chosen = self.classes.get(owner) or [CLASS_OPTIONS[owner].default]
+                classes = " and ".join(each.rsplit(".", 1)[-1] for each in chosen)
+                raise UserError(f"--{name} stands for {option}, which {classes} does not have")
         if word in ANSWERS:
             shown = "" if value is None or not isinstance(value, str | int | float) else f" {show(value)}"
             raise UserError(f"--{name}{shown} {ANSWERS[word](value)}")

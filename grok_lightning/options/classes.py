@@ -260,6 +260,7 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     known = sorted(known)
     by_last = {key.rsplit(".", 1)[-1]: key for key in known}
     begun = [key for key in known if key.startswith(name)]
+    begun = [key for key in known if key.casefold() == name.casefold()] or begun
     near = begun if len(begun) == 1 else get_close_matches(name, known, 1, 0.6)
     near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
     if near:

@@ -33,7 +33,12 @@ def _parser() -> ArgumentParser:
         "experiments", type=str, nargs="*",
         help="Experiments, EXPERIMENT/RUN or folders; default: all that is running, else what ran last.",
     )  # fmt: skip
-    parser.add_argument("--all", type=bool, default=False, help="Show every run, also a sweep's finished ones.")
+    parser.add_argument(
+        "--all",
+        type=bool,
+        default=False,
+        help="Show every run: of all experiments if none is named, and a sweep's finished ones.",
+    )
     parser.add_argument("--watch", type=str | None, help="Show it anew every so many seconds (2), until Ctrl-C.")
     parser.add_argument("--json", type=bool, default=False, help="Print one line of JSON, with every run.")
     parser.add_argument("--root", type=str, default=".", help="Folder of lightning_logs and checkpoints.")
@@ -53,8 +58,10 @@ def status_command(arguments: list[str]) -> int:
         UserError: An experiment or an option does not exist.
     """
     options = parse(_parser(), _complete_watch(arguments))
-    every = _read_seconds(options.watch)
-    look = partial(_find, list(options.experiments or ()), Path(options.root))
+    every, root = _read_seconds(options.watch), Path(options.root)
+    if not root.is_dir():
+        raise UserError(f"--root is {show(options.root)}, which is no folder; give that of lightning_logs")
+    look = partial(_find, list(options.experiments or ()), root, options.all)
     if every is None:
         _print(look(), options)
         return 0
@@ -114,13 +121,15 @@ def _print(standings: list[Standing], options: Namespace) -> None:
     print("\n".join(format_standings(standings, options.all, columns)) or NOTHING, flush=True)
 
 
-def _find(names: Sequence[str], root: Path) -> list[Standing]:
-    """The experiments that are asked for.
+def _find(names: Sequence[str], root: Path, everything: bool = False) -> list[Standing]:
+    """The experiments that are asked for; without names all, or those that run or ran last.
 
     Raises:
         UserError: One does not exist.
     """
     logs = root / LOGS
+    if not names and everything:
+        return [standing for each in _list_experiments(logs) if (standing := find_standing(each)).runs]
     if not names:
         return _find_default(logs)
     chosen: dict[Path, set[str] | None] = {}
@@ -135,8 +144,9 @@ def _find(names: Sequence[str], root: Path) -> list[Standing]:
 def _locate(name: str, logs: Path) -> list[tuple[Path, str | None]]:
     """The directories of the experiments that a name or a folder stands for, and the run in it; None: all."""
     for place in (logs / name, Path(name)):
+        named = name.strip("/") if place == Path(name) else name.strip("/.")  # . and .. are folders, no experiments
         try:
-            there = bool(name.strip("/.")) and place.is_dir()
+            there = bool(named) and place.is_dir()
         except (OSError, ValueError):  # too long, or a NUL
             there = False
         if not there:

@@ -9,12 +9,13 @@ from statistics import median_low
 
 from grok_lightning.hardware.terminal import format_duration
 from grok_lightning.records.record import FAILED
+from grok_lightning.records.runs import hash_of_name
+from grok_lightning.records.words import format_percent
 from grok_lightning.status.standing import DAMAGED, INTERRUPTED, RUNNING, Run, Standing
 
 MOST_ENDED = 20  # rows of single fits that ended
 MOST_OTHERS = 40  # rows of each other state
 LEAST_NAME = 16  # columns
-HASH_LENGTH = 17  # of "-" and the hash in names of a sweep's runs
 
 Columns = dict[str, Callable[[str, Run], str]]
 
@@ -57,16 +58,18 @@ def format_json(standings: Sequence[Standing]) -> str:
 
 def _count(standing: Standing) -> str:
     """Counts of a sweep's runs."""
-    ended = len(standing.runs) - standing.count(RUNNING, INTERRUPTED, DAMAGED, FAILED)
-    planned = max(standing.planned or 0, len(standing.runs))
+    own = len(standing.runs) - len(standing.others)
+    ended = own - standing.count(RUNNING, INTERRUPTED, DAMAGED, FAILED)
+    planned = max(standing.planned or 0, own)
     parts = [f"{ended:,} of {planned:,} done", f"{standing.count(RUNNING):,} running", f"{standing.waiting:,} waiting"]
     parts += [
         f"{count:,} {state}"
         for state in (FAILED, INTERRUPTED, DAMAGED)
         if (count := standing.count(state)) or state == FAILED
     ]
+    parts += [f"{len(standing.others):,} not of its file"] if standing.others else []
     line = f"{standing.name}: {', '.join(parts)}"
-    if not standing.count(RUNNING) and (standing.waiting or standing.count(INTERRUPTED)):
+    if all(run.state != RUNNING for run in standing.runs) and (standing.waiting or standing.count(INTERRUPTED)):
         line += f"; no process trains it; go on with grok-lightning sweep {standing.file or standing.name}"
     return line
 
@@ -109,7 +112,7 @@ def _format_steps(_: str, run: Run) -> str:
 
 
 def _format_share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    return "" if share is None else format_percent(share)
 
 
 def _format_rate(_: str, run: Run) -> str:
@@ -179,8 +182,8 @@ def _align(row: Sequence[str], widths: Sequence[int], names: Sequence[str]) -> s
 
 def _shorten(name: str, width: int) -> str:
     """A run's name cut in the middle; of a sweep's run, the hash at its end goes first."""
-    if len(name) > width and name[-HASH_LENGTH : -HASH_LENGTH + 1] == "-":
-        name = name[:-HASH_LENGTH]
+    if len(name) > width and (hashed := hash_of_name(name)):
+        name = name.removesuffix(hashed).rstrip("_-")
     if len(name) <= width:
         return name
     ahead = max(1, (width - 2) // 2)

@@ -21,13 +21,14 @@ from grok_lightning.records.notices import FITS, FRESH, WORKERS, find_left, read
 from grok_lightning.records.planned import HASH, read_planned
 from grok_lightning.records.record import CONFIG, FAILED, METRICS, RESULT, reaches
 from grok_lightning.records.results import refresh
+from grok_lightning.records.runs import hash_of_name
 from grok_lightning.records.tasks import class_name
 
 RUNNING, INTERRUPTED, DAMAGED = "running", "interrupted", "damaged"
 OWNER = Path(".sweep") / "sweep.json"
 COLUMNS = (
     "status", HASH, "steps", "budget", "threshold", "memorize_step", "grok_step", "final.train/acc", "final.val/acc",
-    "config.data.class_path", "config.data.val_fraction",
+    "config.data.class_path", "config.data.val_fraction", "counts.val",
 )  # fmt: skip
 MOST_CONFIG = 2**22
 _DIGITS = re.compile(r"(\d+)")
@@ -78,6 +79,7 @@ class Standing:
         runs: Its runs; running ones first, then interrupted, damaged and failed ones, then those that ended.
         planned: Number of runs of its sweep; None for single fits.
         waiting: Number of these that have not begun.
+        others: Names of runs that its sweep does not ask for, such as single fits and those of earlier files.
         file: File of the sweep, where it is known.
         unread: Why its directory cannot be read; empty if it can.
     """
@@ -86,12 +88,13 @@ class Standing:
     runs: list[Run] = field(default_factory=list)
     planned: int | None = None
     waiting: int = 0
+    others: tuple[str, ...] = ()
     file: str = ""
     unread: str = ""
 
     def count(self, *states: str) -> int:
-        """The number of runs in these states."""
-        return sum(run.state in states for run in self.runs)
+        """The number of runs in these states; of a sweep, of those that it asks for."""
+        return sum(run.state in states for run in self.runs if run.name not in self.others)
 
 
 def find_standing(logs: Path, only: Collection[str] | None = None) -> Standing:
@@ -114,9 +117,10 @@ def find_standing(logs: Path, only: Collection[str] | None = None) -> Standing:
     plan = read_planned(logs) if only is None else None
     if plan is None:
         return Standing(logs.resolve().name, chosen)
-    begun = {run.hashed for run in chosen}
     hashes = set(plan[HASH])
-    return Standing(logs.resolve().name, chosen, len(hashes), len(hashes - begun), _read_owner(logs))
+    own = {run.hashed: run.name for run in chosen if run.hashed in hashes}  # of several of one hash, one that is over
+    others = tuple(run.name for run in chosen if own.get(run.hashed) != run.name)
+    return Standing(logs.resolve().name, chosen, len(hashes), len(hashes) - len(own), others, _read_owner(logs))
 
 
 _RANK = {RUNNING: 0, INTERRUPTED: 1, DAMAGED: 2, FAILED: 3}
@@ -228,7 +232,8 @@ def _read_finished(logs: Path) -> dict[str, Run]:
         name = str(row["run"])
         if name in damaged:
             continue
-        validated = _is_validated(row["config.data.class_path"], row["config.data.val_fraction"])
+        held_out = row["counts.val"] != 0
+        validated = held_out and _is_validated(row["config.data.class_path"], row["config.data.val_fraction"])
         grokked = row["grok_step"] is not None and validated
         phase = _name_phase(row["memorize_step"] is not None, grokked) if row["status"] != FAILED else ""
         found[name] = Run(
@@ -242,21 +247,25 @@ def _read_finished(logs: Path) -> dict[str, Run]:
             grok_step=_to_int(row["grok_step"]) if validated else None,
             hashed=row[HASH] if isinstance(row[HASH], str) else None,
         )
-    return found | {name: Run(name, DAMAGED, fault=fault) for name, fault in damaged.items()}
+    return found | {name: Run(name, DAMAGED, hashed=hash_of_name(name), fault=fault) for name, fault in damaged.items()}
 
 
 def _read_unfinished(logs: Path, names: list[str], live: _Live) -> list[Run]:
     """Runs without a result."""
     curves = read_curves([str(logs / name) for name in names])
     evaluated = curves.groupby("run", sort=False)
-    last, best = (table.to_dict("index") for table in (evaluated.tail(1).set_index("run"), evaluated.max()))
+    tables = (evaluated.head(1).set_index("run"), evaluated.tail(1).set_index("run"), evaluated.max())
+    first, last, best = (table.to_dict("index") for table in tables)
     return [
-        _read_one(logs / name, live, last.get(str(logs / name), {}), best.get(str(logs / name), {})) for name in names
+        _read_one(logs / name, live, *(each.get(str(logs / name), {}) for each in (first, last, best)))
+        for name in names
     ]
 
 
-def _read_one(directory: Path, live: _Live, last: Mapping[Any, Any], best: Mapping[Any, Any]) -> Run:
-    """A run without a result, from its last evaluation, the best of each metric, its config and its notice."""
+def _read_one(
+    directory: Path, live: _Live, first: Mapping[Any, Any], last: Mapping[Any, Any], best: Mapping[Any, Any]
+) -> Run:
+    """A run without a result, from its first and last evaluation, its best metrics, its config and its notice."""
     name, notice = directory.name, live.find_notice(directory.name)
     running = name in live
     try:
@@ -264,9 +273,10 @@ def _read_one(directory: Path, live: _Live, last: Mapping[Any, Any], best: Mappi
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         if not running:
-            return Run(name, DAMAGED, fault=in_one_line(f"{CONFIG}: {reason}"))
+            return Run(name, DAMAGED, hashed=hash_of_name(name), fault=in_one_line(f"{CONFIG}: {reason}"))
         config = {}
-    validated = _is_validated(config.get("class_path"), config.get("val_fraction"))
+    held_out = first.get("train/loss", 0.0) != first.get("val/loss")  # equal where validation is on the training rows
+    validated = held_out and _is_validated(config.get("class_path"), config.get("val_fraction"))
     train, val = (_to_share(last.get(f"{split}/acc")) for split in ("train", "val"))
     reached = [
         reaches(float(best.get(f"{split}/acc", float("nan"))), None, config.get("threshold") or 0.99)
@@ -286,7 +296,7 @@ def _read_one(directory: Path, live: _Live, last: Mapping[Any, Any], best: Mappi
         val if validated else None,
         find_left(notice) if fresh else None,
         bool(notice.get("at_most", False)),
-        hashed=name[-16:] if name[-17:-16] == "-" else None,
+        hashed=hash_of_name(name),
     )
 
 

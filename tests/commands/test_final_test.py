@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -266,6 +267,11 @@ def test_text_is_memorized_and_never_grokked(command: Command, write_yaml: Calla
     assert f"(loss {result['final']['train/loss']:.3g})" in lines[-1]
     assert "grok" not in out.replace("grok-lightning", "")
     assert " val " not in out.split("\n", 1)[1]
+    assert re.search(r"step [1-9]\d*/60  train [ \d]\d+\.\d%  loss \S+(  \S+ steps/s)?$", out, re.MULTILINE)
+    checkpoint = ("--ckpt_path", "checkpoints/words/a/last.ckpt")
+    (evaluated,) = command("validate", *checkpoint)[1].splitlines()
+    assert re.fullmatch(rf"train accuracy .* of 2\), loss {result['final']['train/loss']:.4g}", evaluated)
+    assert "no test rows (2 train, 0 val); use validate on the same checkpoint" in command("test", *checkpoint)[2]
     steps = [result[name] for name in ("grok_step", "grok_after", "sustained_grok_step")]
     assert (steps, result["counts"]["val"]) == ([None] * 3, 0)
     path.write_text(yaml.safe_dump(config | {"evaluation": {"every": 10, "threshold": 1.0, "stop_after": 1}}))

@@ -39,17 +39,16 @@ def test_every_word_is_its_option_alone_and_below_each_part_of_the_path(option: 
             assert names.find(f"{written}+") == f"{option}+"
 
 
-def _of_other_classes() -> set[str]:
-    return {word for option in CLASSES for word in WORDS.get(option, "").split()}
-
-
 def test_words_do_not_stand_in_the_way_of_options() -> None:
     known = Names({owner: [] for owner in CLASS_OPTIONS})
     for words in WORDS.values():
         for word in words.split():
             assert word not in ANSWERS
-            found = known.find(word)
-            assert found in WORDS or (found == word and set(words.split()) <= _of_other_classes())
+            if all(option in CLASSES for option, others in WORDS.items() if word in others.split()):
+                with pytest.raises(UserError, match=rf"--{word} stands for \S+, which \w+ does not have"):
+                    known.find(word)
+            else:
+                assert known.find(word) in WORDS
 
 
 def test_every_answer_names_options_that_exist(command: Command) -> None:
@@ -184,8 +183,10 @@ REFUSED = [
     (["--lr"], "--lr (model.optimizer.lr) needs a value"),
     (["--every", "3"], "--every could be checkpoint.every or evaluation.every"),
     (["--trainer.wd", "3"], "--trainer.wd is no option; did you mean --model.optimizer.weight_decay?"),
-    (["--network", "MLP", "--n_layers", "3"], "--n_layers is no option"),
-    (["--data", "PermutationDataModule", "--p", "5"], "--p is no option"),
+    (["--network", "MLP", "--n_layers", "3"], "--n_layers stands for model.network.layers, which MLP does not have"),
+    (["--data", "PermutationDataModule", "--p", "5"], "data.modulus, which PermutationDataModule does not have"),
+    (["--LR", "abc"], "--LR (model.optimizer.lr) is 'abc'"),
+    (["--optimizer", "sgd"], "'sgd', which does not exist; did you mean SGD?"),
     (["--operation", "divison"], "--operation (data.formula) is 'divison'; did you mean division?"),
     (["--data.formula", "(a*b) % 113"], '--data.formula "x * y" --data.modulus 113'),
     (["--formula", "S5"], '--data PermutationDataModule --data.degree 5 --data.formula "x * y"'),

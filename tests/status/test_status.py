@@ -27,7 +27,7 @@ Command = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.skipif(not can_lock(), reason="needs POSIX locks")
 
 CONFIG = "trainer:\n  max_steps: 1000\ndata:\n  class_path: a.B\n  val_fraction: null\nevaluation:\n  threshold: 0.9\n"
-LONG = "seed=0+train_fraction=0.4-0123456789abcdef"
+LONG = "seed=0__train_fraction=0.4__0123456789abcdef"
 HOLD = """
 import sys
 from pathlib import Path
@@ -251,7 +251,9 @@ def test_a_name_that_does_not_exist_is_one_line_with_close_ones(command: Command
     assert hint in err
 
 
-def test_folders_and_roots_are_taken_for_names(command: Command, tmp_path: Path) -> None:
+def test_folders_and_roots_are_taken_for_names(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finished("a b/c".replace("/", "_"), experiment="mein Versuch ä")
     finished("1", experiment="other")
     expected = command("status", "mein Versuch ä")[1]
@@ -266,12 +268,17 @@ def test_folders_and_roots_are_taken_for_names(command: Command, tmp_path: Path)
         ["moved/lightning_logs/mein Versuch ä/a b_c"],
     ):
         assert command("status", *arguments)[1] == expected
-    assert "other/1" in command("status", "moved")[1]
+    for arguments in (["moved"], ["--root", "moved", "--all"]):
+        shown = command("status", *arguments)[1]
+        assert all(name in shown for name in ("other/1", "mein Versuch ä/a b_c"))
+    monkeypatch.chdir(moved)
+    assert command("status", ".")[1] == shown
+    assert "--root is 'moved', which is no folder" in command("status", "--root", "moved")[2]
 
 
 def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold: Any) -> None:
     hashes = [f"{number:016x}" for number in range(30)]
-    names = [f"seed={number}-{hashed}" for number, hashed in enumerate(hashes)]
+    names = [f"seed={number}{'-' if number % 2 else '__'}{hashed}" for number, hashed in enumerate(hashes)]
     Path("lightning_logs/e").mkdir(parents=True)
     save_planned(Path("lightning_logs/e"), hashes, ["seed_everything"], {"seed_everything": list(range(30))})
     for name in names[:10]:
@@ -292,13 +299,33 @@ def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold:
     found = json.loads(command("status", "e", "--json")[1])["experiments"][0]
     assert (found["planned"], found["waiting"], len(found["runs"])) == (30, 14, 16)
     assert found["counts"] == {"interrupted": 4, "failed": 1, "stopped": 10, "diverged": 1}
+    finished("0", config_hash="f" * 16)
+    finished("seed=50__" + "e" * 16)  # of an earlier file
+    finished("1", config_hash=hashes[0])  # a second time
+    assert command("status", "e")[1].startswith(
+        "e: 11 of 30 done, 0 running, 14 waiting, 1 failed, 4 interrupted, 3 not of its file; no process"
+    )
+
+
+def test_accuracies_are_rounded_down_and_training_rows_are_no_validation(command: Command) -> None:
+    unfinished("0", (0, 0.1, 0.1), (500, 0.99999, 0.9896))
+    assert command("status", "e")[1].split()[-3:] == ["99.9%", "98.9%", "grokked"]
+    rows = [{"step": 0, "train/loss": 3.0, "train/acc": 0.1, "val/loss": 3.0, "val/acc": 0.1}]
+    rows.append({"step": 500, "train/loss": 0.0, "train/acc": 1.0, "val/loss": 0.0, "val/acc": 1.0})
+    write_metrics(Path("lightning_logs/e/0"), rows)  # an ordinary DataModule without validation rows
+    assert command("status", "e")[1].split()[-2:] == ["100.0%", "memorized"]
+    rows[0]["val/loss"] = 3.1
+    write_metrics(Path("lightning_logs/e/0"), rows)
+    assert command("status", "e")[1].split()[-3:] == ["100.0%", "100.0%", "grokked"]
+    finished("1", counts={"train": 9, "val": 0, "test": 0})
+    assert command("status", "e/1")[1].split()[-2:] == ["100.0%", "memorized"]
 
 
 @pytest.mark.parametrize("columns", [1, 5, 20, 40, 60, 80, 120])
 def test_lines_fit_the_terminal(columns: int) -> None:
     runs = [
         Run(
-            "seed=0+train_fraction=0.4-0123456789abcdef",
+            LONG,
             "running",
             "not memorized",
             10,
@@ -404,7 +431,7 @@ def test_a_fit_that_is_killed_is_interrupted(command: Command) -> None:
     assert "e/0  interrupted" in command("status")[1]
 
 
-VARIED = "train_fraction=0.5+seed="
+VARIED = "train_fraction=0.5__seed="
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "status.md"
 
 
@@ -412,8 +439,8 @@ def test_the_table_of_its_page_is_what_is_shown() -> None:
     ended = [Run(str(number), "stopped", "grokked", grok_step=1400) for number in range(6)]
     ended.append(Run("6", "finished", "memorized"))
     live = [
-        Run(f"{VARIED}1-0f3b9c2a77d4e815", "running", "memorized", 1200, 6000, 240.0, 1.0, 0.981, 20.0, True),
-        Run(f"{VARIED}2-5d81c03e92bb4a07", "running", "memorized", 800, 6000, 238.0, 0.992, 0.31),
+        Run(f"{VARIED}1__0f3b9c2a77d4e815", "running", "memorized", 1200, 6000, 240.0, 1.0, 0.981, 20.0, True),
+        Run(f"{VARIED}2__5d81c03e92bb4a07", "running", "memorized", 800, 6000, 238.0, 0.992, 0.31),
     ]
     single = Run("0", "running", "memorized", 3400, 10_000, 312.0, 1.0, 0.123, 21.0)
     standings = [Standing("fractions", [*live, *ended], 15, 6), Standing("division", [single])]
