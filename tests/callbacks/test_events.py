@@ -10,6 +10,7 @@ from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
+from tensorboard.summary.writer import event_file_writer
 
 from grok_lightning.callbacks.events import RESULT, Events, tag_of
 from grok_lightning.options.config import RecordedRun
@@ -22,6 +23,12 @@ Command = Callable[..., tuple[int, str, str]]
 RUN = ("--experiment", "e", "--run", "a")
 LOGS = Path("lightning_logs/e/a")
 FINAL = {"train/loss": 0.1, "test/acc": 0.5, "test/loss": 2.5}
+
+
+@pytest.fixture(autouse=True)
+def files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one second are read by the number with which their names end, of which 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def events_in(directory: Path) -> EventAccumulator:
