@@ -78,5 +78,5 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], name: str)
 
 
 def test_there_is_nothing_to_test() -> None:
-    with pytest.raises(UserError, match=r"no rows for test"):
+    with pytest.raises(UserError, match=r"no test rows \(1 train, 0 val\)"):
         TextDataModule().test_dataloader()

@@ -79,8 +79,9 @@ def test_a_size_of_zero_is_unknown_and_columns_take_precedence(
     terminal.resize(20, 7)
     assert find_size(terminal.stream) == (20, 7)
     for given, columns in (("0", 20), ("x", 20), ("-5", 20), ("100", 100), ("9" * 30, 20)):
-        monkeypatch.setenv("COLUMNS", given)
-        assert find_size(terminal.stream) == (columns, 7)
+        with monkeypatch.context() as patch:  # pytest's own line must not be as wide
+            patch.setenv("COLUMNS", given)
+            assert find_size(terminal.stream) == (columns, 7)
 
 
 def test_what_was_longer_is_covered(terminal: Terminal) -> None:
