@@ -136,7 +136,7 @@ def test_a_stacked_run_is_its_single_run(tmp_path: Path, monkeypatch: pytest.Mon
     )
     assert main(["sweep", "seeds.yaml", "--workers", "1", "--stack_size", "2"]) == 0
     assert fit("ordinary_modules.Plain", "--trainer.max_steps", "12", "--seed_everything", "1") == 0
-    (path,) = Path("checkpoints/seeds").glob("seed=1-*/last.ckpt")
+    (path,) = Path("checkpoints/seeds").glob("seed=1__*/last.ckpt")
     weights = load_run("checkpoints/own/0/last.ckpt").model.state_dict()
     for name, weight in load_run(path, trust=True).model.state_dict().items():
         torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)

@@ -113,6 +113,11 @@ def test_nohup_goes_on() -> None:
     assert process.returncode == 143
 
 
+def runs_below(experiment: str) -> set[str]:
+    """Names of the directories of an experiment, hidden ones aside."""
+    return {path.name for path in Path(experiment).iterdir() if path.is_dir() and not path.name.startswith(".")}
+
+
 @pytest.mark.parametrize("name", [[], ["--run", "a"]], ids=["numbers", "one name"])
 def test_fits_started_at_once(name: list[str]) -> None:
     """Each takes a number of its own; of one name, one is trained and the others are refused."""
@@ -122,8 +127,8 @@ def test_fits_started_at_once(name: list[str]) -> None:
         subprocess.Popen(options, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(count)
     ]
     errors = [fit.communicate(timeout=300)[1] for fit in fits]
-    names = {path.name for path in Path("lightning_logs/e").iterdir()}
-    assert names == {path.name for path in Path("checkpoints/e").iterdir() if path.is_dir()}
+    names = runs_below("lightning_logs/e")
+    assert names == runs_below("checkpoints/e")
     assert all([int(row["step"]) for row in metrics(name)][-1] == 60 for name in names)
     statuses = sorted(fit.returncode for fit in fits)
     if not name:
@@ -180,7 +185,7 @@ def test_two_processes_share_each_batch_and_follow_one() -> None:
     for devices in (1, 2):
         done = run("fit", *options, "--run", devices, "--trainer.devices", devices)
         assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in Path("lightning_logs/e").iterdir()) == ["1", "2"]
+    assert runs_below("lightning_logs/e") == {"1", "2"}
     one, two = metrics("1"), metrics("2")
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for left, right in zip(one, two, strict=True):
