@@ -155,7 +155,7 @@ def numbers(trial: Trial) -> None:
     many = trial.count(20, 4)
     commands = [Command("fit", *TINY, "--trainer.max_steps", 3, where=trial.where) for _ in range(many)]
     refused = [fault for command in commands if (fault := command.complain(0))]
-    names = sorted(path.name for path in (trial.where / "lightning_logs/e").iterdir())
+    names = [path for path in (trial.where / "lightning_logs/e").iterdir() if path.is_dir() and path.name.isdigit()]
     trial.figures.append(f"{many} fits at once, {len(names)} runs")
     trial.note(f"{len(refused)} of {many} fits that began at once were refused: {refused[0]}" if refused else "")
     trial.note("" if len(names) == many or refused else f"{many} fits made {len(names)} runs")
