@@ -51,7 +51,7 @@ REFUSED_TOO = [
     ("--data.formula x1+x2+x3+x4+x5+x6+x7+x8+x9", "11^9 = 2,357,947,691 rows, about 298.7 GiB"),
     ("--data.batch_size 0", "data.batch_size is 0; it must be from 1"),
     ("--data.batch_size half", "expected: an integer or full, paper"),
-    ("--data.mod 5", "did you mean --data.modulus?"),
+    ("--data.modul 5", "did you mean --data.modulus?"),
     ("--trainer.max_step 5", "did you mean --trainer.max_steps?"),
     ("--model.optimizer.momentum 0.9", "no option of AdamW"),
     ("--model.network.dropout 1", "model.network.dropout is 1.0"),

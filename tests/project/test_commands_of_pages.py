@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,8 @@ SWEEP = "grok-lightning sweep fractions.yaml"
 BEFORE = {  # what a page takes for granted
     "docs/howto/resume.md": [FIT],
     "docs/howto/reports.md": [SWEEP, FIT, DIVISION],
+    "docs/howto/status.md": [FIT, DIVISION],
+    "docs/howto/forecast.md": [f"{FIT} --experiment {name}" for name in ("addition-fractions", "my-experiment")],
 }
 FAST = ("README.md", "docs/start.md")
 SMALL = [
@@ -152,9 +155,14 @@ def shrunk(arguments: list[str]) -> list[str]:
     return [*arguments, "--workers", "1"] if arguments[:2] == ["sweep", "fractions.yaml"] else arguments
 
 
+def expand(word: str) -> list[str]:
+    """A word as a shell hands it over: a pattern as the files that it matches."""
+    return sorted(glob(word)) if word.endswith("/*.parquet") else [word]
+
+
 def run(command: str) -> None:
     """Runs a command in this process. Checkpoints that a small budget did not reach are the last one."""
-    arguments = shrunk(arguments_of(command))
+    arguments = [found for word in shrunk(arguments_of(command)) for found in expand(word)]
     for named in (Path(word) for word in arguments if word.endswith(".ckpt")):
         if not named.exists() and named.with_name("last.ckpt").exists():
             shutil.copy(named.with_name("last.ckpt"), named)
@@ -171,6 +179,8 @@ def run(command: str) -> None:
 def write_files(page: str) -> None:
     """What a page shows as a file, beside the files of a clone that commands name."""
     text = (HOME / page).read_text(encoding="utf-8")
+    if page == "docs/howto/forecast.md":
+        shutil.copy("docs/science/reproductions/addition-fractions.parquet", "mine.parquet")
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S):
         name = re.match(r"# ([\w-]+\.yaml)", block)
         content = yaml.safe_load(block)

@@ -65,7 +65,7 @@ def test_a_failing_run_is_recorded_and_the_others_finish(
     assert "--retry-failed" in err
     assert "3/3 runs  0 grokked  1 failed" in err
     (failed,) = (name for name, result in results("e").items() if result["status"] == "failed")
-    assert failed.startswith(f"lr={BROKEN}-")
+    assert failed.startswith(f"lr={BROKEN}__")
     assert str(Path("lightning_logs/e", failed, "result.json")) in err
     result = results("e")[failed]
     assert result["error"] == "ZeroDivisionError: this one is broken"
@@ -105,7 +105,7 @@ def test_an_error_of_the_system_is_one_run_s_too(command: Command, monkeypatch: 
     append = recorder.append_metrics
 
     def refused(directory: Path, row: dict[str, float], durably: bool = True) -> None:
-        if directory.name.startswith(f"lr={BROKEN}-") and row["step"] == 20:
+        if directory.name.startswith(f"lr={BROKEN}__") and row["step"] == 20:
             raise PermissionError(13, "Permission denied", str(directory))
         append(directory, row, durably)
 

@@ -139,7 +139,7 @@ def test_a_stack_is_closed_up_when_half_have_left_and_it_pays(
     trainer = Mock(sanity_checking=False, global_step=500, max_steps=500 + rest, should_stop=False)
     trainer.state.fn = "fit"
     detection = Mock(states=states, **{"note.return_value": []})
-    lives = [Lifecycle(detection, Mock(), Mock(), None, Mock(), close_up) for close_up in (True, False)]
+    lives = [Lifecycle(detection, Mock(), Mock(), None, Mock(), close_up=close_up) for close_up in (True, False)]
     lives[0].on_validation_end(trainer, module)
     assert (lives[0].closing_up, trainer.should_stop) == (closes, closes)
     lives[1].on_validation_end(trainer, module)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grok_lightning.sweep
 
-ORDER = ("places", "axes", "file", "plan", "run", "show", "command")
+ORDER = ("places", "names", "axes", "file", "plan", "run", "show", "command")
 IMPORT = re.compile(r"^\s*from grok_lightning\.sweep\.(\w+)", re.MULTILINE)
 
 
