@@ -127,7 +127,7 @@ CONTRADICTIONS_TOO = [
     ("--model.mask_first_n 4", "model.mask_first_n is 4"),
     ("--measures Fourie", "did you mean Fourier?"),
     ("--measures Fourier --data PermutationDataModule --data.degree 3 --data.formula x*y", "Fourier"),
-    ("--measures Progress --data.formula x*y", "Progress"),
+    ("--measures Progress --data.formula x**2+x*y+y**2", "Progress"),
     ("--data.operands 1", "data.operands is 1"),
     ("--data.formula x1+x2+x3 --data.operands 43", "data.rows"),
     ("--data.rows 0", "data.rows is 0"),
