@@ -291,7 +291,7 @@ def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold:
     out = command("status", "e")[1]
     assert out.splitlines()[0] == "e: 11 of 30 done, 3 running, 14 waiting, 1 failed, 1 interrupted"
     assert [line.split()[1] for line in out.splitlines()[2:7]] == ["running"] * 3 + ["interrupted", "failed"]
-    summary = "e: 10 stopped, 1 diverged: 10 grokked (median step 300), 1 memorized (--all shows them)"
+    summary = "e: 10 stopped, 1 diverged: 10 grokked, 1 memorized; median grok step 300 (--all shows them)"
     assert out.splitlines()[7:] == [summary]
     assert len(command("status", "e", "--all")[1].splitlines()) == 2 + 16
     holder.kill()
