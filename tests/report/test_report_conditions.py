@@ -120,10 +120,10 @@ def test_few_runs_are_listed_and_have_no_interval(report):
     found = conditions()
     assert found["grok_median"].tolist() == [80, 25, 20, 40]
     assert found["grok_median_after"].tolist() == [40, 10, 10, 20]  # the middle of 0 and 20
-    assert found["grok_steps"].fillna("").tolist() == ["80; > 200", "10; 40", "20; 20; 20", ""]
+    assert found["grok_steps"].fillna("").tolist() == ["80; > 160", "10; 40", "20; 20; 20", ""]
     assert found["grok_median_low"].isna().tolist() == found["grok_mean_low"].isna().tolist() == [True] * 3 + [False]
-    text = Path("reports/e/report.md").read_text()
-    for cell in ("80 (after 40): 80; > 200", "25 (after 10): 10; 40", "20 (after 10)", "40 (from 10; after 20)"):
+    text = Path("out/report.md").read_text()
+    for cell in ("80 (after 40): 80; > 160", "25 (after 10): 10; 40", "20 (after 10)", "40 (from 10; after 20)"):
         assert f" {cell} |" in text
 
 
