@@ -56,6 +56,7 @@ class Recorder(Callback):
         self.states, self.configs, self.hashes = states, configs, hashes
         self.commutative_fractions, self.events, self.shown = commutative_fractions, events, shown
         self._versions = {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES}
+        self._stack = len(configs)  # at the start: runs leave it
         self._seconds_before = 0.0
         self._compile_seconds = 0.0
         self._started: float | None = None
@@ -68,10 +69,11 @@ class Recorder(Callback):
         return self._seconds_before + running - self._compile_seconds
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "stack": self._stack}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds_before = float(state_dict["seconds"])
+        self._stack = int(state_dict.get("stack", self._stack))  # earlier versions did not save it
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if len(self.configs) > 1:  # a checkpoint must never be ahead of the evaluations on disk
@@ -174,7 +176,7 @@ class Recorder(Callback):
             # what the algebra or the data are called, and their identity; null where they have none, as text
             "algebra": data and data.title,
             "algebra_identity": data and data.identity(),
-            "stack": len(self.configs),
+            "stack": self._stack,
             "seconds": round(seconds, 3),
             "steps_per_second": round(trainer.global_step / seconds, 3) if seconds > 0 else None,
             "compile_seconds": round(self._compile_seconds, 3),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from grok_lightning.figures import style
 from grok_lightning.figures.conditions import pick_names, split_conditions, stack
-from grok_lightning.figures.medians import draw_intervals, summarize_median
+from grok_lightning.figures.medians import describe_medians, draw_intervals, name_median, summarize_median
 from grok_lightning.figures.values import list_keys, spread
 from grok_lightning.statistics import times
 
@@ -23,8 +23,8 @@ def tabulate_ablation(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The keys and ``condition``, in order, and ``kind``. Rows of kind ``run`` have ``run``, ``status``, ``step``
         (grok step, or the step of censoring) and ``observed``; rows of kind ``median`` have ``step`` by Kaplan-Meier
-        (infinity: not reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``. Both have ``budget`` and
-        ``threshold``.
+        (infinity: not reached), its 95 % interval ``low``, ``high`` (NaN with fewer than 5 runs), ``n`` and
+        ``grokked``. Both have ``budget`` and ``threshold``.
     """
     keys = list_keys(runs, "condition")
     known = runs[[*keys, "condition", "run", "status", "budget", "threshold"]].assign(kind="run")
@@ -55,7 +55,7 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
     more = f" The first {MOST} of {len(conditions):,} conditions; the rest is in the table only."
     note = style.describe_runs(runs["observed"].eq(True), runs["status"])
     several = bool((medians["n"] > 1).any())
-    note += ". Medians by Kaplan-Meier with 95% intervals; dotted: no upper end." if several else "."
+    note += f". {describe_medians(medians)}" if several else "."
     note += more * (len(conditions) > MOST)
     figure = style.make_figure(title, note, 8, 1.5 + ROW * tall * max(2, len(row)))
     axes = figure.subplots()
@@ -83,7 +83,10 @@ def draw_ablation(table: pd.DataFrame, title: str) -> Figure:
         -0.015, 1.01, names.title, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=style.NOTE
     )
     marks = {
-        style.name_median(medians["n"]): (reached, style.make_handle("o", style.VAL, line="-" if several else "")),
+        name_median(medians): (
+            reached,
+            style.make_handle("o", style.VAL, line="-" if np.isfinite(medians["low"]).any() else ""),
+        ),
         "median not reached": (~reached & several, style.make_handle(style.RIGHT, style.VAL)),
         "a run": (runs["observed"].eq(True) & several, style.make_handle("o", size=4)),
         "not grokked (so far)": (runs["observed"].eq(False), style.make_handle("^", open=True, size=5)),

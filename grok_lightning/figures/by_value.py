@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from grok_lightning.figures import style
 from grok_lightning.figures.conditions import PLAIN, Look, Naming, add_legend, make_handles, pick_looks, shorten_names
-from grok_lightning.figures.medians import draw_intervals, summarize_median
+from grok_lightning.figures.medians import describe_medians, draw_intervals, name_median, summarize_median
 from grok_lightning.figures.values import (
     Places,
     find_distinct,
@@ -81,8 +81,8 @@ def tabulate_by_value(
 
         Of ``steps``, rows of kind ``run`` have ``run``, ``status``, ``step`` (grok step, or the step of censoring),
         ``observed``, ``after`` (the last evaluated step before it) and ``memorize_step``; rows of kind ``median`` have
-        ``step`` by Kaplan-Meier (infinity: not reached), its 95 % interval ``low``, ``high``, ``n`` and ``grokked``.
-        Both have ``budget`` and ``threshold``.
+        ``step`` by Kaplan-Meier (infinity: not reached), its 95 % interval ``low``, ``high`` (NaN with fewer than 5
+        runs), ``n`` and ``grokked``. Both have ``budget`` and ``threshold``.
 
         Of ``accuracy``, rows of kind ``run`` have ``run``, ``status`` and ``best_val_acc``; rows of kind ``median``
         that of the runs with a known accuracy, and their number ``n``.
@@ -173,7 +173,7 @@ def _draw_steps(axes: Axes, table: pd.DataFrame, parts: Slots) -> dict[str, Line
         axes.plot(ours_at, middle, color=look.color, linestyle=look.line, linewidth=1.4, marker=look.marker,
                   markersize=7, markeredgecolor="white", zorder=4)  # fmt: skip
     color = style.NOTE if named else parts.kinds[0].color
-    median, reached = style.name_median(medians["n"]), np.isfinite(medians["step"])
+    median, reached = name_median(medians), np.isfinite(medians["step"])
     entries = {
         median: (reached, style.make_handle("" if named else "o", color, line="-")),
         "median not reached": (~reached & (medians["n"] > 1), style.make_handle(style.UP, color)),
@@ -191,7 +191,7 @@ def _describe(parts: Slots, quantity: Quantity) -> str:
         counts = style.describe_runs(runs["observed"].eq(True), runs["status"])
         if not (parts.medians["n"] > 1).any():
             return f"{counts}; one at each place."
-        return f"{counts}; {each_median}. Medians by Kaplan-Meier with 95% intervals; dotted: no upper end."
+        return f"{counts}; {each_median}. {describe_medians(parts.medians)}"
     unknown = int(runs["best_val_acc"].isna().sum())
     left_out = f"; {unknown:,} without an accuracy left out" if unknown else ""
     counts = style.format_count(len(runs), "run")

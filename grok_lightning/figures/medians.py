@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from grok_lightning.figures import style
-from grok_lightning.statistics import kaplan_meier
+from grok_lightning.statistics import LEAST_RUNS, kaplan_meier
 
 
 def summarize_median(runs: pd.DataFrame) -> dict[object, object]:
@@ -18,14 +18,30 @@ def summarize_median(runs: pd.DataFrame) -> dict[object, object]:
         runs: ``step`` and ``observed`` of each, ``budget`` and ``threshold``.
 
     Returns:
-        ``kind``, ``step`` (infinity: not reached), its 95 % interval ``low`` and ``high``, ``n``, ``grokked``, and the
-        largest ``budget`` and ``threshold``.
+        ``kind``, ``step`` (infinity: not reached), its 95 % interval ``low`` and ``high`` (NaN with fewer than 5 runs),
+        ``n``, ``grokked``, and the largest ``budget`` and ``threshold``.
     """
     estimate = kaplan_meier(runs["step"], runs["observed"])
     low, high = estimate.median_interval
     counts: dict[object, object] = {"n": len(runs), "grokked": int(runs["observed"].sum())}
     limits = {"budget": runs["budget"].max(), "threshold": runs["threshold"].max()}
     return {"kind": "median", "step": estimate.median, "low": low, "high": high} | counts | limits
+
+
+def describe_medians(medians: pd.DataFrame) -> str:
+    """How medians of several runs, rows of ``summarize_median``, are estimated: a sentence of a figure's note."""
+    few, low, high = medians["n"] < LEAST_RUNS, np.isfinite(medians["low"]), np.isfinite(medians["high"])
+    if few.all():
+        return f"Medians by Kaplan-Meier; intervals need {LEAST_RUNS} runs."
+    of = f" of {LEAST_RUNS} runs or more" * bool(few.any())
+    return f"Medians by Kaplan-Meier with 95% intervals{of}{'; dotted: no upper end' * bool((low & ~high).any())}."
+
+
+def name_median(medians: pd.DataFrame) -> str:
+    """Legend entry of rows of ``summarize_median``; that of the runs themselves where there is one each."""
+    if not (medians["n"] > 1).any():
+        return style.STEP
+    return "median, 95% interval" if np.isfinite(medians["low"]).any() else "median"
 
 
 def draw_intervals(
@@ -47,7 +63,7 @@ def draw_intervals(
     across = which == "x"
     lines, edge = (axes.hlines, axes.get_xlim()[1]) if across else (axes.vlines, axes.get_ylim()[1])
     reached, bounded, known = (np.isfinite(rows[name].to_numpy(float)) for name in ("step", "high", "low"))
-    known &= reached  # a single run has no interval at all
+    known &= reached
     low, middle, high = (rows[name].to_numpy(float).clip(1, edge) for name in ("low", "step", "high"))
     lines(at[known], low[known], middle[known], color=color, linewidth=width, zorder=4)
     for ends, line, alpha in ((known & bounded, style.SOLID, 1), (known & ~bounded, style.DOTTED, 0.45)):

@@ -152,11 +152,6 @@ def format_range(counts: Iterable[float]) -> str:
     return f"{known[0]:,}" if min(known) == max(known) else f"{min(known):,} to {max(known):,}"
 
 
-def name_median(counts: "pd.Series[float]") -> str:
-    """Legend entry of medians of so many runs each; that of the runs themselves where there is one each."""
-    return "median, 95% interval" if (counts > 1).any() else STEP
-
-
 def format_threshold(thresholds: pd.Series) -> str:
     """The threshold, ``99%``; in words where conditions have several."""
     distinct = thresholds.dropna().unique()

@@ -20,7 +20,7 @@ from grok_lightning.figures.conditions import (
 )
 from grok_lightning.figures.multiples import draw_panels
 from grok_lightning.figures.values import list_keys
-from grok_lightning.statistics import kaplan_meier, times
+from grok_lightning.statistics import LEAST_RUNS, kaplan_meier, times
 
 LABEL = "not yet grokked (% of runs)"
 
@@ -33,7 +33,8 @@ def tabulate_survival(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The keys and ``condition``, in order, and ``kind``. Rows of kind ``curve`` have the ``share`` of runs that have
-        not grokked from ``step`` on, its pointwise 95 % interval ``low``, ``high`` and ``count``, the runs at risk;
+        not grokked from ``step`` on, its pointwise 95 % interval ``low``, ``high`` (NaN where the share is 1 or 0, and
+        with fewer than 5 runs) and ``count``, the runs at risk;
         rows of kind ``censored`` have a ``step`` at which runs were censored, the share there, and ``count``, the
         number of them. Both have ``n``, the number of runs of the condition.
     """
@@ -45,7 +46,7 @@ def tabulate_survival(runs: pd.DataFrame) -> pd.DataFrame:
         changes = np.diff(estimate.survival, prepend=1.0) != 0
         changes[-1:] = True  # to where runs were watched
         curve = {"step": estimate.steps, "share": estimate.survival, "low": estimate.low, "high": estimate.high}
-        start = pd.DataFrame({"step": [0.0], "share": 1.0, "low": 1.0, "high": 1.0, "count": len(group)})
+        start = pd.DataFrame({"step": [0.0], "share": 1.0, "low": np.nan, "high": np.nan, "count": len(group)})
         steps = pd.DataFrame(curve | {"count": estimate.at_risk})[changes]
         gone, counts = np.unique(group["step"][~group["observed"]].to_numpy(float), return_counts=True)
         share = estimate.survival[np.searchsorted(estimate.steps, gone)]
@@ -56,7 +57,7 @@ def tabulate_survival(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_survival(table: pd.DataFrame, title: str) -> Figure:
-    """Kaplan-Meier curves with pointwise 95 % bands; a tick where runs were censored.
+    """Kaplan-Meier curves with pointwise 95 % bands, from 5 runs on; a tick where runs were censored.
 
     With more than 8 conditions: curves colored by their number without bands, if they are numbers of one key; else a
     panel for each.
@@ -106,7 +107,10 @@ def _set_axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
 
 def _describe(table: pd.DataFrame, sizes: list[int], bands: str = "") -> str:
     runs, gone = sum(sizes), int(table.loc[table["kind"] == "censored", "count"].sum())
+    enough = [size >= LEAST_RUNS for size in sizes]
+    of = "" if all(enough) else f" of {LEAST_RUNS} runs or more"
+    intervals = f" with pointwise 95% intervals{of}{bands}" if any(enough) else ""
     return (
-        f"{style.format_count(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate with pointwise 95% "
-        f"intervals{bands}; ticks: censored runs."
+        f"{style.format_count(runs, 'run')}, {runs - gone:,} grokked. Kaplan-Meier estimate{intervals}; "
+        "ticks: censored runs."
     )

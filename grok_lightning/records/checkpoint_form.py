@@ -219,8 +219,9 @@ def _is_config(value: Any) -> bool:
 def _are_callbacks(value: Any) -> bool:
     if not _is_texts(value, lambda state: isinstance(state, dict)):
         return False
-    seconds = value.get("Recorder", {"seconds": 0.0}).get("seconds")
-    return _is_finite(seconds) and seconds >= 0
+    recorder = {"stack": 1} | value.get("Recorder", {"seconds": 0.0})
+    seconds = recorder.get("seconds")
+    return _is_finite(seconds) and seconds >= 0 and _is_count(recorder["stack"])
 
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -233,7 +234,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a version of Lightning, 2.0 or later",
     ),
     "loops": (lambda value: _is_texts(value, lambda loop: isinstance(loop, dict)), "the state of each loop"),
-    "callbacks": (_are_callbacks, "the state of each callback, with the Recorder's seconds"),
+    "callbacks": (_are_callbacks, "the state of each callback, with the Recorder's seconds and stack"),
     "optimizer_states": (
         lambda value: _is_list(value, lambda state: isinstance(state, dict)) and len(value) == 1,
         "a list with the state of one optimizer",

@@ -16,6 +16,11 @@ WORKERS, FITS = Path(".sweep") / "workers", Path(".sweep") / "fits"  # below lig
 FRESH = 30.0  # seconds for which a notice from another machine counts as that of a running worker
 
 
+def name_process() -> str:
+    """Name of this process among those of all machines."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 @dataclass(frozen=True)
 class Notice:
     """Progress notice of this process, in a file that others read.
@@ -29,7 +34,7 @@ class Notice:
     @property
     def path(self) -> Path:
         """File of this process."""
-        return self.folder / f"{socket.gethostname()}-{os.getpid()}.json"
+        return self.folder / f"{name_process()}.json"
 
     def write(self, **content: Any) -> None:
         """Replace the notice."""
@@ -95,10 +100,11 @@ def _is_notice(content: Any) -> bool:
     if not isinstance(content, dict):
         return False
     counts = [content.get(name) for name in ("budget", "runs", "over", "step", "grokked", "memorized")]
-    counts += [content.get("began", 0)]
+    ended = content.get("ended", {})
+    counts += [content.get("began", 0), *(ended.values() if isinstance(ended, dict) else [None])]
     numbers = [content.get("time"), content.get("rate") or 0]
     return (
-        isinstance(content.get("name"), str)
+        all(isinstance(content.get(name, default), str) for name, default in (("name", None), ("sweep", "")))
         and all(isinstance(count, int) and 0 <= count < 2**53 for count in counts)
         and content["budget"] > 0
         and all(isinstance(number, int | float) and abs(number) < 2**53 for number in numbers)

@@ -1,7 +1,7 @@
 """Labels of option values, for display only: everything else compares the values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,34 @@ def words_of(values: list[Any]) -> dict[str, str]:
 def format_percent(accuracy: float) -> str:
     """An accuracy in percent, rounded down: 100.0% is all."""
     return f"{math.floor(1000 * accuracy + 1e-9) / 10:.1f}%" if math.isfinite(accuracy) else NONE
+
+
+def list_steps(steps: Iterable[float], observed: Iterable[bool]) -> str:
+    """Steps of an event by size: ``4,600; > 20,000``, the latter of a run that was watched so long without it."""
+    found = sorted((step, not seen) for step, seen in zip(steps, observed, strict=True))
+    return "; ".join(f"{'> ' * censored}{step:,.0f}" for step, censored in found)
+
+
+def describe_median(
+    median: float, low: float = math.nan, high: float = math.nan, after: float = math.nan, steps: str = ""
+) -> str:
+    """A median step in words: ``7,150 (after 7,050): 4,600; 9,700``, ``7,150 (4,600 to 9,700)``, ``not reached``.
+
+    Args:
+        median: The median; infinity if it was not reached.
+        low: Lower end of its interval; not finite without one.
+        high: Upper end; infinity if there is none.
+        after: The last evaluation before the median; NaN if it is not known.
+        steps: The steps from ``list_steps``, where there are too few runs for an interval. They follow the median
+            unless all are equal.
+    """
+    bound = f"{low:,.0f} to {high:,.0f}" if math.isfinite(high) else f"from {low:,.0f}" if math.isfinite(low) else ""
+    if math.isfinite(median):
+        details = "; ".join(part for part in (bound, f"after {after:,.0f}" if math.isfinite(after) else "") if part)
+        words = f"{median:,.0f} ({details})" if details else f"{median:,.0f}"
+    else:
+        words = "not reached" + (f", later than {low:,.0f}" if math.isfinite(low) else "")
+    return f"{words}: {steps}" if len(set(steps.split("; "))) > 1 else words
 
 
 def format_ends(final: Mapping[str, float], validated: bool = True) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from math import inf, isfinite, nan
+from math import inf, nan
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from grok_lightning.records.record import reaches
+from grok_lightning.records.words import list_steps
 from grok_lightning.report.unfinished import UNFINISHED
-from grok_lightning.statistics import KaplanMeier, holm, kaplan_meier, log_rank, times, wilson
+from grok_lightning.statistics import LEAST_RUNS, KaplanMeier, holm, kaplan_meier, log_rank, times, wilson
 
 EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
 MEASURES = (
@@ -31,10 +32,11 @@ def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.D
 
     Returns:
         ``condition``, ``n`` and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
-        ``<event>_median`` (Kaplan-Meier; infinity: not reached) with ``_median_low``, ``_median_high`` and
+        ``<event>_median`` (Kaplan-Meier; infinity: not reached) with ``_median_low`` and ``_median_high`` (NaN with
+        fewer than 5 runs, whose steps are listed in ``<event>_steps``, censored ones as ``> 20,000``) and
         ``_median_after``, the evaluation before it; ``grok_mean`` restricted to ``budget``, the least of its runs, with
-        ``_low`` and ``_high``; ``delay``, the ratio of the medians; ``end_k``, the runs whose last validation accuracy
-        is at the threshold; ``diverged``, ``unfinished``, ``missing``;
+        ``_low`` and ``_high`` (NaN likewise); ``delay``, the ratio of the medians; ``end_k``, the runs whose last
+        validation accuracy is at the threshold; ``diverged``, ``unfinished``, ``missing``;
         accuracies and losses: median, least and most over the runs, of test rows only if any run has them;
         ``steps_per_success``, all steps taken over runs that grokked (infinity: none).
     """
@@ -83,10 +85,11 @@ def _describe_event(
     event: str, curve: KaplanMeier, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]
 ) -> dict[str, Any]:
     k, n = int(observed.sum()), len(observed)
-    at_median = after[observed & (step == curve.median)]
-    at_median = at_median[~np.isnan(at_median)]
-    values = (k, *wilson(k, n), curve.median, *curve.median_interval, at_median.min() if len(at_median) else nan)
-    names = ("k", "low", "high", "median", "median_low", "median_high", "median_after")
+    before = [after[observed & (step == at) & ~np.isnan(after)] for at in curve.median_steps]
+    median_after = sum(found.min() for found in before) / 2 if all(map(len, before)) else nan
+    steps = list_steps(step, observed) if n < LEAST_RUNS else ""
+    values = (k, *wilson(k, n), curve.median, *curve.median_interval, median_after, steps)
+    names = ("k", "low", "high", "median", "median_low", "median_high", "median_after", "steps")
     return {f"{event}_{name}": value for name, value in zip(names, values, strict=True)}
 
 
@@ -123,13 +126,3 @@ def compare_conditions(table: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["first", "second", "p"])
     found["p_holm"] = holm(found["p"].tolist())
     return found
-
-
-def step_in_words(median: float, low: float, high: float, after: float) -> str:
-    """A median step with its interval, which one run does not have, and with the evaluation before it."""
-    if not isfinite(median):
-        least = f", later than {low:,.0f}" if isfinite(low) else ""
-        return f"not reached{least}"
-    bound = f"{low:,.0f} to {high:,.0f}" if isfinite(high) else f"from {low:,.0f}" if isfinite(low) else ""
-    details = "; ".join(part for part in (bound, f"after {after:,.0f}" if isfinite(after) else "") if part)
-    return f"{median:,.0f} ({details})" if details else f"{median:,.0f}"

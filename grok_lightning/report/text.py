@@ -9,7 +9,8 @@ from urllib.parse import quote, unquote
 import pandas as pd
 
 from grok_lightning.figures.style import format_count
-from grok_lightning.report.conditions import EVENTS, MOST_COMPARED, step_in_words
+from grok_lightning.records.words import describe_median
+from grok_lightning.report.conditions import EVENTS, MOST_COMPARED
 from grok_lightning.report.frames import SPLITS
 
 AT_THE_END = "at threshold at the end"
@@ -26,11 +27,15 @@ READING = """\
 - Accuracies and losses of conditions are medians over their runs, with the least and the most where they differ. *Best*
   is the best evaluation of a run, *final* its last. Test rows are evaluated once, after training, and choose nothing.
 - Median steps are Kaplan-Meier estimates. A run that spent its budget without grokking is censored at the budget, and
-  so is a run that diverged; an unfinished run is censored at its last evaluation. In parentheses: the 95 % interval
-  (Brookmeyer and Crowley, log-log), where "from" marks an interval without an upper end, for lack of runs; "after"
-  names the last evaluation below the threshold: the true step lies between the two.
-- Restricted mean: the mean grok step, where runs that have not grokked count with the budget. Delay: the ratio of the
-  two medians. Steps per success: the steps of all runs divided by the number of runs that grokked."""
+  so is a run that diverged; an unfinished run is censored at its last evaluation. Where exactly half of the runs are
+  left between two steps, the median is the middle of the two, as in R. In parentheses: the 95 % interval (Brookmeyer
+  and Crowley, log-log), where "from" marks an interval without an upper end, for lack of runs; "after" names the last
+  evaluation below the threshold: the true step lies between the two. Fewer than five runs have no interval, for it
+  would cover less than 95 %: their steps follow the median unless all are equal, "> 20,000" for a run that was censored
+  at that step.
+- Restricted mean: the mean grok step, where runs that have not grokked count with the budget; from five runs on with
+  its 95 % interval (Student). Delay: the ratio of the two medians. Steps per success: the steps of all runs divided by
+  the number of runs that grokked."""
 
 
 def compose_markdown(
@@ -162,8 +167,11 @@ def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
         cells = {"condition": row["condition"], "n": f"{row['n']}"}
         for event, word in zip(EVENTS[: 1 + validated], ("memorized", "grokked"), strict=False):
             cells[word] = _format_share(row, event)
-            numbers = (row[f"{event}_median{end}"] for end in ("", "_low", "_high", "_after"))
-            cells[f"{event} step{', median' * several}"] = step_in_words(*numbers) if row["n"] else "-"
+            median, low, high, after, steps = (
+                row[f"{event}_{name}"] for name in ("median", "median_low", "median_high", "median_after", "steps")
+            )
+            words = describe_median(median, low, high, after, steps) if row["n"] else "-"
+            cells[f"{event} step{', median' * several}"] = words
         if some_left:
             cells[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
         if validated and several:
@@ -245,7 +253,8 @@ def _format_integer(value: Any) -> str:
 def _format_mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
     if isnan(row["grok_mean"]):
         return "-"
-    interval = f" ({row['grok_mean_low']:,.0f} to {row['grok_mean_high']:,.0f})" if row["n"] > 1 else ""
+    low, high = row["grok_mean_low"], row["grok_mean_high"]
+    interval = f" ({low:,.0f} to {high:,.0f})" if isfinite(low) else ""
     until = "" if one_budget else f" to {row['budget']:,.0f}"
     return f"{row['grok_mean']:,.0f}{interval}{until}"
 

@@ -4,17 +4,20 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, nan, sqrt
+from math import inf, isfinite, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import CensoredData, ecdf, logrank
+from scipy.stats import CensoredData, ecdf, logrank, t
 
 QUANTILE = NormalDist().inv_cdf(0.975)  # of two-sided 95 % intervals
+LEAST_RUNS = 5  # of an interval: the widest, from the first event on, holds the median in 1 - 1 / 2**n of all samples
 Steps = NDArray[np.float64]
 Order = tuple[tuple[int, bool], ...]  # of each run the rank of its step, and whether the event was observed
-ROUNDING = 1e-9  # a product of quotients such as 3/4 * 2/3 may miss its 1/2 by a few units of the last place
+ROUNDING = (
+    2.0**-26
+)  # as in R: a product of quotients such as 3/4 * 2/3 may miss its 1/2 by a few units of the last place
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -41,8 +44,9 @@ class KaplanMeier:
     Attributes:
         steps: Steps of events and of censoring, ascending.
         survival: The share from each of these steps to the next; before the first it is 1.
-        low: Lower end of its pointwise 95 % interval (log-log, after Greenwood); NaN where the share is 0.
-        high: Upper end.
+        low: Lower end of its pointwise 95 % interval (log-log, after Greenwood). NaN where the share is 1 or 0, whose
+            variance is 0 or not a number, and throughout with fewer than ``LEAST_RUNS`` runs.
+        high: Upper end; NaN at the same steps.
         at_risk: Number of runs at risk at each step, those with an event at it included.
         events: Number of events at each step.
     """
@@ -55,30 +59,49 @@ class KaplanMeier:
     events: Steps
 
     @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return int(self.at_risk[0]) if len(self.at_risk) else 0
+
+    @property
     def median(self) -> float:
-        """The first step at which no more than half of the runs are left; infinity if that was not reached."""
-        return self._first(self.survival)
+        """The step at which half of the runs are left: the middle of ``median_steps``."""
+        return sum(self.median_steps) / 2
+
+    @property
+    def median_steps(self) -> tuple[float, float]:
+        """The steps between which exactly half of the runs are left.
+
+        They are those of ``survfit`` in R: the step at which the share falls to 1/2 and the next one at which it falls
+        below it; twice the first one if it falls below at once, or if it stays at 1/2 until the last observation.
+        (``quantile`` in R takes the last observation as the second one then.) Infinity if the share stays above 1/2.
+        """
+        return self._cross(self.survival)
 
     @property
     def median_interval(self) -> tuple[float, float]:
         """The 95 % interval of the median (Brookmeyer and Crowley 1982): where the survival's interval holds 1/2.
 
-        Either end may be infinity: a few runs bound the median from below at best. The lower end is NaN where it is not
-        known because all runs left got there at one step, whose survival of 0 has no interval: a single run, say.
+        Its ends are those of ``survfit`` in R, found on ``low`` and ``high`` as the median is on ``survival``. The
+        upper one may be infinity: few runs bound the median from below at best. Both are NaN where no interval is
+        known: with fewer than ``LEAST_RUNS`` runs, if too few had the event, or if all runs left had it at one step.
         """
-        low = self._first(self.low)
-        return low if low <= self.median else nan, self._first(self.high)
+        low, high = (sum(self._cross(share)) / 2 for share in (self.low, self.high))
+        return (low, high) if isfinite(low) else (nan, nan)
 
     def restricted_mean(self, until: float) -> tuple[float, float, float]:
         """Restricted mean step, with later events counted at ``until``, and its 95 % interval.
 
-        It is the area under the survival curve; the interval is normal, with Greenwood's variance.
+        It is the area under the survival curve. The interval is Student's with n - 1 degrees of freedom for n runs,
+        and Greenwood's variance times n / (n - 1): without censoring before ``until`` that of an ordinary mean. That of
+        the normal distribution would cover 80 % with five runs.
 
         Args:
             until: The step up to which all runs were observed, their budget.
 
         Returns:
-            Mean, lower and upper end; NaN if no run was observed that long, since the curve is not known there.
+            Mean, lower and upper end; NaN if no run was observed that long, since the curve is not known there. Both
+            ends are NaN with fewer than ``LEAST_RUNS`` runs, or if the variance is 0.
         """
         if not len(self.steps) or (self.steps[-1] < until and self.survival[-1] > 0):
             return nan, nan, nan
@@ -90,12 +113,19 @@ class KaplanMeier:
         risk, events = self.at_risk[inside], self.events[inside]
         left = risk > events
         variance = np.sum(after[left] ** 2 * events[left] / (risk[left] * (risk[left] - events[left])))
-        mean, error = float(areas.sum()), float(QUANTILE * np.sqrt(variance))
+        mean, n = float(areas.sum()), self.runs
+        if n < LEAST_RUNS or variance <= 0:
+            return mean, nan, nan
+        error = float(t.ppf(0.975, n - 1) * np.sqrt(variance * n / (n - 1)))
         return mean, max(0.0, mean - error), min(float(until), mean + error)
 
-    def _first(self, share: Steps) -> float:
-        reached = np.flatnonzero(share <= 0.5 + ROUNDING)
-        return float(self.steps[reached[0]]) if len(reached) else inf
+    def _cross(self, share: Steps) -> tuple[float, float]:
+        """The steps at which a falling share reaches 1/2 and falls below it; NaN, for an unknown share, is skipped."""
+        reached, below = (np.flatnonzero(share < 0.5 + room) for room in (ROUNDING, -ROUNDING))
+        if not len(reached):
+            return inf, inf
+        first, last = reached[0], below[0] if len(below) else reached[0]
+        return float(self.steps[first]), float(self.steps[last])
 
 
 def kaplan_meier(steps: ArrayLike, observed: ArrayLike) -> KaplanMeier:
@@ -117,6 +147,8 @@ def kaplan_meier(steps: ArrayLike, observed: ArrayLike) -> KaplanMeier:
         return KaplanMeier(*[empty] * 6)
     where, places = np.unique(at, return_inverse=True)
     survival, low, high = _estimate(_order(places, seen))
+    if len(at) < LEAST_RUNS:
+        low = high = np.full(len(where), nan)
     return KaplanMeier(
         steps=where,
         survival=survival,
@@ -148,8 +180,8 @@ def _estimate(order: Order) -> tuple[Steps, Steps, Steps]:
         warnings.simplefilter("ignore")  # SciPy's, where the share is 1 or 0 and its log-log interval does not exist
         interval = estimate.confidence_interval(0.95, method="log-log")
     survival, low, high = estimate.probabilities, interval.low.probabilities, interval.high.probabilities
-    certain = survival >= 1  # no event yet
-    found = survival, np.where(certain, 1.0, low), np.where(certain, 1.0, high)
+    spread = (survival > 0) & (survival < 1)
+    found = survival, np.where(spread, low, nan), np.where(spread, high, nan)
     for column in found:
         column.flags.writeable = False
     return found

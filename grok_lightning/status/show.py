@@ -5,12 +5,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from statistics import median_low
 
 from grok_lightning.hardware.terminal import format_duration
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.runs import hash_of_name
-from grok_lightning.records.words import format_percent
+from grok_lightning.records.words import describe_median, format_percent
 from grok_lightning.status.standing import DAMAGED, INTERRUPTED, RUNNING, Run, Standing
 
 MOST_ENDED = 20  # rows of single fits that ended
@@ -95,11 +94,23 @@ def _summarize(runs: Sequence[Run]) -> str:
     """What came of runs that ended."""
     states = Counter(run.state for run in runs)
     phases = Counter(run.phase for run in runs)
-    steps = [run.grok_step for run in runs if run.grok_step is not None]
     parts = [f"{count:,} {state}" for state, count in states.items()]
     reached = [f"{phases[phase]:,} {phase}" for phase in ("grokked", "memorized", "not memorized") if phases[phase]]
-    at = f" (median step {median_low(steps):,})" if steps else ""
-    return f"{', '.join(parts)}: {', '.join(reached)}".replace(" grokked", f" grokked{at}") + " (--all shows them)"
+    at = f"; {_describe_grok_step(runs)}" if phases["grokked"] else ""
+    return f"{', '.join(parts)}: {', '.join(reached)}{at} (--all shows them)"
+
+
+def _describe_grok_step(runs: Sequence[Run]) -> str:
+    """The median grok step of runs that ended, as in reports, those that did not grok being censored."""
+    import pandas as pd
+
+    from grok_lightning.statistics import kaplan_meier, times  # SciPy, only where there is something to estimate
+
+    held_out = [run for run in runs if run.val is not None or run.grok_step is not None]
+    columns = {"status": "state", "steps": "step", "budget": "budget", "grok_step": "grok_step"}
+    table = pd.DataFrame({name: [getattr(run, field) for run in held_out] for name, field in columns.items()})
+    at = times(table.assign(grok_after=float("nan")), "grok").dropna(subset="step")
+    return f"median grok step {describe_median(kaplan_meier(at['step'], at['observed']).median)}"
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

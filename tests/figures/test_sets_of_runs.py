@@ -213,12 +213,13 @@ def test_ten_thousand_runs_are_drawn(kind: Kind) -> None:
     assert f"{len(runs):,}" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("runs", [1, 2, 4, 5])
 @pytest.mark.parametrize("kind", ["ablation", "steps by value"])
-def test_a_single_run_has_no_interval(kind: str, runs: int) -> None:
-    table = KINDS[kind].table(at_once(runs_of([0.5], runs)).assign(grok_step=[100.0, 200.0, 300.0][:runs]))
+def test_fewer_than_five_runs_have_no_interval(kind: str, runs: int) -> None:
+    steps = [100.0, 200.0, 300.0, 400.0, 500.0]
+    table = KINDS[kind].table(at_once(runs_of([0.5], runs)).assign(grok_step=steps[:runs]))
     drawn = [part for part in KINDS[kind].draw(table, "title").axes[0].collections if isinstance(part, LineCollection)]
-    assert bool([segment for part in drawn for segment in part.get_segments()]) == (runs > 1)
+    assert bool([segment for part in drawn for segment in part.get_segments()]) == (runs == 5)
 
 
 def colors_by_label(figure: Figure) -> dict[str, object]:

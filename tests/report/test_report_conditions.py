@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY
 from records import THRESHOLD, conditions, curve, plan, reporting, sweep, write_run
 
+from grok_lightning.records.words import describe_median, list_steps
 from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
 from grok_lightning.report.unfinished import UNFINISHED
 from grok_lightning.statistics import kaplan_meier, log_rank, times, wilson
@@ -58,7 +59,9 @@ def test_each_row_is_that_of_its_runs_alone(seed):
             assert row[f"{event}_k"] == k
             assert (row[f"{event}_low"], row[f"{event}_high"]) == wilson(k, len(runs))
             assert row[f"{event}_median"] == estimate.median
-            assert (row[f"{event}_median_low"], row[f"{event}_median_high"]) == estimate.median_interval
+            interval = [row[f"{event}_median_low"], row[f"{event}_median_high"]]
+            assert interval == pytest.approx(estimate.median_interval, nan_ok=True)
+            assert row[f"{event}_steps"] == (list_steps(at["step"], at["observed"]) if len(runs) < 5 else "")
             if np.isfinite(estimate.median):
                 assert row[f"{event}_median_after"] == estimate.median - 10
         mean = (row["grok_mean"], row["grok_mean_low"], row["grok_mean_high"])
@@ -109,6 +112,36 @@ def test_conditions_come_by_size_of_numbers_and_medians_are_those_of_the_files(r
     assert found["grok_median"].tolist() == [inf, 40, 20]
     assert found["grok_median_after"].tolist()[1:] == [20, 10]
     assert found["n"].tolist() == [3, 3, 3]
+
+
+def test_few_runs_are_listed_and_have_no_interval(report):
+    sweep({0.2: [80, None], 0.4: [10, 40], 0.6: [20, 20, 20], 0.8: [10, 20, 40, 80, 160]})
+    assert report("e")[0] == 0
+    found = conditions()
+    assert found["grok_median"].tolist() == [80, 25, 20, 40]
+    assert found["grok_median_after"].tolist() == [40, 10, 10, 20]  # the middle of 0 and 20
+    assert found["grok_steps"].fillna("").tolist() == ["80; > 160", "10; 40", "20; 20; 20", ""]
+    assert found["grok_median_low"].isna().tolist() == found["grok_mean_low"].isna().tolist() == [True] * 3 + [False]
+    text = Path("out/report.md").read_text()
+    for cell in ("80 (after 40): 80; > 160", "25 (after 10): 10; 40", "20 (after 10)", "40 (from 10; after 20)"):
+        assert f" {cell} |" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "steps", "words"),
+    [
+        ((7150, nan, nan, 7050), "4,600; 9,700", "7,150 (after 7,050): 4,600; 9,700"),
+        ((49, nan, nan, nan), "49; 49", "49"),
+        ((inf, nan, nan, nan), "> 90; > 90", "not reached"),
+        ((inf, nan, nan, nan), "> 80; > 90", "not reached: > 80; > 90"),
+        ((1400, nan, nan, 1300), "1,400", "1,400 (after 1,300)"),
+        ((1400, 1200, 1600, 1300), "", "1,400 (1,200 to 1,600; after 1,300)"),
+        ((1400, 1200, inf, nan), "", "1,400 (from 1,200)"),
+        ((inf, 1200, inf, nan), "", "not reached, later than 1,200"),
+    ],
+)
+def test_a_median_in_words(numbers, steps, words):
+    assert describe_median(*numbers, steps) == words
 
 
 def test_a_single_fit(report):

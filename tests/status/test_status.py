@@ -291,7 +291,7 @@ def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold:
     out = command("status", "e")[1]
     assert out.splitlines()[0] == "e: 11 of 30 done, 3 running, 14 waiting, 1 failed, 1 interrupted"
     assert [line.split()[1] for line in out.splitlines()[2:7]] == ["running"] * 3 + ["interrupted", "failed"]
-    summary = "e: 10 stopped, 1 diverged: 10 grokked (median step 300), 1 memorized (--all shows them)"
+    summary = "e: 10 stopped, 1 diverged: 10 grokked, 1 memorized; median grok step 300 (--all shows them)"
     assert out.splitlines()[7:] == [summary]
     assert len(command("status", "e", "--all")[1].splitlines()) == 2 + 16
     holder.kill()
@@ -463,3 +463,21 @@ def test_the_commands_of_its_page_run(command: Command, monkeypatch: pytest.Monk
         status, out, err = command(*words[1:])
         assert (status, err) == (0, "")
         assert "/0  stopped" in out
+
+
+@pytest.mark.parametrize(
+    ("grokked", "others", "words"),
+    [
+        ([4600, 9700], 0, "2 grokked; median grok step 7,150"),
+        ([4600], 2, "1 grokked, 2 memorized; median grok step not reached"),
+        ([4600, 9700, 1000], 1, "3 grokked, 1 memorized; median grok step 7,150"),
+        ([], 2, "2 memorized"),
+    ],
+)
+def test_the_median_grok_step_counts_runs_that_did_not_grok(grokked: list[int], others: int, words: str) -> None:
+    runs = [Run(f"{step}", "finished", "grokked", 20_000, 20_000, val=1.0, grok_step=step) for step in grokked]
+    runs += [Run(f"late-{number}", "finished", "memorized", 20_000, 20_000, val=0.1) for number in range(others)]
+    assert f"{words} (--all shows them)" in format_standings([Standing("e", runs, planned=9)])[-1]
+    text = [Run("text", "finished", "memorized", 90, 90)]  # nothing held out: no run that did not grok
+    median = words.partition("; ")[2]
+    assert median in format_standings([Standing("e", runs + text, planned=9)])[-1]

@@ -57,6 +57,7 @@ def test_runs_leave_and_the_stack_is_closed_up(command: Command, sizes: list[int
     assert sizes == [4, 2, 1]
     wanted = [("finished", 20), ("stopped", 6), ("stopped", 4), ("diverged", 2)]
     assert endings("stacked") == wanted
+    assert {result["stack"] for result in results("stacked").values()} == {4}  # at the start
     assert [path.name for path in Path("checkpoints/stacked").iterdir() if path.name.startswith(".")] == [".locks"]
 
     assert command("sweep", write("single", grid, **LEAVING), "--stack-size", 1)[0] == 0

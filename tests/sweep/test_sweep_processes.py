@@ -132,7 +132,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_different(
     assert len(set(killed)) == 2
     assert "5/5 runs" in err
     assert (tables("e"), outcomes("e")) == wanted
-    assert sorted(result["stack"] for result in results("e").values()) == [1, 2, 2, 4, 4]
+    assert sorted(result["stack"] for result in results("e").values()) == [1, 4, 4, 4, 4]
     assert workers() == {}
 
 

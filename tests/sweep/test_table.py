@@ -30,9 +30,12 @@ def outcomes(plan: Plan, seed: int) -> pd.DataFrame:
     rows = []
     for run in plan.runs:
         status = rng.choice(["stopped", "stopped", "finished", "diverged", "failed", "missing"])
-        steps = sorted(rng.sample(range(1, BUDGET), 2)) if status == "stopped" else [rng.choice([7, np.nan]), np.nan]
+        steps: list[float] = sorted(rng.sample(range(1, BUDGET), 2))
+        if status != "stopped" or rng.random() < 0.2:  # by a callback, before it grokked
+            steps = [rng.choice([7, np.nan]), np.nan]
         row = {"config_hash": run.hash, "memorize_step": steps[0], "grok_step": steps[1]}
-        rows.append(row | {"status": status})
+        taken = 300 if status == "stopped" else 90 if status == "diverged" else BUDGET
+        rows.append(row | {"status": status, "steps": taken, "budget": BUDGET})
     return pd.DataFrame(rows)
 
 
@@ -53,18 +56,44 @@ def test_counts_and_medians_are_those_of_the_runs(plan: Plan, seed: int) -> None
         assert float(told["lr"]) == RATES[place]
         valid = mine[~mine["status"].isin(["failed", "missing"])]
         assert told["grokked"] == f"{valid['grok_step'].notna().sum()} of {len(valid)}"
-        for name, column in (("memorized at", "memorize_step"), ("grokked at", "grok_step")):
-            assert told[name] == said(valid[column])
+        for name, event in (("memorized at", "memorize"), ("grokked at", "grok")):
+            assert told[name] == said(valid, event)
         for status in ("diverged", "failed", "missing"):
             assert int(told.get(status, 0)) == (mine["status"] == status).sum()
 
 
-def said(steps: "pd.Series[float]") -> str:
-    """The Kaplan-Meier median: a run without a step is censored at the budget."""
-    if not len(steps):
+def said(runs: pd.DataFrame, event: str) -> str:
+    """The Kaplan-Meier median, and the steps of few runs: one without is censored at its last, or the budget."""
+    if not len(runs):
         return "-"
-    median = kaplan_meier(steps.fillna(BUDGET), steps.notna()).median
-    return f"{median:,.0f}" if np.isfinite(median) else "not reached"
+    seen = runs[f"{event}_step"].notna()
+    steps = runs[f"{event}_step"].fillna(runs["steps"].where(runs["status"] != "diverged", BUDGET))
+    median = kaplan_meier(steps, seen).median
+    words = f"{median:,.0f}" if np.isfinite(median) else "not reached"
+    each = [f"{'' if known else '> '}{step:.0f}" for step, known in sorted(zip(steps, seen, strict=True), key=_by_step)]
+    return f"{words}: {'; '.join(each)}" if len(runs) < 5 and len(set(each)) > 1 else words
+
+
+def _by_step(run: tuple[float, bool]) -> tuple[float, bool]:
+    return run[0], not run[1]
+
+
+def test_two_runs_have_the_middle_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan(write("two", {"model.optimizer.lr": [0.01, 0.02, 0.03], "seed_everything": [0, 1]}))
+    grokked = [4600, 9700, 1400, np.nan, np.nan, np.nan]
+    rows = [
+        {"config_hash": run.hash, "status": "finished", "steps": 20_000, "budget": 20_000, "memorize_step": 300}
+        | {"grok_step": step}
+        for run, step in zip(plan.runs, grokked, strict=True)
+    ]
+    lines = format_table(plan, standing(pd.DataFrame(rows))).split("\n")
+    at = lines[0].index("memorized at")
+    assert [re.sub(r"\s{2,}", " | ", line[at:].strip()) for line in lines[1:]] == [
+        "300 | 7,150: 4,600; 9,700", "300 | 1,400: 1,400; > 20,000", "300 | not reached",
+    ]  # fmt: skip
+    rows[0] |= {"steps": None, "budget": None, "grok_step": None}  # of an early version
+    assert "9,700: 9,700; > 20,000" in format_table(plan, standing(pd.DataFrame(rows)))
 
 
 def test_of_many_combinations_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.form import drop_rows, find_faults
+from grok_lightning.records.notices import name_process
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.results import refresh
 from grok_lightning.records.runs import SEPARATOR, hash_of_name
@@ -182,4 +183,5 @@ class Schedule:
             over=[run.hash for run in pending.runs if self.found.is_over(run, choice.retry_failed)],
             graph=graph_key(configs[0], len(configs)) if configs[0]["model"]["compile"] else "",
             trust=self.trust,
+            sweep=name_process(),
         )

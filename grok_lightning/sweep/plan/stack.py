@@ -36,6 +36,7 @@ class Stack:
         graph: Key of the compiled graph, the same for equal graphs; empty without compilation.
         close_up: Whether to make the stack smaller when half of its runs are over.
         trust: Whether any class that a checkpoint of ``init_from`` names is imported.
+        sweep: The process that trains the sweep, in the notices of its workers.
     """
 
     root: str
@@ -49,6 +50,7 @@ class Stack:
     graph: str = ""
     close_up: bool = True
     trust: bool = False
+    sweep: str = ""
 
     @property
     def places(self) -> Places:

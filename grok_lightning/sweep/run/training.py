@@ -1,6 +1,7 @@
 """Training of a stack of runs, which is made smaller when half of its runs are over."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -23,18 +24,20 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
     Raises:
         StopRequested: A signal asked to stop; the stack can be resumed, unless it had just ended.
     """
-    gone, began = 0, None
+    gone: Counter[str] = Counter()
+    began = None
     everything = len(stack.configs)
     while True:
         if len(stack.configs) > 1:
             stack.places.note_members(stack.name, stack.hashes)
         torch._dynamo.reset()  # the limit of compilations counts those of every stack of a process
 
-        def tell_all(gone: int = gone, **content: Any) -> None:
+        def tell_all(**content: Any) -> None:
             nonlocal began
             began = content["began"] if began is None else began  # of the first of several stacks
             if tell is not None:
-                tell(**content | {"runs": everything, "over": content["over"] + gone, "began": began})
+                counts = {name: content[name] + gone[name] for name in ("over", "grokked", "memorized")}
+                tell(**content | counts | {"runs": everything, "began": began})
 
         fit = build_fit(stack, tell_all)
         with suppress(Diverged):  # which is recorded
@@ -48,8 +51,11 @@ def train(stack: Stack, tell: Callable[..., None] | None = None) -> None:
             raise StopRequested(late, fit.cli.trainer.global_step)
         if is_over:
             return
-        left = fit.cli.states.in_training()
-        gone += len(stack.configs) - len(left)
+        states = fit.cli.states
+        left = states.in_training()
+        over = [run for run in range(len(states)) if run not in left]
+        gone.update(over=len(over))
+        gone.update(states.phase(run) for run in over)
         stack = close_up(stack, left)
 
 

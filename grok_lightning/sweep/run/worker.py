@@ -6,7 +6,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from grok_lightning.records.record import FAILED, RESULT, flatten
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
 
+ENDED = ("done", "grokked", "memorized", "diverged", "failed")  # counts of a Tally
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
 
 
@@ -57,7 +58,7 @@ class Tally:
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add the outcome of one stack."""
-        for name in ("done", "grokked", "memorized", "diverged", "failed", "busy"):
+        for name in (*ENDED, "busy"):
             setattr(self, name, getattr(self, name) + outcome.get(name, 0))
         self.full = self.full or outcome.get("full", "")
 
@@ -71,6 +72,31 @@ class Tally:
             self.memorized += result.get("memorize_step") is not None
         self.diverged += result is not None and result["status"] == "diverged"
         self.failed += result is None or result["status"] == FAILED
+
+
+class Ended:
+    """Counts of the runs of a stack that are over while others are in training, as its notices have them.
+
+    Args:
+        job: The stack.
+        runs: Indices of those that this process trains.
+    """
+
+    def __init__(self, job: Stack, runs: Sequence[int]) -> None:
+        self.job, self.tally = job, Tally()
+        self._left = [run for run in runs if job.hashes[run] not in job.over]
+        self._over: int | None = None
+
+    def count(self, over: int) -> dict[str, int]:
+        """Read the results of runs that have ended, if the number of those that are over is another than before."""
+        if over != self._over:
+            self._over = over
+            for run in list(self._left):
+                result = read_result(self.job, run)
+                if result is not None and not (result["status"] == FAILED and self.job.retry):  # of the last time
+                    self._left.remove(run)
+                    self.tally.count(result)
+        return {name: getattr(self.tally, name) for name in ENDED}
 
 
 def run_job(job: Stack) -> dict[str, Any]:
@@ -93,11 +119,16 @@ def run_job(job: Stack) -> dict[str, Any]:
         return asdict(Tally(full=str(error)))
     tally.busy = len(job.hashes) - len(taken)
     todo = [run for run in taken if not _is_over(job, run)]
-    notice = Notice(places.notices)
+    notice, ended = Notice(places.notices), Ended(job, taken)
+
+    def tell(name: str, members: list[str], **content: Any) -> None:
+        known = {"experiment": job.experiment, "name": name, "members": members, "sweep": job.sweep}
+        notice.write(**content, **known, ended=ended.count(content["over"]))
+
     try:
         for stack in _find_stacks(job, taken, todo):
             names = [config["run"] for config in stack.configs]
-            _train_all(stack, partial(notice.write, experiment=job.experiment, name=names[0], members=names))
+            _train_all(stack, partial(tell, names[0], names))
     except StopRequested as stop:
         tally.stopped = int(stop.signum)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -15,9 +16,9 @@ from grok_lightning.hardware.terminal import (
     format_duration,
     format_left,
 )
-from grok_lightning.records.notices import find_left, read_notices
+from grok_lightning.records.notices import find_left, name_process, read_notices
 from grok_lightning.sweep.places import Places
-from grok_lightning.sweep.run.worker import Tally
+from grok_lightning.sweep.run.worker import ENDED, Tally
 
 BEGINNING = 5.0  # seconds in which the rate is that of compiling
 LEAST = 0.02  # of a run that has been trained before the time left is estimated
@@ -43,6 +44,7 @@ class Display:
     _lines: Redrawn | None = None
     _shown: float = 0.0
     _compiling: tuple[int, int] = (0, 0)
+    _most: Counter[str] = field(default_factory=Counter)
 
     def show(self, tally: Tally, last: bool = False) -> None:
         """Show the progress of the sweep; a change in who waits for a compilation is shown at once.
@@ -57,10 +59,10 @@ class Display:
         if not terminal and not last and compiling == self._compiling and now - self._shown < QUIET_SECONDS:
             return
         self._shown, self._compiling = now, compiling
-        counts = f"{tally.done:,}/{self.total:,} runs"
-        counts += f"  {tally.grokked:,} grokked" if tally.grokked or not tally.memorized else ""
-        endings = (("memorized", tally.memorized), ("diverged", tally.diverged), ("failed", tally.failed))
-        counts += "".join(f"  {count:,} {name}" for name, count in endings if count)
+        ended = self._count_ended(tally, notices, last)
+        counts = f"{ended['done']:,}/{self.total:,} runs"
+        counts += f"  {ended['grokked']:,} grokked" if ended["grokked"] or not ended["memorized"] else ""
+        counts += "".join(f"  {ended[name]:,} {name}" for name in ("memorized", "diverged", "failed") if ended[name])
         if tally.compiling:
             others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
             counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
@@ -73,17 +75,28 @@ class Display:
                 return
             self._lines = self._lines or Redrawn(self.stream)
             columns, rows = find_size(self.stream)
-            short = f"{tally.done:,}/{self.total:,} runs"
+            short = f"{ended['done']:,}/{self.total:,} runs"
             remaining = "" if left is None else f"  {format_duration(left)} left"
             whole = [
                 f"{counts}  {times}",
-                f"{short}  {tally.grokked:,} grokked{remaining}",
+                f"{short}  {ended['grokked']:,} grokked{remaining}",
                 f"{short}{remaining}",
                 short,
             ]
             shown = notices[: max(0, rows - 2)]
             lines = [*(fit_line(_describe_worker(notice), columns) for notice in shown), fit_line(whole, columns)]
             self._lines.draw([] if last else lines)
+
+    def _count_ended(self, tally: Tally, notices: list[dict[str, Any]], last: bool) -> Counter[str]:
+        """Counts of runs that are over, those within stacks in training included; never fewer than shown before."""
+        ended = Counter({name: getattr(tally, name) for name in ENDED})
+        if last:
+            return ended
+        for notice in notices:
+            if notice.get("sweep") == name_process():
+                ended.update(notice.get("ended", {}))
+        self._most |= ended  # a stack that has just ended, or whose worker died, has no notice for a moment
+        return self._most
 
     def _find_left(self, done: int, notices: list[dict[str, Any]]) -> float | None:
         """Seconds left at the rate so far, parts of runs included; None as long as that rate is not steady."""

@@ -1,22 +1,26 @@
 """Table of a sweep's results, one line per combination with seeds pooled; and the output of ``sweep status``."""
 
 from collections import Counter
-from math import inf, isnan, nan
+from math import isnan, nan
+from statistics import median
+from typing import Literal
 
 import pandas as pd
 
 from grok_lightning.records.notices import read_notices
 from grok_lightning.records.record import RESULT
 from grok_lightning.records.tasks import is_memorized_text
-from grok_lightning.records.words import NONE, format_percent
+from grok_lightning.records.words import NONE, describe_median, format_percent, list_steps
+from grok_lightning.statistics import LEAST_RUNS, kaplan_meier, times
 from grok_lightning.sweep.plan.pending import ENDS, Standing
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
 from grok_lightning.sweep.plan.stacking import SEED
 
 SEEDS = (SEED, "data.split_seed")
 SPLITS = ("train", "val", "test")
-STEPS = ("memorize_step", "grok_step")
-NUMBERS = (*STEPS, "counts.val", *(f"final.{name}" for name in ENDS))
+EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
+STEPS = tuple(f"{event}_step" for event in EVENTS)
+NUMBERS = (*STEPS, "steps", "budget", "counts.val", *(f"final.{name}" for name in ENDS))
 HEADS = ("memorized", "grokked", "memorized at", "grokked at")
 EMPTY = (NONE, "0")  # in all rows: the column is left out
 MOST_LINES = 60
@@ -48,8 +52,8 @@ def format_damaged(plan: Plan, found: Standing) -> list[str]:
 def format_table(plan: Plan, found: Standing) -> str:
     """Format the combinations of a sweep, with the number of runs that grokked and their median steps.
 
-    Steps are medians over all runs of a combination that are neither failed nor missing; a run that had not grokked
-    when its budget was spent, or diverged, counts as later than all others, so a median may be "not reached".
+    Steps are Kaplan-Meier medians over all runs of a combination that are neither failed nor missing, as in reports: a
+    run that had not grokked is censored, so a median may be "not reached". Of two to four runs the steps follow.
     """
     pooled = [place for place, option in enumerate(plan.grid.options) if option not in SEEDS]
     groups: dict[str, list[PlannedRun]] = {}
@@ -79,7 +83,15 @@ def format_table(plan: Plan, found: Standing) -> str:
 def _read_results(plan: Plan, found: Standing) -> dict[str, dict[str, float]]:
     """Numbers of the runs that are over, by hash; NaN where a record has none."""
     table = found.rows.reindex(columns=["config_hash", *NUMBERS]).set_index("config_hash")
-    results = table.apply(pd.to_numeric, errors="coerce").astype(float).to_dict("index")
+    numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    known = numbers.assign(status=found.rows["status"].to_numpy() if len(numbers) else "")
+    for event in EVENTS:
+        at = times(known.assign(**{f"{event}_after": nan}), event)
+        steps = (
+            at["step"].fillna(numbers[["steps", "budget"]].max().max()).fillna(0.0)
+        )  # older records lack the last step
+        numbers = numbers.assign(**{f"{event}_at": steps, f"{event}_seen": at["observed"].astype(float)})
+    results: dict[str, dict[str, float]] = numbers.to_dict("index")
     for run in plan.runs:  # of earlier versions, which did not record what is held out
         unknown = run.hash in results and isnan(results[run.hash]["counts.val"])
         if unknown and is_memorized_text(plan.blocks[run.block].resolved["data"]):
@@ -91,13 +103,12 @@ def _summarize(runs: list[PlannedRun], found: Standing, rows: dict[str, dict[str
     """Counts, median steps, and median accuracies and losses of the runs of a combination."""
     status = [found.status.get(run.hash) for run in runs]
     valid = [rows[run.hash] for run, state in zip(runs, status, strict=True) if state not in (None, "failed")]
-    reached = {name: [row[name] for row in valid if not isnan(row[name])] for name in STEPS}
-    steps = {name: found + [inf] * (len(valid) - len(found)) for name, found in reached.items()}
-    counts = {name: f"{len(found)} of {len(valid)}" for name, found in reached.items()}
+    counts = {name: f"{sum(not isnan(row[name]) for row in valid)} of {len(valid)}" for name in STEPS}
+    steps = {event: _format_median(valid, event) for event in EVENTS}
     if any(row["counts.val"] == 0 for row in valid):  # nothing is held out, and learning it is memorizing it
-        cells = [counts["memorize_step"], NONE, _format_median(steps["memorize_step"]), NONE]
+        cells = [counts["memorize_step"], NONE, steps["memorize"], NONE]
     else:
-        cells = [NONE, counts["grok_step"], *map(_format_median, steps.values())]
+        cells = [NONE, counts["grok_step"], *steps.values()]
     cells += [NONE if split == "val" and cells[1] == NONE else _format_end(valid, split) for split in SPLITS]
     return [str(len(runs)), *cells, *(str(status.count(name)) for name in ("diverged", "failed", None))]
 
@@ -105,18 +116,18 @@ def _summarize(runs: list[PlannedRun], found: Standing, rows: dict[str, dict[str
 def _format_end(rows: list[dict[str, float]], split: str) -> str:
     """Median accuracy and loss at the last evaluation."""
     accuracies, losses = (
-        sorted(row[name] for row in rows if not isnan(row[name]))
-        for name in (f"final.{split}/acc", f"final.{split}/loss")
+        [row[name] for row in rows if not isnan(row[name])] for name in (f"final.{split}/acc", f"final.{split}/loss")
     )
     if not accuracies:
         return NONE
-    loss = f"{losses[(len(losses) - 1) // 2]:.3g}" if losses else NONE
-    return f"{format_percent(accuracies[(len(accuracies) - 1) // 2])} ({loss})"
+    loss = f"{median(losses):.3g}" if losses else NONE
+    return f"{format_percent(median(accuracies))} ({loss})"
 
 
-def _format_median(steps: list[float]) -> str:
-    """The median, of an even number the earlier of the two in the middle, as in reports (Kaplan-Meier)."""
-    if not steps:
+def _format_median(rows: list[dict[str, float]], event: str) -> str:
+    """The median step of an event as in reports, with the steps of two to four runs."""
+    if not rows:
         return NONE
-    middle = sorted(steps)[(len(steps) - 1) // 2]
-    return "not reached" if middle == inf else f"{middle:,.0f}"
+    steps, seen = [row[f"{event}_at"] for row in rows], [bool(row[f"{event}_seen"]) for row in rows]
+    listed = list_steps(steps, seen) if len(rows) < LEAST_RUNS else ""
+    return describe_median(kaplan_meier(steps, seen).median, steps=listed)
