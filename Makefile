@@ -44,7 +44,7 @@ test-slow: .venv/slow  ## what make test leaves out: every config, processes, cr
 	@$(BIN)/python -m pytest -rs tests/ray
 	@# last, for TransformerLens brings transformers, with which every start of a command takes twice as long
 	@$(MAKE) --no-print-directory .venv/export
-	@$(BIN)/python -m pytest -rs -m slow tests/test_export.py tests/models/test_hooks.py tests/commands/test_init_from_others.py
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 2 -m slow tests/test_export.py tests/models/test_hooks.py tests/commands/test_init_from_others.py
 
 test-all: test test-slow  ## everything
 

@@ -5,10 +5,12 @@ A test whose subject is the start itself (imports, streams, the working director
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -66,10 +68,11 @@ class Forked:
         self, what: Callable[..., object], *given: object, first: Callable[[], object] | None = None,
         patience: float = 280.0,
     ) -> None:  # fmt: skip
-        self._printed = [tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") for _ in range(2)]  # noqa: SIM115
-        names = [file.name for file in self._printed]
+        folder = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._printed = [Path(folder, name) for name in ("out", "err")]
         self.patience = patience
-        given = (os.getcwd(), dict(os.environ), names, first, what, *given)
+        given = (os.getcwd(), dict(os.environ), [str(path) for path in self._printed], first, what, *given)
         self._process = _server().Process(target=_live, args=given, daemon=True)
         self._process.start()
 
@@ -109,12 +112,12 @@ class Forked:
     @property
     def out(self) -> str:
         """What it has printed so far."""
-        return Path(self._printed[0].name).read_text(encoding="utf-8", errors="replace")
+        return self._printed[0].read_text(encoding="utf-8", errors="replace")
 
     @property
     def err(self) -> str:
         """What it has printed on stderr so far."""
-        return Path(self._printed[1].name).read_text(encoding="utf-8", errors="replace")
+        return self._printed[1].read_text(encoding="utf-8", errors="replace")
 
     def send_signal(self, signum: int) -> None:
         """Sends it a signal, unless it has ended."""
