@@ -44,14 +44,15 @@ def run(program: list[str], *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_classes_are_found_and_shadows_are_not() -> None:
-    program, other = BOTH
+@pytest.mark.parametrize("program", BOTH)
+def test_classes_are_found_and_shadows_are_not(program: list[str]) -> None:
     own = ["--measures", "[Rank, own_room.Constant]", "--trainer.callbacks+=own_room.Note"]
     names = ["--experiment", "e", "--run", "a", "--trainer.max_steps"]
     done = run(program, "fit", *TINY, *SHORT, *names, "10", *own)
     assert done.returncode == 0, done.stderr
     assert "own note" in done.stdout
     assert "own/constant" in Path("lightning_logs/e/a/metrics.csv").read_text()
+    other = next(each for each in BOTH if each != program)
     resumed = run(other, "fit", *names, "20", "--ckpt_path", "last")
     assert (resumed.returncode, "own note" in resumed.stdout) == (0, True), resumed.stderr
     assert not list(Path().glob("hijacked-*"))
