@@ -27,10 +27,6 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m 'not slow'; tests=$$?; \
 	wait $$types; $(BIN)/mypy && exit $$tests
 
-.venv/ray: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
-	@touch $@
-
 .venv/docs: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
@@ -39,16 +35,16 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,interop]'
 	@touch $@
 
-.venv/loggers: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,loggers]'
+.venv/slow: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,docs,loggers,optimizers]'
 	@touch $@
 
-test-slow: .venv/ray .venv/docs .venv/loggers  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
+test-slow: .venv/slow  ## what make test leaves out: every config, processes, crashes, browser, docs, Ray
 	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 8 --dist worksteal -m slow
 	@$(BIN)/python -m pytest -rs tests/ray
 	@# last, for TransformerLens brings transformers, with which every start of a command takes twice as long
 	@$(MAKE) --no-print-directory .venv/export
-	@$(BIN)/python -m pytest -rs -m slow tests/test_export.py tests/models/test_hooks.py tests/commands/test_init_from_others.py
+	@$(BIN)/python -m pytest -rs -n auto --maxprocesses 2 -m slow tests/test_export.py tests/models/test_hooks.py tests/commands/test_init_from_others.py
 
 test-all: test test-slow  ## everything
 

@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -157,19 +158,33 @@ def resolve_fit(given: Nested, precision: str = FULL) -> tuple[Nested, Nested]:
 
 def defaults_of(options: Nested) -> Nested:
     """The options that a fit with the same classes would have without any other option, by the defaults of hashes."""
-    wanted = complete(_classes_alone(options))
-    needed = [
-        f"{option}.{key}"
+    classes = tuple((option, value["class_path"]) for option in CLASS_OPTIONS if (value := lookup(options, option)))
+    needed = {
+        f"{option}.{key}": lookup(options, f"{option}.{key}")
         for option in CLASS_OPTIONS
-        for key in required_options(option, class_of(option, lookup(wanted, option) or {}))
-    ]
-    for option in needed:  # which have no default, but without which nothing is parsed
-        put(wanted, option, lookup(options, option))
-    defaults = _recorded(parse_values(command_parser("fit"), wanted))
+        for key in required_options(option, class_of(option, lookup(options, option) or {}))
+    }
+    defaults = _parse_classes(classes, needed) if needed else copy.deepcopy(_defaults_of_classes(classes))
     for option in needed:
         owner, _, last = option.rpartition(".")
         lookup(defaults, owner).pop(last)
     return frozen_defaults(defaults)
+
+
+@cache  # parsing takes a tenth of a second, and a sweep asks for each of its runs
+def _defaults_of_classes(classes: tuple[tuple[str, str], ...]) -> Nested:
+    return _parse_classes(classes, {})
+
+
+def _parse_classes(classes: tuple[tuple[str, str], ...], needed: Nested) -> Nested:
+    """The options of a fit of these classes, with values for what has no default."""
+    alone: Nested = {}
+    for option, path in classes:
+        put(alone, option, {"class_path": path})
+    wanted = complete(alone)
+    for option, value in needed.items():
+        put(wanted, option, value)
+    return _recorded(parse_values(command_parser("fit"), wanted))
 
 
 def recorded_run(config: Config) -> RecordedRun:

@@ -62,7 +62,10 @@ def _leaves(value: Any, option: str = "") -> Iterator[tuple[str, Any]]:
         path = str(value.get("class_path", _OURS[0]))
         foreign = not path.startswith(_OURS) or path.startswith(f"{modules.__name__}.")
         for key, inner in value.items():
-            here = option if key == "init_args" else f"{option}.{key}".removeprefix(".")
+            if key == "init_args" and isinstance(inner, dict):
+                yield from _leaves({"class_path": path} | inner, option)
+                continue
+            here = f"{option}.{key}".removeprefix(".")
             if not foreign or not (isinstance(inner, float) and not isnan(inner)):  # infinity may be one of its values
                 yield from _leaves(inner, here)
     elif isinstance(value, list | tuple):

@@ -146,7 +146,8 @@ class RunOptimizers(Optimizer):
         """Takes a step of every run.
 
         Raises:
-            UserError: If there are several runs, and an optimizer evaluates the loss again after it has moved weights.
+            UserError: If there are several runs, and an optimizer evaluates the loss again after it has moved weights;
+                or if an optimizer differentiates the gradient or the loss itself.
         """
         loss = None
         if closure is not None:
@@ -158,7 +159,8 @@ class RunOptimizers(Optimizer):
             with self._seeded(run):
                 first, *others = optimizers
                 evaluate = partial(self._evaluate, run, closure, loss)
-                first.step(*([evaluate] if _takes_closure(first) else []))
+                with self._refusing_graphs():
+                    first.step(*([evaluate] if _takes_closure(first) else []))
                 for other in others:
                     other.step()
             self._take_back(run)
@@ -264,6 +266,19 @@ class RunOptimizers(Optimizer):
                 loss = closure()
         self._hand_out_gradients(run)
         return self.losses[-1][run] if self.losses else loss
+
+    @contextmanager
+    def _refusing_graphs(self) -> Iterator[None]:
+        """Refuses what asks for a graph, which neither gradients nor losses have: they are copies of a stack's."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise UserError(
+                f"model.optimizer {self.name} differentiates the gradient or the loss itself (create_graph, backward), "
+                "which optimizers cannot do here; choose one that takes the gradient as it is"
+            ) from error
 
     @contextmanager
     def _seeded(self, run: int) -> Iterator[None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from training_here import train_here
 
 from grok_lightning import Experiment, load_run
 from grok_lightning.callbacks.checkpoints import count_points
@@ -138,7 +139,10 @@ def test_they_are_refused_before_anything_is_written(command: Command, monkeypat
     assert not Path("lightning_logs").exists()
 
 
-def test_a_stack_saves_each_runs_own(command: Command, write_yaml: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_stack_saves_each_runs_own(
+    command: Command, write_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(monkeypatch)
     fixed = {"data.modulus": 11, "data.batch_size": 16, "model.network.width": 16, "model.network.heads": 2}
     fixed |= {
         "model.network.layers": 1,

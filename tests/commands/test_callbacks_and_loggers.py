@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 import yaml
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_here import train_here
 
 from grok_lightning import Experiment
 from grok_lightning.errors import UserError
@@ -345,7 +345,10 @@ def test_others_work(command: Command, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_runs_of_a_sweep_with_callbacks_and_loggers_are_trained_one_by_one(command: Command) -> None:
+def test_runs_of_a_sweep_with_callbacks_and_loggers_are_trained_one_by_one(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(monkeypatch)
     callbacks = [{"class_path": "EarlyStopping", "monitor": "val/loss", "mode": "max", "patience": 1, "min_delta": 9}]
     tiny = dict(zip([name[2:] for name in (*TINY, *SHORT[:2])[::2]], (*TINY, *SHORT[:2])[1::2], strict=True))
     sweep = {"trainer.max_steps": 40, "trainer.callbacks": callbacks, "trainer.logger": "CSVLogger"}
@@ -354,11 +357,7 @@ def test_runs_of_a_sweep_with_callbacks_and_loggers_are_trained_one_by_one(comma
     status, out, _ = command("sweep", "s.yaml", "--dry_run")
     assert (status, "2 of 1 run" in out) == (0, True)
     assert "one by one, for trainer.callbacks and trainer.logger watch single runs" in out
-    environment = os.environ.pop("PYTHONPATH", None)
-    try:
-        assert command("sweep", "s.yaml", "--workers", 1)[0] == 0
-    finally:
-        os.environ.update({"PYTHONPATH": environment} if environment else {})
+    assert command("sweep", "s.yaml", "--workers", 1)[0] == 0
     for run in Path("lightning_logs/s").glob("seed=*"):
         assert json.loads((run / "result.json").read_text())["status"] == "stopped"
         assert rows(str(run / "CSVLogger/metrics.csv")) == rows(str(run / "metrics.csv"))

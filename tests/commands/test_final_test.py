@@ -1,11 +1,8 @@
 """Test rows are evaluated once, when a run is over, and recorded; counts of splits; what a fit says first and last."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from forked import Forked, run_code
 
 from grok_lightning import Experiment
 from grok_lightning.callbacks.final_test import FinalTest
@@ -165,9 +163,7 @@ def test_a_process_killed_there_has_them_when_resumed(command: Command) -> None:
         "FinalTest.take = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
         f"main(['fit', *{TESTED!r}, '--trainer.max_steps', '30'])"
     )
-    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert Forked(run_code, code).wait() == -signal.SIGKILL
     assert not Path("lightning_logs/e/a/result.json").exists()
     assert command("fit", *LAST)[0] == 0
     check_command(command)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import TINY
+from training_here import train_here
 
 from grok_lightning import load_run
 from grok_lightning.callbacks.forecasts import KEYS
@@ -163,7 +164,8 @@ def test_the_line_says_when_it_is_expected(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_runs_of_a_stack_forecast_as_alone(command: Command) -> None:
+def test_runs_of_a_stack_forecast_as_alone(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(monkeypatch)
     sweep = {
         "set": {
             "data.modulus": 11, "data.batch_size": 16, "model.network.width": 16, "model.network.heads": 2,

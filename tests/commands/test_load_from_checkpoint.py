@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY
 from torch.utils.data import DataLoader
+from training_here import train_here
 
 from grok_lightning import GrokModule, load_run
 from grok_lightning.build import build
@@ -47,7 +48,8 @@ def test_every_kind_of_run(command: Command, options: list[str], dtype: torch.dt
     assert all(torch.equal(weight, saved[name]) for name, weight in module.state_dict().items())
 
 
-def test_a_run_of_a_sweep(command: Command, write_yaml: Callable[..., Path]) -> None:
+def test_a_run_of_a_sweep(command: Command, write_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(monkeypatch)
     fixed = {"data.modulus": 7, "data.batch_size": 16, "model.network.width": 8, "trainer.max_steps": 2}
     path = write_yaml({"set": fixed, "grid": {"seed_everything": [3, 4]}}, "s.yaml")
     assert command("sweep", path, "--workers", "1", "--stack-size", "2")[0] == 0

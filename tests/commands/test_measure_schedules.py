@@ -3,8 +3,6 @@
 import csv
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,8 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from forked import start
+from training_here import train_here
 
 from grok_lightning.callbacks.measures import Measures
 from grok_lightning.callbacks.schedule import EvaluationSchedule
@@ -174,7 +174,8 @@ class Further(Fourier):
 
 
 @pytest.mark.slow
-def test_a_run_of_a_stack_has_the_values_that_it_has_alone(command: Command) -> None:
+def test_a_run_of_a_stack_has_the_values_that_it_has_alone(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here(monkeypatch)
     base = [*TINY, "--trainer.max_steps", "20"]
     for seed in (0, 1):
         assert command("fit", *base, "--experiment", "e", "--run", f"{seed}", "--seed_everything", f"{seed}",
@@ -210,8 +211,7 @@ def test_a_fit_that_was_killed_goes_on_with_the_same_values(command: Command) ->
         "--measures",
         asked,
     ]
-    start = [sys.executable, "-m", "grok_lightning", "fit", *options, "--run", "killed"]
-    process = subprocess.Popen(start, stdout=subprocess.DEVNULL)
+    process = start("fit", *options, "--run", "killed")
     deadline = time.monotonic() + 60
     while not Path("checkpoints/e/killed/last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

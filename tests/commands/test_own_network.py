@@ -1,10 +1,10 @@
 """Networks that are ordinary modules: refused, trained, resumed and swept from the command line."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from training_here import train_here
 
 from grok_lightning.__main__ import main
 from grok_lightning.run import load_run
@@ -128,7 +128,7 @@ def test_a_sweep_says_which_runs_are_not_stacked(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.slow
 def test_a_stacked_run_is_its_single_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(MODELS), os.environ.get("PYTHONPATH", "")]))
+    train_here(monkeypatch)
     (tmp_path / "seeds.yaml").write_text(
         "set: {data.modulus: 7, data.batch_size: 8, model.network: ordinary_modules.Plain, trainer.max_steps: 12,\n"
         "  trainer.precision: 32-true, evaluation.every: 4, evaluation.per_decade: 0}\n"

@@ -26,7 +26,8 @@ def others(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(command: Command, run: str, *options: object, steps: int = STEPS) -> tuple[int, str, str]:
-    return command("fit", *TINY, "--experiment", "e", "--run", run, "--trainer.max_steps", steps, *options)
+    seldom = ["--evaluation.per_decade", "0"]
+    return command("fit", *TINY, *seldom, "--experiment", "e", "--run", run, "--trainer.max_steps", steps, *options)
 
 
 def state(run: str, name: str = "last") -> dict[str, Any]:
@@ -107,6 +108,8 @@ REFUSED = {
     "--model.optimizer others.Lion --model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1",
     "--model.optimizer others.Named": "--model.optimizer.lr has no default in Named and is not given",
     "--model.optimizer others.Forgetful": "model.optimizer Forgetful cannot be resumed exactly",
+    "--model.optimizer others.Curvature": "model.optimizer Curvature differentiates the gradient or the loss itself",
+    "--model.optimizer others.Everything --model.optimizer.most .nan": "--model.optimizer.most is nan; a finite number",
     "--model.optimizer others.Keeping": "model.optimizer: its state cannot be saved: optimizer.runs.optimizer.state",
     "--model.optimizer SparseAdam": "model.optimizer: SparseAdam does not support dense gradients",
     "--model.optimizer Muon --model.optimizer.head_lr -1": "model.optimizer.head_lr is -1",

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from forked import Forked, run, start
 
 from grok_lightning.callbacks.events import RESULT, tag_of
 from grok_lightning.records.checkpoint import load
@@ -34,26 +35,24 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def started(*arguments: str, rows: int = 20, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+def started(*arguments: str, rows: int = 20, before: Callable[[], object] | None = None) -> Forked:
     """A fit that has trained at least a few dozen steps."""
-    process = subprocess.Popen(
-        [*PROGRAM, "fit", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=before
-    )
+    process = start("fit", *arguments, first=before)
     wait_for_rows(process, rows)
     return process
 
 
-def wait_for_rows(process: subprocess.Popen[Any], rows: int = 20) -> None:
+def wait_for_rows(process: Forked | subprocess.Popen[Any], rows: int = 20) -> None:
     deadline = time.monotonic() + 120
     metrics = Path("lightning_logs/e/a/metrics.csv")
     while not (metrics.exists() and metrics.read_text().count("\n") > rows):
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None, process.err if isinstance(process, Forked) else process.stderr
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+def ignore_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def metrics(name: str) -> list[dict[str, str]]:
@@ -105,7 +104,7 @@ def drain(controller: int, closing: Path) -> None:
 
 
 def test_nohup_goes_on() -> None:
-    process = started(*TINY, *LONG, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = started(*TINY, *LONG, before=ignore_hangups)
     process.send_signal(signal.SIGHUP)
     wait_for_rows(process, 30)
     process.send_signal(signal.SIGTERM)
@@ -121,11 +120,9 @@ def runs_below(experiment: str) -> set[str]:
 @pytest.mark.parametrize("name", [[], ["--run", "a"]], ids=["numbers", "one name"])
 def test_fits_started_at_once(name: list[str]) -> None:
     """Each takes a number of its own; of one name, one is trained and the others are refused."""
-    options = [*PROGRAM, "fit", *TINY, "--experiment", "e", *name, "--trainer.max_steps", "60"]
+    options = ["fit", *TINY, "--experiment", "e", *name, "--trainer.max_steps", "60"]
     count = 6
-    fits = [
-        subprocess.Popen(options, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(count)
-    ]
+    fits = [start(*options) for _ in range(count)]
     errors = [fit.communicate(timeout=300)[1] for fit in fits]
     names = runs_below("lightning_logs/e")
     assert names == runs_below("checkpoints/e")
@@ -147,7 +144,7 @@ def test_a_run_is_resumed_by_one_process_at_a_time() -> None:
     resume = ["fit", "--experiment", "e", "--run", "a", "--ckpt_path", "last"]
     first, other = started(*resume[1:], rows=40), run(*resume)
     assert other.returncode == 2
-    assert "--run 'a' of experiment 'e' is being trained by another process" in other.stderr
+    assert "--run 'a' of experiment 'e' is being trained by another process" in other.err
     assert run("fit", *TINY, *LONG, "--overwrite", "true").returncode == 2
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
@@ -163,7 +160,7 @@ def test_killed_and_resumed_equals_undisturbed() -> None:
     before = load(Path("checkpoints/e/a/last.ckpt"))["global_step"]
     budget = before + 60
     resumed = run("fit", "--experiment", "e", "--ckpt_path", "last", "--trainer.max_steps", budget)
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0, resumed.err
     options = [
         *TINY,
         "--experiment",
@@ -183,7 +180,8 @@ def test_two_processes_share_each_batch_and_follow_one() -> None:
     options = [*TINY, "--experiment", "e", "--trainer.max_steps", 40, "--trainer.precision", "64-true"]
     options += ["--data.batch_size", "15", "--model.network.dropout", "0.1", "--trainer.strategy", "ddp"]
     for devices in (1, 2):
-        done = run("fit", *options, "--run", devices, "--trainer.devices", devices)
+        program = [*PROGRAM, "fit", *map(str, options), "--run", str(devices), "--trainer.devices", str(devices)]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, done.stderr
     assert runs_below("lightning_logs/e") == {"1", "2"}
     one, two = metrics("1"), metrics("2")

@@ -34,18 +34,20 @@ class Lion(Optimizer):
 class Everything(Optimizer):
     """A plain list, estimates over all parameters in three places, state of several types, noise, no closure."""
 
-    def __init__(self, params: list[torch.nn.Parameter], lr: float = 1e-2, noise: float = 0.0) -> None:
+    def __init__(
+        self, params: list[torch.nn.Parameter], lr: float = 1e-2, noise: float = 0.0, most: float = math.inf
+    ) -> None:
         assert isinstance(params, list)
         assert all(isinstance(weight, torch.nn.Parameter) and weight.is_contiguous() for weight in params)
         self.total, self.seen = 0.0, []
-        super().__init__(params, {"lr": lr, "distance": 1e-3, "noise": noise})
+        super().__init__(params, {"lr": lr, "distance": 1e-3, "noise": noise, "most": most})
 
     def step(self) -> None:
         (group,) = self.param_groups
         norm = math.sqrt(sum(float(weight.grad.view(-1).square().sum()) for weight in group["params"]))
         self.total += norm
         self.seen = [*self.seen, torch.tensor(norm)][-3:]
-        group["distance"] = max(group["distance"], self.total / 10)
+        group["distance"] = max(group["distance"], min(group["most"], self.total / 10))
         self.state["all"] = {"count": self.state.get("all", {}).get("count", 0) + 1}
         for weight in group["params"]:
             own = self.state[weight]
@@ -54,6 +56,19 @@ class Everything(Optimizer):
             scale = group["lr"] * group["distance"] / (1 + self.state["all"]["count"] + float(max(self.seen)))
             direction = own["wide"].to(weight) * (1 + own["mask"]) + group["noise"] * torch.randn_like(weight)
             weight.data = weight.data - scale * direction
+
+
+class Curvature(Optimizer):
+    """Asks for the curvature along the gradient, as with ``loss.backward(create_graph=True)``."""
+
+    def __init__(self, params, lr=1e-3):
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure=None):
+        for weight in self.param_groups[0]["params"]:
+            with torch.enable_grad():
+                (curvature,) = torch.autograd.grad(weight.grad.sum(), weight)
+            weight.data -= self.param_groups[0]["lr"] * weight.grad / (1 + curvature.abs())
 
 
 class Named(Optimizer):

@@ -207,7 +207,7 @@ def test_the_measures_of_groups_of_their_page(tmp_path: Path, monkeypatch: pytes
     "place", [pytest.param(place, marks=() if place in (0, 2) else pytest.mark.slow) for place in range(6)]
 )
 def test_own_optimizers_and_schedulers_train(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = blocks("howto/own-optimizer.md", "bash")
+    block, _ = blocks("howto/own-optimizer.md", "bash")  # the other needs a package: test_optimizers_of_a_package.py
     commands = block.splitlines()
     assert len(commands) == 6
     words = commands[place].split()

@@ -1,7 +1,6 @@
 """The page "Your coursework in ten commands", run in order in an empty directory with small budgets."""
 
 import json
-import os
 import re
 import shlex
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from forked import start
 
 from grok_lightning.options.shipped import find_sweep
 
@@ -29,21 +29,23 @@ SHORT = {
 }
 
 
-def shorten(command: str) -> str:
-    """A command of the page, through this Python and with a small budget."""
+def run(command: str) -> str:
+    """Runs a line of the page with a small budget, each command in a process of its own; what is printed."""
+    return "".join(map(run_one, command.split(" && ")))
+
+
+def run_one(command: str) -> str:
     words = shlex.split(command)
     if words[0] == "grok-lightning":
         more = SHORT.get(words[1], SHORT.get(" ".join(words[1:3]), "")).split()
-        return shlex.join([sys.executable, "-m", "grok_lightning", *words[1:], *more])
-    return command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
-
-
-def run(command: str) -> str:
-    commands = " && ".join(shorten(each) for each in command.split(" && "))
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(commands, shell=True, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        process = start(*words[1:], *more)
+        out, err = process.communicate(timeout=600)
+    else:
+        command = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
+        process = subprocess.Popen(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, err = process.communicate()
+    assert process.returncode == 0, f"{command}\n{out}\n{err}"
+    return out
 
 
 def look_at_tensorboard(command: str) -> list[str]:

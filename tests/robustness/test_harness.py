@@ -177,8 +177,10 @@ def test_processes_are_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_every_mutant_is_found(mutant: Mutant) -> None:
+@pytest.mark.parametrize(
+    "mutant", [each for each in MUTANTS if each not in FORMULAS], ids=lambda mutant: mutant.name.replace(" ", "-")
+)
+def test_every_other_mutant_is_found(mutant: Mutant) -> None:
     """By a known case or, within half a minute, by a random one."""
     assert find_mutant(mutant, 49, 30.0, set())
 

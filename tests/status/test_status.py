@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from forked import start
 
 from grok_lightning.records.locks import Locks, can_lock, lock_name, locks_of
 from grok_lightning.records.notices import FITS, Notice
@@ -417,8 +418,7 @@ def test_a_notice_that_cannot_be_written_does_not_end_a_fit(command: Command, mo
 
 @pytest.mark.slow
 def test_a_fit_that_is_killed_is_interrupted(command: Command) -> None:
-    program = [sys.executable, "-m", "grok_lightning", "fit", *TINY, "--trainer.max_steps", "1000000"]
-    process = subprocess.Popen([*program, "--experiment", "e", "--run", "0"], stdout=subprocess.DEVNULL)
+    process = start("fit", *TINY, "--trainer.max_steps", "1000000", "--experiment", "e", "--run", "0")
     try:
         deadline = time.monotonic() + 120
         while not (Path("lightning_logs/e/0").is_dir() and (runs_of().get("0") or Run("", "")).step):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
@@ -15,13 +15,10 @@ import pytest
 import yaml
 
 from grok_lightning.cli import quiet
-from grok_lightning.sweep import command
-from grok_lightning.sweep.plan import sizes
 from grok_lightning.sweep.plan.pending import Schedule, find_pending, find_standing
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import Choice, Size
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.run.worker import Tally, run_job
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "Transformer": {"model.network": {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}},
@@ -37,28 +34,6 @@ SMALL: dict[str, Any] = {
 }
 Point = tuple[str, int, str]
 EASY = {"data.formula": "0 * x + 0 * y"}  # grokked as soon as it is memorized
-
-
-class InThisProcess:
-    """Stands in for the processes that train stacks."""
-
-    def __init__(self, workers: int, logs: Path, look: Callable[[Tally], None]) -> None:
-        self.tally = Tally()
-
-    def run(self, stacks: Iterable[Callable[[], Stack]]) -> Tally:
-        for work in stacks:
-            outcome = run_job(work())
-            self.tally.add(outcome)
-            self.tally.stopped = outcome["stopped"]
-            if self.tally.stopped or self.tally.full:
-                break
-        return self.tally
-
-
-def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes ``sweep`` train in this process, or on one core where it does not."""
-    monkeypatch.setattr(command, "LocalExecutor", InThisProcess)
-    monkeypatch.setattr(sizes, "cores", lambda: 1)
 
 
 @contextmanager

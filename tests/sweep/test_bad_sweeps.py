@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from small_sweeps import NETWORKS, results, train_here, write
+from small_sweeps import NETWORKS, results, write
+from training_here import train_here
 
 Command = Callable[..., tuple[int, str, str]]
 TRANSFORMER = NETWORKS["Transformer"]

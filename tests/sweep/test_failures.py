@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sweeps import as_the_program, directories, jobs, results, train_here, write
+from small_sweeps import as_the_program, directories, jobs, results, write
+from training_here import train_here
 
 from grok_lightning.callbacks import recorder
 from grok_lightning.optim import AdamW

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_sweeps import EASY, directories, results, train_here, write
+from small_sweeps import EASY, directories, results, write
+from training_here import train_here
 
 from grok_lightning.records.runs import SEPARATOR, hash_of_name
 

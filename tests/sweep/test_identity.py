@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, train_here, write
+from small_sweeps import EASY, as_the_program, directories, outcomes, results, tables, write
+from training_here import train_here
 
 from grok_lightning.options.parsing import recorded_run, resolve
 from grok_lightning.records.checkpoint import CONFIG_KEY, load

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import leave_out_images
-from small_sweeps import EASY, as_the_program, results, tables, train_here, write
+from small_sweeps import EASY, as_the_program, results, tables, write
+from training_here import train_here
 
 from grok_lightning.__main__ import main
 from grok_lightning.records.archive import read_archive, write_archive

@@ -8,7 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, train_here, write
+from small_sweeps import EASY, NETWORKS, as_the_program, directories, jobs, outcomes, results, tables, write
+from training_here import train_here
 
 from grok_lightning.callbacks.lifecycle import Lifecycle
 from grok_lightning.callbacks.states import Ending, RunStates

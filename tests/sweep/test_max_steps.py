@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_sweeps import results, train_here, write
+from small_sweeps import results, write
+from training_here import train_here
 
 Command = Callable[..., tuple[int, str, str]]
 SEEDS = {"seed_everything": [0, 1]}

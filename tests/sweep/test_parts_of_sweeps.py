@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
-from small_sweeps import results, train_here, write
+from small_sweeps import results, write
+from training_here import train_here
 
 from grok_lightning.sweep.plan.pending import Standing, find_pending
 from grok_lightning.sweep.plan.runs import Plan, read_plan

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from small_sweeps import EASY, results, train_here, write
+from small_sweeps import EASY, results, write
+from training_here import train_here
 
 from grok_lightning.hardware import products as machine
 from grok_lightning.hardware.products import FULL, HALF, Product

@@ -11,19 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import leave_out_images
-from small_sweeps import (
-    EASY,
-    Point,
-    as_the_program,
-    directories,
-    jobs,
-    outcomes,
-    results,
-    struck,
-    tables,
-    train_here,
-    write,
-)
+from small_sweeps import EASY, Point, as_the_program, directories, jobs, outcomes, results, struck, tables, write
+from training_here import train_here
 
 from grok_lightning.__main__ import main
 from grok_lightning.records.checkpoint import EVALUATIONS_KEY, load, save, unpack_evaluations

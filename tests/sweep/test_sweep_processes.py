@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sweeps import EASY, directories, outcomes, results, tables, train_here, write
+from forked import Forked, start
+from small_sweeps import EASY, directories, outcomes, results, tables, write
+from training_here import train_here
 
 from grok_lightning.records.notices import read_notices
 from grok_lightning.sweep.places import Places
@@ -63,7 +63,7 @@ def evaluations(name: str) -> int:
     return sum(path.read_text().count("\n") for path in Path("lightning_logs/e").glob(f"{name}*/metrics.csv"))
 
 
-def until(happens: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
+def until(happens: Callable[[], Any], process: Forked | None = None) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happens():
         assert time.monotonic() < deadline
@@ -102,13 +102,13 @@ def meanwhile() -> Iterator[Callable[..., None]]:
     assert not errors
 
 
-def started(path: Path, *options: object) -> subprocess.Popen[str]:
+def started(path: Path, *options: object) -> Forked:
     """A real sweep, on one core."""
-    program = [sys.executable, "-m", "grok_lightning", "sweep", str(path), *map(str, options)]
-    return subprocess.Popen(
-        program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
-    )  # fmt: skip
+    return start("sweep", path, *options, first=stay_on_one_core)
+
+
+def stay_on_one_core() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_different(
