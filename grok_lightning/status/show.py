@@ -8,6 +8,7 @@ from dataclasses import asdict
 from statistics import median_low
 
 from grok_lightning.hardware.terminal import format_duration
+from grok_lightning.records.after_grok import STABLE
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.runs import hash_of_name
 from grok_lightning.records.words import format_percent
@@ -99,6 +100,8 @@ def _summarize(runs: Sequence[Run]) -> str:
     parts = [f"{count:,} {state}" for state, count in states.items()]
     reached = [f"{phases[phase]:,} {phase}" for phase in ("grokked", "memorized", "not memorized") if phases[phase]]
     at = f" (median step {median_low(steps):,})" if steps else ""
+    lost = sum(run.stable is False for run in runs)
+    reached += [f"{lost:,} below {STABLE:.0%} later"] if lost else []
     return f"{', '.join(parts)}: {', '.join(reached)}".replace(" grokked", f" grokked{at}") + " (--all shows them)"
 
 
@@ -127,6 +130,12 @@ def _format_percent(_: str, run: Run) -> str:
     return f"{run.step / run.budget:.0%}" if run.step is not None and run.budget else ""
 
 
+def _format_loss(run: Run) -> str:
+    """What a run has lost again."""
+    lost = [f"below {STABLE:.0%}"] if run.stable is False else []
+    return ", ".join([*lost, "collapsed"] if run.collapsed else lost)
+
+
 FULL: Columns = {
     "run": lambda experiment, run: f"{experiment}/{run.name}",
     "state": lambda _, run: run.state,
@@ -135,10 +144,11 @@ FULL: Columns = {
     "train": lambda _, run: _format_share(run.train),
     "val": lambda _, run: _format_share(run.val),
     "phase": lambda _, run: run.phase,
+    "afterwards": lambda _, run: _format_loss(run),
     "left": _format_left,
 }
 NARROW: Columns = {name: show for name, show in FULL.items() if name != "steps/s"} | {"step": _format_percent}
-LEFT_ALIGNED = ("run", "state", "phase")
+LEFT_ALIGNED = ("run", "state", "phase", "afterwards")
 
 
 def _format_table(rows: Sequence[tuple[str, Run]], columns: int | None) -> list[str]:
@@ -168,7 +178,7 @@ def _name_cells(run: Run) -> list[str]:
         if share is not None
     ]
     left = _format_left("", run)
-    return [run.state, _format_percent("", run), *shares, run.phase, f"{left} left" if left else ""]
+    return [run.state, _format_percent("", run), *shares, run.phase, _format_loss(run), f"{left} left" if left else ""]
 
 
 def _align(row: Sequence[str], widths: Sequence[int], names: Sequence[str]) -> str:
