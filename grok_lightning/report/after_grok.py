@@ -94,6 +94,6 @@ def describe_short(conditions: pd.DataFrame) -> str:
     if not short:
         return ""
     which = "The" if short == stable else f"{short:,} of the"
-    were = "was" if short == stable == 1 else "were"
+    were = "was" if short == 1 else "were"
     long = f"watched to less than {WATCHED} times the grok step, and may fall later"
     return f"{which} {format_count(stable, 'stable run')} {were} {long}."
