@@ -26,8 +26,8 @@ def tabulate_after_grok(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
 
     Returns:
         The keys and ``condition``, in order, and a row for each evaluation of a run that grokked, from its grok on:
-        ``run``, ``step``, ``times`` (step over grok step), ``val_acc``, and ``threshold``; of each condition up to 300
-        runs. Runs that grokked at step 0 are left out.
+        ``run``, ``step``, ``times`` (step over grok step), ``val_acc``, and ``threshold``, ``n`` (the runs of the
+        condition). Of each condition up to 300 runs; those that grokked at step 0 are left out.
     """
     grokked = runs[runs["grok_step"] > 0].groupby("condition", observed=True, sort=False).head(MOST)
     known = grokked[["run", "grok_step", "threshold"]].merge(curves[["run", "step", "val/acc"]], on="run")
@@ -37,8 +37,9 @@ def tabulate_after_grok(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
     parts = []
     for condition, rows in split_conditions(runs):
         own = [by_run[name] for name in rows["run"] if name in by_run]
-        parts.append((condition, pd.concat(own) if own else after.iloc[:0]))
-    return stack(parts, list_keys(runs, "condition"), ["run", "step", "times", "val_acc", "threshold"])
+        found = pd.concat(own) if own else after.reindex([-1])
+        parts.append((condition, found.assign(n=len(rows))))
+    return stack(parts, list_keys(runs, "condition"), ["run", "step", "times", "val_acc", "threshold", "n"])
 
 
 def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
@@ -48,13 +49,15 @@ def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
         table: From ``tabulate_after_grok``.
         title: The figure's title.
     """
-    parts = [(condition, rows[rows["run"].notna()]) for condition, rows in split_conditions(table)]
-    without = sum(not len(rows) for _, rows in parts)
-    parts = [part for part in parts if len(part[1])] or parts[:1]
+    whole = split_conditions(table)
+    count = sum(int(rows["n"].iloc[0]) for _, rows in whole)
+    grokked = [(condition, rows[rows["run"].notna()]) for condition, rows in whole]
+    parts = [part for part in grokked if len(part[1])] or grokked[:1]
     sizes = [rows["run"].nunique() for _, rows in parts]
-    threshold = style.format_threshold(table["threshold"])
-    note = f"{style.format_count(sum(sizes), 'run')} that grokked. Dotted: {threshold}, at which a run groks; dashed: "
-    note += f"95%. No run grokked in {style.format_count(without, 'other condition')}." if without else "95%."
+    without = len(grokked) - len([size for size in sizes if size])
+    note = f"{style.format_count(count, 'run')}; {sum(sizes):,} that grokked are drawn"
+    note += f", in {without:,} of the conditions none." if without else "."
+    note += f" Dotted: {style.format_threshold(table['threshold'])}, at which a run groks; dashed: 95%."
     if len(parts) <= 1:
         figure = style.make_figure(title, note, 7.5, 4.4)
         cells = [figure.subplots()]
@@ -72,6 +75,8 @@ def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
 
 
 def _draw_lines(axes: Axes, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        return
     for level, line in ((rows["threshold"].max(), style.DOTTED), (0.95, style.DASHED)):
         axes.axhline(100 * (1 - level), color=style.NOTE, linewidth=0.8, linestyle=line, zorder=1)
     crowd = len(rows) > 10 * style.CROWD

@@ -252,7 +252,7 @@ def _read_finished(logs: Path) -> dict[str, Run]:
             train=_to_share(row["final.train/acc"]),
             val=_to_share(row["final.val/acc"]) if validated else None,
             grok_step=_to_int(row["grok_step"]) if validated else None,
-            stable=_to_flag(row["after_grok.stable"]) if validated else None,
+            stable=_to_flag(row["after_grok.stable"]) if grokked else None,
             collapsed=_to_flag(row["after_grok.collapsed"]),
             hashed=row[HASH] if isinstance(row[HASH], str) else None,
         )

@@ -97,7 +97,7 @@ def test_the_figure_has_a_panel_for_each_condition_that_grokked(command, tmp_pat
     assert len(drawn) == 1
     table, figure = drawn[0].make()
     assert len(figure.axes) == 2
-    assert "No run grokked in 1 other condition." in figure.get_supxlabel()
+    assert "3 runs; 2 that grokked are drawn, in 1 of the conditions none." in figure.get_supxlabel()
     own = table[table["condition"] == "train_fraction=0.3"]
     assert own["times"].tolist() == [1, 2, 4, 8]
     (line,) = [each for each in figure.axes[0].lines if len(each.get_xdata()) == 4]
