@@ -280,7 +280,7 @@ def test_what_became_of_archived_runs_is_shown_as_its_page_says(
     (block,) = blocks("howto/after-grok.md", "python")
     exec(compile(block, "after-grok.md", "exec"), {})
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[3:5] for line in shown[1:]] == [["False", "21"], ["False", "10"]]
+    assert [line.split()[3:5] for line in shown[1:]] == [["False", "21"], ["False", "5"]]
 
 
 @pytest.mark.slow
