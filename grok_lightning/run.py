@@ -24,6 +24,7 @@ from grok_lightning.options.config import SavedRun
 from grok_lightning.options.merging import complete, merge, normalize
 from grok_lightning.options.parser import LINKED
 from grok_lightning.options.trust import find_names
+from grok_lightning.records.after_grok import describe_record, tabulate
 from grok_lightning.records.checkpoint import GROK, LAST
 from grok_lightning.records.record import (
     METRICS,
@@ -237,6 +238,17 @@ class Run:
     def grok_step(self) -> int | None:
         """The first evaluated step at which validation accuracy is at the threshold; None if it never was."""
         return self._milestones()["grok_step"]
+
+    @property
+    def after_grok(self) -> dict[str, Any]:
+        """What became of the run after it had memorized and grokked so far, as ``after_grok`` in ``result.json``."""
+        counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
+        if not self.data.is_validated():
+            counts["val"] = 0
+        known = {f"counts.{split}": count for split, count in counts.items()}
+        result = {name: self.result.get(name) for name in ("status", "steps")}
+        record = {**result, **known, "threshold": self.config["evaluation"]["threshold"]}
+        return describe_record(record, tabulate(self._rows()))
 
     @property
     def title(self) -> str:

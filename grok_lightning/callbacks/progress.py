@@ -157,7 +157,7 @@ class ProgressLine(ProgressBar):
 def may_stop_early(trainer: Trainer, states: RunStates) -> bool:
     """Whether a fit may end before its budget: when its runs have grokked, or by a callback of Lightning's."""
     whole: Any = trainer
-    return states.stop_after > 0 or any(isinstance(each, EarlyStopping | Timer) for each in whole.callbacks)
+    return states.may_stop_early() or any(isinstance(each, EarlyStopping | Timer) for each in whole.callbacks)
 
 
 def _mean(rows: list[dict[str, float]], key: str) -> float | None:

@@ -14,8 +14,10 @@ from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.files import sweep
 from grok_lightning.module import GrokModule
+from grok_lightning.records.after_grok import AFTER
 from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.record import (
+    DIVERGED,
     METRICS,
     RESULT,
     SCHEMA,
@@ -168,6 +170,7 @@ class Recorder(Callback):
             "budget": trainer.max_steps,
             "threshold": self.states.threshold,
             **self.states.milestones(run),
+            AFTER: self.states.after_grok(run, ending.step if ending.status == DIVERGED else None),
             **({"intervention_steps": [None if at < 0 else at for at in made]} if (made := steps[run]) else {}),
             "counts": data and data.held_counts(run),
             "final": final,

@@ -1,6 +1,7 @@
 """State of each run of a stack: its evaluations, what they reached, and how it ended."""
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.errors import UserError
 from grok_lightning.module import GrokModule
+from grok_lightning.records.after_grok import after_grok, tabulate
 from grok_lightning.records.checkpoint import pack_evaluations
 from grok_lightning.records.record import DIVERGED, METRICS, STOPPED, Row, milestones, reaches, read_metrics, standing
 from grok_lightning.training.interventions import MOMENTS
@@ -43,6 +45,8 @@ class RunStates:
         stop_after: Stop after N evaluations at it; 0 for never. The run is over when its last N evaluations are at the
             threshold.
         validated: Whether each run's validation rows are held out (default); one without can memorize, but not grok.
+        stop_at_grok_times: Stop at N times the grok step; 0 for never. At the first evaluation from there on; then
+            ``stop_after`` ends no run. The budget remains the most.
         forecast: Record a forecast at each evaluation. ``forecast/grok_step`` is its median,
             ``forecast/grok_step_low`` and ``_high`` are the ends of its interval of 80 %.
 
@@ -52,7 +56,8 @@ class RunStates:
         endings: How each run ended; None while it is in training.
 
     Raises:
-        UserError: If the threshold is not above 0 and at most 1, or ``stop_after`` is negative.
+        UserError: If the threshold is not above 0 and at most 1, ``stop_after`` is negative, or
+            ``stop_at_grok_times`` is neither 0 nor above 1.
     """
 
     def __init__(
@@ -63,19 +68,23 @@ class RunStates:
         stop_after: int = 0,
         validated: list[bool] | None = None,
         forecast: bool = False,
+        stop_at_grok_times: float = 0,
     ) -> None:
         if not 0 < threshold <= 1:
             raise UserError(f"evaluation.threshold is {threshold}; it must lie above 0 and be at most 1")
         if stop_after < 0:
             raise UserError(f"evaluation.stop_after is {stop_after}; it must be at least 0")
-        self.directories, self.counts = directories, counts
+        if stop_at_grok_times != 0 and not 1 < stop_at_grok_times < inf:
+            expected = "it must be 0, for never, or a number above 1"
+            raise UserError(f"evaluation.stop_at_grok_times is {stop_at_grok_times}; {expected}")
+        self.directories, self.counts, self.stop_at_grok_times = directories, counts, stop_at_grok_times
         self.threshold, self.stop_after, self.forecast = threshold, stop_after, forecast
         self.validated = [True] * len(directories) if validated is None else validated
         self.rows: list[list[Row]] = [[] for _ in directories]
         self.standing = [0] * len(directories)
         self.endings: list[Ending | None] = [None] * len(directories)
         self._memorized = [False] * len(directories)
-        self._grokked = [False] * len(directories)
+        self._grokked_at: list[int | None] = [None] * len(directories)
         self._packed: list[dict[str, Any] | None] = [None] * len(directories)
 
     def __len__(self) -> int:
@@ -86,16 +95,29 @@ class RunStates:
         return [run for run, ending in enumerate(self.endings) if ending is None]
 
     def is_done(self, run: int) -> bool:
-        """Whether a run has stood at the threshold for ``stop_after`` evaluations."""
+        """Whether a run has stood at the threshold, or was watched after it, for as long as it is asked to."""
+        if self.stop_at_grok_times:
+            grokked = self._grokked_at[run]
+            return grokked is not None and self.rows[run][-1]["step"] >= self.stop_at_grok_times * grokked
         return 0 < self.stop_after <= self.standing[run]
+
+    def may_stop_early(self) -> bool:
+        """Whether runs may be over before their budget is spent."""
+        return self.stop_after > 0 or self.stop_at_grok_times > 0
+
+    def after_grok(self, run: int, diverged_at: int | None = None) -> dict[str, Any]:
+        """What became of a run after it had memorized and grokked, as its record says it."""
+        rows, counts = tabulate(self.rows[run]), self.counts[run]
+        val = rows["val/acc"] if self.validated[run] else None
+        return after_grok(rows["step"], rows["train/acc"], val, counts, self.threshold, diverged_at)
 
     def has_grokked(self, run: int) -> bool:
         """Whether an evaluation of a run reached the threshold on the validation split, whichever rows are in it."""
-        return self._grokked[run]
+        return self._grokked_at[run] is not None
 
     def reached(self, run: int) -> list[str]:
         """What a run has reached: memorized, grokked."""
-        there = (self._memorized[run], self._grokked[run] and self.validated[run])
+        there = (self._memorized[run], self.has_grokked(run) and self.validated[run])
         return [name for name, found in zip(MOMENTS, there, strict=True) if found]
 
     def milestones(self, run: int) -> dict[str, int | None]:
@@ -105,7 +127,7 @@ class RunStates:
 
     def phase(self, run: int) -> str:
         """memorizing, memorized or grokked."""
-        if self._grokked[run] and self.validated[run]:
+        if self.has_grokked(run) and self.validated[run]:
             return "grokked"
         return "memorized" if self._memorized[run] else "memorizing"
 
@@ -120,7 +142,7 @@ class RunStates:
             self.rows[run], self._packed[run] = rows, None
         found = milestones(self.rows[run], self.counts[run], self.threshold, SUSTAIN)
         self._memorized[run] = found["memorize_step"] is not None
-        self._grokked[run] = found["grok_step"] is not None
+        self._grokked_at[run] = found["grok_step"]
         self.standing[run] = standing(self.rows[run], self.counts[run], self.threshold)
         self.endings[run] = None
 
@@ -137,8 +159,9 @@ class RunStates:
             self.standing[run] = 0
             return False
         self.standing[run] += 1
-        first = not self._grokked[run]
-        self._grokked[run] = True
+        first = not self.has_grokked(run)
+        if first:
+            self._grokked_at[run] = int(row["step"])
         return first
 
     def end(self, run: int, ending: Ending) -> None:

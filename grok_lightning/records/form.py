@@ -14,15 +14,20 @@ from grok_lightning.records.record import FAILED
 
 COUNTS = frozenset({
     "steps", "budget", "memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step", "best.step",
-    "stack",
+    "stack", *(f"after_grok.{name}" for name in ("evaluations", "lost_step", "dips", "below", "collapse_step")),
 })  # fmt: skip
-NUMBERS = frozenset({"threshold", "seconds", "steps_per_second", "compile_seconds", "best.val/acc"})
+NUMBERS = frozenset({
+    "threshold", "seconds", "steps_per_second", "compile_seconds", "best.val/acc", "after_grok.watched",
+    "after_grok.lowest",
+})  # fmt: skip
+FLAGS = frozenset({"after_grok.sustained", "after_grok.stable", "after_grok.collapsed"})
 FINAL = "final."  # prefix of the metrics of the last evaluation
 TEXTS = frozenset({
     "status", "config_hash", "path", "run",
     *(f"config.{owner}.class_path" for owner in ("data", "model.network", "model.optimizer", "model.scheduler")),
 })  # fmt: skip
-GROUPS = frozenset({"config", "final", "best", *(f"config.{name}" for name in ("data", "model", "trainer"))})
+CONFIGS = tuple(f"config.{name}" for name in ("data", "model", "trainer"))
+GROUPS = frozenset({"config", "final", "best", "after_grok", *CONFIGS})
 REQUIRED = ("steps", "budget", "threshold")  # of runs that have not failed
 LARGEST = 2.0**53
 
@@ -64,6 +69,9 @@ def find_faults(runs: pd.DataFrame, required: tuple[str, ...] = REQUIRED) -> dic
                 suspects |= np.array(
                     [not _is_null(value) and bool(_expect(field, value)) for value in runs[name]], bool
                 )
+        elif field in FLAGS:
+            if not pd.api.types.is_bool_dtype(runs[name]):
+                suspects |= runs[name].notna().to_numpy()
         elif field in COUNTS or field in NUMBERS or field.startswith(FINAL):
             if not pd.api.types.is_numeric_dtype(runs[name]) or pd.api.types.is_bool_dtype(runs[name]):
                 suspects |= runs[name].notna().to_numpy()
@@ -96,7 +104,7 @@ def drop_rows(runs: pd.DataFrame, rows: Mapping[int, str]) -> pd.DataFrame:
 
 
 def _is_checked(field: str) -> bool:
-    return field in COUNTS | NUMBERS | TEXTS | GROUPS | {"schema"} or field.startswith(FINAL)
+    return field in COUNTS | NUMBERS | FLAGS | TEXTS | GROUPS | {"schema"} or field.startswith(FINAL)
 
 
 def _is_null(value: Any) -> bool:
@@ -110,6 +118,8 @@ def _expect(field: str, value: Any) -> str:
         return "" if number and 0 <= value <= LARGEST else "a number from 0 to 2^53"
     if field in NUMBERS or field.startswith(FINAL):
         return "" if number and (isinstance(value, float) or abs(value) < inf) else "a number"
+    if field in FLAGS:
+        return "" if isinstance(value, bool | np.bool_) else "true or false"
     if field in TEXTS:
         return "" if isinstance(value, str) else "text"
     if field == "schema":

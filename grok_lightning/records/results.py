@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from grok_lightning.errors import in_one_line
 from grok_lightning.reading import parse_json
+from grok_lightning.records.after_grok import AFTER, describe_file
 from grok_lightning.records.columns import TEXT, column_of, decode, encode, is_encoded, join, to_series
 from grok_lightning.records.parquet import load, save
 from grok_lightning.records.record import RESULT, flatten, read_result
@@ -25,6 +26,8 @@ INDEX = Path(".sweep") / "index.parquet"
 # Additional columns: name of the run's directory, time and size of the file, and its fields in order (null is not
 # missing). They begin with a dot; a field whose name begins with a dot gets another one.
 RUN, MTIME, SIZE, FIELDS = ".run", ".mtime_ns", ".size", ".fields"
+
+RECORDED = ("threshold", "memorize_step", "grok_step")  # every record of a run has them
 
 ROWS_AT_ONCE = 2048  # a parsed row takes about twenty times the memory of a row in columns
 
@@ -158,9 +161,25 @@ def _marks(table: pa.Table) -> dict[str, Mark]:
 def _load(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index with at least these columns; no rows if it is missing or unusable."""
     own = [RUN, MTIME, SIZE]
-    table = load(directory / INDEX, None if columns is None else [*own, *map(_name_column, columns)])
+    later = columns is None or any(field.startswith(f"{AFTER}.") for field in columns)
+    wanted = None if columns is None else [*own, *map(_name_column, columns), *([*RECORDED] if later else [])]
+    table = load(directory / INDEX, wanted)
     usable = table is not None and {*own} <= {*table.column_names} and is_encoded(table) and _has_fields(table)
-    return table if usable else _make_table([], [])
+    if table is None or not usable or (later and _is_older(table.column_names)):
+        return _make_table([], [])
+    return table
+
+
+def _is_older(names: Iterable[str]) -> bool:
+    """Whether these are columns or fields of records that were read before there was ``after_grok``."""
+    return {*RECORDED} <= {*names} and not any(name.startswith(AFTER) for name in names)
+
+
+def _complete(directory: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record, with ``after_grok`` from its evaluations where it was written before there was that."""
+    if not _is_older(content):
+        return content
+    return content | {AFTER: describe_file(directory, flatten(content))}
 
 
 def _has_fields(table: pa.Table) -> bool:
@@ -207,7 +226,7 @@ def _read_results(prefix: str, marks: Mapping[str, Mark]) -> tuple[pa.Table, dic
     damaged: dict[str, str] = {}
     for run, mark in marks.items():
         try:
-            content = read_result(f"{prefix}{run}/{RESULT}")
+            content = _complete(f"{prefix}{run}", read_result(f"{prefix}{run}/{RESULT}"))
             values, shape = _collect_leaves(content)
             if shape not in names:
                 fields = list(flatten(content))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
 from grok_lightning.figures.accuracy import draw_accuracy, tabulate_accuracy
+from grok_lightning.figures.after_grok import draw_after_grok, tabulate_after_grok
 from grok_lightning.figures.by_value import MOST as SIDE_BY_SIDE
 from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
 from grok_lightning.figures.condition_curves import MOST_COLUMNS, Measure, draw_condition_curves
@@ -58,11 +59,13 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
     if len(runs) == 1:
         if len(curves):
             yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
+            yield from _draw_after(runs, curves, of, "")
             yield from _draw_measures(runs, curves, of)
         return
     shown, which = _select(runs, MANY - 1, SHOWN)
     if len(curves):
         yield from _draw_over_steps(shown, curves, of, which)
+        yield from _draw_after(shown, curves, of, which)
     yield from _draw_conditions(shown, of, which)
     names = shorten_names(keys)
     yield from _draw_by_value(runs, names, of)
@@ -106,6 +109,15 @@ def _leave_out_validation(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFr
     if without.empty or not columns:
         return curves
     return curves.assign(**{str(name): curves[name].mask(curves["run"].isin(without)) for name in columns})
+
+
+def _draw_after(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
+    """Validation accuracy after the grok, where a run was evaluated after it."""
+    if not (runs["dips"].notna() & runs["grok_step"].gt(0)).any():
+        return
+    caption, title = f"Validation accuracy after the grok, of each run{which}.", f"{of}: after the grok"
+    table = partial(tabulate_after_grok, runs, curves)
+    yield Drawing("after-grok", caption, _prepare(table, draw_after_grok, title))
 
 
 def _draw_conditions(runs: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from grok_lightning.records.after_grok import AFTER
 from grok_lightning.records.planned import HASH
 from grok_lightning.records.words import format_option
+from grok_lightning.report.after_grok import COLUMNS as AFTER_COLUMNS
 from grok_lightning.report.gather import Gathered, plan_order
 from grok_lightning.report.keys import PREFIX, Key
 from grok_lightning.report.pooling import identify_tasks
@@ -34,7 +36,9 @@ def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame
         A column for each key under its name, ``condition`` (categories in order of display), ``run``, ``status``,
         ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
         ``final_train_acc``, ``final_train_loss`` and those of validation and test (NaN: unknown), ``train_rows``,
-        ``val_rows`` and ``test_rows`` (NaN: unknown), ``seed``, ``config_hash``, ``operation`` (its title), ``task``
+        ``val_rows`` and ``test_rows`` (NaN: unknown), what became of them after the grok (``sustained``, ``stable`` and
+        ``collapsed`` are 1, 0 or NaN: not known; ``watched``, ``lost_step``, ``dips``, ``below``, ``lowest_val_acc``,
+        ``collapse_step``), ``seed``, ``config_hash``, ``operation`` (its title), ``task``
         (its identity), ``validated`` (whether rows are held out for validation), and the options. Then the number of
         missing planned runs of every condition, in the same order.
     """
@@ -44,11 +48,15 @@ def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame
         table[name] = _to_floats(runs, name)
     for name, short in (VALUES | ROWS).items():
         table[short] = _to_floats(runs, name)
+    for name in AFTER_COLUMNS:
+        table[name] = _to_floats(runs, f"{AFTER}.{name.removesuffix('_val_acc')}")
     table["seed"] = _to_floats(runs, f"{PREFIX}seed_everything")
     table["config_hash"] = runs["config_hash"]
     table["operation"], table["task"] = identify_tasks(runs)
     held_out = _to_floats(runs, f"{PREFIX}data.val_fraction").notna()
     table["validated"] = (held_out | (table["operation"] != TEXT)) & (table["val_rows"] != 0)
+    of_validation = [name for name in AFTER_COLUMNS if not name.startswith("collapse")]
+    table[of_validation] = table[of_validation].where(table["validated"])
     columns = {key.name: read_values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)
     labels, exactly = _label_conditions(keys, set(rows))

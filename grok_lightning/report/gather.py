@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from grok_lightning.errors import UserError
 from grok_lightning.figures.style import format_count
+from grok_lightning.records.after_grok import complete
 from grok_lightning.records.archive import read_archive_and_plan
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.form import drop_rows, find_faults
@@ -128,7 +129,8 @@ def _read_source(source: str, root: Path) -> Source:
         runs, remarks = _leave_out_damaged(runs)
         if not len(runs):
             raise UserError(f"{source}: {remarks[0]}")
-        return Source(runs, curves, planned if planned is not None and usable else pd.DataFrame(), remarks)
+        plan = planned if planned is not None and usable else pd.DataFrame()
+        return Source(complete(runs, curves), curves, plan, remarks)
     directory = _find_directory(source, root)
     runs, curves, remarks = _read_directory(directory)
     if not len(runs):  # a sweep without records yet, beside others

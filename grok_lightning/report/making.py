@@ -14,6 +14,7 @@ import pandas as pd
 
 from grok_lightning.figures.saving import png, svg
 from grok_lightning.records.archive import write_archive
+from grok_lightning.report.after_grok import tabulate_after_grok
 from grok_lightning.report.conditions import compare_conditions, tabulate_conditions
 from grok_lightning.report.drawings import Drawing, list_drawings, list_left_out
 from grok_lightning.report.frames import tabulate_runs
@@ -119,6 +120,7 @@ def make_report(sources: Sequence[str], root: Path, by: Sequence[str] | None = N
     runs, missing = tabulate_runs(gathered, keys)
     refuse_pooled(runs)
     conditions = tabulate_conditions(runs, missing)
+    conditions = conditions.join(tabulate_after_grok(runs, conditions))
     remarks = [*gathered.remarks, *describe_pooled(runs, gathered.runs, keys)]
     return Report(gathered, runs, conditions, compare_conditions(runs), remarks, [key.name for key in keys])
 

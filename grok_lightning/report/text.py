@@ -10,6 +10,8 @@ import pandas as pd
 
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.words import describe_median
+from grok_lightning.report.after_grok import READING as READING_AFTER
+from grok_lightning.report.after_grok import after_grok_table, describe_short, has_after_grok
 from grok_lightning.report.conditions import EVENTS, MOST_COMPARED
 from grok_lightning.report.frames import SPLITS
 
@@ -72,6 +74,10 @@ def compose_markdown(
     parts.append("## Steps to memorize and to grok" if validated else "## Steps to memorize")
     parts.append(_format_table(_steps_table(conditions, validated)))
     parts += ["## Accuracy and loss", _format_table(_measures_table(conditions, validated))]
+    after = has_after_grok(conditions)
+    if after:
+        parts += ["## After the grok", _format_table(after_grok_table(conditions))]
+        parts += [short] if (short := describe_short(conditions)) else []
     parts += ["## Runs", _format_runs(results, validated)]
     if len(comparisons) and validated:
         parts += ["## Log-rank tests", _describe_tests(conditions, len(comparisons))]
@@ -82,9 +88,10 @@ def compose_markdown(
     for stem, words in pictures.items():
         caption, name = escape_markdown(words), quote(stem)
         parts.append(f"![{caption}]({name}.png)\n\n*{caption}* [SVG]({name}.svg), [data]({name}.csv)")
+    reading = f"{READING}\n{READING_AFTER}" if after else READING
     files = "All runs with their options and curves: `runs.parquet`; the tables: `runs.csv`, `conditions.csv`, "
     files += "`comparisons.csv`."
-    return "\n\n".join([*parts, "## How to read this", READING, files]) + "\n"
+    return "\n\n".join([*parts, "## How to read this", reading, files]) + "\n"
 
 
 def _format_list(sentences: Sequence[str]) -> str:

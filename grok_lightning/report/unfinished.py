@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from grok_lightning.reading import read_yaml
+from grok_lightning.records.after_grok import AFTER, describe_record
 from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
 from grok_lightning.records.runs import hash_of_name
@@ -66,4 +67,5 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
         record |= {"best.val/acc": float(accuracy.iloc[best]), "best.step": int(curve["step"].iloc[best])}
     record["config_hash"] = hash_of_name(Path(directory).name)
     record |= config
+    record |= {f"{AFTER}.{name}": value for name, value in describe_record(record, curve).items()}
     return None if find_fault(record) else record

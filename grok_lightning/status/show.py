@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from grok_lightning.hardware.terminal import format_duration
+from grok_lightning.records.after_grok import STABLE
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.runs import hash_of_name
 from grok_lightning.records.words import describe_median, format_percent
@@ -96,6 +97,8 @@ def _summarize(runs: Sequence[Run]) -> str:
     phases = Counter(run.phase for run in runs)
     parts = [f"{count:,} {state}" for state, count in states.items()]
     reached = [f"{phases[phase]:,} {phase}" for phase in ("grokked", "memorized", "not memorized") if phases[phase]]
+    lost = sum(run.stable is False for run in runs)
+    reached += [f"{lost:,} below {STABLE:.0%} later"] if lost else []
     at = f"; {_describe_grok_step(runs)}" if phases["grokked"] else ""
     return f"{', '.join(parts)}: {', '.join(reached)}{at} (--all shows them)"
 
@@ -138,6 +141,12 @@ def _format_percent(_: str, run: Run) -> str:
     return f"{run.step / run.budget:.0%}" if run.step is not None and run.budget else ""
 
 
+def _format_loss(run: Run) -> str:
+    """What a run has lost again."""
+    lost = [f"below {STABLE:.0%}"] if run.stable is False else []
+    return ", ".join([*lost, "collapsed"] if run.collapsed else lost)
+
+
 FULL: Columns = {
     "run": lambda experiment, run: f"{experiment}/{run.name}",
     "state": lambda _, run: run.state,
@@ -146,10 +155,11 @@ FULL: Columns = {
     "train": lambda _, run: _format_share(run.train),
     "val": lambda _, run: _format_share(run.val),
     "phase": lambda _, run: run.phase,
+    "afterwards": lambda _, run: _format_loss(run),
     "left": _format_left,
 }
 NARROW: Columns = {name: show for name, show in FULL.items() if name != "steps/s"} | {"step": _format_percent}
-LEFT_ALIGNED = ("run", "state", "phase")
+LEFT_ALIGNED = ("run", "state", "phase", "afterwards")
 
 
 def _format_table(rows: Sequence[tuple[str, Run]], columns: int | None) -> list[str]:
@@ -179,7 +189,7 @@ def _name_cells(run: Run) -> list[str]:
         if share is not None
     ]
     left = _format_left("", run)
-    return [run.state, _format_percent("", run), *shares, run.phase, f"{left} left" if left else ""]
+    return [run.state, _format_percent("", run), *shares, run.phase, _format_loss(run), f"{left} left" if left else ""]
 
 
 def _align(row: Sequence[str], widths: Sequence[int], names: Sequence[str]) -> str:

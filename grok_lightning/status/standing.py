@@ -12,8 +12,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from grok_lightning.errors import in_one_line
 from grok_lightning.reading import parse_yaml, read_bytes, read_json
+from grok_lightning.records.after_grok import describe_record
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.form import find_faults
 from grok_lightning.records.locks import lock_name, locks_of
@@ -28,7 +31,7 @@ RUNNING, INTERRUPTED, DAMAGED = "running", "interrupted", "damaged"
 OWNER = Path(".sweep") / "sweep.json"
 COLUMNS = (
     "status", HASH, "steps", "budget", "threshold", "memorize_step", "grok_step", "final.train/acc", "final.val/acc",
-    "config.data.class_path", "config.data.val_fraction", "counts.val",
+    "config.data.class_path", "config.data.val_fraction", "counts.val", "after_grok.stable", "after_grok.collapsed",
 )  # fmt: skip
 MOST_CONFIG = 2**22
 _DIGITS = re.compile(r"(\d+)")
@@ -51,6 +54,8 @@ class Run:
         left: Seconds left while it runs at a steady rate.
         at_most: Whether it may end earlier.
         grok_step: The step at which it grokked, of a run that is over.
+        stable: Whether validation accuracy has stayed at 95 % after the grok; None if that is not known.
+        collapsed: Whether training accuracy has fallen below 90 % after memorizing; None if that is not known.
         hashed: Hash of its options, of a run that is over or of a sweep.
         fault: What is wrong with its record.
     """
@@ -66,6 +71,8 @@ class Run:
     left: float | None = None
     at_most: bool = False
     grok_step: int | None = None
+    stable: bool | None = None
+    collapsed: bool | None = None
     hashed: str | None = None
     fault: str = ""
 
@@ -245,6 +252,8 @@ def _read_finished(logs: Path) -> dict[str, Run]:
             train=_to_share(row["final.train/acc"]),
             val=_to_share(row["final.val/acc"]) if validated else None,
             grok_step=_to_int(row["grok_step"]) if validated else None,
+            stable=_to_flag(row["after_grok.stable"]) if grokked else None,
+            collapsed=_to_flag(row["after_grok.collapsed"]),
             hashed=row[HASH] if isinstance(row[HASH], str) else None,
         )
     return found | {name: Run(name, DAMAGED, hashed=hash_of_name(name), fault=fault) for name, fault in damaged.items()}
@@ -256,16 +265,24 @@ def _read_unfinished(logs: Path, names: list[str], live: _Live) -> list[Run]:
     evaluated = curves.groupby("run", sort=False)
     tables = (evaluated.head(1).set_index("run"), evaluated.tail(1).set_index("run"), evaluated.max())
     first, last, best = (table.to_dict("index") for table in tables)
-    return [
-        _read_one(logs / name, live, *(each.get(str(logs / name), {}) for each in (first, last, best)))
-        for name in names
-    ]
+    whole: dict[Any, pd.DataFrame] = dict(tuple(evaluated))
+    found = []
+    for name in names:
+        path = str(logs / name)
+        ends = first.get(path, {}), last.get(path, {}), best.get(path, {})
+        found.append(_read_one(logs / name, live, *ends, whole.get(path)))
+    return found
 
 
 def _read_one(
-    directory: Path, live: _Live, first: Mapping[Any, Any], last: Mapping[Any, Any], best: Mapping[Any, Any]
+    directory: Path,
+    live: _Live,
+    first: Mapping[Any, Any],
+    last: Mapping[Any, Any],
+    best: Mapping[Any, Any],
+    curve: pd.DataFrame | None,
 ) -> Run:
-    """A run without a result, from its first and last evaluation, its best metrics, its config and its notice."""
+    """A run without a result, from its first and last evaluation, its best metrics, all, its config and its notice."""
     name, notice = directory.name, live.find_notice(directory.name)
     running = name in live
     try:
@@ -282,6 +299,8 @@ def _read_one(
         reaches(float(best.get(f"{split}/acc", float("nan"))), None, config.get("threshold") or 0.99)
         for split in ("train", "val")
     ]
+    record = {"threshold": config.get("threshold") or 0.99, "counts.val": None if validated else 0}
+    after = describe_record(record, curve)
     step = max(_to_int(last.get("step")) or 0, notice.get("step", 0) if running else 0)
     fresh = running and bool(notice)
     phase = _name_phase(reached[0], reached[1] and validated) if last else ""
@@ -296,6 +315,8 @@ def _read_one(
         val if validated else None,
         find_left(notice) if fresh else None,
         bool(notice.get("at_most", False)),
+        stable=after["stable"],
+        collapsed=after["collapsed"],
         hashed=hash_of_name(name),
     )
 
@@ -360,6 +381,10 @@ def _name_phase(memorized: bool, grokked: bool) -> str:
 
 def _to_int(value: Any) -> int | None:
     return None if value is None or not isfinite(value) else int(value)
+
+
+def _to_flag(value: Any) -> bool | None:
+    return None if value is None else bool(value)
 
 
 def _to_share(value: Any) -> float | None:

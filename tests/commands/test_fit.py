@@ -90,6 +90,8 @@ def test_stops_some_evaluations_after_grokking_and_keeps_grok_checkpoint(command
     assert found["grok_step"] == found["sustained_grok_step"] == found["steps"] - 10
     assert load(Path("checkpoints/e/a/grok.ckpt"))["global_step"] == found["grok_step"]
     assert found["grok_after"] == found["grok_step"] - 10 or found["grok_step"] == 0
+    assert load_run("checkpoints/e/a/grok.ckpt").after_grok == found["after_grok"]
+    assert found["after_grok"]["evaluations"] == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sets_of_runs import curves_of, ordered, runs_of
 
 from grok_lightning.figures.ablation import draw_ablation, tabulate_ablation
 from grok_lightning.figures.accuracy import draw_accuracy, tabulate_accuracy
+from grok_lightning.figures.after_grok import draw_after_grok, tabulate_after_grok
 from grok_lightning.figures.by_value import Quantity, draw_by_value, tabulate_by_value
 from grok_lightning.figures.condition_curves import draw_condition_curves
 from grok_lightning.figures.curve_tables import tabulate_medians, tabulate_single_runs
@@ -55,6 +56,7 @@ KINDS = {
     "ablation": Kind(tabulate_ablation, draw_ablation),
     "phase": Kind(lambda runs: tabulate_phase(runs, KEY, SEED), draw_phase),
     "maps": Kind(lambda runs: tabulate_phase(runs, SEED, "budget", KEY), draw_phase),
+    "after the grok": Kind(lambda runs: tabulate_after_grok(runs, curves_of(runs)), draw_after_grok),
     "delay": Kind(tabulate_delay, draw_delay),
 }
 

@@ -273,6 +273,16 @@ def test_splits_are_written_and_taken_back(tmp_path: Path, monkeypatch: pytest.M
     assert counts == {"train": 19, "val": 14, "test": 16}
 
 
+def test_what_became_of_archived_runs_is_shown_as_its_page_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    (block,) = blocks("howto/after-grok.md", "python")
+    exec(compile(block, "after-grok.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[3:5] for line in shown[1:]] == [["False", "21"], ["False", "5"]]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_inspected_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

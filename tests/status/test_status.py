@@ -283,7 +283,7 @@ def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold:
     Path("lightning_logs/e").mkdir(parents=True)
     save_planned(Path("lightning_logs/e"), hashes, ["seed_everything"], {"seed_everything": list(range(30))})
     for name in names[:10]:
-        finished(name)
+        finished(name, after_grok={"stable": name not in names[:2], "collapsed": False})
     finished(names[10], "diverged", None)
     finished(names[11], "failed", None)
     for name in names[12:16]:
@@ -292,9 +292,12 @@ def test_a_sweep_is_counted_and_what_ended_is_summarized(command: Command, hold:
     out = command("status", "e")[1]
     assert out.splitlines()[0] == "e: 11 of 30 done, 3 running, 14 waiting, 1 failed, 1 interrupted"
     assert [line.split()[1] for line in out.splitlines()[2:7]] == ["running"] * 3 + ["interrupted", "failed"]
-    summary = "e: 10 stopped, 1 diverged: 10 grokked, 1 memorized; median grok step 300 (--all shows them)"
+    summary = "e: 10 stopped, 1 diverged: 10 grokked, 1 memorized, 2 below 95% later; "
+    summary += "median grok step 300 (--all shows them)"
     assert out.splitlines()[7:] == [summary]
-    assert len(command("status", "e", "--all")[1].splitlines()) == 2 + 16
+    everything = command("status", "e", "--all")[1].splitlines()
+    assert len(everything) == 2 + 16
+    assert sum(line.split()[-3:] == ["grokked", "below", "95%"] for line in everything) == 2
     holder.kill()
     assert "no process trains it; go on with grok-lightning sweep e" in command("status", "e")[1]
     found = json.loads(command("status", "e", "--json")[1])["experiments"][0]

@@ -20,6 +20,7 @@ ENDS = tuple(f"{split}/{measure}" for split in ("train", "val", "test") for meas
 COLUMNS = (
     *("status", "config_hash", "memorize_step", "grok_step", "steps", "budget", "seconds", "stack", "counts.val"),
     *(f"final.{name}" for name in ENDS),
+    "after_grok.stable",
 )
 
 

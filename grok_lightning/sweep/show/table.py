@@ -7,6 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
+from grok_lightning.records.after_grok import AFTER
+from grok_lightning.records.after_grok import STABLE as STABLE_SHARE
 from grok_lightning.records.notices import read_notices
 from grok_lightning.records.record import RESULT
 from grok_lightning.records.tasks import is_memorized_text
@@ -20,7 +22,8 @@ SEEDS = (SEED, "data.split_seed")
 SPLITS = ("train", "val", "test")
 EVENTS: tuple[Literal["memorize", "grok"], ...] = ("memorize", "grok")
 STEPS = tuple(f"{event}_step" for event in EVENTS)
-NUMBERS = (*STEPS, "steps", "budget", "counts.val", *(f"final.{name}" for name in ENDS))
+STABLE = f"{AFTER}.stable"
+NUMBERS = (*STEPS, "steps", "budget", "counts.val", STABLE, *(f"final.{name}" for name in ENDS))
 HEADS = ("memorized", "grokked", "memorized at", "grokked at")
 EMPTY = (NONE, "0")  # in all rows: the column is left out
 MOST_LINES = 60
@@ -65,7 +68,8 @@ def format_table(plan: Plan, found: Standing) -> str:
         words = plan.label(runs[0].varied)
         rows.append([words[place] for place in pooled] + _summarize(runs, found, results))
     heads = [plan.grid.options[place].rsplit(".", 1)[-1] for place in pooled]
-    heads += ["runs", *HEADS, *(f"{split} acc (loss)" for split in SPLITS), *("diverged", "failed", "missing")]
+    heads += ["runs", *HEADS, f"below {STABLE_SHARE:.0%} later", *(f"{split} acc (loss)" for split in SPLITS)]
+    heads += ["diverged", "failed", "missing"]
     always = len(pooled) + 1
     shown = [place for place in range(len(heads)) if place < always or any(row[place] not in EMPTY for row in rows)]
     lines = [[line[place] for place in shown] for line in (heads, *rows[:MOST_LINES])]
@@ -95,7 +99,7 @@ def _read_results(plan: Plan, found: Standing) -> dict[str, dict[str, float]]:
     for run in plan.runs:  # of earlier versions, which did not record what is held out
         unknown = run.hash in results and isnan(results[run.hash]["counts.val"])
         if unknown and is_memorized_text(plan.blocks[run.block].resolved["data"]):
-            results[run.hash] |= {"counts.val": 0.0, "grok_step": nan}
+            results[run.hash] |= {"counts.val": 0.0, "grok_step": nan, STABLE: nan}
     return results
 
 
@@ -109,6 +113,7 @@ def _summarize(runs: list[PlannedRun], found: Standing, rows: dict[str, dict[str
         cells = [counts["memorize_step"], NONE, steps["memorize"], NONE]
     else:
         cells = [NONE, counts["grok_step"], *steps.values()]
+    cells += [str(sum(row[STABLE] == 0 for row in valid))]
     cells += [NONE if split == "val" and cells[1] == NONE else _format_end(valid, split) for split in SPLITS]
     return [str(len(runs)), *cells, *(str(status.count(name)) for name in ("diverged", "failed", None))]
 
