@@ -16,7 +16,7 @@ class RenumberedAlgebra(Algebra):
 
     Element n of the algebra has the number ``places_E[n]``. Networks see numbers only, so what has been built into one
     for the usual order does not fit here, while what learns from the rows alone has the same task. Operands are
-    permuted among themselves. The permutation is drawn when it is needed first: an algebra may be too large for a table.
+    permuted among themselves. The permutation is drawn when first needed: an algebra may be too large for a table.
 
     Args:
         algebra: The algebra.

@@ -56,8 +56,8 @@ class TableDataModule(SequenceDataModule):
         tokenizer: Unit of a token. One token for each element of the algebra, or for each character as written.
         operator_token: Put an operator token between the operands.
         equals_token: End the prompt with a token =. Without it the answer stands at the last operand.
-        numbering_seed: Seed of a random numbering of the elements. Tokens are numbers: the task is the same, and nothing
-            in a network can know the elements' usual order; default: that order. The same for all runs.
+        numbering_seed: Seed of a random numbering of the elements. Tokens are numbers: the task stays the same, and no
+            network can know the elements' usual order; default: that order. One number, the same for all runs.
         splits: Directory of splits as CSV files. train.csv, val.csv and test.csv stand in place of all options from
             train_fraction to commutative_fraction, and of answer_noise if they have wrong training answers; one
             directory, or one for each run.

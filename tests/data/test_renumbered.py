@@ -57,7 +57,9 @@ def test_it_depends_on_its_seed_and_is_told_apart() -> None:
 
 def test_its_group_is_found_from_the_table() -> None:
     law = find_law(Operation("x / y", RenumberedAlgebra(IntegersMod(11), 5)))
-    assert law is not None and law.is_cyclic and len(law.group) == 10
+    assert law is not None
+    assert law.is_cyclic
+    assert len(law.group) == 10
 
 
 @pytest.mark.parametrize(
