@@ -69,9 +69,8 @@ def speedrun_command(arguments: list[str], rules: Rules | None = None) -> int:
     if found.tasks:
         print(json.dumps(_collect(entry, found), indent=2) if options.json else _format(entry, found))
     else:
-        words = ["grok-lightning", "speedrun", *(word for word in arguments if not word.startswith("--seed"))]
-        again = shlex.join(words) if seed is not None else f"{shlex.join(words)} --seed {entry.seed}"
-        print(f"speedrun: not all runs are over; go on with {again}", file=sys.stderr)
+        again = shlex.join(["grok-lightning", "speedrun", *arguments, *(["--seed", str(entry.seed)] * (seed is None))])
+        print(f"speedrun: not all runs are over; go on with\n  {again}", file=sys.stderr)
     return found.status
 
 

@@ -67,8 +67,8 @@ def measure_cost(options: Nested, most_parameters: int) -> Cost:
             )
         if data.batch_size > training_rows:
             raise UserError(
-                f"--data.batch_size is {data.batch_size:,}, more than the {training_rows:,} training rows of one of the "
-                "speedrun's tasks; full takes them all"
+                f"--data.batch_size is {data.batch_size:,}, more than the {training_rows:,} training rows of "
+                "one of the speedrun's tasks; full takes them all"
             )
         rows, flops = _count(fit)
     if rows > training_rows:

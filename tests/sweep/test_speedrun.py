@@ -155,7 +155,7 @@ def test_it_goes_on_where_it_was_stopped(point: tuple[str, int, str], verify: Ve
     with struck(point, lambda: os.kill(os.getpid(), signal.SIGTERM)):
         status, out, err = verify(*ASKED, "--json", rules=rules)
     assert (status, out) == (143, "")
-    assert "go on with grok-lightning speedrun verify entry.yaml --seed 5" in err
+    assert "go on with\n  grok-lightning speedrun verify entry.yaml --seed 5" in err
     status, out, _ = verify(*ASKED, "--json", rules=rules)
     assert status == 0
     assert timeless(out) == timeless(whole)
