@@ -107,7 +107,7 @@ def _count(fit: Fit) -> tuple[int, int]:
             tokens_RBT: Tensor = arguments[0]
             rows += tokens_RBT.shape[1]
 
-    module.training_step = count  # type: ignore[method-assign]
+    module.training_step = count
     module.network.register_forward_pre_hook(note)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Diverged):
         try:

@@ -72,8 +72,8 @@ class Sweep:
     @property
     def content(self) -> Nested:
         """Content of its file."""
-        evaluation = {"per_decade": 0, "every": self.every, "threshold": THRESHOLD, "stop_after": self.stop_after}
-        fixed = {f"evaluation.{name}": value for name, value in evaluation.items()}
+        schedule: Nested = {"per_decade": 0, "every": self.every, "stop_after": self.stop_after}
+        fixed = {f"evaluation.{name}": value for name, value in (schedule | {"threshold": THRESHOLD}).items()}
         fixed |= {"trainer.precision": self.precision, "checkpoint.keep": "none"}
         together = {
             "data": [dict(attempt.data) for attempt in self.attempts],
