@@ -99,10 +99,13 @@ class Sweep:
             options: Further options of the command ``sweep``.
 
         Returns:
-            The exit status of ``sweep``.
+            The exit status of ``sweep``; 1 where another process still has some of the runs.
         """
         path = self._write(Places(root, self.name).own)
-        return sweep_command([str(path), "--root", str(root), "--events", "off", "--retry_failed", *options])
+        status = sweep_command([str(path), "--root", str(root), "--events", "off", "--retry_failed", *options])
+        plan = self.plan(root)
+        found = find_standing(plan)
+        return status or int(not all(found.is_over(run) for run in plan.runs))
 
     def read(self, root: Path) -> list[Outcome]:
         """The outcome of each run, in the order of the attempts; all must be over."""

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,17 +238,3 @@ def test_the_cost_of_a_step_is_what_its_products_come_to(verify: Verify) -> None
 def test_stable_are_all_runs_or_none(steps: list[int | None], later: list[bool] | None, stable: bool) -> None:
     runs = None if later is None else [Later(1.0, 0.96 if held else 0.94, held) for held in later]
     assert TaskReport("t", Cost(1, 1, 1, 1), 9, steps, [1.0, 1.0], "cpu", runs).is_stable is stable
-
-
-@pytest.mark.slow
-def test_the_record_can_be_killed_and_gone_on_with(tmp_path: Path) -> None:
-    asked = ["speedrun", "verify", "speedrun", "--seed", "1", "--runs", "1", "--after", "0", "--workers", "1", "--json"]
-    command = [sys.executable, "-m", "grok_lightning", *asked]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as first:
-        while first.poll() is None and not list(tmp_path.glob("lightning_logs/*/*/result.json")):
-            pass
-        first.kill()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    assert [len(task["steps"]) for task in found["tasks"]] == [1, 1, 1]
-    assert all(step <= 30 for task in found["tasks"][:2] for step in task["steps"])
