@@ -39,6 +39,7 @@ commands:
   data       write its splits:      grok-lightning data --config addition --output splits
   sweep      train a grid of runs:   grok-lightning sweep FILE...; grok-lightning sweep status FILE
   status     where runs stand:      grok-lightning status EXPERIMENT... --watch
+  speedrun   verify an entry of it:  grok-lightning speedrun verify FILE
   report     tables and figures:    grok-lightning report EXPERIMENT... --by KEY... --out FOLDER
   forecast   when will they grok:   grok-lightning forecast EXPERIMENT|RUN...
   configs    list or show configs:  grok-lightning configs; grok-lightning configs NAME
@@ -52,6 +53,7 @@ INTERRUPTED = {  # what is true after Ctrl-C, by command; fit and sweep stop at 
     "inspect": "; the page was not written",
     "data": "; the files of splits are not complete",
     "forecast": "; nothing was written",
+    "speedrun": "; the same command with the seed it printed, --seed N, goes on",
     "report": "; the report is not complete; the same command writes it again",
 }
 _INTERRUPTS: list[int] = []  # a Ctrl-C each
@@ -63,6 +65,7 @@ OTHER_COMMANDS = {  # module that runs each
     "export": "export",
     "sweep": "sweep.command",
     "status": "status.command",
+    "speedrun": "speedrun.command",
     "report": "report.command",
     "forecast": "report.forecast",
     "configs": "options.shipped",

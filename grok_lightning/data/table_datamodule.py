@@ -15,6 +15,7 @@ from grok_lightning.data.formula import Formula
 from grok_lightning.data.grid import Grid, find_grid
 from grok_lightning.data.noise import NoiseKind, add_answer_noise
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.renumbered import RenumberedAlgebra
 from grok_lightning.data.sequences import SequenceDataModule, repeat_per_run
 from grok_lightning.data.split import Pairing, Split, split_table
 from grok_lightning.data.split_files import SplitFiles
@@ -55,6 +56,8 @@ class TableDataModule(SequenceDataModule):
         tokenizer: Unit of a token. One token for each element of the algebra, or for each character as written.
         operator_token: Put an operator token between the operands.
         equals_token: End the prompt with a token =. Without it the answer stands at the last operand.
+        numbering_seed: Seed of a random numbering of the elements. Tokens are numbers: the task stays the same, and no
+            network can know the elements' usual order; default: that order. One number, the same for all runs.
         splits: Directory of splits as CSV files. train.csv, val.csv and test.csv stand in place of all options from
             train_fraction to commutative_fraction, and of answer_noise if they have wrong training answers; one
             directory, or one for each run.
@@ -90,6 +93,7 @@ class TableDataModule(SequenceDataModule):
         tokenizer: Literal["elements", "characters"] = "elements",
         operator_token: bool = True,
         equals_token: bool = True,
+        numbering_seed: int | None = None,
         splits: str | list[str] | None = None,
         seeds: Sequence[int] = (0,),
     ) -> None:
@@ -101,6 +105,8 @@ class TableDataModule(SequenceDataModule):
         runs = len(self.seeds)
         formulas = repeat_per_run(formula, runs, "formula")
         algebra = self.algebra()
+        if numbering_seed is not None:
+            algebra = RenumberedAlgebra(algebra, numbering_seed)
         self.title = algebra.title or f"over {identify_algebra(algebra)}"
         files = _open_files(formulas, splits, algebra, operands)
         build = partial(Operation, algebra=algebra, operands=operands, rows=rows, rows_seed=rows_seed)

@@ -1,11 +1,12 @@
 """Command lines of ``sweep``, ``report`` and ``generate``: options, help and refusals."""
 
+import re
 import sys
 import textwrap
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.options.classes import arguments_of, suggestion
 from grok_lightning.options.lines import WIDTH, describe, help_text, line
 
@@ -49,6 +50,22 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         expected = f"grok-lightning {_usage(parser)}"
         message = f"{parser.prog.split()[-1]}: {' '.join(str(error).split())[:200]}; expected: {expected}"
         raise UserError(message) from None
+
+
+def read_count(option: str, text: str, least: int = 1) -> int:
+    """Reads a whole number of at most nine digits.
+
+    Args:
+        option: The option's name.
+        text: Its value as typed.
+        least: The smallest number that is accepted, 0 or 1.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,20}", text) or not least <= int(text) < 10**9:
+        raise UserError(f"--{option} is {show(text)}; a whole number of at least {least} is expected")
+    return int(text)
 
 
 def _split(parser: ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:

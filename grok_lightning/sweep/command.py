@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from grok_lightning.cli import quiet
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
-from grok_lightning.options.commands import TRUST, command_parser, parse
+from grok_lightning.options.commands import TRUST, command_parser, parse, read_count
 from grok_lightning.reading import read_json
 from grok_lightning.records.archive import read_archive
 from grok_lightning.records.form import drop_rows, find_faults
@@ -118,9 +118,8 @@ def _read_options(arguments: list[str]) -> Namespace:
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--{name} is {show(options[name])}; expected: {', '.join(choices)}")
     for name in ("workers", "stack_size", "max_steps"):
-        if options[name] is not None and not re.fullmatch(r"0*[1-9][0-9]{0,8}", options[name]):
-            raise UserError(f"--{name} is {show(options[name])}; a whole number of at least 1 is expected")
-        options[name] = options[name] and int(options[name])
+        if options[name] is not None:
+            options[name] = read_count(name, options[name])
     shard = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
         raise UserError(f"--shard is {show(options.shard)}; i/n is expected, with i from 1 to n, such as 3/8")

@@ -145,6 +145,8 @@ def shrunk(arguments: list[str]) -> list[str]:
     """A command with a small budget."""
     if arguments[0] == "fit" and "--print_config" not in arguments:
         return [*arguments, *SMALL, "--trainer.max_steps", "6" if "--ckpt_path" in arguments else "3"]
+    if arguments[:2] == ["speedrun", "verify"]:
+        return [*arguments, "--runs", "1", "--after", "0", "--workers", "1"]
     if arguments[0] == "status" and "--watch" in arguments:  # which goes on until Ctrl-C: tests/status
         return arguments[: arguments.index("--watch")]
     if arguments[0] == "sweep" and arguments[1] in (

@@ -26,6 +26,7 @@ FLOORS = (
     ("fit",),
     ("experiment",),
     ("sweep", "report", "status"),
+    ("speedrun",),
     ("__init__", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
