@@ -144,7 +144,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     # an option that the checkpoint's version did not have was as it was then
     before, after = frozen_table()["options"] | flatten(saved.config), flatten(options)
     path = str(saved.path)
-    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
+    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from", "init_parts")
     for key in {**flatten(saved.config), **after}:
         if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
