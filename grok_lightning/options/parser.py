@@ -68,7 +68,7 @@ def command_parser(command: str) -> LightningArgumentParser:
     if command in ("fit", DATA):
         parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
         parser.add_argument(
-            "--init_parts", type=list[str] | str | None, help="Parts taken of it, by name, THEIRS=OURS; default: all."
+            "--init_parts", type=list[str] | str | None, help="Parts taken of it, by name; default: all."
         )
         parser.add_argument(
             "--threads",

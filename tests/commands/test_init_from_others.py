@@ -100,11 +100,11 @@ def test_a_bias_of_the_head_moves_to_the_bias_before_it(network: dict[str, Any],
 @pytest.mark.parametrize("network", [DEMO, {"normalization": "rms", "bias": "feedforward"}])
 def test_a_bias_of_the_head_that_no_other_can_hold_is_refused(network: dict[str, Any], tmp_path: Path) -> None:
     path = save(lens_state(network) | {"unembed.b_U": torch.linspace(-1, 1, 13)}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"'unembed\.b_U' is not zero, but a head here has no bias"):
+    with pytest.raises(UserError, match=r"'unembed\.b_U' is not zero, but the head of this run's model has no bias"):
         started(path, TRANSFORMER | network)
     narrow = {"layers": 1, "width": 8}
     path = save(lens_state(narrow) | {"unembed.b_U": torch.linspace(-1, 1, 13).square()}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"no other bias of this run's model can hold it"):
+    with pytest.raises(UserError, match=r"no other bias can hold it"):
         started(path, TRANSFORMER | narrow)
 
 
