@@ -475,6 +475,8 @@ def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> 
 
 def _choose_outputs(network: SequenceModel, outputs: str, loss_on: str, classes: int, seeds: Sequence[int]) -> None:
     """Leaves the network outputs for answers alone, where that is asked for, and draws its weights again."""
+    if outputs not in ("vocabulary", "answers"):
+        raise UserError(f"model.outputs is {outputs}; it must be vocabulary or answers")
     if outputs == "answers":
         if loss_on == "equation":
             raise UserError("model.outputs is answers, but model.loss_on is equation, of which any token is predicted")

@@ -37,8 +37,8 @@ class FactoredEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """E, (R, V, D)."""
-        return torch.bmm(self.table.weight, self.map.weight)
+        """E, (R, V, D), in the type of the factors: gradients of its rows are not added up in half precision."""
+        return torch.bmm(self.table.weight, self.map.weight).to(self.map.weight.dtype)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Looks up (R, ...) tokens: (R, ..., D)."""

@@ -22,7 +22,7 @@ def _plain_name(network: SequenceModel, name: str) -> str:
     return name.removeprefix("module.") if isinstance(network, ModuleStack) else name
 
 
-def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: SequenceModel) -> list[str]:
+def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: SequenceModel) -> None:
     """Puts parts of another network's weights into a network, in all runs of a stack.
 
     A name stands for all parameters in whose dotted names it occurs as a word, or as several words in a row:
@@ -34,16 +34,12 @@ def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: Seq
         parts: Names, or ``THEIRS=OURS`` where the network here has another name for a part.
         network: The network that takes them.
 
-    Returns:
-        A line for each weight that was taken.
-
     Raises:
         ValueError: If a part has no weights, or one has no place of its shape here; nothing is taken then.
     """
     own = list_weights(network)
     theirs = _multiply_out(weights, own)
     found: dict[str, Tensor] = {}
-    lines = []
     for part in parts:
         source, _, target = part.partition("=")
         chosen = [name for name in theirs if source and f".{source}." in f".{name}."]
@@ -56,12 +52,10 @@ def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: Seq
             if place in found:
                 raise ValueError(f"--init_parts has two weights for {show(place)}; name one of them")
             found[place] = theirs[name]
-            lines.append(name if name == place else f"{name} as {place}")
     parameters = {_plain_name(network, name): parameter for name, parameter in network.named_parameters()}
     with torch.no_grad():
         for place, weight in found.items():
             parameters[place].copy_(weight.reshape(parameters[place].shape[1:]))
-    return lines
 
 
 def _multiply_out(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
