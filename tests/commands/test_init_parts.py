@@ -131,6 +131,7 @@ def test_parts_of_files_of_others(weak: Command, form: str) -> None:
     assert not torch.equal(begun["network.head.weight"], source["network.head.weight"])
 
 
+@pytest.mark.slow  # workers of two sweeps
 def test_all_runs_of_a_stack_take_them_and_a_run_of_a_stack_equals_its_single_run(weak: Command) -> None:
     network = {"class_path": "Transformer", "layers": 1, "width": 16, "heads": 2}
     fixed = {
