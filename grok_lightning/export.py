@@ -56,13 +56,14 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
         name, value, fit = unfit
         raise UserError(f"--format is transformer_lens, but model.network.{name} is {value}; it has only {fit}")
     plain = PlainNetwork(network).state_dict()
+    plain["embeddings.tokens.weight"] = network.embedding.detach()[0]  # of two factors their product
     vocabulary, width = network.embedding.shape[1:]
     heads, length = options["heads"], run.data.length
     inner = plain["layers.0.feedforward.inner.weight"].shape[1]
     kind = norm_kind(options)
     config = {
         "n_layers": len(network.layers), "d_model": width, "d_head": width // heads, "n_heads": heads, "d_mlp": inner,
-        "n_ctx": length, "d_vocab": vocabulary, "d_vocab_out": vocabulary, "act_fn": options["activation"],
+        "n_ctx": length, "d_vocab": vocabulary, "d_vocab_out": network.outputs, "act_fn": options["activation"],
         "normalization_type": kind, "eps": 1e-5, "attention_dir": "causal", "positional_embedding_type": "standard",
     }  # fmt: skip
     fixed = network.embeddings.sinusoidal
@@ -75,7 +76,7 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
             weight = torch.zeros(plain[f"{owner}weight" if f"{owner}weight" in plain else f"{owner}gain"].shape[-1])
         state[part.theirs] = to_lens(weight, part.form, heads)
     state["unembed.W_U"] = network.unembedding.detach()[0]
-    state["unembed.b_U"] = torch.zeros(vocabulary)
+    state["unembed.b_U"] = plain.get("head.bias", torch.zeros(network.outputs))
     return config, {name: value.detach().clone().contiguous() for name, value in state.items()}
 
 
@@ -129,7 +130,8 @@ NEEDED = {"safetensors": "safetensors", "onnx": "onnxscript"}
 
 
 def export(run: Run, form: str, path: Path) -> None:
-    """Writes a run's network for other programs; from tokens (B, T) to logits (B, A, V).
+    """Writes a run's network for other programs; from tokens (B, T) to logits (B, A, V), or with fewer classes
+    than tokens of the first of these.
 
     Args:
         run: The run.

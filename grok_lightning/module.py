@@ -88,6 +88,8 @@ class GrokModule(LightningModule):
         loss_on: Tokens with a loss. The answer, or every token of the equation after the first. Accuracy is the
             answer's in either case.
         mask_first_n: Number of first predictions without a loss. Of each equation or string.
+        outputs: Classes of the output. One for each token of the vocabulary; or for the tokens that an answer can be
+            alone, so that operator and equals sign have none (answers).
         weight_noise: Standard deviation of noise on the weights. Fresh normal noise at each training forward, which
             leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
         weight_norm: Norm of all weights. Free, kept as it is at the start, or kept at a number (one, or one for each
@@ -140,6 +142,7 @@ class GrokModule(LightningModule):
         loss_precision: Literal[32, 64] = 32,
         loss_on: Literal["answer", "equation"] = "answer",
         mask_first_n: int = 0,
+        outputs: Literal["vocabulary", "answers"] = "vocabulary",
         weight_noise: float | list[float] = 0.0,
         weight_norm: Literal["free", "initial"] | float | list[float] = "free",
         interventions: list[dict[str, Any]] | None = None,
@@ -159,6 +162,7 @@ class GrokModule(LightningModule):
         classes = vocabulary if loss_on == "equation" else classes
         self.network = build_network(network, vocabulary, length, seeds, padded, classes)
         _check_answers(self.network, loss_on, answer_length)
+        _choose_outputs(self.network, outputs, loss_on, classes or vocabulary, seeds)
         self.filters = filters or []
         for gradient_filter in self.filters:
             gradient_filter.check_stack(self.runs, sum(weight.numel() for weight in self.network.parameters()))
@@ -467,3 +471,14 @@ def _check_answers(network: SequenceModel, loss_on: str, answer_length: int) -> 
     raise UserError(
         f"{why}, but {network._get_name()} reads all tokens at once and answers with one; use Transformer, LSTM or GRU"
     )
+
+
+def _choose_outputs(network: SequenceModel, outputs: str, loss_on: str, classes: int, seeds: Sequence[int]) -> None:
+    """Leaves the network outputs for answers alone, where that is asked for, and draws its weights again."""
+    if outputs not in ("vocabulary", "answers"):
+        raise UserError(f"model.outputs is {outputs}; it must be vocabulary or answers")
+    if outputs == "answers":
+        if loss_on == "equation":
+            raise UserError("model.outputs is answers, but model.loss_on is equation, of which any token is predicted")
+        network.limit_outputs(classes)
+        network.reset(seeds)

@@ -12,6 +12,7 @@ from grok_lightning.models import Transformer
 from grok_lightning.models.lens import read_lens_weights
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.plain import PlainNetwork
+from grok_lightning.models.transfer import list_weights, take_parts
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import OF_MODULES
 from grok_lightning.options.config import Config
@@ -27,7 +28,7 @@ def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Co
     Raises:
         UserError: If weights do not fit the module.
     """
-    saved, init_from = config.saved, config.options.get("init_from")
+    saved, init_from, parts = config.saved, config.options.get("init_from"), config.options.get("init_parts")
     if config.options["trainer"]["precision"] == "64-true":
         module.double()  # Lightning loads a checkpoint before it converts: 64-bit weights would be rounded
     if saved is not None:
@@ -41,14 +42,30 @@ def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Co
     elif init_from == "":
         raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
     elif init_from is not None:
-        _start_from(Path(init_from), module, data, config)
+        _start_from(Path(init_from), _list_parts(parts), module, data, config)
+    elif parts is not None:
+        raise UserError(f"--init_parts is {show(parts)}, but there is no --init_from to take them from")
 
 
-def _start_from(path: Path, module: GrokModule, data: SequenceDataModule, config: Config) -> None:
-    """Gives a module the weights of another run, whose tokens must be the same ones.
+def _list_parts(parts: Any) -> list[str] | None:
+    """The parts that are taken, None for all.
+
+    Raises:
+        UserError: If the list is empty.
+    """
+    if parts in ([], ""):
+        raise UserError(f"--init_parts is {show(parts)}; give a part such as embeddings, or leave it out for all")
+    return [parts] if isinstance(parts, str) else parts
+
+
+def _start_from(
+    path: Path, parts: list[str] | None, module: GrokModule, data: SequenceDataModule, config: Config
+) -> None:
+    """Gives all runs of a module the weights of another run, whose tokens must be the same ones.
 
     Args:
         path: The other run's checkpoint, or a directory of checkpoints; or a file of another program or of ``export``.
+        parts: Names of the parts that are taken, see ``take_parts``; None for all.
         module: Whose network takes the weights.
         data: The data that it will be trained on.
         config: The new run's, whose own classes may be imported.
@@ -58,27 +75,36 @@ def _start_from(path: Path, module: GrokModule, data: SequenceDataModule, config
     """
     where = f"--init_from {str(path)!r}"
     if path.is_file() and not is_ours(path):
-        _start_from_foreign(path, module, data, config, where)
+        _start_from_foreign(path, parts, module, data, config, where)
         return
     try:
         other = load_run(path, config.trust, root=config.root, named=find_names(config.options))
     except UserError as error:
         raise UserError(str(error).replace("ckpt_path", "--init_from", 1)) from None
-    _refuse_other_tokens(where, _tokens(other.data), other.data.length, data)
+    _refuse_other_tokens(where, _tokens(other.data), None if parts else other.data.length, data)
+    if parts:
+        try:
+            take_parts(list_weights(other.model), parts, module.network)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
+        return
     weights, wanted = other.model.state_dict(), module.network.state_dict()
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name, weight in wanted.items():
-        if shapes.get(name) != tuple(weight.shape):
+        shape = (1, *weight.shape[1:]) if weight.dim() else ()
+        if shapes.get(name) != shape:
             found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {tuple(weight.shape)}")
+            raise UserError(f"{where}: its weight {show(name)} {found}, this run's has shape {shape}")
     surplus = sorted(shapes.keys() - wanted.keys())
     if surplus:
         raise UserError(f"{where}: it has a weight {show(surplus[0])}, which this run's model has not")
-    module.network.load_state_dict(weights)
+    module.network.load_state_dict({name: weights[name].expand(part.shape) for name, part in wanted.items()})
 
 
-def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule, config: Config, where: str) -> None:
-    """Gives a module the weights in a file of another program, or in one that ``export`` wrote.
+def _start_from_foreign(
+    path: Path, parts: list[str] | None, module: GrokModule, data: SequenceDataModule, config: Config, where: str
+) -> None:
+    """Gives all runs of a module the weights in a file of another program, or in one that ``export`` wrote.
 
     Raises:
         UserError: If it cannot be read, or its network is another.
@@ -86,11 +112,14 @@ def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule
     network, options = module.network, config.options["model"]["network"]
     try:
         foreign = read_foreign(path)
-        _refuse_other_program(foreign, data, where)
+        _refuse_other_program(foreign, data, where, bool(parts))
         buffers = {name.removeprefix(OF_MODULES) for name, _ in network.named_buffers()}
         for name, weight in foreign.weights.items():  # a buffer may hold counts, or infinities as a mask does
             if name not in buffers and not (weight.is_floating_point() and bool(weight.isfinite().all())):
                 raise ValueError(f"its weight {name[:80]!r} is not of finite numbers")
+        if parts:
+            take_parts(foreign.weights, parts, network)
+            return
         if foreign.lens and not isinstance(network, Transformer):
             raise ValueError(f"it is a transformer of TransformerLens, but model.network is {network._get_name()}")
         if foreign.lens:
@@ -107,12 +136,12 @@ def _start_from_foreign(path: Path, module: GrokModule, data: SequenceDataModule
     own = _parts_in_module(network) if isinstance(network, ModuleStack) else dict(network.named_parameters())
     with torch.no_grad():
         for name, part in own.items():
-            part.copy_(weights[name].reshape(part.shape))
+            part.copy_(weights[name].reshape(part.shape[1:]))
 
 
 def _parts_in_module(network: ModuleStack) -> dict[str, Tensor]:
-    """What the first run's ordinary module has in its state dict, by its own names: views of the stack."""
-    return {name.removeprefix(OF_MODULES): part[0] for name, part in network.state_dict().items()}
+    """What an ordinary module has in its state dict, by its own names, led by R: views of the stack."""
+    return {name.removeprefix(OF_MODULES): part for name, part in network.state_dict().items()}
 
 
 def _check_plain_weights(foreign: Foreign, network: Any) -> dict[str, Any]:
@@ -122,7 +151,8 @@ def _check_plain_weights(foreign: Foreign, network: Any) -> dict[str, Any]:
         ValueError: If a name or a shape is another.
     """
     ordinary = isinstance(network, ModuleStack)
-    wanted = _parts_in_module(network) if ordinary else PlainNetwork(network).state_dict()
+    own = {name: part[0] for name, part in _parts_in_module(network).items()} if ordinary else {}
+    wanted = own or PlainNetwork(network).state_dict()
     for name in [*wanted, *sorted(foreign.weights)]:
         if name not in wanted:
             raise ValueError(
@@ -145,22 +175,23 @@ def _refuse_few_answers(foreign: Foreign, data: SequenceDataModule) -> None:
         )
 
 
-def _refuse_other_program(foreign: Foreign, data: SequenceDataModule, where: str) -> None:
-    """Refuses other tokens than this run's, where a file tells them."""
+def _refuse_other_program(foreign: Foreign, data: SequenceDataModule, where: str, of_parts: bool) -> None:
+    """Refuses other tokens than this run's, where a file tells them; of parts the length may be another."""
     described = foreign.described
     vocabulary, length = described.get("vocabulary"), described.get("length")
     if isinstance(vocabulary, list) and isinstance(length, int):
-        _refuse_other_tokens(where, _without_operator(data, list(map(str, vocabulary))), length, data)
+        theirs = _without_operator(data, list(map(str, vocabulary)))
+        _refuse_other_tokens(where, theirs, None if of_parts else length, data)
 
 
-def _refuse_other_tokens(where: str, theirs: list[str], length: int, data: SequenceDataModule) -> None:
-    """Refuses a vocabulary or a length that is not this run's.
+def _refuse_other_tokens(where: str, theirs: list[str], length: int | None, data: SequenceDataModule) -> None:
+    """Refuses a vocabulary or a length that is not this run's; None for a length that does not matter.
 
     Raises:
         UserError: It says how they differ.
     """
     ours = _tokens(data)
-    if length != data.length:
+    if length not in (None, data.length):
         raise UserError(f"{where}: its equations have {length} input tokens, this run's have {data.length}")
     if len(theirs) != len(ours):
         raise UserError(f"{where}: its vocabulary has {len(theirs)} tokens, this run's has {len(ours)}")

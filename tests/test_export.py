@@ -25,7 +25,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sinusoidal, tied": {"positions": "sinusoidal", "tied": True},
     "rotary": {"positions": "rotary"},
     "post": {"norm": "post", "activation": "swiglu"},
+    "factored, head bias": {"embedding_rank": 5, "head_bias": True, "layers": 1, "initialization": "multihead"},
     "MLP": {"class_path": "MLP"},
+    "residual": {"class_path": "ResidualMLP", "layers": 2, "width": 8, "embedding_rank": 3},
     "LSTM": {"class_path": "LSTM"},
 }
 IN_TRANSFORMER_LENS = ("one layer", "two layers", "no norm", "rms", "sinusoidal, tied")
@@ -102,6 +104,25 @@ def test_torch_files_hold_weights_options_and_vocabulary(tmp_path: Path) -> None
     torch.testing.assert_close(plain(tokens_of(run)), run.model(tokens_of(run)[None])[0])
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_transformer_lens_gets_the_product_of_factors_the_bias_and_the_classes_of_the_head(tied: bool) -> None:
+    network = {"class_path": "Transformer", **SMALL, "layers": 1, "embedding_rank": 5, "tied": tied}
+    network |= {} if tied else {"head_bias": True}
+    config = options_of({"data": {"modulus": 11}, "model": {"network": network, "outputs": "answers"}})
+    module, data = build(config)
+    run = Run(module.eval(), data, 0, config)
+    if not tied:
+        module.network.head.bias.data += torch.linspace(-1, 1, 11)
+    settings, state = to_transformer_lens(run)
+    assert (settings["d_vocab"], settings["d_vocab_out"]) == (13, 11)
+    torch.testing.assert_close(state["embed.W_E"], run.model.embedding[0].detach())
+    assert state["unembed.W_U"].shape == (16, 11)
+    states = run.activations(run.operands_NK)["final_norm"][:, -1]
+    logits = states @ state["unembed.W_U"] + state["unembed.b_U"]
+    torch.testing.assert_close(logits, run.model(tokens_of(run)[None])[0, :, 0])
+    assert state["unembed.b_U"].any() != tied
+
+
 @pytest.mark.parametrize(
     ("network", "words"),
     [
@@ -139,7 +160,7 @@ def test_safetensors(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
-@pytest.mark.parametrize("name", ["one layer", "rotary", "MLP", "LSTM"])
+@pytest.mark.parametrize("name", ["one layer", "rotary", "factored, head bias", "MLP", "residual", "LSTM"])
 def test_onnx(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     run = run_of(NETWORKS[name])

@@ -30,7 +30,8 @@ COMMANDS = {
 # the groups of fit's options: heading, what is said of it, the options (or the beginnings of their names)
 GROUPS: list[tuple[str, str, tuple[str, ...]]] = [
     ("The run", "Its name, its seed, what it starts from.",
-     ("seed_everything", "experiment", "run", "overwrite", "ckpt_path", "init_from", "threads", "config")),
+     ("seed_everything", "experiment", "run", "overwrite", "ckpt_path", "init_from", "init_parts", "threads",
+      "config")),
     ("Model and training", "The module that trains: loss, schedule, noise. The network, the optimizer and gradient "
      "filters are classes with options of their own, below.", ("model.",)),
     ("Evaluation", "When a run is evaluated, and when it is over.", ("evaluation.", "measures")),

@@ -18,8 +18,8 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.figures.embeddings import draw_components, tabulate_components
-from grok_lightning.models import MLP
 from grok_lightning.models.base import device_of
+from grok_lightning.models.perceptron import Perceptron
 from grok_lightning.module import GrokModule
 from grok_lightning.training.evaluation import TablePass, table_pass
 
@@ -103,7 +103,7 @@ def embedding_table(module: GrokModule, data: SequenceDataModule, run: int = 0) 
     if not isinstance(_require_table(data).tokenizer, ElementTokenizer):
         raise NothingToShow("elements are written in several tokens, so that no single vector stands for one")
     network = module.network
-    if isinstance(network, MLP) and "tokens" not in network.embeddings:
+    if isinstance(network, Perceptron) and network.inputs == "one-hot":
         raise NothingToShow("the model reads one-hot tokens and has no embedding")
     operands = algebra.operands
     try:

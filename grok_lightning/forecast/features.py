@@ -133,7 +133,7 @@ def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
         "dropout": number(options.get("model.network.dropout")),
         "tied": float(options.get("model.network.tied") is True),
         "recurrent": float(network in ("LSTM", "GRU")),
-        "mlp": float(network == "MLP"),
+        "mlp": float(network in ("MLP", "ResidualMLP")),
         "muon": float(optimizer == "Muon"),
         "sgd": float(optimizer == "SGD"),
         "coupled_decay": float(coupled),

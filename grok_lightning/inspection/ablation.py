@@ -13,9 +13,12 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection.basis import Basis, Floats
 from grok_lightning.inspection.subject import SPLITS, Subject
-from grok_lightning.models import MLP, SequenceModel, Transformer
+from grok_lightning.models import MLP, ResidualMLP, SequenceModel, Transformer
+from grok_lightning.models.embeddings import FactoredEmbedding
 from grok_lightning.models.ordinary import ModuleStack
+from grok_lightning.models.perceptron import OneHotLinear, Perceptron
 from grok_lightning.models.recurrent import Recurrent
+from grok_lightning.models.residual_mlp import ResidualBlock
 from grok_lightning.models.transformer import Block
 
 MOST_PARTS = 16
@@ -47,7 +50,7 @@ def ablate_parts(subject: Subject) -> tuple[list[str], Losses]:
         NothingToShow: If nothing would be left of the network without a part.
     """
     network = subject.network
-    if isinstance(network, Transformer):
+    if isinstance(network, Transformer | ResidualMLP):
         parts = _list_parts(network)
         return list(parts), _score(_pass_without(subject, parts), subject)
     if isinstance(network, MLP | Recurrent):
@@ -87,16 +90,18 @@ def ablate_components(subject: Subject, basis: Basis, components: Sequence[int])
     return _score(_pass_without(subject, changes), subject)
 
 
-def _list_parts(network: Transformer) -> dict[str, Change]:
-    """What takes each head and each feed-forward part out of a transformer, by name."""
+def _list_parts(network: Transformer | ResidualMLP) -> dict[str, Change]:
+    """What takes each head and each feed-forward part out of a network of residual blocks, by name."""
     heads: dict[str, Change] = {}
     others: dict[str, Change] = {}
-    for number, block in enumerate(cast(Sequence[Block], network.layers)):
-        out, outer = block.attention.out, block.feedforward.outer
-        width = out.weight.shape[1] // block.attention.heads
-        for head in range(block.attention.heads):
-            rows = out.weight[:, head * width : (head + 1) * width]  # what the output map makes of this head
-            heads[f"layer {number}, head {head}"] = partial(_zero, [rows])
+    for number, block in enumerate(cast(Sequence[Block | ResidualBlock], network.layers)):
+        outer = block.feedforward.outer
+        if isinstance(block, Block):
+            out = block.attention.out
+            width = out.weight.shape[1] // block.attention.heads
+            for head in range(block.attention.heads):
+                rows = out.weight[:, head * width : (head + 1) * width]  # what the output map makes of this head
+                heads[f"layer {number}, head {head}"] = partial(_zero, [rows])
         whole = [outer.weight] if outer.bias is None else [outer.weight, outer.bias]
         others[f"layer {number}, feed-forward"] = partial(_zero, whole)
     return heads | others
@@ -108,12 +113,12 @@ def _zero(tensors: Sequence[Tensor]) -> None:
 
 
 def _find_tables(network: SequenceModel) -> list[Tensor]:
-    """The tables (V, D) that tokens are looked up in."""
-    if isinstance(network, MLP) and "tokens" not in network.embeddings:
-        first = [*network.feedforward, network.head][0]
-        weight = cast(Tensor, first.weight)[0]
-        return list(weight.unflatten(0, (cast(int, first.length), -1)).unbind(0))
-    return [network.embedding[0]]
+    """The tables (V, D) that tokens are looked up in; of a product of matrices the first, (V, K)."""
+    if isinstance(network, Perceptron) and isinstance(network.entrance, OneHotLinear):
+        first = network.entrance
+        return list(first.weight[0].unflatten(0, (first.length, -1)).unbind(0))
+    factored = [part for part in network.modules() if isinstance(part, FactoredEmbedding)]
+    return [factored[0].table.weight[0] if factored else network.embedding[0]]
 
 
 def _remove(tables: list[Tensor], basis: Basis, component: int) -> None:

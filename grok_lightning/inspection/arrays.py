@@ -11,9 +11,8 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection.basis import Basis, Floats
 from grok_lightning.inspection.subject import SPLITS, Subject
-from grok_lightning.models import MLP
 from grok_lightning.models.hooks import LOGITS
-from grok_lightning.models.mlp import OneHotLinear
+from grok_lightning.models.perceptron import Perceptron
 
 Side = Literal["embedding", "unembedding"]
 NO_ROW = -1
@@ -169,9 +168,7 @@ def take_vectors(subject: Subject, side: Side, basis: Basis | None = None) -> ND
 def describe_embedding(subject: Subject) -> str:
     """What stands for tokens: embeddings, or the first map's rows."""
     network = subject.network
-    if isinstance(network, MLP) and "tokens" not in network.embeddings:
-        first = [*network.feedforward, network.head][0]
-        assert isinstance(first, OneHotLinear)
+    if isinstance(network, Perceptron) and network.inputs == "one-hot":
         return "what the first map adds for each token at the first position"
     return "the embedding"
 

@@ -17,7 +17,7 @@ from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection.basis import find_basis
-from grok_lightning.models import MLP, SequenceModel, Transformer
+from grok_lightning.models import MLP, ResidualMLP, SequenceModel, Transformer
 from grok_lightning.models.base import count_runs, device_of
 from grok_lightning.models.hooks import LOGITS
 from grok_lightning.models.ordinary import ModuleStack
@@ -204,8 +204,8 @@ class Subject:
     @cached_property
     def neuron_names(self) -> list[str]:
         """The parts whose outputs are taken for neurons, in their order, by their names in ``activations``."""
-        if isinstance(self.network, Transformer | MLP | Recurrent):
-            ending = "feedforward.hidden" if isinstance(self.network, Transformer) else "hidden"
+        if isinstance(self.network, Transformer | MLP | ResidualMLP | Recurrent):
+            ending = "feedforward.hidden" if isinstance(self.network, Transformer | ResidualMLP) else "hidden"
             return [name for name in self._shapes if ending in name and "hidden_at" not in name]
         owner = self.network.module if isinstance(self.network, ModuleStack) else self.network
         modules = dict(owner.named_modules())

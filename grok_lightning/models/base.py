@@ -88,6 +88,23 @@ class SequenceModel(nn.Module, ABC):
         """
         raise UserError(f"model.network is {self._get_name()}, which has no unembedding")
 
+    def limit_outputs(self, classes: int) -> None:
+        """Leaves outputs for the first tokens of the vocabulary alone; to be called before ``reset``.
+
+        Args:
+            classes: Number of tokens that an answer can be.
+
+        Raises:
+            UserError: If the model's head is none of ours.
+        """
+        limit: Any = getattr(self._modules.get("head"), "limit", None)
+        if limit is None:
+            raise UserError(
+                f"model.outputs is answers, but model.network {self._get_name()} decides by itself how many outputs it "
+                "has (an ordinary module by the argument classes); leave model.outputs out"
+            )
+        limit(classes)
+
     def reset(self, seeds: Sequence[int]) -> None:
         """Sets all weights: each run's are a pure function of its seed and the parameters' names."""
         for name, module in self.named_modules():

@@ -90,9 +90,9 @@ def read_lens_weights(
 ) -> dict[str, Tensor]:
     """A ``HookedTransformer``'s weights as those of a network here.
 
-    Positions beyond those that the network has are left out. Where its head has fewer outputs than the vocabulary has
-    tokens, the logit of each token beyond is the mean of the others, which is never the largest: the answers are the
-    same for every input. A bias of its head goes into the bias before the head here, where there is one.
+    Positions beyond those that the network has are left out. Where its head has fewer outputs than the one here, the
+    logit of each token beyond is the mean of the others, which is never the largest: the answers are the same for
+    every input. A bias of its head goes into that of the head here, or else into the bias before the head.
 
     Args:
         state: Its state dict.
@@ -108,6 +108,11 @@ def read_lens_weights(
     """
     _check_settings(settings, options)
     own: Mapping[str, Tensor] = PlainNetwork(network).state_dict()
+    if "embeddings.tokens.weight" not in own:
+        raise ValueError(
+            "its embedding is one matrix, but model.network.embedding_rank asks for two; leave that out, or name with "
+            "--init_parts what is taken"
+        )
     state = {name: weight for name, weight in state.items() if not _BUFFERS.fullmatch(name)}
     _check_sizes(state, own, options, len(network.layers))
     kind, heads = norm_kind(options), options["heads"]
@@ -235,21 +240,27 @@ def _take_positions(
 def _take_head(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], network: Transformer, found: dict[str, Tensor]
 ) -> None:
-    tokens, width = own["embeddings.tokens.weight"].shape
+    outputs, width = network.outputs, network.embedding.shape[2]
     weight = state["unembed.W_U"]
     bias = state.get("unembed.b_U", torch.zeros(weight.shape[-1:]))
-    if weight.dim() != 2 or len(weight) != width or weight.shape[1] > tokens or bias.shape != weight.shape[1:]:
-        raise ValueError(f"its weight 'unembed.W_U' has shape {tuple(weight.shape)}; ({width}, {tokens}) is expected")
-    beyond = tokens - weight.shape[1]
+    if weight.dim() != 2 or len(weight) != width or weight.shape[1] > outputs or bias.shape != weight.shape[1:]:
+        fewer = outputs < network.embeddings.vocabulary
+        raise ValueError(
+            f"its weight 'unembed.W_U' has shape {tuple(weight.shape)}; ({width}, {outputs}) is expected"
+            f"{' with model.outputs answers; vocabulary may do' if fewer else ''}"
+        )
+    beyond = outputs - weight.shape[1]
     if beyond:
         weight, bias = (
             torch.cat([part, part.mean(-1, True).expand(*part.shape[:-1], beyond)], -1) for part in (weight, bias)
         )
     if network.head is not None:
         found["head.weight"] = weight
-    elif not torch.equal(weight, found["embeddings.tokens.weight"].T):
+    elif not torch.equal(weight, found["embeddings.tokens.weight"][:outputs].T):
         raise ValueError("its head is not its embedding; model.network.tied false would do")
-    if bool(bias.count_nonzero()):
+    if "head.bias" in own:
+        found["head.bias"] = bias
+    elif bool(bias.count_nonzero()):
         _move_bias(bias, weight, network, found)
 
 
@@ -265,5 +276,6 @@ def _move_bias(bias: Tensor, weight: Tensor, network: Transformer, found: dict[s
             found[name] = moved
             return
     raise ValueError(
-        "its 'unembed.b_U' is not zero, but a head here has no bias, and no other bias of this run's model can hold it"
+        "its 'unembed.b_U' is not zero, but the head of this run's model has no bias, and no other bias can hold it; "
+        "model.network.head_bias true would do"
     )

@@ -11,6 +11,7 @@ from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.errors import UserError
 from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.checks import check_choices, check_counts, check_dropout, check_memory, check_scales
+from grok_lightning.models.embeddings import FactoredEmbedding, build_table
 from grok_lightning.models.stacked import Dropout, Embedding, Linear, LinearMaps, gather, on_cpu
 
 Initialization = Literal["torch", "scaled"]
@@ -119,6 +120,9 @@ class Recurrent(SequenceModel):
     biases               as their map's weights     0
     ===================  =========================  =========================
 
+    With ``embedding_rank`` K the token embeddings are a product A B, A normal of the standard deviation in the table, B
+    of 1 / sqrt(K).
+
     Args:
         vocabulary: V.
         length: T, the most tokens it reads (any number will do).
@@ -132,6 +136,8 @@ class Recurrent(SequenceModel):
         initialization: Initial weights. As torch.nn's (torch), or scaled normal ones.
         init_scale: Factor on all initial weights and biases.
         head_scale: Additional factor on the initial head.
+        embedding_rank: Rank of the embeddings. They are a product A B of two trained matrices, A with so many columns
+            (GrokTransfer, arXiv 2504.13292); default: one matrix.
 
     Attributes:
         gates: Number of gates of its cell, candidate included.
@@ -160,6 +166,7 @@ class Recurrent(SequenceModel):
         initialization: Initialization = "torch",
         init_scale: float = 1.0,
         head_scale: float = 1.0,
+        embedding_rank: int | None = None,
     ) -> None:
         super().__init__()
         check_counts(layers=layers, hidden=hidden, width=width)
@@ -184,7 +191,8 @@ class Recurrent(SequenceModel):
             return RecurrentLayer(self.cell, from_input, from_hidden, length, self.states)
 
         self.padded, self.dropout_rate = padded, dropout
-        self.embeddings = nn.ModuleDict({"tokens": Embedding(runs, vocabulary, width, init_scale * embedding_std)})
+        table = build_table(runs, vocabulary, width, init_scale * embedding_std, embedding_rank)
+        self.embeddings = nn.ModuleDict({"tokens": table})
         self.recurrent = nn.ModuleList(layer(hidden if position else width) for position in range(layers))
         self.dropout = nn.ModuleList(Dropout(runs, dropout) for _ in range(layers - 1))
         self.head = linear(hidden, vocabulary, scale=head_scale)
@@ -209,7 +217,8 @@ class Recurrent(SequenceModel):
         return logits
 
     def grid_logits(self, tokens: Sequence[Tensor]) -> Tensor:
-        xs = [cast(Embedding, self.embeddings["tokens"]).weight[:, of_position] for of_position in tokens]
+        embedding = self.embedding
+        xs = [embedding[:, of_position] for of_position in tokens]
         for layer in cast(list[RecurrentLayer], self.recurrent):
             state: State = (xs[0].new_zeros(*xs[0].shape[:-1], layer.from_hidden.weight.shape[1]),) * self.states
             shown = []
@@ -222,7 +231,7 @@ class Recurrent(SequenceModel):
 
     @property
     def embedding(self) -> Tensor:
-        return cast(Embedding, self.embeddings["tokens"]).weight
+        return cast(Embedding | FactoredEmbedding, self.embeddings["tokens"]).weight
 
     @property
     def unembedding(self) -> Tensor:

@@ -49,22 +49,37 @@ class Linear(StackedLayer):
     """``y = x W + b`` with weights (R, in, out): normal of standard deviation ``std``, bias (R, 1, out) zero.
 
     Where ``uniformly`` is true, weights and biases are uniform around zero instead, of that standard deviation; with
-    ``std = (3 * inputs) ** -0.5`` they are within 1 / sqrt(inputs), as those of ``torch.nn.Linear``.
+    ``std = (3 * inputs) ** -0.5`` they are within 1 / sqrt(inputs), as those of ``torch.nn.Linear``. With
+    ``uniform_bias`` false biases are zero then too.
     """
 
-    def __init__(self, runs: int, inputs: int, outputs: int, bias: bool, std: float, uniformly: bool = False) -> None:
+    def __init__(
+        self,
+        runs: int,
+        inputs: int,
+        outputs: int,
+        bias: bool,
+        std: float,
+        uniformly: bool = False,
+        uniform_bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.std, self.uniformly = std, uniformly
+        self.std, self.uniformly, self.uniform_bias = std, uniformly, uniform_bias
         self.weight = nn.Parameter(torch.empty(runs, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(runs, 1, outputs)) if bias else None
 
     def reset(self, seeds: Sequence[int], name: str) -> None:
         if self.uniformly:
             _fill_uniformly(self.weight, self.std, seeds, f"{name}.weight")
-            if self.bias is not None:
+            if self.bias is not None and self.uniform_bias:
                 _fill_uniformly(self.bias, self.std, seeds, f"{name}.bias")
         else:
             _fill(self.weight, self.std, seeds, f"{name}.weight")
+
+    def limit(self, outputs: int) -> None:
+        """Leaves only the first outputs; to be called before ``reset``."""
+        self.weight = nn.Parameter(self.weight.detach()[..., :outputs].clone())
+        self.bias = None if self.bias is None else nn.Parameter(self.bias.detach()[..., :outputs].clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (R, ..., in) to (R, ..., out)."""
@@ -93,11 +108,11 @@ class LinearMaps:
     """Builds the linear maps of a stack.
 
     Weights are normal with standard deviation ``scale / sqrt(n)`` and biases zero; or, where ``initialization`` is
-    ``torch``, both are uniform within plus and minus ``scale / sqrt(n)``.
+    ``torch`` or ``multihead``, both are uniform within plus and minus ``scale / sqrt(n)``.
 
     Attributes:
         runs: R.
-        initialization: ``torch`` for uniform numbers; anything else for normal ones.
+        initialization: ``torch`` or ``multihead`` for uniform numbers; anything else for normal ones.
         scale: Factor on all initial weights.
         fan_in: n; None for the number of inputs of each map.
     """
@@ -109,10 +124,25 @@ class LinearMaps:
 
     def __call__(self, inputs: int, outputs: int, bias: bool = True, scale: float = 1.0) -> Linear:
         """A map of ``inputs`` to ``outputs`` numbers, whose initial weights are multiplied by a further ``scale``."""
-        uniformly = self.initialization == "torch"
+        uniformly = self.initialization in ("torch", "multihead")
         fan_in = inputs if self.fan_in is None else self.fan_in
         std = self.scale * scale * (3 * fan_in if uniformly else fan_in) ** -0.5  # uniform on +-a: std is a / sqrt(3)
         return Linear(self.runs, inputs, outputs, bias, std, uniformly)
+
+    def attention(self, width: int, bias: bool, scale: float) -> list[Linear]:
+        """The maps of an attention layer: query, key, value and output, whose initial weights have a further ``scale``.
+
+        With ``multihead`` they begin as those of ``torch.nn.MultiheadAttention``: queries, keys and values are one
+        matrix (3 D, D) there, whose Xavier-uniform bound is sqrt(6 / (D + 3 D)); the output map is that of a
+        ``torch.nn.Linear``; biases are zero.
+        """
+        if self.initialization != "multihead":
+            return [self(width, width, bias, own) for own in (1.0, 1.0, 1.0, scale)]
+        limits = [(1.5 / width) ** 0.5] * 3 + [scale * width**-0.5]
+        return [
+            Linear(self.runs, width, width, bias, self.scale * limit * 3**-0.5, True, uniform_bias=False)
+            for limit in limits
+        ]
 
 
 def _select_rows(table_RVD: Tensor, index_RN: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ Norm = Literal["pre", "post", "none"]
 Normalization = Literal["layer", "rms"]
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Activation = Literal["relu", "gelu", "square", "swiglu"]
-Initialization = Literal["scaled", "width", "torch"]
+Initialization = Literal["scaled", "width", "torch", "multihead"]
 Bias = bool | Literal["feedforward", "norms"]
 
 
@@ -46,8 +46,7 @@ class Block(nn.Module):
         residual_scale: float,
     ) -> None:
         super().__init__()
-        scales = (1.0, 1.0, 1.0, residual_scale)  # of query, key, value and output
-        self.attention = Attention([linear(width, width, bias is True, scale) for scale in scales], length, heads)
+        self.attention = Attention(linear.attention(width, bias is True, residual_scale), length, heads)
         inner_bias = bias in (True, "feedforward")
         inner = linear(width, feedforward, inner_bias)
         outer = linear(feedforward, width, inner_bias, residual_scale)
@@ -112,6 +111,10 @@ class Transformer(SequenceModel):
     norms                     gain 1, bias 0          gain 1, bias 0          gain 1, bias 0
     ========================  ======================  ======================  ======================
 
+    ``multihead`` is as torch, but query, key and value are uniform within s sqrt(1.5 / D) and the biases of attention
+    zero, as in torch.nn.MultiheadAttention (and so TransformerEncoderLayer). With ``embedding_rank`` K the token
+    embeddings are a product A B, A normal of the standard deviation in the table, B of 1 / sqrt(K).
+
     Args:
         vocabulary: V.
         length: T, the most tokens it reads.
@@ -130,16 +133,20 @@ class Transformer(SequenceModel):
             ones, by which queries and keys are rotated (RoFormer, base 10,000).
         activation: Activation. That of the feed-forward layers: relu, gelu, square, or swiglu, which is silu(x gate) *
             (x inner) with a third matrix.
-        bias: Use biases. In linear maps and layer norms, only in the feed-forward maps, or only in the norms; the head
-            and RMS norms never have one.
+        bias: Use biases. In linear maps and layer norms, only in the feed-forward maps, or only in the norms; RMS norms
+            never have one, the head as ``head_bias`` says.
         tied: Use the token embedding as the head.
         embedding_std: Standard deviation of the initial embeddings.
         initialization: Initial weights. Of linear maps: normal with a variance of 1 / inputs (scaled), or of 1 / width
-            for all of them (width), or uniform as in torch's own layers (torch).
+            for all of them (width), or uniform as in torch's own layers: as its Linear (torch), or where attention is
+            its MultiheadAttention (multihead).
         init_scale: Factor on all initial weights except norms.
         residual_scale: Factor on the initial residual outputs. These are the attention output and the feed-forward
             outer map.
         head_scale: Factor on the initial head.
+        head_bias: Use a bias in the head.
+        embedding_rank: Rank of the embeddings. They are a product A B of two trained matrices, A with so many columns
+            (GrokTransfer, arXiv 2504.13292); default: one matrix.
 
     Raises:
         UserError: If the heads do not divide the width, or an option is out of range.
@@ -173,6 +180,8 @@ class Transformer(SequenceModel):
         init_scale: float = 1.0,
         residual_scale: float = 1.0,
         head_scale: float = 1.0,
+        head_bias: bool = False,
+        embedding_rank: int | None = None,
     ) -> None:
         super().__init__()
         runs, feedforward = len(seeds), 4 * width if feedforward is None else feedforward
@@ -183,14 +192,17 @@ class Transformer(SequenceModel):
         check_choices(norm=(norm, Norm), normalization=(normalization, Normalization))
         check_choices(positions=(positions, Positions), activation=(activation, Activation))
         check_choices(initialization=(initialization, Initialization))
-        _check_combination(width, heads, positions, bias, tied, head_scale)
+        _check_combination(width, heads, positions, bias)
+        _check_tied(tied, head_scale, head_bias)
         block_weights = 4 * width**2 + (3 if activation == "swiglu" else 2) * width * feedforward
         weights = runs * (layers * block_weights + 2 * vocabulary * width)
         check_memory(f"model.network.width is {width} with {layers} layers", weights)
         linear = LinearMaps(runs, initialization, init_scale, width if initialization == "width" else None)
         norms = partial(_norm_layer, runs, width, normalization, bias)
         self.padded, self.dropout = padded, dropout
-        self.embeddings = Embeddings(runs, vocabulary, length, width, positions, init_scale * embedding_std)
+        self.embeddings = Embeddings(
+            runs, vocabulary, length, width, positions, init_scale * embedding_std, embedding_rank
+        )
         turns = rotations(length, width // heads) if positions == "rotary" else None
         self.register_buffer("rotations", turns, persistent=False)
         self.layers = nn.ModuleList(
@@ -198,7 +210,8 @@ class Transformer(SequenceModel):
             for _ in range(layers)
         )
         self.final_norm = norms(norm == "pre" if final_norm is None else final_norm)
-        self.head = None if tied else linear(width, vocabulary, False, head_scale)
+        self.outputs = vocabulary
+        self.head = None if tied else linear(width, vocabulary, head_bias, head_scale)
         self.reset(seeds)
 
     def forward(
@@ -209,7 +222,7 @@ class Transformer(SequenceModel):
             beginnings = None  # the equations of a beginning would differ; on a GPU launches count, not products
         kinds = batch if beginnings is None else len(beginnings.tokens_PS)
         # the first layer's maps see no more inputs than there are pairs of token and position
-        distinct = beginnings is not None and min(kinds, self.embedding.shape[1]) < batch
+        distinct = beginnings is not None and min(kinds, self.embeddings.vocabulary) < batch
         if kinds >= batch:
             beginnings = None  # sharing them would cost more
         layout = Layout(batch, length, beginnings, tokens_RBT if self.padded else None, self.rotations)
@@ -244,10 +257,18 @@ class Transformer(SequenceModel):
 
     @property
     def unembedding(self) -> Tensor:
-        return self.embedding.transpose(1, 2) if self.head is None else self.head.weight
+        if self.head is not None:
+            return self.head.weight
+        table = self.embedding
+        return (table if self.outputs == table.shape[1] else table[:, : self.outputs]).transpose(1, 2)
+
+    def limit_outputs(self, classes: int) -> None:
+        self.outputs = classes
+        if self.head is not None:
+            self.head.limit(classes)
 
 
-def _check_combination(width: int, heads: int, positions: Positions, bias: Bias, tied: bool, head_scale: float) -> None:
+def _check_combination(width: int, heads: int, positions: Positions, bias: Bias) -> None:
     if bias not in (True, False, "feedforward", "norms"):
         raise UserError(f"model.network.bias is {bias}; it must be true, false, feedforward or norms")
     if width % heads:
@@ -257,8 +278,12 @@ def _check_combination(width: int, heads: int, positions: Positions, bias: Bias,
             f"model.network.positions is rotary, which turns pairs of numbers, but each of the {heads} heads has "
             f"{width // heads}; choose model.network.width and model.network.heads so that it is an even number"
         )
-    if tied and head_scale != 1:
-        raise UserError(
-            f"model.network.head_scale is {head_scale}, but a tied head has no weights of its own; "
-            "it must be 1 where model.network.tied is true"
-        )
+
+
+def _check_tied(tied: bool, head_scale: float, head_bias: bool) -> None:
+    for name, value, none in (("head_scale", head_scale, 1), ("head_bias", head_bias, False)):
+        if tied and value != none:
+            raise UserError(
+                f"model.network.{name} is {value}, but a tied head has no weights of its own; "
+                f"it must be {str(none).lower()} where model.network.tied is true"
+            )

@@ -77,7 +77,9 @@ def work_of(config: Nested) -> Work:
     rows = _batch_rows(config["data"])
     width = _number(network.get("width"), 128)
     layers = _number(network.get("layers"), 1)
-    if kind == "MLP":
+    if kind == "ResidualMLP":
+        maps = [(width, _number(network.get("feedforward"), width))] * 2 * layers
+    elif kind == "MLP":
         sizes = [*_hidden(network), _number(config["data"].get("modulus"), 128)]
         sizes = sizes if network.get("inputs") == "one-hot" and len(sizes) > 1 else [2 * width, *sizes]
         maps = list(pairwise(sizes))

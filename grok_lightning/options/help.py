@@ -44,8 +44,8 @@ _OF_A_CHECKPOINT = {  # what differs where a checkpoint is evaluated
     "trainer.precision": "Precision; default: the checkpoint's.",
 }
 _GROUPS = {  # heading: options, or the names that they begin with; the longest that fits counts
-    "Run": ("config", "experiment", "run", "seed_everything", "ckpt_path", "init_from", "trust", "overwrite",
-            "print_config", "trainer.default_root_dir", "trainer.enable_progress_bar"),
+    "Run": ("config", "experiment", "run", "seed_everything", "ckpt_path", "init_from", "init_parts", "trust",
+            "overwrite", "print_config", "trainer.default_root_dir", "trainer.enable_progress_bar"),
     "Data": ("data",),
     "Model": ("model",),
     "Network": ("model.network",),

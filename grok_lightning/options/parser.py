@@ -68,6 +68,9 @@ def command_parser(command: str) -> LightningArgumentParser:
     if command in ("fit", DATA):
         parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights a new run starts from.")
         parser.add_argument(
+            "--init_parts", type=list[str] | str | None, help="Parts taken of it, by name; default: all."
+        )
+        parser.add_argument(
             "--threads",
             type=int | Literal["auto"],
             default=AUTO,

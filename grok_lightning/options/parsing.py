@@ -244,7 +244,7 @@ def _base(command: str, saved: SavedRun | None, root: Path, names: dict[str, str
 
 def _takes(command: str, key: str) -> bool:
     """Whether a command takes an option that a checkpoint's config may hold for another command."""
-    of_fit = key in ("init_from", THREADS) and command != "fit"
+    of_fit = key in ("init_from", "init_parts", THREADS) and command != "fit"
     return key != "ckpt_path" and not of_fit and (key != "measures" or command in MEASURED)
 
 

@@ -142,9 +142,9 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
         UserError: If an option that changes results differs from the checkpoint's, or a fit has nothing left to do.
     """
     # an option that the checkpoint's version did not have was as it was then
-    before, after = frozen_table()["options"] | flatten(saved.config), flatten(options)
+    before, after = _known_then(saved.config), flatten(options)
     path = str(saved.path)
-    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from")
+    free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from", "init_parts")
     for key in {**flatten(saved.config), **after}:
         if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
@@ -165,6 +165,16 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
             f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"
         )
+
+
+def _known_then(config: Nested) -> Nested:
+    """A checkpoint's options, dotted, those that its version did not have as they were then."""
+    table = frozen_table()
+    found: Nested = dict(table["options"])
+    for owner, classes in table["classes"].items():
+        own = classes.get(str(lookup(config, f"{owner}.class_path")), {})
+        found |= {f"{owner}.{name}": value for name, value in own.items()}
+    return found | flatten(config)
 
 
 def _refuse_other_averaging(saved: SavedRun, options: Nested) -> None:

@@ -25,7 +25,7 @@ PARTS = {
     "Data": ("data",),
     "Precision": ("trainer.precision",),
     "Budget": ("trainer.max_steps", "trainer.max_time", "evaluation"),
-    "Weights from": ("init_from",),
+    "Weights from": ("init_from", "init_parts"),
 }
 TRAINER = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
 TRIVIAL = {"trainer.accumulate_grad_batches": "1"}

@@ -97,14 +97,30 @@ def test_a_bias_of_the_head_moves_to_the_bias_before_it(network: dict[str, Any],
     torch.testing.assert_close(other.model(tokens), run.model(tokens) + bias, atol=1e-5, rtol=1e-5)
 
 
+def test_a_head_with_a_bias_and_outputs_for_answers_takes_the_head_as_it_is(tmp_path: Path) -> None:
+    given = {"data": WITHOUT_OPERATOR, "model": {"network": TRANSFORMER | DEMO | {"head_bias": True},
+                                                 "outputs": "answers"}}  # fmt: skip
+    state = lens_state(DEMO, {"operator_token": False})
+    state["unembed.W_U"] = state["unembed.W_U"][:, :11].clone()
+    state["unembed.b_U"] = torch.linspace(-1, 1, 11)
+    options = options_of(given | {"init_from": str(save(state, tmp_path / "a.pth", d_vocab=12, d_vocab_out=11))})
+    module, data = build(options)
+    set_initial_weights(module, data, Config("fit", options))
+    assert torch.equal(module.network.head.weight[0], state["unembed.W_U"])
+    assert torch.equal(module.network.head.bias[0, 0], state["unembed.b_U"])
+    options["init_from"] = str(save(lens_state(DEMO, {"operator_token": False}), tmp_path / "b.pth"))
+    with pytest.raises(UserError, match=r"\(16, 11\) is expected with model.outputs answers; vocabulary may do"):
+        set_initial_weights(module, data, Config("fit", options))
+
+
 @pytest.mark.parametrize("network", [DEMO, {"normalization": "rms", "bias": "feedforward"}])
 def test_a_bias_of_the_head_that_no_other_can_hold_is_refused(network: dict[str, Any], tmp_path: Path) -> None:
     path = save(lens_state(network) | {"unembed.b_U": torch.linspace(-1, 1, 13)}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"'unembed\.b_U' is not zero, but a head here has no bias"):
+    with pytest.raises(UserError, match=r"'unembed\.b_U' is not zero, but the head of this run's model has no bias"):
         started(path, TRANSFORMER | network)
     narrow = {"layers": 1, "width": 8}
     path = save(lens_state(narrow) | {"unembed.b_U": torch.linspace(-1, 1, 13).square()}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"no other bias of this run's model can hold it"):
+    with pytest.raises(UserError, match=r"no other bias can hold it"):
         started(path, TRANSFORMER | narrow)
 
 

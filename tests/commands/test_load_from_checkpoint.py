@@ -119,6 +119,11 @@ NAMES = {
     + " final_norm.gain (1, 1, 8) final_norm.bias (1, 1, 8) head.weight (1, 8, 9)",
     "MLP": "embeddings.tokens.weight (1, 9, 8) feedforward.0.weight (1, 32, 6) feedforward.0.bias (1, 1, 6) "
     "feedforward.1.weight (1, 6, 5) feedforward.1.bias (1, 1, 5) head.weight (1, 5, 9) head.bias (1, 1, 9)",
+    "ResidualMLP": "embeddings.tokens.table.weight (1, 9, 3) embeddings.tokens.map.weight (1, 3, 8) "
+    "feedforward.0.weight (1, 32, 8) feedforward.0.bias (1, 1, 8) layers.0.norm.gain (1, 1, 8) layers.0.norm.bias "
+    "(1, 1, 8) layers.0.feedforward.inner.weight (1, 8, 6) layers.0.feedforward.inner.bias (1, 1, 6) "
+    "layers.0.feedforward.outer.weight (1, 6, 8) layers.0.feedforward.outer.bias (1, 1, 8) head.weight (1, 8, 9) "
+    "head.bias (1, 1, 9)",
     "LSTM": "embeddings.tokens.weight (1, 9, 8) "
     + CELL.format(g=32).replace("from", "recurrent.0.from")
     + " head.weight (1, 8, 9) head.bias (1, 1, 9)",
@@ -129,6 +134,7 @@ NAMES = {
 OPTIONS = {
     "Transformer": {"layers": 1, "width": 8, "heads": 2},
     "MLP": {"width": 8, "hidden": [6, 5]},
+    "ResidualMLP": {"layers": 1, "width": 8, "feedforward": 6, "embedding_rank": 3},
     "LSTM": {"layers": 1, "width": 8, "hidden": 8},
     "GRU": {"layers": 1, "width": 8, "hidden": 8},
 }

@@ -118,3 +118,43 @@ def test_a_network_without_residual_paths_has_no_such_parts(
     run = load_small(trained_once, monkeypatch, "--model.network", "LSTM")
     with pytest.raises(NothingToShow, match="LSTM has no residual path"):
         ablation.ablate_parts(look(run))
+
+
+def test_a_frequency_is_taken_out_of_a_product_of_two_factors(
+    trained_once: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_small(trained_once, monkeypatch, "--model.network.embedding_rank", "6")
+    sharpen(run, 2)
+    losses = ablation.ablate_components(look(run), find_basis(run.data), [3])
+    wave = 2 * np.pi * np.arange(11) / 11
+    part = 2 / 11 * np.cos(3 * (wave[:, None] - wave[None]))
+    embedding = run.model.embedding[0].detach().clone()
+    embedding[:11] -= torch.from_numpy(part).float() @ embedding[:11]
+    rows = run.data.splits[0].val
+    tokens = run.data.tokens(run.operands_NK[rows])[0]
+    with torch.no_grad():
+        before = scores(run, rows)
+        with run.hooks({"embeddings.tokens": lambda _: embedding[tokens]}):
+            accuracy, loss = scores(run, rows)
+    assert losses.accuracy[0, 1] == pytest.approx(accuracy)
+    assert losses.loss[0, 1] == pytest.approx(loss, rel=1e-4)
+    assert abs(loss - before[1]) > 1e-3
+
+
+def test_blocks_of_a_residual_mlp_are_what_hooks_leave_out(
+    trained_once: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("small.SMALL", _without_sizes())
+    run = load_small(trained_once, monkeypatch, "--model.network", "ResidualMLP", "--model.network.layers", "2",
+                     "--model.network.width", "12", "--model.outputs", "answers")  # fmt: skip
+    sharpen(run, 2)
+    subject = look(run)
+    assert subject.neuron_names == [f"layers.{layer}.feedforward.hidden" for layer in range(2)]
+    names, losses = ablation.ablate_parts(subject)
+    assert names == ["layer 0, feed-forward", "layer 1, feed-forward"]
+    for layer in range(2):
+        with run.hooks({f"layers.{layer}.feedforward": torch.zeros_like}), torch.no_grad():
+            for split, rows in enumerate((run.data.splits[0].train, run.data.splits[0].val)):
+                accuracy, loss = scores(run, rows)
+                assert losses.accuracy[layer, split] == pytest.approx(accuracy)
+                assert losses.loss[layer, split] == pytest.approx(loss, rel=1e-4)

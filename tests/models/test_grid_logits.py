@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grok_lightning.data import ModularArithmeticDataModule, PermutationDataModule
-from grok_lightning.models import GRU, LSTM, MLP, Transformer
+from grok_lightning.models import GRU, LSTM, MLP, ResidualMLP, Transformer
 from grok_lightning.models.base import SequenceModel
 
 SMALL = {"width": 16, "heads": 2}
@@ -21,6 +21,10 @@ NETWORKS = {
     "MLP": functools.partial(MLP, width=8, hidden=[16, 12]),
     "one-hot MLP": functools.partial(MLP, inputs="one-hot", hidden=[16], activation="gelu"),
     "linear": functools.partial(MLP, inputs="one-hot", hidden=[], bias=False),
+    "summed MLP": functools.partial(MLP, inputs="summed", width=8, hidden=[16]),
+    "residual MLP": functools.partial(ResidualMLP, width=8, layers=2),
+    "summed residual MLP": functools.partial(ResidualMLP, inputs="summed", width=8, layers=1, embedding_rank=3),
+    "one-hot residual MLP": functools.partial(ResidualMLP, inputs="one-hot", width=8, layers=1, norm="none"),
     "LSTM": functools.partial(LSTM, width=8, hidden=12),
     "GRU": functools.partial(GRU, width=8, hidden=12, layers=1),
 }

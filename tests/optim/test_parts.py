@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from grok_lightning.errors import UserError
-from grok_lightning.models import GRU, LSTM, MLP, Transformer
+from grok_lightning.models import GRU, LSTM, MLP, ResidualMLP, Transformer
 from grok_lightning.optim import AdamW, Muon
 from grok_lightning.optim.parts import part_of
 
@@ -109,7 +109,7 @@ def test_update_noise_follows_each_parts_rate() -> None:
         assert once.abs().max() > 0.001
 
 
-@pytest.mark.parametrize("network", [Transformer, MLP, LSTM, GRU])
+@pytest.mark.parametrize("network", [Transformer, MLP, ResidualMLP, LSTM, GRU])
 def test_every_network_has_all_parts(network) -> None:
     parts = {name: part_of(name, weight.shape[1:]) for name, weight in network(7, 3, [0]).named_parameters()}
     assert set(parts.values()) == {"embedding", "matrix", "head", "vector"}

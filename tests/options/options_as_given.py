@@ -15,7 +15,7 @@ CLASSES = {
         "torch.optim.Adam",
         "torch.optim.RMSprop",
     ],
-    "model.network": [f"grok_lightning.models.{name}" for name in ("Transformer", "MLP", "LSTM", "GRU")],
+    "model.network": [f"grok_lightning.models.{name}" for name in ("Transformer", "MLP", "ResidualMLP", "LSTM", "GRU")],
     "data": [
         f"grok_lightning.data.{name}DataModule"
         for name in ("ModularArithmetic", "Permutation", "SignedRemainders", "Text")

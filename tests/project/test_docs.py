@@ -81,7 +81,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 RUN = ["howto/export.md", "howto/groups.md", "howto/load.md", "howto/look-inside.md", "howto/names.md"]
-RUN += ["howto/sweeps.md", "reference/records.md"]
+RUN += ["howto/networks.md", "howto/sweeps.md", "reference/records.md"]
 
 
 @pytest.mark.parametrize("page", RUN)

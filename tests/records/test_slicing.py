@@ -12,7 +12,7 @@ from torch import Tensor
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.models import GRU, LSTM, MLP, Transformer
+from grok_lightning.models import GRU, LSTM, MLP, ResidualMLP, Transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, GrokfastMean, Muon, OrthogonalGradient
 from grok_lightning.records.checkpoint import CONFIG_KEY, DurableCheckpointIO, load, save, slice_runs
@@ -31,6 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
     "Transformer": {},
     "tied Transformer": {"network": functools.partial(Transformer, layers=1, width=8, heads=2, bias=False, tied=True)},
     "MLP": {"network": functools.partial(MLP, width=8, hidden=[16, 12], dropout=0.1)},
+    "factored residual MLP": {"network": functools.partial(ResidualMLP, width=8, layers=2, embedding_rank=3)},
     "LSTM": {"network": functools.partial(LSTM, width=8, hidden=12, dropout=0.1)},
     "GRU": {"network": functools.partial(GRU, width=8, hidden=12, dropout=0.1)},
     "norms of their own": {"weight_norm": [3.0, 4.0, 5.0]},

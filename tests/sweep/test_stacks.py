@@ -78,6 +78,7 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
         pytest.param({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}, marks=pytest.mark.slow),
         ({"model.optimizer.head_lr": [0.1, 0.2], "model.optimizer.vector_weight_decay": [0, 1.0]}, {}),
         ({"seed_everything": [0, 1], "data.train_fraction": [0.4, 0.6]}, {"model.optimizer": "torch.optim.Adafactor"}),
+        ({"seed_everything": [0, 1]}, {"init_from": "other.ckpt", "init_parts": "embeddings"}),
         ({"model.optimizer.weight_decay": [0, 1], "data.train_fraction": [0.4, 0.6]}, ONE_CYCLE),
         pytest.param(
             {"model.optimizer": [{"class_path": "AdamW", "lr": 1}, {"class_path": "AdamW", "weight_decay": 2}]},
@@ -115,7 +116,6 @@ def test_what_may_differ_within_a_stack(command: Command, grid: dict[str, Any], 
         ("model.optimizer.lr", [0.1, 0.2], {"model.optimizer": "torch.optim.Adafactor"}),
         ("model.optimizer.lr", [0.1, 0.2], ONE_CYCLE),
         ("model.scheduler.max_lr", [0.1, 0.2], {"model.scheduler": {"class_path": "OneCycleLR", "total_steps": 40}}),
-        pytest.param("seed_everything", [0, 1], {"init_from": "other.ckpt"}, marks=pytest.mark.slow),
         ("seed_everything", [0, 1], {"trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]}),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from recorded import RecordedGraph, calls_that_take_their_time
 
 from grok_lightning.data import ModularArithmeticDataModule
-from grok_lightning.models import GRU, LSTM, MLP, Transformer, attention, recurrent, stacked, transformer
+from grok_lightning.models import GRU, LSTM, MLP, ResidualMLP, Transformer, attention, recurrent, stacked, transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, Muon, OrthogonalGradient
 from grok_lightning.optim.rates import RateSchedule
@@ -25,6 +25,7 @@ CONFIGURATIONS = {
     "post-norm, rotary, tied": {"network": functools.partial(Transformer, norm="post", positions="rotary", tied=True)},
     "no biases, swiglu": {"network": functools.partial(Transformer, bias=False, activation="swiglu")},
     "MLP": {"network": functools.partial(MLP, width=8, hidden=[16])},
+    "residual MLP": {"network": functools.partial(ResidualMLP, width=8, layers=2, embedding_rank=3)},
     "one-hot MLP": {"network": functools.partial(MLP, inputs="one-hot", hidden=[16]), "loss": "mse"},
     "LSTM": {"network": functools.partial(LSTM, width=8, hidden=8)},
     "GRU": {"network": functools.partial(GRU, width=8, hidden=8), "loss": "stablemax"},

@@ -28,7 +28,7 @@ SEED, FORMULA, SPLITS = "seed_everything", "data.formula", "data.splits"
 NAMES = ("experiment", "run")
 # single options on whose values it depends in which others the runs of a stack may differ
 DECIDING = (
-    *("data.batch_size", "data.tokenizer", "init_from"),
+    *("data.batch_size", "data.tokenizer"),
     *("trainer.precision", "trainer.callbacks", "trainer.logger"),
 )
 # options on which the compiled part of a step, the forward and its loss, does not depend
@@ -94,13 +94,11 @@ def _stacked_classes(resolved: Nested) -> list[str]:
 def _mixes_runs(resolved: Nested) -> bool:
     """Whether a component acts on the stack as a whole: a callback, a logger, or the scaler of 16-mixed.
 
-    So do an optimizer that evaluates the loss several times a step, ``init_from``, which loads the weights of a single
-    run, and an ordinary module that cannot be stacked.
+    So do an optimizer that evaluates the loss several times a step, and an ordinary module that cannot be stacked.
     """
     trainer, optimizer = resolved["trainer"], _optimizer_class(resolved)
     return (
         (needs_closure(optimizer) and not takes_stacks(optimizer))
-        or resolved.get("init_from") is not None
         or bool(find_watching(resolved))
         or trainer.get("precision") == "16-mixed"
         or find_module_obstacle(resolved) is not None
