@@ -53,7 +53,7 @@ def built(options, device=CPU, seeds=SEEDS):
     optimizer = module.new_optimizer(module.network.named_parameters())
     updates = Updates(
         module.network, module._losses, optimizer, module.filters, list(seeds),
-        module._keep_norms, RateSchedule(optimizer, factor), nullcontext,
+        module._constrain, RateSchedule(optimizer, factor), nullcontext,
     )  # fmt: skip
     return module, updates, data
 
