@@ -93,8 +93,8 @@ class GrokModule(LightningModule):
         mask_first_n: Number of first predictions without a loss. Of each equation or string.
         weight_noise: Standard deviation of noise on the weights. Fresh normal noise at each training forward, which
             leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
-        weight_norm: Norm of all weights. Free, kept as it is at the start (initial), or kept at a number (one, or one for
-            each run) by rescaling after each step (Omnigrok, arXiv 2210.01117); or at most that, ``{at_most: 30}``.
+        weight_norm: Norm of all weights. Free, kept as it is at the start (initial), or kept at a number (one, or one
+            for each run) by rescaling after each step (Omnigrok, arXiv 2210.01117); or at most that, ``{at_most: 30}``.
         constraints: Constraints on the weights, in this order. After each update, before the norm of all weights.
         interventions: Changes at a step, memorized or grokked. Each a mapping with ``at`` and what
             changes: ``set`` (options of the optimizer), ``freeze`` (parts), ``weight_norm``, ``filters`` (on, off).
@@ -166,7 +166,7 @@ class GrokModule(LightningModule):
         _check_answers(self.network, loss_on, answer_length)
         self.filters = filters or []
         for gradient_filter in self.filters:
-            gradient_filter.check_stack(self.runs, sum(weight.numel() for weight in self.network.parameters()))
+            gradient_filter.check_network({name: weight.shape for name, weight in self.network.named_parameters()})
         noisy = any(weight_noise) if isinstance(weight_noise, list) else weight_noise > 0
         self.register_buffer("noise_keys_R", derive_keys(seeds, "weight noise") if noisy else None, persistent=False)
         self.register_buffer("noise_std_R", torch.tensor(weight_noise).reshape(-1), persistent=False)
@@ -445,9 +445,7 @@ class GrokModule(LightningModule):
         self.validation_step(batch, batch_idx)
 
 
-def _check_options(
-    length: int, runs: int, warmup: int, mask_first_n: int, weight_noise: PerRun
-) -> None:
+def _check_options(length: int, runs: int, warmup: int, mask_first_n: int, weight_noise: PerRun) -> None:
     for name, value in (("warmup", warmup), ("mask_first_n", mask_first_n)):
         if value < 0:
             raise UserError(f"model.{name} is {value}; it must be at least 0")

@@ -41,19 +41,19 @@ class ClipRows(Constraint):
 
     By default all parameters are clipped but the token embeddings and those of the head: the source's text calls them
     the decoder's layers, and its code has the positions and the final norm among them. In a Transformer these are the
-    positions, the maps of attention (query, key, value, output) and of feed-forward layers, their biases, and all norms;
-    in an MLP or a recurrent network all maps and biases before the head.
+    positions, the maps of attention (query, key, value, output) and of feed-forward layers, their biases, and all
+    norms; in an MLP or a recurrent network all maps and biases before the head.
 
-    Source: https://github.com/NiftyliuS/cliptogrok (2026, self-published). What differs: torch's MultiheadAttention keeps
-    queries, keys and values in one matrix, whose rows are the same, and their biases in one vector of 3 D numbers, which
-    count as one row there and as three here.
+    Source: https://github.com/NiftyliuS/cliptogrok (2026, self-published). What differs: the source's attention keeps
+    queries, keys and values in one matrix, whose rows are the same, and their biases in one vector of 3 D numbers,
+    which count as one row there and as three here.
 
     Args:
         max_norm: Largest norm of a row. One number, or one for each run. The source: 2 for x * y, 1.75 for x + y and
             x / y, 1.5 for x - y, 1 for permutations.
-        initial_norm: Norm of every row at the start. Of all parameters, embeddings and head included; rows of zeros stay;
-            one number, or one for each run. The source takes max_norm in networks of up to three layers. Default: rows
-            stay as they are.
+        initial_norm: Norm of every row at the start. Of all parameters, embeddings and head included; rows of zeros
+            stay; one number, or one for each run. The source takes max_norm in networks of up to three layers. Default:
+            rows stay as they are.
         parameters: Name patterns of the parameters that are clipped. Such as "layers.*.weight"; default: all but token
             embeddings and head.
 

@@ -13,7 +13,7 @@ from grok_lightning.optim.base import PerRun, check_runs
 
 
 class Constraint(ABC):
-    """What the weights of a stack must satisfy after every update. Constraints act in the order in which they are listed.
+    """What the weights of a stack must satisfy after every update. Constraints act in the order of their list.
 
     Every run's weights are changed on their own. A constraint depends on the weights alone and keeps nothing from step
     to step, so that a checkpoint holds nothing of it.
