@@ -2,8 +2,8 @@
 
 Source: Saheb Pasand and Dohmatob, arXiv 2510.04930, and the code published with it
 (https://github.com/asahebpa/Egalitarian-Gradient-Descent). Both act on the matrices of linear maps but the head's;
-vectors (biases, gains), tables of embeddings and the head keep their gradients. The paper's formula is for any layer. In
-its code a network of one hidden layer has its first matrix alone changed, and a transformer both matrices of each
+vectors (biases, gains), tables of embeddings and the head keep their gradients. The paper's formula is for any layer.
+In its code a network of one hidden layer has its first matrix alone changed, and a transformer both matrices of each
 feed-forward layer; nothing there has a table of embeddings changed. One-hot inputs are a linear map, there and here.
 """
 
@@ -101,8 +101,8 @@ class Egalitarian(GradientFilter):
 
     It has nothing to set. In the source L2 is part of G (list the filter ``L2`` before this one), and once validation
     accuracy exceeds 95 % the plain gradient is used (``model.interventions: [{at: grokked, filters: "off"}]``). Each
-    step decomposes each matrix, some 10 ms for 194 x 512 numbers on a core of a CPU; it is not captured as a CUDA graph.
-    In reduced precision, errors in the directions of small singular values are brought to 1 too; use 32-true.
+    step decomposes each matrix, some 10 ms for 194 x 512 numbers on a core of a CPU, and is not captured as a CUDA
+    graph. In reduced precision, errors in the directions of small singular values are brought to 1 too; use 32-true.
 
     Source: Saheb Pasand and Dohmatob, arXiv 2510.04930; see ``polar_factor`` for rank-deficient gradients.
 
