@@ -1,7 +1,7 @@
 """Norms of weights and of the gradient, run by run."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,19 +88,19 @@ def read_norm(option: str | PerRun | dict[str, Any], runs: int) -> WholeNorm:
     Raises:
         UserError: If it is none of these, or a number is out of range.
     """
-    name, capped = "model.weight_norm", isinstance(option, dict)
+    name, capped, value = "model.weight_norm", isinstance(option, dict), cast(str | PerRun, option)
     if isinstance(option, dict):
         if set(option) != {AT_MOST}:
             raise UserError(f"{name} is {show(option)}; a mapping is {{at_most: NUMBER}} or {{at_most: initial}}")
-        name, option = f"{name}.{AT_MOST}", option[AT_MOST]
-        numbers = option if isinstance(option, list) and option else [option]
-        if option != "initial" and not all(type(number) in (int, float) for number in numbers):
-            raise UserError(f"{name} is {show(option)}; it must be initial or a number above 0")
+        name, value = f"{name}.{AT_MOST}", option[AT_MOST]
+        numbers = value if isinstance(value, list) and value else [value]
+        if value != "initial" and not all(type(number) in (int, float) for number in numbers):
+            raise UserError(f"{name} is {show(value)}; it must be initial or a number above 0")
     norms: list[float] = []
-    if not isinstance(option, str):
-        check_range(name, option, least=1e-30)
-        check_runs(name, option, runs)
-        norms = list(option) if isinstance(option, list) else [option] * runs
+    if not isinstance(value, str):
+        check_range(name, value, least=1e-30)
+        check_runs(name, value, runs)
+        norms = list(value) if isinstance(value, list) else [value] * runs
     return WholeNorm(norms, [capped] * runs)
 
 
