@@ -25,6 +25,7 @@ from grok_lightning.models.stacked import ordinary_forms
 from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
 from grok_lightning.optim import AdamW
 from grok_lightning.optim.base import PerRun, check_range, check_runs
+from grok_lightning.optim.constraints import Constraint
 from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.optim.rates import RateSchedule, advance
 from grok_lightning.randomness import derive_keys
@@ -35,10 +36,11 @@ from grok_lightning.records.checkpoint import (
     KEPT_NORMS_KEY,
     move_step_count,
 )
+from grok_lightning.training.constraints import Constraints
 from grok_lightning.training.evaluation import TablePass, evaluate
 from grok_lightning.training.interventions import FREE, Interventions
 from grok_lightning.training.noise import add_noise
-from grok_lightning.training.norms import rescale, weight_norm
+from grok_lightning.training.norms import AT_MOST, read_norm, weight_norm
 from grok_lightning.training.separate import build_optimizer, note_losses
 from grok_lightning.training.updates import (
     CAPTURED_STEPS,
@@ -52,6 +54,7 @@ from grok_lightning.training.updates import (
 NetworkCallable = Callable[[int, int, Sequence[int], bool], SequenceModel]
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
+NormOption = dict[str, Literal["initial"] | float | list[float]]
 
 
 def one_by_one() -> int:
@@ -92,8 +95,9 @@ class GrokModule(LightningModule):
             alone, so that operator and equals sign have none (answers).
         weight_noise: Standard deviation of noise on the weights. Fresh normal noise at each training forward, which
             leaves the weights as they are (arXiv 2201.02177); one number, or one for each run.
-        weight_norm: Norm of all weights. Free, kept as it is at the start, or kept at a number (one, or one for each
-            run) by rescaling after each step (Omnigrok, arXiv 2210.01117).
+        weight_norm: Norm of all weights. Free, kept as it is at the start (initial), or kept at a number (one, or one
+            for each run) by rescaling after each step (Omnigrok, arXiv 2210.01117); or at most that, ``{at_most: 30}``.
+        constraints: Constraints on the weights, in this order. After each update, before the norm of all weights.
         interventions: Changes at a step, memorized or grokked. Each a mapping with ``at`` and what
             changes: ``set`` (options of the optimizer), ``freeze`` (parts), ``weight_norm``, ``filters`` (on, off).
         compile: Compile the training step. By torch.compile; what cannot be compiled is an error. ``auto``: where the
@@ -144,14 +148,15 @@ class GrokModule(LightningModule):
         mask_first_n: int = 0,
         outputs: Literal["vocabulary", "answers"] = "vocabulary",
         weight_noise: float | list[float] = 0.0,
-        weight_norm: Literal["free", "initial"] | float | list[float] = "free",
+        weight_norm: Literal["free", "initial"] | float | list[float] | NormOption = "free",
+        constraints: list[Constraint] | None = None,
         interventions: list[dict[str, Any]] | None = None,
         compile: bool | Literal["auto"] = False,
         classes: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        _check_options(length, len(seeds), warmup, mask_first_n, weight_noise, weight_norm)
+        _check_options(length, len(seeds), warmup, mask_first_n, weight_noise)
         _check_schedule(warmup, schedule, scheduler)
         self.seeds, self.runs = list(seeds), len(seeds)
         self.answer_length, self.mask_first_n = answer_length, mask_first_n
@@ -165,16 +170,19 @@ class GrokModule(LightningModule):
         _choose_outputs(self.network, outputs, loss_on, classes or vocabulary, seeds)
         self.filters = filters or []
         for gradient_filter in self.filters:
-            gradient_filter.check_stack(self.runs, sum(weight.numel() for weight in self.network.parameters()))
+            gradient_filter.check_network({name: weight.shape for name, weight in self.network.named_parameters()})
         noisy = any(weight_noise) if isinstance(weight_noise, list) else weight_noise > 0
         self.register_buffer("noise_keys_R", derive_keys(seeds, "weight noise") if noisy else None, persistent=False)
         self.register_buffer("noise_std_R", torch.tensor(weight_noise).reshape(-1), persistent=False)
         self.register_buffer("diverged_at_R", torch.full((self.runs,), -1), persistent=False)
-        self.kept_norms: list[float] = []  # of each run; the initial ones are known when training starts
-        if not isinstance(weight_norm, str):
-            self.kept_norms = weight_norm if isinstance(weight_norm, list) else [weight_norm] * self.runs
+        self.whole_norm = read_norm(weight_norm, self.runs)
         kept = weight_norm != "free"
         self.interventions = Interventions(interventions, self.network, self.runs, bool(filters), kept)
+        for constraint in constraints or []:
+            constraint.check_stack(self.runs)
+        maps = ordinary_forms(self.network)[0]
+        self.constraints = Constraints(self.network, constraints or [], self.whole_norm, maps)
+        self.constraints.begin()
         self.compiled = compile is True
         if self.compiled:
             share_caches()
@@ -291,27 +299,27 @@ class GrokModule(LightningModule):
         """
         step = self.trainer.global_step
         due = {run: self.interventions.find_due(run, step, moments) for run, moments in reached.items()}
-        if any(due.values()) and self.interventions.keeps_norms and not self.kept_norms:
-            self.kept_norms = [FREE] * self.runs
+        if any(due.values()) and self.interventions.keeps_norms and not self.whole_norm.norms:
+            self.whole_norm.norms = [FREE] * self.runs
         for run, places in due.items():
             for place in places:
                 optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-                self.interventions.make(run, place, step, optimizer, self.kept_norms)
+                self.interventions.make(run, place, step, optimizer, self.whole_norm)
                 self._updates = self._captured = None  # which hold what has changed
 
-    def _keep_norms(self) -> None:
-        """Brings the weights of a run back to the norm they must keep, and frozen ones to their values."""
-        if self.kept_norms:
-            rescale(self.network, self.kept_norms)
+    def _constrain(self) -> None:
+        """Brings the weights back to where their constraints have them, and frozen ones to their values."""
+        if self.constraints:
+            self.constraints()
         self.interventions.hold_frozen()
 
     def on_train_start(self) -> None:
-        if self.weight_norm == "initial" and self.trainer.global_step == 0:
-            self.kept_norms = weight_norm(self.network, trained=True).tolist()
-        self.interventions.restore(cast(Optimizer, self.optimizers(use_pl_optimizer=False)))
+        if self.weight_norm in ("initial", {AT_MOST: "initial"}) and self.trainer.global_step == 0:
+            self.whole_norm.norms = weight_norm(self.network, trained=True).tolist()
+        self.interventions.restore(cast(Optimizer, self.optimizers(use_pl_optimizer=False)), self.whole_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEPT_NORMS_KEY] = self.kept_norms
+        checkpoint[KEPT_NORMS_KEY] = self.whole_norm.norms
         if self.interventions:
             checkpoint[INTERVENTIONS_KEY] = self.interventions.steps
         checkpoint[DIVERGED_KEY] = self.diverged_at_R.tolist()
@@ -319,7 +327,7 @@ class GrokModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         move_step_count(checkpoint)
-        self.kept_norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
+        self.whole_norm.norms = list(checkpoint.get(KEPT_NORMS_KEY, []))
         self.diverged_at_R.copy_(torch.tensor(checkpoint.get(DIVERGED_KEY, [-1])))
         self.interventions.steps = checkpoint.get(INTERVENTIONS_KEY, self.interventions.steps)
         if FILTERS_KEY in checkpoint:  # not where only weights are kept
@@ -359,7 +367,7 @@ class GrokModule(LightningModule):
 
         note_losses(optimizer.optimizer, losses)
         optimizer.step(closure)
-        self._keep_norms()
+        self._constrain()
         advance(cast(LRScheduler, self.lr_schedulers()), batch.step + 1)
         return losses[0]
 
@@ -383,10 +391,11 @@ class GrokModule(LightningModule):
             cast(Optimizer, self.optimizers(use_pl_optimizer=False)),
             self.filters,
             self.seeds,
-            self._keep_norms,
+            self._constrain,
             cast(LRScheduler, self.lr_schedulers()),
             self.trainer.precision_plugin.forward_context,
             self.interventions.filtered_R,
+            self.constraints.capturable,
         )
         to_come = int(self.trainer.max_steps) - self.trainer.global_step
         if self.device.type == "cuda" and to_come >= CAPTURED_STEPS and updates.can_be_captured():
@@ -440,9 +449,7 @@ class GrokModule(LightningModule):
         self.validation_step(batch, batch_idx)
 
 
-def _check_options(
-    length: int, runs: int, warmup: int, mask_first_n: int, weight_noise: PerRun, weight_norm: str | PerRun
-) -> None:
+def _check_options(length: int, runs: int, warmup: int, mask_first_n: int, weight_noise: PerRun) -> None:
     for name, value in (("warmup", warmup), ("mask_first_n", mask_first_n)):
         if value < 0:
             raise UserError(f"model.{name} is {value}; it must be at least 0")
@@ -450,9 +457,6 @@ def _check_options(
         raise UserError(f"model.mask_first_n is {mask_first_n}; of {length} predictions at least 1 must count")
     check_range("model.weight_noise", weight_noise)
     check_runs("model.weight_noise", weight_noise, runs)
-    if not isinstance(weight_norm, str):
-        check_range("model.weight_norm", weight_norm, least=1e-30)
-        check_runs("model.weight_norm", weight_norm, runs)
 
 
 def _check_schedule(warmup: int, schedule: str, scheduler: SchedulerCallable | None) -> None:

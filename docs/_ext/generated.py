@@ -44,6 +44,7 @@ CLASSES: list[tuple[str, str, str, str, frozenset[str]]] = [  # heading, option,
      frozenset({"vocabulary", "length", "seeds", "padded"})),
     ("Optimizers", "model.optimizer", "grok_lightning.optim", "torch.optim.Optimizer", frozenset({"params"})),
     ("Gradient filters", "model.filters", "grok_lightning.optim", "grok_lightning.optim.GradientFilter", frozenset()),
+    ("Constraints", "model.constraints", "grok_lightning.optim", "grok_lightning.optim.Constraint", frozenset()),
     ("Measures", "measures", "grok_lightning.measures", "grok_lightning.measures.Measure", frozenset()),
 ]  # fmt: skip
 REQUIRED = "required"

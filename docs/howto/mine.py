@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.measures import Measure, View
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.stacked import Embedding, Linear
-from grok_lightning.optim import GradientFilter
+from grok_lightning.optim import Constraint, GradientFilter
 from grok_lightning.optim.base import StackOptimizer, per_run, spread
 
 
@@ -35,6 +35,15 @@ class Scale(GradientFilter):
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         return {name: part * spread(per_run(self.factor, part), part) for name, part in gradients.items()}
+
+
+class NonNegative(Constraint):
+    """No weight of the head is below zero."""
+
+    def __call__(self, weights: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            if name.startswith("head."):
+                weight.clamp_(min=0)
 
 
 class SignSGD(StackOptimizer):

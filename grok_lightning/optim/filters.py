@@ -4,7 +4,8 @@ A new filter is a subclass in a file of its own in this folder; bare names are f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -66,6 +67,17 @@ class GradientFilter(ABC):
         gradients' own.
         """
         assert not state, f"{type(self).__name__} keeps nothing, but is given a state"
+
+    def check_network(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Refuses a network that the filter does not fit, before anything is trained.
+
+        Args:
+            shapes: The shape of every parameter, which leads with R, by name.
+
+        Raises:
+            UserError: If it does not fit.
+        """
+        self.check_stack(next(iter(shapes.values()))[0], sum(map(prod, shapes.values())))
 
     def check_stack(self, runs: int, weights: int = 0) -> None:
         """Refuses hyperparameters that do not fit a stack, before anything is trained.

@@ -1,11 +1,12 @@
 """Parts of a network whose parameters may have settings of their own: embeddings, hidden matrices, head and vectors."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from torch import Tensor
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.optim.base import OF_MODULES, PerRun, StackOptimizer, parameter_names
 
 Part = Literal["embedding", "matrix", "head", "vector"]
@@ -15,6 +16,7 @@ Given = dict[Part, tuple[PerRun | None, PerRun | None]]  # the options of parts:
 _EMBEDDINGS = ("wte", "wpe")
 _HEADS = ("head", "lm_head", "unembed", "unembedding")
 _LAST = ("out", "output", "readout", "classifier", "decoder")  # only as the first word of a name
+_ONE_HOT = "feedforward.0.linear.weight"  # the first map of one-hot tokens
 
 
 def part_of(name: str, shape: Sequence[int]) -> Part:
@@ -29,14 +31,57 @@ def part_of(name: str, shape: Sequence[int]) -> Part:
         ``embed``, ``tok_emb`` or the like (and for the first map of one-hot tokens); ``head`` where one is ``head``,
         ``lm_head``, ``unembed`` or the like; else ``matrix``.
     """
-    words = name.lower().removeprefix(OF_MODULES).split(".")
     if len(shape) < 2 or shape[0] == 1:
         return "vector"
-    if any(word in _HEADS for word in words) or words[0] in _LAST:
+    if is_in_head(name):
         return "head"
-    if any("emb" in word or word in _EMBEDDINGS for word in words) or name == "feedforward.0.linear.weight":
+    if any("emb" in word or word in _EMBEDDINGS for word in _words(name)) or name == _ONE_HOT:
         return "embedding"
     return "matrix"
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().removeprefix(OF_MODULES).split(".")
+
+
+def is_in_head(name: str) -> bool:
+    """Whether a parameter is the head's, a bias included."""
+    words = _words(name)
+    return any(word in _HEADS for word in words) or words[0] in _LAST
+
+
+def is_token_table(name: str, shape: Sequence[int]) -> bool:
+    """Whether a parameter is a table of token embeddings: not that of positions, nor the map of one-hot tokens."""
+    positions = any("pos" in word or word == "wpe" for word in _words(name))
+    return part_of(name, shape) == "embedding" and name != _ONE_HOT and not positions
+
+
+def is_hidden_map(name: str, shape: Sequence[int]) -> bool:
+    """Whether a parameter is the matrix of a linear map that is not the head's, that of one-hot tokens included."""
+    return part_of(name, shape) == "matrix" or name == _ONE_HOT
+
+
+def choose_names(option: str, shapes: Mapping[str, Sequence[int]], patterns: Sequence[str]) -> set[str]:
+    """The names that patterns choose, as the shell's.
+
+    Args:
+        option: Full name of the option that holds the patterns.
+        shapes: Each run's shape of every parameter, by name.
+        patterns: The patterns.
+
+    Raises:
+        UserError: If a pattern matches no parameter.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in shapes if fnmatchcase(name, pattern)}
+        if not found:
+            known = ", ".join(list(shapes)[:4])
+            raise UserError(
+                f"{option} has the pattern {show(pattern)}, which matches no parameter; there are {known}, ..."
+            )
+        chosen |= found
+    return chosen
 
 
 def choose_settings(

@@ -57,6 +57,7 @@ CLASS_OPTIONS = {
 }
 LIST_OPTIONS = {  # options that name a list of classes, empty by default
     "model.filters": ClassOption("", "grok_lightning.optim.filters.GradientFilter", ("grok_lightning.optim",)),
+    "model.constraints": ClassOption("", "grok_lightning.optim.constraints.Constraint", ("grok_lightning.optim",)),
     "measures": ClassOption("", "grok_lightning.measures.base.Measure", ("grok_lightning.measures",)),
 }
 TRAINER_LISTS = {  # lists of classes for the Trainer; ``trainer.logger`` may be true or false instead

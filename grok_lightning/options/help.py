@@ -51,6 +51,7 @@ _GROUPS = {  # heading: options, or the names that they begin with; the longest 
     "Network": ("model.network",),
     "Optimizer": ("model.optimizer",),
     "Gradient filters": ("model.filters",),
+    "Constraints": ("model.constraints",),
     "Budget, precision and device": (
         "trainer.max_steps", "trainer.precision", "trainer.accelerator", "trainer.devices", "threads", "model.compile"
     ),

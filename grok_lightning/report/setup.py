@@ -20,6 +20,7 @@ PARTS = {
     "Model": ("model.network",),
     "Optimizer": ("model.optimizer",),
     "Filters": ("model.filters",),
+    "Constraints": ("model.constraints",),
     "Batch": ("data.batch_size",),
     "Training": ("model",),
     "Data": ("data",),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.optim.base import StackOptimizer
-from grok_lightning.training.norms import weight_norm
+from grok_lightning.training.norms import AT_MOST, WholeNorm, weight_norm
 from grok_lightning.training.separate import RunOptimizers
 
 Entry = Mapping[str, Any]
@@ -33,6 +33,7 @@ class Intervention:
         settings: New values of the optimizer's options, by their own names.
         frozen: Names of the parts that no longer change from then on; None where that stays as it is.
         norm: The norm of all weights: kept as it is then, free, or kept at a number; None where that stays as it is.
+        capped: Whether that is its largest value.
         filters: Whether the gradient filters act; None where that stays as it is.
     """
 
@@ -40,6 +41,7 @@ class Intervention:
     settings: Mapping[str, float]
     frozen: tuple[str, ...] | None = None
     norm: str | float | None = None
+    capped: bool = False
     filters: bool | None = None
 
 
@@ -67,7 +69,7 @@ def _read(entry: Any, where: str) -> Intervention:
         raise UserError(f"{where} changes nothing; give it one of {', '.join(_KEYS[1:])}")
     return Intervention(
         at, _read_settings(entry.get("set"), where), _read_frozen(entry.get("freeze"), where),
-        _read_norm(entry.get("weight_norm"), where), _read_switch(entry.get("filters"), where),
+        *_read_norm(entry.get("weight_norm"), where), _read_switch(entry.get("filters"), where),
     )  # fmt: skip
 
 
@@ -95,12 +97,15 @@ def _read_frozen(parts: Any, where: str) -> tuple[str, ...] | None:
     return (parts,)
 
 
-def _read_norm(norm: Any, where: str) -> str | float | None:
-    if norm is None or norm in ("keep", "free"):
-        return norm
-    if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm < inf:
-        raise UserError(f"{where}.weight_norm is {show(norm)}; it must be keep, free or a number above 0")
-    return float(norm)
+def _read_norm(norm: Any, where: str) -> tuple[str | float | None, bool]:
+    capped = isinstance(norm, Mapping) and set(norm) == {AT_MOST}
+    value = norm[AT_MOST] if capped else norm
+    if value == "keep" or (not capped and (value is None or value == "free")):
+        return value, capped
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        known = "keep, free or a number above 0, or {at_most: NUMBER} or {at_most: keep}"
+        raise UserError(f"{where}.weight_norm is {show(norm)}; it must be {known}")
+    return float(value), capped
 
 
 def _read_switch(switch: Any, where: str) -> bool | None:
@@ -180,7 +185,7 @@ class Interventions:
             if self.steps[run][place] < 0 and (each.at <= step if isinstance(each.at, int) else each.at in reached)
         ]
 
-    def make(self, run: int, place: int, step: int, optimizer: Optimizer, norms: list[float]) -> None:
+    def make(self, run: int, place: int, step: int, optimizer: Optimizer, whole: WholeNorm) -> None:
         """Makes one.
 
         Args:
@@ -188,29 +193,31 @@ class Interventions:
             place: Its place in the list.
             step: The step whose update comes next.
             optimizer: The optimizer of the stack.
-            norms: The norm that each run keeps, changed in place; 0 for none.
+            whole: The constraint on the norm of all weights, which has a norm for each run; changed in place.
 
         Raises:
             UserError: If the optimizer has no such option, or refuses the value.
         """
         each = self.list[place]
         self.steps[run][place] = step
-        self._set(run, each, optimizer)
+        self._set(run, each, optimizer, whole)
         if each.norm is not None:
             current = weight_norm(self._network, trained=True)[run].item
-            norms[run] = FREE if each.norm == "free" else current() if isinstance(each.norm, str) else each.norm
+            whole.norms[run] = FREE if each.norm == "free" else current() if isinstance(each.norm, str) else each.norm
 
-    def restore(self, optimizer: Optimizer) -> None:
+    def restore(self, optimizer: Optimizer, whole: WholeNorm) -> None:
         """Makes again what had been made when a checkpoint was saved that has been loaded; it holds the norms."""
         for run, steps in enumerate(self.steps):
             for step, place in sorted(zip(steps, range(len(steps)), strict=True)):
                 if step >= 0:
-                    self._set(run, self.list[place], optimizer, again=True)
+                    self._set(run, self.list[place], optimizer, whole, again=True)
 
-    def _set(self, run: int, each: Intervention, optimizer: Optimizer, again: bool = False) -> None:
+    def _set(self, run: int, each: Intervention, optimizer: Optimizer, whole: WholeNorm, again: bool = False) -> None:
         """Sets what follows from the intervention alone."""
         for name, value in each.settings.items():
             set_hyperparameter(optimizer, run, name, value, again)
+        if each.norm is not None:
+            whole.capped[run] = each.capped
         if each.filters is not None:
             self._filtered[run] = each.filters
         if each.frozen is not None:

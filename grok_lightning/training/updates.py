@@ -87,6 +87,7 @@ class Updates:
         schedule: The schedule of the optimizer's learning rates.
         forward_context: The precision of the forward pass.
         filtered_R: The runs in which the filters act; None for all.
+        capturable_after: Whether ``after`` can be captured.
     """
 
     network: SequenceModel
@@ -98,6 +99,7 @@ class Updates:
     schedule: LRScheduler
     forward_context: Callable[[], AbstractContextManager[Any]]
     filtered_R: Tensor | None = None
+    capturable_after: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -167,6 +169,7 @@ class Updates:
         parts: list[Any] = [self.network, self.optimizer, *self.filters]
         return (
             all(getattr(part, "capturable", False) for part in parts)
+            and self.capturable_after
             and can_be_captured(self.schedule)
             and not torch.is_anomaly_enabled()
         )

@@ -99,6 +99,25 @@ def test_the_norm_is_kept_and_freed(command: Command) -> None:
     assert norms[60] == pytest.approx(3.5, rel=1e-6)
 
 
+def test_a_norm_is_capped_then_kept_then_freed(command: Command) -> None:
+    """Without decay the norm only grows: up to a cap, beyond which it stays, and one that is far away does nothing."""
+    changes = [
+        {"at": 10, "weight_norm": {"at_most": 1e9}},
+        {"at": 20, "weight_norm": {"at_most": "keep"}},
+        {"at": 40, "weight_norm": {"at_most": 4}},
+        {"at": 50, "weight_norm": "free"},
+    ]
+    growing = ("--model.optimizer.weight_decay", 0, "--model.optimizer.lr", 0.01)
+    fit(command, "capped", changes, *growing)
+    fit(command, "free", None, *growing)
+    norms, free = ({int(row["step"]): row["norm/weights"] for row in metrics(run)} for run in ("capped", "free"))
+    assert [norms[step] for step in (0, 10, 20)] == [free[step] for step in (0, 10, 20)]
+    assert free[40] > free[30] > free[20] > free[10]
+    assert [norms[30], norms[40]] == pytest.approx([norms[20]] * 2, rel=1e-6)
+    assert norms[50] == pytest.approx(4, rel=1e-6)
+    assert norms[60] > 4.01
+
+
 def test_filters_act_only_while_they_are_on(command: Command) -> None:
     """A filter that makes every gradient tiny, so that plain SGD stands still: on, off and on again."""
     sgd = ("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", 0.1, "--model.warmup", 0)
@@ -124,7 +143,7 @@ def test_moments_are_those_of_the_record(command: Command) -> None:
 
 ALL = [
     {"at": 7, "set": {"lr": 0.004}},
-    {"at": "memorized", "set": {"weight_decay": 0.1}, "filters": "on"},
+    {"at": "memorized", "set": {"weight_decay": 0.1}, "filters": "on", "weight_norm": {"at_most": 12}},
     {"at": "grokked", "weight_norm": "keep"},
 ]
 FROZEN = [{"at": "memorized", "freeze": "embeddings"}, {"at": 45, "freeze": [], "set": {"weight_decay": 0}}]
@@ -221,6 +240,11 @@ def test_each_run_of_a_stack_has_its_own_moments(command: Command, kind: str, ch
         ([{"at": 3, "set": {"lr": -1}}], "[0].set.lr is -1; it must be a number of at least 0"),
         ([{"at": 3, "set": {"model.network.width": 4}}], "only options of model.optimizer can be set"),
         ([{"at": 3, "weight_norm": "kept"}], "[0].weight_norm is 'kept'; it must be keep, free or a number above 0"),
+        (
+            [{"at": 3, "weight_norm": {"at_most": "free"}}],
+            "[0].weight_norm is {'at_most': 'free'}; it must be keep, free",
+        ),
+        ([{"at": 3, "weight_norm": {"most": 3}}], "[0].weight_norm is {'most': 3}; it must be keep, free"),
         ([{"at": 3, "filters": "on"}], "[0] switches the filters, but there are none"),
         ([{"at": 3, "filters": "maybe"}], "[0].filters is 'maybe'; it must be on or off"),
         ([{"at": 3, "filters": ["on"]}], "[0].filters is ['on']; it must be on or off"),

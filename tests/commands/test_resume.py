@@ -179,7 +179,10 @@ def test_the_same_config_again_is_no_contradiction(full: Command) -> None:
 
 FILTERS = [
     *("--model.filters", "[{class_path: GrokfastMean, window: 5}, GrokfastEMA, GradientNoise, OrthogonalGradient]"),
+    *("--model.filters+=L2", "--model.filters+=Egalitarian", "--model.filters+=NormalizeColumns"),
     *("--model.filters+=Clip", "--model.filters.norm", "0.1"),
+    *("--model.constraints", "[{class_path: ClipRows, max_norm: 0.5, initial_norm: 1}]"),
+    *("--model.weight_norm", "{at_most: initial}"),
 ]
 TRICKS = {  # many at once: each has a state or draws of its own that would show
     "transformer": [

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from grok_lightning.optim import Clip, GradientNoise, GrokfastEMA, GrokfastMean, OrthogonalGradient
+from grok_lightning.optim import (
+    L2,
+    Clip,
+    Egalitarian,
+    GradientNoise,
+    GrokfastEMA,
+    GrokfastMean,
+    NormalizeColumns,
+    OrthogonalGradient,
+)
 
 SEEDS = (5, 0, 11)
 SHAPES = {"matrix": (33, 7), "bias": (1, 33), "vector": (5,), "number": ()}
@@ -12,6 +21,9 @@ OPTIONS = {
     GrokfastMean: {"window": 4, "strength": [5.0, 0.0, 1.5]},
     OrthogonalGradient: {},
     Clip: {"norm": [1.0, 1e6, 14.0]},
+    Egalitarian: {},
+    NormalizeColumns: {"least": [0.01, 4.0, 1e3]},
+    L2: {"strength": [1.0, 0.0, 0.3]},
     GradientNoise: {"std": [0.1, 0.0, 2.0], "decay": [0.0, 0.3, 0.55]},
 }
 every_filter = pytest.mark.parametrize("kind", OPTIONS)

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 from filtered_gradients import (
@@ -17,7 +18,16 @@ from filtered_gradients import (
 )
 
 from grok_lightning.errors import UserError
-from grok_lightning.optim import Clip, GradientNoise, GrokfastEMA, GrokfastMean, OrthogonalGradient
+from grok_lightning.optim import (
+    L2,
+    Clip,
+    Egalitarian,
+    GradientNoise,
+    GrokfastEMA,
+    GrokfastMean,
+    NormalizeColumns,
+    OrthogonalGradient,
+)
 from grok_lightning.randomness import derive_keys, gaussians
 
 
@@ -68,7 +78,31 @@ def noise_reference(history, weights, seed, std, decay):
     return {name: gradient + noise for (name, gradient), noise in zip(history[-1].items(), noises, strict=True)}
 
 
+def egalitarian_reference(history, weights, seed):
+    g = history[-1]["matrix"][0].numpy()  # (33, 7): its Gram matrix of 7 x 7 has an inverse root, its other has none
+    values, vectors = np.linalg.eigh(g.T @ g)
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    return history[-1] | {"matrix": torch.from_numpy(g @ root)[None]}
+
+
+def columns_reference(history, weights, seed, least):
+    new = history[-1]["matrix"].clone()
+    for column in range(7):
+        squares = sum(float(number) ** 2 for number in new[0, :, column])
+        new[0, :, column] /= max(squares**0.5, least)
+    return history[-1] | {"matrix": new}
+
+
+def l2_reference(history, weights, seed, strength):
+    weight = weights["matrix"].clone().requires_grad_()
+    (strength / 2 * weight.square().sum()).backward()
+    return history[-1] | {"matrix": history[-1]["matrix"] + weight.grad}
+
+
 REFERENCES = {
+    Egalitarian: egalitarian_reference,
+    NormalizeColumns: columns_reference,
+    L2: l2_reference,
     GrokfastEMA: ema_reference,
     GrokfastMean: mean_reference,
     OrthogonalGradient: orthogonal_reference,
@@ -172,6 +206,8 @@ def test_noise_is_normal_and_independent_between_runs_tensors_and_steps() -> Non
         *[(GrokfastMean, "strength", value) for value in (-1.0, float("nan"), float("inf"))],
         *[(OrthogonalGradient, "eps", value) for value in (0.0, -1e-30, 1e-50, float("nan"), float("inf"))],
         *[(Clip, "norm", value) for value in (0.0, -1.0, float("nan"), float("inf"), [1.0, 0.0, 1.0])],
+        *[(NormalizeColumns, "least", value) for value in (0.0, -1.0, float("nan"), [1.0, 0.0, 1.0])],
+        *[(L2, "strength", value) for value in (-1.0, float("inf"), [0.1, float("nan"), 0.1])],
         *[(GradientNoise, "std", value) for value in (-0.1, float("nan"), float("inf"))],
         *[(GradientNoise, "decay", value) for value in (-0.1, float("nan"), [float("inf")] * 3)],
     ],

@@ -124,7 +124,8 @@ def test_every_value_of_a_choice_stands_in_its_line(ended: Callable[..., str]) -
 def test_options_of_ours_come_in_groups(ended: Callable[..., str]) -> None:
     headings = re.findall(r"^(\w.*):$", ended("fit", "--help"), re.MULTILINE)
     assert headings == [
-        *("Run", "Data", "Model", "Network", "Optimizer", "Gradient filters", "Budget, precision and device"),
+        *("Run", "Data", "Model", "Network", "Optimizer", "Gradient filters", "Constraints"),
+        "Budget, precision and device",
         *("Evaluation", "Checkpoints", "Measures", "Example"),
     ]
 

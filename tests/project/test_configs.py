@@ -140,11 +140,12 @@ def test_configs_are_listed_by_folder_each_in_one_line(command: Command) -> None
     assert found == [*SHIPPED, *(f"sweeps/{name}" for name in SWEEPS)]
 
 
-def test_the_folder_of_a_paper_names_its_arxiv_number() -> None:
+def test_the_folder_of_a_source_names_its_arxiv_number_or_its_repository() -> None:
     for folder in {path.parent for name, path in SHIPPED.items() if "/" in name}:
         described = (folder / "README.md").read_text()
         assert described.count("\n") == 1
-        assert re.search(r"arXiv \d{4}\.\d{5}\b", described) or folder.name.startswith(("blog", "coursework"))
+        published = re.search(r"arXiv \d{4}\.\d{5}\b|https://github\.com/\w+/\w+", described)
+        assert published or folder.name.startswith(("blog", "coursework"))
 
 
 def test_a_title_is_the_first_sentence_of_the_comment(tmp_path: Path) -> None:

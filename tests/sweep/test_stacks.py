@@ -25,6 +25,11 @@ TRICKS: dict[str, Any] = {
     "model.optimizer": "Muon",
     "model.filters": [{"class_path": "GrokfastEMA"}, {"class_path": "GradientNoise"}, {"class_path": "Clip"}],
 }  # fmt: skip
+CONSTRAINED: dict[str, list[Any]] = {
+    "model.weight_norm.at_most": [3.0, 6.0, 40.0],
+    "model.constraints": [[{"class_path": "ClipRows", "max_norm": norm}] for norm in (0.3, 2.0, 0.8)],
+    "seed_everything": [3, 1, 3],
+}
 NOISY = {"model.optimizer.update_noise": 0.1, "model.optimizer.decay": "jiggle"}
 ONE_CYCLE = {"model.scheduler": {"class_path": "OneCycleLR", "max_lr": 0.01, "total_steps": 40}}
 FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
@@ -35,6 +40,7 @@ FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
     [
         (VARIED | FORMULAS, NETWORKS["Transformer"]),
         pytest.param(VARIED, NETWORKS["MLP"] | TRICKS, marks=pytest.mark.slow),
+        (CONSTRAINED, NETWORKS["MLP"]),
         (
             {key: values for key, values in VARIED.items() if "optimizer" not in key},
             NETWORKS["MLP"]
@@ -44,7 +50,7 @@ FORMULAS = {"data.formula": ["x + y", "x / y", "y if x % 2 else x"]}
         pytest.param(VARIED, NETWORKS["LSTM"], marks=pytest.mark.slow),
         pytest.param(VARIED, NETWORKS["GRU"] | NOISY, marks=pytest.mark.slow),
     ],
-    ids=["Transformer", "tricks", "an optimizer each", "MLP", "LSTM", "GRU"],
+    ids=["Transformer", "tricks", "constraints", "an optimizer each", "MLP", "LSTM", "GRU"],
 )
 def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[str, Any], more: dict[str, Any]) -> None:
     (stack,) = jobs(write("stacked", zipped=zipped, **more), 3)
@@ -75,6 +81,9 @@ def test_a_run_of_a_stack_equals_its_single_run(command: Command, zipped: dict[s
         pytest.param({"data.train_rows": [10, 20], "data.batch_size": [16]}, {}, marks=pytest.mark.slow),
         pytest.param({"model.weight_noise": [0, 0.1], "model.weight_norm": [1, 2.0]}, {}, marks=pytest.mark.slow),
         ({"model.filters": [[{"class_path": "Clip", "norm": 1.0}], [{"class_path": "Clip", "norm": 2.0}]]}, {}),
+        ({"model.constraints": [[{"class_path": "ClipRows", "max_norm": norm}] for norm in (1, 1.5, 2)]}, {}),
+        ({"model.weight_norm": [{"at_most": 30}, {"at_most": 40.5}]}, {}),
+        ({"model.weight_norm.at_most": [30, 40.5]}, {}),
         pytest.param({"data.split_seed": [0, 1]}, {"data.batch_size": "full"}, marks=pytest.mark.slow),
         ({"model.optimizer.head_lr": [0.1, 0.2], "model.optimizer.vector_weight_decay": [0, 1.0]}, {}),
         ({"seed_everything": [0, 1], "data.train_fraction": [0.4, 0.6]}, {"model.optimizer": "torch.optim.Adafactor"}),
@@ -107,6 +116,8 @@ def test_what_may_differ_within_a_stack(command: Command, grid: dict[str, Any], 
         ("model.optimizer", ["AdamW", "Muon"], {}),
         pytest.param("model.filters", [[], ["Clip"]], {}, marks=pytest.mark.slow),
         ("model.weight_norm", ["free", 1.0], {}),
+        ("model.weight_norm", [1.0, {"at_most": 1.0}], {}),
+        ("model.constraints", [[], ["ClipRows"]], {}),
         ("model.optimizer.lr", [0.1, 0.2], {"model.optimizer": "torch.optim.SGD"}),
         ("data.train_fraction", [0.4, 0.6], {"data.batch_size": "full"}),
         ("data.formula", ["x + y", "x + y + z"], {}),

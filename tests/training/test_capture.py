@@ -11,7 +11,18 @@ from recorded import RecordedGraph, calls_that_take_their_time
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.models import GRU, LSTM, MLP, ResidualMLP, Transformer, attention, recurrent, stacked, transformer
 from grok_lightning.module import GrokModule
-from grok_lightning.optim import AdamW, Clip, GradientNoise, GrokfastEMA, Muon, OrthogonalGradient
+from grok_lightning.optim import (
+    L2,
+    AdamW,
+    Clip,
+    ClipRows,
+    Egalitarian,
+    GradientNoise,
+    GrokfastEMA,
+    Muon,
+    NormalizeColumns,
+    OrthogonalGradient,
+)
 from grok_lightning.optim.rates import RateSchedule
 from grok_lightning.training.updates import BLOCK_STEPS, CapturedUpdates, Updates
 
@@ -39,6 +50,8 @@ CONFIGURATIONS = {
     "filters": {"filters": [GrokfastEMA(), OrthogonalGradient(), Clip([1.0, 0.1]), GradientNoise([0.1, 0.0], 0.5)]},
     "the loss of the equation": {"loss_on": "equation"},
     "a kept norm": {"weight_norm": [3.0, 4.0]},
+    "a largest norm, clipped rows": {"weight_norm": {"at_most": [9.0, 14.0]}, "constraints": [ClipRows([0.5, 1.0])]},
+    "normalized columns": {"filters": [L2([1e-4, 0.1]), NormalizeColumns([0.01, 0.1])]},
 }
 every_configuration = pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 
@@ -54,13 +67,18 @@ def built(options, device=CPU, seeds=SEEDS):
     optimizer = module.new_optimizer(module.network.named_parameters())
     updates = Updates(
         module.network, module._losses, optimizer, module.filters, list(seeds),
-        module._keep_norms, RateSchedule(optimizer, factor), nullcontext,
+        module._constrain, RateSchedule(optimizer, factor), nullcontext,
     )  # fmt: skip
     return module, updates, data
 
 
 def factor(step):
     return min(1.0, step / 10) * (1 - step / 200)
+
+
+def test_a_filter_that_waits_for_the_device_is_not_captured() -> None:
+    assert built({"filters": [NormalizeColumns()]})[1].can_be_captured()
+    assert not built({"filters": [Egalitarian()]})[1].can_be_captured()
 
 
 def weights_after(options, steps, graph=None, seeds=SEEDS):

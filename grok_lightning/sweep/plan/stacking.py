@@ -34,7 +34,7 @@ DECIDING = (
 # options on which the compiled part of a step, the forward and its loss, does not depend
 OUTSIDE_GRAPH = (
     *("model.optimizer", "model.filters", "model.warmup", "model.schedule", "model.scheduler"),
-    *("model.weight_norm", "model.interventions", "model.compile"),
+    *("model.weight_norm", "model.constraints", "model.interventions", "model.compile"),
     *("data.train_fraction", "data.val_fraction", "data.split_seed", "data.rows_seed", "data.pairing"),
     *("data.commutative_fraction", "data.answer_noise", "data.answer_noise_kind", SPLITS),
 )
@@ -63,6 +63,7 @@ def find_per_run_options(resolved: Nested) -> set[str]:
         return set()
     hints = get_type_hints(GrokModule.__init__)
     found = {SEED, *(f"model.{name}" for name, hint in hints.items() if _takes_one_each(hint) and name != "seeds")}
+    found.add("model.weight_norm.at_most")
     for option in _stacked_classes(resolved):
         found |= {f"{option}.{key}" for key in _per_run_arguments(option, lookup(resolved, option)["class_path"])}
     if resolved["model"].get("scheduler"):  # which may set rates that are no multiples of theirs
