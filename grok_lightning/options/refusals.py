@@ -20,7 +20,7 @@ from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, class_of, find_object, import_object, listed, lookup
 from grok_lightning.options.config import SavedRun
 from grok_lightning.records.checkpoint_form import find_foreign
-from grok_lightning.records.defaults import frozen_table
+from grok_lightning.records.defaults import known_then
 from grok_lightning.records.record import CALLBACKS, flatten
 from grok_lightning.training.separate import RunOptimizers
 
@@ -142,7 +142,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
         UserError: If an option that changes results differs from the checkpoint's, or a fit has nothing left to do.
     """
     # an option that the checkpoint's version did not have was as it was then
-    before, after = _known_then(saved.config), flatten(options)
+    before, after = known_then(saved.config), flatten(options)
     path = str(saved.path)
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from", "init_parts")
     for key in {**flatten(saved.config), **after}:
@@ -165,16 +165,6 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
             f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"
         )
-
-
-def _known_then(config: Nested) -> Nested:
-    """A checkpoint's options, dotted, those that its version did not have as they were then."""
-    table = frozen_table()
-    found: Nested = dict(table["options"])
-    for owner, classes in table["classes"].items():
-        own = classes.get(str(lookup(config, f"{owner}.class_path")), {})
-        found |= {f"{owner}.{name}": value for name, value in own.items()}
-    return found | flatten(config)
 
 
 def _refuse_other_averaging(saved: SavedRun, options: Nested) -> None:

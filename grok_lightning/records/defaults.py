@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grok_lightning.reading import read_json
+from grok_lightning.records.record import flatten
 
 HASH_VERSION = 1  # version of ``config_hash``; a record without one has version 1
 TABLE = Path(__file__).parent / "defaults.json"
@@ -51,6 +52,17 @@ def complete_listed(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(item, dict):
             item |= frozen_table()["listed"].get(item.get("class_path"), {}) | item
     return config
+
+
+def known_then(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's options, dotted, with those that its version did not have as they were then."""
+    table = frozen_table()
+    found: dict[str, Any] = dict(table["options"])
+    for owner, classes in table["classes"].items():
+        group = _group(config, owner)
+        own = classes.get(str(group.get("class_path")), {}) if isinstance(group, dict) else {}
+        found |= {f"{owner}.{name}": value for name, value in own.items()}
+    return found | flatten(config)
 
 
 def _replace(nested: dict[str, Any], option: str, value: Any) -> None:

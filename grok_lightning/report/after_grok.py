@@ -32,7 +32,8 @@ def tabulate_after_grok(table: pd.DataFrame, conditions: pd.DataFrame) -> pd.Dat
         ``lowest_val_acc``, over runs that have them.
     """
     short = table["stable"].eq(1) & table["watched"].lt(WATCHED)
-    grouped = table.assign(stable_short=short).groupby(table["condition"].astype(str), sort=False)
+    own = table[[*VERDICTS, *NUMBERS]].copy()  # without the other columns, of which there are many
+    grouped = own.assign(stable_short=short).groupby(table["condition"].astype(str), sort=False)
     found: dict[str, pd.Series] = {}
     for name in VERDICTS:
         found |= {f"{name}_k": grouped[name].sum(), f"{name}_n": grouped[name].count()}

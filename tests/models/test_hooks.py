@@ -46,6 +46,7 @@ def test_a_part_that_is_replaced_by_its_own_value_of_other_equations_carries_it_
     mine, others = run.operands_NK[:5], run.operands_NK[40:45]
     theirs = run.activations(others)
     last = {"MLP": "hidden.1", "one-hot": "hidden.1", "LSTM": "recurrent.1.hidden", "GRU": "recurrent.1.hidden"}
+    last["residual"] = "layers.1"
     with run.hooks({last.get(name, "final_norm"): lambda _: theirs[last.get(name, "final_norm")]}):
         found = run.model(run.data.tokens(mine))
     torch.testing.assert_close(found, run.model(run.data.tokens(others)), atol=1e-6, rtol=1e-6)

@@ -23,7 +23,7 @@ CLASSES = {
 }
 KNOWN = {
     *("run", "experiment", "overwrite", "trainer.max_steps", "trainer.logger", "trainer.logger.help", "model.warmup"),
-    *("model.filters", "measures"),
+    *("model.filters", "model.constraints", "measures"),
 }
 
 

@@ -15,7 +15,7 @@ from small_sweeps import EASY, Point, as_the_program, directories, jobs, outcome
 from training_here import train_here
 
 from grok_lightning.__main__ import main
-from grok_lightning.records.checkpoint import EVALUATIONS_KEY, load, save, unpack_evaluations
+from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, load, save, unpack_evaluations
 from grok_lightning.records.locks import lock_name, locks_of
 from grok_lightning.records.record import read_metrics
 from grok_lightning.sweep.places import Places
@@ -100,6 +100,26 @@ def test_killed_and_started_again(command: Command, undisturbed: Undisturbed, si
     with as_the_program():
         begin(size)
     assert ends()[:3] == undisturbed(size)[:3]  # what else is in the way is removed at the end of the sweep
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_version_with_fewer_options_goes_on(command: Command, undisturbed: Undisturbed) -> None:
+    with as_the_program(), struck((RUN + "last.ckpt", 3, "after"), kill), pytest.raises(Killed):
+        begin(1)
+    (path,) = Path("checkpoints/e").glob("*/last.ckpt")
+    checkpoint = load(path)
+    assert checkpoint["global_step"] > 0
+    model = checkpoint[CONFIG_KEY]["model"]
+    for options, name in ((model, "outputs"), (model, "constraints"), (model["network"], "embedding_rank")):
+        del options[name]
+    save(checkpoint, path)
+    saved = path.read_bytes()
+    with as_the_program(), struck((RUN + "last.ckpt", 1, "before"), kill), pytest.raises(Killed):
+        begin(1)  # it goes on instead of beginning anew
+    assert path.read_bytes() == saved
+    with as_the_program():
+        begin(1)
+    assert ends()[:3] == undisturbed(1)[:3]
 
 
 def test_killed_again_and_again(command: Command, undisturbed: Undisturbed) -> None:

@@ -14,7 +14,7 @@ from grok_lightning.callbacks.guards import StopRequested
 from grok_lightning.errors import UserError, show, trace_causes
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, LAST, load
-from grok_lightning.records.defaults import HASH_VERSION
+from grok_lightning.records.defaults import HASH_VERSION, known_then
 from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, flatten, write_json
 from grok_lightning.records.record import read_result as read_fields
@@ -76,8 +76,10 @@ def _find_other_option(stack: Stack) -> str | None:
     path = stack.directory / LAST
     if len(stack.configs) > 1 or not path.exists():
         return None
-    found, own = (counted_options(config, {}, NOT_RESULTS) for config in (load(path)[CONFIG_KEY], stack.configs[0]))
-    other = next((option for option in {**found, **own} if found.get(option) != own.get(option)), None)
+    saved = load(path)[CONFIG_KEY]
+    recorded, own = (counted_options(config, {}, NOT_RESULTS) for config in (saved, stack.configs[0]))
+    found = counted_options(known_then(saved), {}, NOT_RESULTS)
+    other = next((option for option in {**recorded, **own} if found.get(option) != own.get(option)), None)
     return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
 
 
