@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
-from small_sweeps import as_the_program, struck, train_here
+from small_sweeps import as_the_program, struck
 from torch import Tensor, nn
+from training_here import train_here
 
 from grok_lightning.errors import UserError
 from grok_lightning.measures import LogitScale

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_sweeps import EASY, as_the_program, jobs, outcomes, results, struck, tables, train_here, write
+from small_sweeps import EASY, as_the_program, jobs, outcomes, results, struck, tables, write
+from training_here import train_here
 
 from grok_lightning.records.results import read_records
 from grok_lightning.sweep.run.worker import run_job

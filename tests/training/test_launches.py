@@ -10,7 +10,7 @@ from recorded import Operations, calls_that_take_their_time
 from test_capture import CONFIGURATIONS, built
 
 from grok_lightning.models import Transformer
-from grok_lightning.optim import AdamW, GradientNoise, GrokfastMean
+from grok_lightning.optim import AdamW, ClipRows, GradientNoise, GrokfastMean
 from grok_lightning.training.updates import CapturedUpdates
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -51,6 +51,8 @@ def of_first_run(options):
     """Options of a stack's first run alone."""
 
     def first(value):
+        if isinstance(value, dict):
+            return {name: first(each) for name, each in value.items()}
         return value[0] if isinstance(value, list) and isinstance(value[0], float) else value
 
     alone = {name: first(value) for name, value in options.items()}
@@ -59,6 +61,8 @@ def of_first_run(options):
         alone["optimizer"] = functools.partial(
             made.func, **{name: first(value) for name, value in made.keywords.items()}
         )
+    if "constraints" in alone:
+        alone["constraints"] = [ClipRows(first(each.max_norm)) for each in alone["constraints"]]
     return {name: value for name, value in alone.items() if name != "filters"}
 
 
