@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from grok_lightning.figures import style
 from grok_lightning.figures.conditions import PLAIN, add_legend, pick_looks, pick_names, split_conditions, stack
 from grok_lightning.figures.values import list_keys
+from grok_lightning.records.columns import add_columns
 from grok_lightning.statistics import times
 
 
@@ -23,7 +24,7 @@ def tabulate_delay(runs: pd.DataFrame) -> pd.DataFrame:
         ``threshold``.
     """
     known = times(runs, "grok")
-    table = runs.assign(step=known["step"], observed=known["observed"])
+    table = add_columns(runs, step=known["step"], observed=known["observed"])
     columns = ["run", "status", "memorize_step", "step", "observed", "threshold"]
     return stack(split_conditions(table), list_keys(runs, "condition"), columns)
 

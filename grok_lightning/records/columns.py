@@ -15,6 +15,16 @@ NATIVE = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: TEXT.valu
 NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
+def add_columns(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The table with further columns at its end, or in place of those of their names.
+
+    As ``DataFrame.assign``, but for tables of any width: a column of text is a block of memory of its own, and pandas
+    warns of slow insertion from a hundred blocks on, which a table with all options has.
+    """
+    kept = table.drop(columns=[name for name in columns if name in table])
+    return pd.concat([kept, pd.DataFrame(columns, index=table.index)], axis=1)
+
+
 def encode(values: Sequence[Any]) -> pa.Array:
     """Encode values, as ``parse_json`` returns them, as a column.
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.after_grok import WATCHED
+from grok_lightning.records.columns import add_columns
 
 VERDICTS = ("sustained", "stable", "collapsed")
 NUMBERS = ("watched", "dips", "below", "lowest_val_acc")
@@ -32,8 +33,9 @@ def tabulate_after_grok(table: pd.DataFrame, conditions: pd.DataFrame) -> pd.Dat
         ``lowest_val_acc``, over runs that have them.
     """
     short = table["stable"].eq(1) & table["watched"].lt(WATCHED)
-    own = table[[*VERDICTS, *NUMBERS]].copy()  # without the other columns, of which there are many
-    grouped = own.assign(stable_short=short).groupby(table["condition"].astype(str), sort=False)
+    grouped = add_columns(table[[*VERDICTS, *NUMBERS]], stable_short=short).groupby(
+        table["condition"].astype(str), sort=False
+    )
     found: dict[str, pd.Series] = {}
     for name in VERDICTS:
         found |= {f"{name}_k": grouped[name].sum(), f"{name}_n": grouped[name].count()}

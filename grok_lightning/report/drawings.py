@@ -20,6 +20,7 @@ from grok_lightning.figures.delay import draw_delay, tabulate_delay
 from grok_lightning.figures.measures import draw_measures, tabulate_measures
 from grok_lightning.figures.phase import draw_phase, tabulate_phase
 from grok_lightning.figures.survival import draw_survival, tabulate_survival
+from grok_lightning.records.columns import add_columns
 from grok_lightning.records.words import format_option
 
 BETWEEN = " / "  # several keys as one
@@ -286,4 +287,4 @@ def _join(runs: pd.DataFrame, keys: Sequence[str], names: Mapping[str, str]) -> 
     joined, *others = (_label(runs[key]) for key in keys)
     for other in others:
         joined = joined + BETWEEN + other
-    return runs.assign(**{name: joined}), name
+    return add_columns(runs, **{name: joined}), name

@@ -15,6 +15,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.after_grok import complete
 from grok_lightning.records.archive import read_archive_and_plan
+from grok_lightning.records.columns import add_columns
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.planned import HASH, read_planned
@@ -90,7 +91,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
     filled = [source for source in found if len(source.runs)]
     if not filled:
         raise UserError(remarks[-1].removesuffix("."))
-    runs = _concatenate([source.runs.assign(**{SOURCE: place}) for place, source in enumerate(filled)])
+    runs = _concatenate([add_columns(source.runs, **{SOURCE: place}) for place, source in enumerate(filled)])
     _refuse_other_schema(runs)
     failed = runs["status"] == FAILED
     if failed.all():
