@@ -47,7 +47,8 @@ SIGNALS = (
     Signal("validation loss turn", "the validation loss is 10 % below its highest value", ("val/loss",), _fallen(0.1)),
     Signal("Fourier Gini", "1.5 times its value at memorization", ("fourier/embedding_gini",), _grown(1.5)),
     Signal("excluded loss", "10 times its least value", ("progress/excluded_loss",), _risen_from_least(10.0)),
-    Signal("logit margin", "1.5 times its value at memorization", ("logits/margin",), _grown(1.5)),
+    Signal("logit margin", "1.5 times its value at memorization",
+           ("logits/margin", "margin/train_q50"), _grown(1.5)),
     Signal("commutator defect", "10 times the median of its first three values, and above 20",
            ("commutator/defect", "commutator"), _defect),
 )  # fmt: skip
