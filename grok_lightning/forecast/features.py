@@ -32,6 +32,8 @@ DESCRIPTIONS = {
     "log_norm_head": "ln of the squared norm of the head's weights",
     "log_batch": "ln of the batch size",
     "layers": "number of layers",
+    "log_width": "ln of the width",
+    "log_symbols": "ln of the modulus",
     "log_embedding_std": "ln of the standard deviation of the first embeddings",
     "dropout": "dropout",
     "tied": "whether embedding and head are one matrix",
@@ -115,6 +117,7 @@ def _logit(share: NDArray[np.float64]) -> NDArray[np.float64]:
 def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
     fraction = number(options.get("data.train_fraction"))
     batch, spread = number(options.get("data.batch_size")), number(options.get("model.network.embedding_std"))
+    width, modulus = number(options.get("model.network.width")), number(options.get("data.modulus"))
     network, optimizer = (class_name(options, f"model.{part}") for part in ("network", "optimizer"))
     rate, clock = number(options.get("model.optimizer.lr")), decay_clock(options)
     ticks = rate * UNDECAYED if clock == 0 else clock
@@ -129,6 +132,8 @@ def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
         "fraction_from_half": (fraction - 0.5) ** 2,
         "log_batch": log(batch) if batch > 0 else nan,
         "layers": number(options.get("model.network.layers")),
+        "log_width": log(width) if width > 0 else nan,
+        "log_symbols": log(modulus) if modulus > 0 else nan,
         "log_embedding_std": log(spread) if spread > 0 else nan,
         "dropout": number(options.get("model.network.dropout")),
         "tied": float(options.get("model.network.tied") is True),
