@@ -57,6 +57,7 @@ EXPERIMENTS = (
     Experiment("operation-fractions", ("data.formula", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
+    Experiment("delay-law", ("model.interventions",), ("curves",)),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),
