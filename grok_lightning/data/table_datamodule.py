@@ -106,6 +106,8 @@ class TableDataModule(SequenceDataModule):
         formulas = repeat_per_run(formula, runs, "formula")
         algebra = self.algebra()
         if numbering_seed is not None:
+            if numbering_seed < 0:
+                raise UserError(f"data.numbering_seed is {numbering_seed}; 0 or more is expected")
             algebra = RenumberedAlgebra(algebra, numbering_seed)
         self.title = algebra.title or f"over {identify_algebra(algebra)}"
         files = _open_files(formulas, splits, algebra, operands)

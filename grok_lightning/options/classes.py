@@ -176,8 +176,19 @@ def _class_parser(option: str, name: str) -> ArgumentParser:
     first: set[Any] = {NAMING[option].skip} - {0}
     kind = find_object(option, parsed_path(option, name))
     hidden = NAMING[option].hidden | (required_seeds(name).keys() if option == "data" else set())
+    nameless = [key for key, one in signature(kind).parameters.items() if _is_nameless(one.default)]
+    if nameless:
+        raise UserError(
+            f"--{option} {name} has a default that no config can hold: {nameless[0]} is a function without a name; "
+            "derive a class of your own that fixes it"
+        )
     parser.add_class_arguments(kind, skip=first | hidden, fail_untyped=False)
     return parser
+
+
+def _is_nameless(default: Any) -> bool:
+    """Whether a default is a function that no text names."""
+    return "<" in getattr(default, "__qualname__", "")
 
 
 def class_defaults(option: str, name: str) -> Nested:

@@ -241,6 +241,11 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
     # torch.optim refuses by many kinds of exceptions
     optimizer = refusing(lambda: _build_on(module, weights), "model.optimizer: ", within="torch.optim")
     module.interventions.check_optimizer(_build_on(module, weights))
+    if any(group.get("lr") is None for group in optimizer.param_groups):
+        raise UserError(
+            f"model.optimizer {type(optimizer).__name__} has no learning rate in its parameter groups for warmup and "
+            "schedules to set; take another optimizer"
+        )
     schedule = refusing(
         lambda: module.new_schedule(optimizer, partial(pow, 1.0)), "model.scheduler: ", within="torch.optim"
     )

@@ -44,11 +44,12 @@ def _named(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0].split("/"))))
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, option: str = "--config") -> Path:
     """The YAML file of a fit.
 
     Args:
         name: Path of a file; or the name of a shipped config, with its folder or, where only one has it, without.
+        option: What gives it, for the error.
 
     Raises:
         UserError: If there is neither a file nor a shipped config of that name, or several of the latter.
@@ -56,7 +57,7 @@ def find_config(name: str) -> Path:
     if _is_file(name):
         return Path(name)
     shown = repr(name if len(name) <= 80 else f"{name[:50]}...")
-    return _find(name, shipped_configs(), f"--config {shown} is neither a file nor a shipped config")
+    return _find(name, shipped_configs(), f"{option} {shown} is neither a file nor a shipped config")
 
 
 def experiment_of(path: Path) -> str:

@@ -56,10 +56,15 @@ def format_percent(accuracy: float) -> str:
     return f"{math.floor(1000 * accuracy + 1e-9) / 10:.1f}%" if math.isfinite(accuracy) else NONE
 
 
+def format_step(step: float) -> str:
+    """A step, or the middle of two: ``1,400``, ``218.5``."""
+    return f"{step:,.{0 if float(step).is_integer() else 1}f}"
+
+
 def list_steps(steps: Iterable[float], observed: Iterable[bool]) -> str:
     """Steps of an event by size: ``4,600; > 20,000``, the latter of a run that was watched so long without it."""
     found = sorted((step, not seen) for step, seen in zip(steps, observed, strict=True))
-    return "; ".join(f"{'> ' * censored}{step:,.0f}" for step, censored in found)
+    return "; ".join(f"{'> ' * censored}{format_step(step)}" for step, censored in found)
 
 
 def describe_median(
@@ -75,12 +80,13 @@ def describe_median(
         steps: The steps from ``list_steps``, where there are too few runs for an interval. They follow the median
             unless all are equal.
     """
-    bound = f"{low:,.0f} to {high:,.0f}" if math.isfinite(high) else f"from {low:,.0f}" if math.isfinite(low) else ""
+    lowest, highest = (format_step(end) if math.isfinite(end) else "" for end in (low, high))
+    bound = f"{lowest} to {highest}" if highest else f"from {lowest}" * bool(lowest)
     if math.isfinite(median):
-        details = "; ".join(part for part in (bound, f"after {after:,.0f}" if math.isfinite(after) else "") if part)
-        words = f"{median:,.0f} ({details})" if details else f"{median:,.0f}"
+        details = "; ".join(part for part in (bound, f"after {format_step(after)}" * math.isfinite(after)) if part)
+        words = f"{format_step(median)} ({details})" if details else format_step(median)
     else:
-        words = "not reached" + (f", later than {low:,.0f}" if math.isfinite(low) else "")
+        words = "not reached" + f", later than {lowest}" * bool(lowest)
     return f"{words}: {steps}" if len(set(steps.split("; "))) > 1 else words
 
 

@@ -1,6 +1,6 @@
 """What became of the runs of each condition after they had memorized and grokked, as a table."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from grok_lightning.figures.style import format_count
 from grok_lightning.records.after_grok import WATCHED
 from grok_lightning.records.columns import add_columns
+from grok_lightning.records.words import format_step
 
 VERDICTS = ("sustained", "stable", "collapsed")
 NUMBERS = ("watched", "dips", "below", "lowest_val_acc")
@@ -63,7 +64,7 @@ def after_grok_table(conditions: pd.DataFrame) -> pd.DataFrame:
 def _describe(row: Mapping[Hashable, Any]) -> dict[str, str]:
     grokked = row["grok_k"]
     cells = {"condition": row["condition"], "grokked": f"{grokked}/{row['n']}" if row["n"] else "-"}
-    cells["watched to"] = _format_range(row, "watched", "{:.1f}x")
+    cells["watched to"] = _format_range(row, "watched", "{:.1f}x".format)
     for name in ("sustained", "stable"):
         cells[name] = _format_verdict(row, name, grokked)
     cells["collapsed"] = _format_verdict(row, "collapsed", row["memorize_k"])
@@ -83,11 +84,11 @@ def _format_verdict(row: Mapping[Hashable, Any], name: str, of: int) -> str:
     return ", ".join(counted + unknown)
 
 
-def _format_range(row: Mapping[Hashable, Any], name: str, form: str = "{:,.0f}") -> str:
+def _format_range(row: Mapping[Hashable, Any], name: str, form: Callable[[float], str] = format_step) -> str:
     """The median, with the least and the most where they differ."""
     if pd.isna(row[name]):
         return "-"
-    middle, least, most = (form.format(row[f"{name}{end}"]) for end in ("", "_least", "_most"))
+    middle, least, most = (form(row[f"{name}{end}"]) for end in ("", "_least", "_most"))
     return middle if least == most else f"{middle} ({least} to {most})"
 
 

@@ -68,7 +68,7 @@ def prepare(entry: str, rules: Rules, seed: int | None = None, root: Path = Path
     Raises:
         UserError: It breaks a rule, or cannot be built.
     """
-    path, seed = find_config(entry), secrets.randbelow(10**6) if seed is None else seed
+    path, seed = find_config(entry, "speedrun verify"), secrets.randbelow(10**6) if seed is None else seed
     with TemporaryDirectory() as scratch:
         options = resolve(["fit", "--config", str(path)], {"trainer": {"default_root_dir": scratch}}).options
     rules.check_options(options)

@@ -106,6 +106,21 @@ def test_those_that_ask_for_curvature_are_refused_in_one_line(command: Command, 
     assert not Path("lightning_logs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("A2Grad", "model.optimizer A2Grad has no learning rate in its parameter groups"),
+        ("ADOPT", "--model.optimizer pytorch_optimizer.ADOPT has a default that no config can hold: clip_lambda"),
+    ],
+)
+def test_those_that_cannot_be_served_are_refused_in_one_line(name: str, words: str, command: Command) -> None:
+    status, _, err = command("fit", *TINY, "--model.optimizer", f"pytorch_optimizer.{name}")
+    assert status == 2
+    assert err.startswith(f"grok-lightning: {words}")
+    assert err.count("\n") == 1
+    assert not Path("lightning_logs").exists()
+
+
 def test_a_default_of_infinity_is_taken(command: Command) -> None:
     choice = ["--model.optimizer", "pytorch_optimizer.Prodigy", "--trainer.max_steps", "3"]
     assert command("fit", *TINY, *SHORT, *choice)[0] == 0

@@ -77,6 +77,11 @@ def test_what_is_typed_and_shown_is_as_ever(made: Any, prompt: str, answer: str)
     assert made.describe(row)[-1] == answer
 
 
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(UserError, match="numbering_seed is -1; 0 or more is expected"):
+        ModularArithmeticDataModule("x + y", 11, numbering_seed=-1)
+
+
 def test_an_algebra_that_is_too_large_is_refused_before_anything_is_drawn() -> None:
     with pytest.raises(UserError, match="elements"):
         ModularArithmeticDataModule("x + y", 2**31 - 1, numbering_seed=0)

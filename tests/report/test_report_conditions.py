@@ -132,6 +132,7 @@ def test_few_runs_are_listed_and_have_no_interval(report):
     [
         ((7150, nan, nan, 7050), "4,600; 9,700", "7,150 (after 7,050): 4,600; 9,700"),
         ((49, nan, nan, nan), "49; 49", "49"),
+        ((218.5, nan, nan, 191.5), "200; 237", "218.5 (after 191.5): 200; 237"),
         ((inf, nan, nan, nan), "> 90; > 90", "not reached"),
         ((inf, nan, nan, nan), "> 80; > 90", "not reached: > 80; > 90"),
         ((1400, nan, nan, 1300), "1,400", "1,400 (after 1,300)"),

@@ -209,7 +209,7 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_written(changes: Neste
     [
         (["run", "speedrun"], "speedrun 'run' is no action; expected: verify"),
         (["verify"], "entry"),
-        (["verify", "no-such"], "no-such"),
+        (["verify", "no-such"], "speedrun verify 'no-such' is neither a file nor a shipped config"),
         (["verify", "speedrun", "--runs", "0"], "--runs is '0'; a whole number of at least 1"),
         (["verify", "speedrun", "--after", "-1"], "--after is '-1'; a whole number of at least 0"),
         (["verify", "speedrun", "--seed", "1.5"], "--seed is '1.5'"),
