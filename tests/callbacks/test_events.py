@@ -98,7 +98,7 @@ def test_a_run_has_its_evaluations_charts_and_the_options_that_are_not_at_their_
     assert shown["model.filters"].startswith("[GrokfastEMA ")
     assert shown["data.train_fraction"] == 0.5, "always compared"
     compared = {key.removesuffix(".class_path") for key in COMPARED}
-    others = {"model.filters", "model.network.heads", "evaluation.every"}
+    others = {"model.filters", "model.network.heads", "evaluation.every", "evaluation.per_decade"}
     assert set(shown) <= compared | others
     assert others <= set(shown)
     assert metadata.EXPERIMENT_TAG not in events_in(LOGS).Tags()["tensors"], "it would choose the columns of all runs"

@@ -133,7 +133,8 @@ def test_what_a_callback_sets_is_the_learning_rate(tmp_path, monkeypatch) -> Non
             self.seen.append(group["lr"])
             group["lr"] = 0.004 if trainer.global_step == 20 else group["lr"]
 
-    sets, lr = Sets(), ["--model.optimizer.lr", "0.002", "--model.warmup", "4", "--model.schedule", "constant"]
+    lr = ["--model.optimizer.lr", "0.002", "--model.warmup", "20", "--model.schedule", "constant"]
+    sets = Sets()
     fitted(tmp_path, monkeypatch, [sets], "set", lr)
     fitted(tmp_path, monkeypatch, [], "unset", lr)
     assert sets.seen[0] == 0.0

@@ -135,7 +135,8 @@ def test_measures_of_your_own_take_a_schedule_whatever_their_constructor(command
     Path("own_measures.py").write_text(OWN)
     asked = "[{class_path: own_measures.Plain, every: 9}, {class_path: own_measures.Own, every: often}, "
     asked += "{class_path: own_measures.Further, scale: 3, top: 1, every: 9}]"
-    fit = [*TINY, "--experiment", "e", "--run", "a", "--trainer.max_steps", "20", "--measures", asked]
+    fit = [*TINY, "--experiment", "e", "--run", "a", "--evaluation.every", "4", "--trainer.max_steps", "20"]
+    fit += ["--measures", asked]
     assert command("fit", *fit)[::2] == (0, "")
     table = rows("a")
     expected = known(table, "plain/one")
