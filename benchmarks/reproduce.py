@@ -18,7 +18,7 @@ import torch
 
 from grok_lightning.errors import UserError
 from grok_lightning.report.making import Report, make_report
-from grok_lightning.report.text import format_brief
+from grok_lightning.report.text import format_after_grok, format_brief
 
 HOME = Path(__file__).parents[1]
 DOCUMENT = HOME / "docs" / "science" / "reproductions.md"
@@ -32,6 +32,7 @@ class Experiment(NamedTuple):
     by: tuple[str, ...]
     figures: tuple[str, ...] = ()
     tested: bool = False  # whether the last checkpoints are evaluated on their test rows
+    watched: bool = False  # whether there is a table of what came after the grok
 
 
 NOT_RUN = "*Not run yet.*"
@@ -104,7 +105,8 @@ def renew(experiment: Experiment) -> None:
     begun = any(logs.glob("*/metrics.csv"))
     sources = [*([str(logs)] if begun else []), *([str(kept)] if kept.exists() else [])]
     if not sources:
-        for name in (experiment.sweep, *([f"{experiment.sweep}: test"] if experiment.tested else [])):
+        others = {"test": experiment.tested, "after": experiment.watched}
+        for name in (experiment.sweep, *(f"{experiment.sweep}: {kind}" for kind, asked in others.items() if asked)):
             write_table(name, NOT_RUN)
         return
     out = HOME / "reports" / experiment.sweep
@@ -122,6 +124,8 @@ def renew(experiment: Experiment) -> None:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
     write_table(experiment.sweep, format_brief(report.conditions, report.runs))
+    if experiment.watched:
+        write_table(f"{experiment.sweep}: after", format_after_grok(report.conditions))
     if experiment.tested:
         write_table(f"{experiment.sweep}: test", tested(experiment, report))
 

@@ -76,8 +76,7 @@ def compose_markdown(
     parts += ["## Accuracy and loss", _format_table(_measures_table(conditions, validated))]
     after = has_after_grok(conditions)
     if after:
-        parts += ["## After the grok", _format_table(after_grok_table(conditions))]
-        parts += [short] if (short := describe_short(conditions)) else []
+        parts += ["## After the grok", format_after_grok(conditions)]
     parts += ["## Runs", _format_runs(results, validated)]
     if len(comparisons) and validated:
         parts += ["## Log-rank tests", _describe_tests(conditions, len(comparisons))]
@@ -161,6 +160,16 @@ def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
     spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
     return f"{_format_table(when[kept].assign(**ends))}\n\n{spent}"
+
+
+def format_after_grok(conditions: pd.DataFrame) -> str:
+    """Formats what became of the runs of each condition as a Markdown table, and says which were watched for too short.
+
+    Args:
+        conditions: From ``tabulate_conditions``, with the columns of ``tabulate_after_grok``.
+    """
+    parts = [_format_table(after_grok_table(conditions)), describe_short(conditions)]
+    return "\n\n".join(filter(None, parts))
 
 
 def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import grok_lightning
 from grok_lightning.options.shipped import find_sweep
 from grok_lightning.records.archive import read_archive
 from grok_lightning.report.making import make_report
-from grok_lightning.report.text import format_brief
+from grok_lightning.report.text import format_after_grok, format_brief
 from grok_lightning.sweep.plan.runs import read_plan
 
 HOME = Path(grok_lightning.__file__).parents[1]
@@ -39,6 +39,8 @@ def test_a_table_is_that_of_the_records(name):
     path = HOME / "docs" / "science" / "reproductions" / f"{name}.parquet"
     report = make_report([str(path)], HOME, EXPERIMENTS[name].by)
     assert block(name) == format_brief(report.conditions, report.runs)
+    if EXPERIMENTS[name].watched:
+        assert block(f"{name}: after") == format_after_grok(report.conditions)
 
 
 def test_records_tell_no_place_of_a_machine():
@@ -78,3 +80,47 @@ def test_the_tables_of_the_explanation_are_those_of_the_records():
     without = re.sub(r"(<!-- (?!end)[^>]*-->\n).*?(<!-- end of)", r"\1\2", text, flags=re.DOTALL)
     assert without != text
     assert benchmark("explain").with_tables(without) == text
+
+
+SECTIONS = re.split(r"\n(?=## \d+\. )", TEXT)[1:]
+STEP = r"(?<![\d.,])\d{1,3}(?:,\d{3})+"
+ELSEWHERE = {  # numbers of the prose that no record holds
+    "4": ["2,500"],  # tried by hand
+    "6": ["1,070"],  # a difference
+    "10": ["4,753"],  # rows of the half table
+    "12": ["2,700"],  # about where a spike is
+}
+
+
+def records_of(section):
+    """The curves of the experiments whose tables a section has, and its text without them and without the source's."""
+    tables = re.findall(r"<!-- [\w-]+(?:: \w+)? -->.*?<!-- end[^>]*-->", section, re.DOTALL)
+    names = [name for name in re.findall(r"<!-- ([\w-]+) -->", section) if name in RECORDED]
+    curves = [read_archive(HOME / "docs" / "science" / "reproductions" / f"{name}.parquet")[1] for name in names]
+    for table in tables:
+        section = section.replace(table, "")
+    parts = [part for part in section.split("\n\n") if not part.startswith("|")]
+    source = [part for part in parts if part.startswith("**Source**")]
+    return curves, "\n".join(tables + source), "\n\n".join(part for part in parts if part not in source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", SECTIONS, ids=[section.split(".")[0].split()[-1] for section in SECTIONS])
+def test_the_numbers_of_the_prose_are_those_of_the_records(section):
+    """Each step is one at which a run was evaluated, each accuracy with decimals one that was measured."""
+    curves, told, prose = records_of(section)
+    steps = {f"{step:,.0f}" for table in curves for step in table["step"].unique()}
+    known = steps | set(re.findall(STEP, told)) | set(ELSEWHERE.get(section.split(".")[0].split()[-1], []))
+    assert set(re.findall(STEP, prose)) <= known
+    accuracies = {
+        f"{100 * value:.{digits}f}"
+        for table in curves
+        for name in table
+        if name.endswith("/acc")
+        for value in table[name].dropna().unique()
+        for digits in (1, 2)
+    }
+    lists = re.findall(r"((?:\d+(?:\.\d+)?(?:, | and | to |, at |))+) %", prose)
+    assert {number for each in lists for number in re.findall(r"\d+\.\d+", each)} <= accuracies | set(
+        re.findall(r"\d+\.\d+", told)
+    )
