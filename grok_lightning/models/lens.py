@@ -35,7 +35,7 @@ def find_unfit(options: Mapping[str, Any]) -> tuple[str, Any, str] | None:
     """The first option of a ``Transformer`` of which TransformerLens has none: name, value, and what it has."""
     norm, final = options["norm"], options["final_norm"]
     unfit = [
-        ("norm", norm, norm == "post", "pre or none"),
+        ("norm", norm, norm in ("post", "stream"), "pre or none"),
         ("final_norm", final, final not in (None, norm == "pre"), "null"),
         ("positions", options["positions"], options["positions"] == "rotary", "learned or sinusoidal"),
         ("activation", options["activation"], options["activation"] not in ("relu", "gelu"), "relu or gelu"),

@@ -17,7 +17,8 @@ from grok_lightning.models.feedforward import FeedForward
 from grok_lightning.models.layout import Layout
 from grok_lightning.models.stacked import Dropout, LayerNorm, LinearMaps, RMSNorm, on_cpu
 
-Norm = Literal["pre", "post", "none"]
+Norm = Literal["pre", "stream", "post", "none"]
+BEFORE: tuple[Norm, ...] = ("pre", "stream")
 Normalization = Literal["layer", "rms"]
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Activation = Literal["relu", "gelu", "square", "swiglu"]
@@ -27,6 +28,8 @@ Bias = bool | Literal["feedforward", "norms"]
 
 class Block(nn.Module):
     """Attention and feed-forward, each on a residual branch, with a norm before, after or not at all.
+
+    Where the norm is that of the ``stream``, attention adds to its normed input.
 
     Its arguments are those of ``Transformer``; ``norm_layer`` builds a norm, or nothing where it is not wanted.
     """
@@ -58,25 +61,27 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, answers: int | None, draw: Draw | None) -> Tensor:
         """Maps all rows (R, M, D), or only the last ``answers`` positions of each equation: (R, B * answers, D)."""
-        pre, post = (self.norm == "pre"), (self.norm == "post")
-        mixed = self.attention(self.attention_norm(x) if pre else x, layout, answers)
+        x = self.attention_norm(x) if self.norm == "stream" else x
+        mixed = self.attention(self.attention_norm(x) if self.norm == "pre" else x, layout, answers)
         x = layout.map(lambda rows: rows, x, answers) + mixed
-        x = self.attention_norm(x) if post else x
-        added = self.feedforward(self.feedforward_norm(x) if pre else x)
+        x = self.attention_norm(x) if self.norm == "post" else x
+        added = self.feedforward(self.feedforward_norm(x) if self.norm in BEFORE else x)
         if draw is not None and self.dropout.rate > 0:
             added = self.dropout(added.unflatten(1, (layout.batch, -1)), draw).flatten(1, 2)
         x = x + added
-        return self.feedforward_norm(x) if post else x
+        return self.feedforward_norm(x) if self.norm == "post" else x
 
     def on_grid(self, xs: list[Tensor], rotations: Tensor | None, last: bool) -> list[Tensor]:
         """``forward`` where each position has its own shape; see ``Attention.on_grid``."""
-        pre, post = (self.norm == "pre"), (self.norm == "post")
-        mixed = self.attention.on_grid([self.attention_norm(x) for x in xs] if pre else xs, rotations, last)
+        before, post = self.norm in BEFORE, self.norm == "post"
+        normed = [self.attention_norm(x) for x in xs] if before else xs
+        xs = normed if self.norm == "stream" else xs
+        mixed = self.attention.on_grid(normed, rotations, last)
         out = []
         for x, attended in zip(xs[-len(mixed) :], mixed, strict=True):
             x = x + attended
             x = self.attention_norm(x) if post else x
-            x = x + self.feedforward.without_trace(self.feedforward_norm(x) if pre else x)
+            x = x + self.feedforward.without_trace(self.feedforward_norm(x) if before else x)
             out.append(self.feedforward_norm(x) if post else x)
         return out
 
@@ -126,8 +131,10 @@ class Transformer(SequenceModel):
         heads: H, attention heads; a divisor of the width.
         feedforward: Hidden units per block; default: 4 * width.
         dropout: Dropout rate of the feed-forward outputs.
-        norm: Place of the norms. Before attention and feed-forward, after them (as in the original paper), or none.
-        final_norm: Put a norm before the head; default: if pre-norm.
+        norm: Place of the norms. Before attention and feed-forward (pre); the same, but attention adds to its normed
+            input (stream, as in Grokfast's code: arXiv 2405.20233); after them, as in the original paper (post); or
+            none.
+        final_norm: Put a norm before the head; default: if pre-norm or stream.
         normalization: Kind of norm. Layer norm, or division by the root mean square (no bias, eps 1e-5).
         positions: Position encoding. Learned, or fixed sinusoidal ones (added to the tokens in either case), or rotary
             ones, by which queries and keys are rotated (RoFormer, base 10,000).
@@ -209,7 +216,7 @@ class Transformer(SequenceModel):
             Block(linear, length, width, heads, feedforward, dropout, norm, norms, activation, bias, residual_scale)
             for _ in range(layers)
         )
-        self.final_norm = norms(norm == "pre" if final_norm is None else final_norm)
+        self.final_norm = norms(norm in BEFORE if final_norm is None else final_norm)
         self.outputs = vocabulary
         self.head = None if tied else linear(width, vocabulary, head_bias, head_scale)
         self.reset(seeds)

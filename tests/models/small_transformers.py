@@ -22,7 +22,7 @@ def _possible(options: dict[str, Any]) -> dict[str, Any]:
 ANY_OPTIONS = strategies.fixed_dictionaries(
     {},
     optional={
-        "norm": strategies.sampled_from(["none", "post", "pre"]),
+        "norm": strategies.sampled_from(["none", "post", "stream", "pre"]),
         "final_norm": strategies.booleans(),
         "normalization": strategies.just("rms"),
         "positions": strategies.sampled_from(["rotary", "sinusoidal", "learned"]),
@@ -126,6 +126,9 @@ def reference(
             name = f"layers.{layer}.{part}"
             if norm == "post":
                 x = normalized(f"{name}_norm", x + function(name, x))
+            elif norm == "stream" and part == "attention":
+                x = normalized(f"{name}_norm", x)
+                x = x + function(name, x)
             else:
                 x = x + function(name, normalized(f"{name}_norm", x))
     head = weights.get("head.weight", weights["embeddings.tokens.weight"].T)

@@ -16,6 +16,7 @@ NETWORKS = {
     "post-norm, sinusoidal, tied": functools.partial(
         Transformer, norm="post", positions="sinusoidal", tied=True, **SMALL
     ),
+    "norm of the stream": functools.partial(Transformer, norm="stream", **SMALL),
     "no norm, rotary": functools.partial(Transformer, norm="none", positions="rotary", bias="feedforward", **SMALL),
     "swiglu, rms": functools.partial(Transformer, activation="swiglu", normalization="rms", layers=3, **SMALL),
     "MLP": functools.partial(MLP, width=8, hidden=[16, 12]),
