@@ -11,6 +11,7 @@ both sides of a split. Forecasts are kept in docs/science/forecast/predictions.c
 
 import argparse
 import importlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -40,11 +41,12 @@ from grok_lightning.records.archive import read_archive  # noqa: E402
 
 DOCUMENT = HOME / "docs" / "science" / "forecast.md"
 PREDICTIONS = HOME / "docs" / "science" / "forecast" / "predictions.csv.gz"
-ARCHIVES = [
+FORECASTER = HOME / "grok_lightning" / "forecast" / "forecaster.json"
+ARCHIVES = [  # later ones are for the next fit; runs of delay-law and others are changed on the way
     path
     for folder in ("reproductions", "forecast")
     for path in sorted((HOME / "docs" / "science" / folder).glob("*.parquet"))
-    if path.stem != "delay-law"  # its runs are changed on the way, or repeat others as their controls
+    if path.stem in json.loads(FORECASTER.read_text(encoding="utf-8"))["fitted"]["sources"]
 ]
 FOLDS = 10
 
