@@ -33,9 +33,12 @@ class Experiment(NamedTuple):
     figures: tuple[str, ...] = ()
     tested: bool = False  # whether the last checkpoints are evaluated on their test rows
     watched: bool = False  # whether there is a table of what came after the grok
+    tuning: bool = False  # whether it has no table of its own: benchmarks/compare.py sums up all of these
 
 
 NOT_RUN = "*Not run yet.*"
+TUNING = tuple(f"compare-{name}" for name in ("muon", "adamw", "clip", "clip-lion", "orthogonal", "l2", "egalitarian"))
+AFTER = ("model.optimizer", "model.filters", "model.interventions")
 METHOD = ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
@@ -59,6 +62,14 @@ EXPERIMENTS = (
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
     Experiment("delay-law", ("model.interventions",), ("curves",)),
+    Experiment("clip-to-grok", ("data", "model.optimizer")),
+    Experiment("grokfast", ("model.filters",)),
+    Experiment("after-grok", AFTER, ("after-grok",), watched=True),
+    Experiment("after-grok-decay", ("optimizer.weight_decay",), watched=True),
+    Experiment("after-grok-falling", ("model.optimizer",), watched=True),
+    Experiment("after-grok-speedrun", ("model.scheduler", "model.interventions"), watched=True),
+    Experiment("precision", ("data", "trainer.precision")),
+    *(Experiment(name, ("data",), tuning=True) for name in TUNING),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),
@@ -104,6 +115,8 @@ def renew(experiment: Experiment) -> None:
     logs = HOME / "lightning_logs" / experiment.sweep
     begun = any(logs.glob("*/metrics.csv"))
     sources = [*([str(logs)] if begun else []), *([str(kept)] if kept.exists() else [])]
+    if not sources and experiment.tuning:
+        return
     if not sources:
         others = {"test": experiment.tested, "after": experiment.watched}
         for name in (experiment.sweep, *(f"{experiment.sweep}: {kind}" for kind, asked in others.items() if asked)):
@@ -120,6 +133,8 @@ def renew(experiment: Experiment) -> None:
     )
     RECORDS.mkdir(exist_ok=True)
     shutil.copy(out / "runs.parquet", kept)
+    if experiment.tuning:
+        return
     for name in experiment.figures:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")

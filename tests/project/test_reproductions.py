@@ -34,7 +34,7 @@ def block(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", [name for name in RECORDED if not EXPERIMENTS[name].tuning])
 def test_a_table_is_that_of_the_records(name):
     path = HOME / "docs" / "science" / "reproductions" / f"{name}.parquet"
     report = make_report([str(path)], HOME, EXPERIMENTS[name].by)
@@ -62,6 +62,8 @@ def test_recorded_runs_are_those_that_their_sweeps_plan():
 def test_every_experiment_is_a_shipped_sweep_with_a_place_in_the_text():
     for name in EXPERIMENTS:
         assert find_sweep(name).stem == name
+        if EXPERIMENTS[name].tuning:
+            continue
         assert (block(name) == reproduce.NOT_RUN) == (name not in RECORDED)
 
 
@@ -89,6 +91,7 @@ ELSEWHERE = {  # numbers of the prose that no record holds
     "6": ["1,070"],  # a difference
     "10": ["4,753"],  # rows of the half table
     "12": ["2,700"],  # about where a spike is
+    "15": ["3,000"],  # tried by hand
 }
 
 
