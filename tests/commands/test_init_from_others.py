@@ -173,6 +173,7 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"norm": "none"}, {}, "it has layer norms, this run's model has no norms; model.network.norm pre would do"),
     ({"normalization": "rms"}, {}, "it has layer norms, this run's model has RMS norms"),
     ({"norm": "post"}, {}, "only pre or none, but model.network.norm is post"),
+    ({"norm": "stream"}, {}, "only pre or none, but model.network.norm is stream"),
     ({"positions": "rotary"}, {}, "model.network.positions is rotary"),
     ({"positions": "sinusoidal"}, {}, "model.network.positions learned would do"),
     ({"tied": True}, {}, "model.network.tied false would do"),
