@@ -134,7 +134,7 @@ class Transformer(SequenceModel):
         norm: Place of the norms. Before attention and feed-forward (pre); the same, but attention adds to its normed
             input (stream, as in Grokfast's code: arXiv 2405.20233); after them, as in the original paper (post); or
             none.
-        final_norm: Put a norm before the head; default: if pre-norm or stream.
+        final_norm: Put a norm before the head; default: if pre-norm. That is with pre and stream.
         normalization: Kind of norm. Layer norm, or division by the root mean square (no bias, eps 1e-5).
         positions: Position encoding. Learned, or fixed sinusoidal ones (added to the tokens in either case), or rotary
             ones, by which queries and keys are rotated (RoFormer, base 10,000).
