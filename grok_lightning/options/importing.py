@@ -16,6 +16,8 @@ from typing import Any
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
+EXTRAS = {"pytorch_optimizer": "optimizers"}  # packages that shipped configs name, by the extra that installs them
+
 
 class NotImported(Exception):
     """Why there is no object of a name, in one line; raised from what the import raised."""
@@ -117,7 +119,9 @@ def _describe_failure(name: str, error: BaseException) -> str:
         parent = sys.modules.get(above)
         if parent is None:
             known = [entry.stem for entry in Path().iterdir() if entry.suffix == ".py" or entry.is_dir()]
-            return f"there is no module {error.name}{_suggest(error.name, known)}"
+            extra = EXTRAS.get(error.name)
+            hint = _suggest(error.name, known) if extra is None else f"; pip install 'grok_lightning[{extra}]'"
+            return f"there is no module {error.name}{hint}"
         known = [module.name for module in pkgutil.iter_modules(getattr(parent, "__path__", []))]
         return f"there is no module {last} in {above}{_suggest(last, known)}"
     if isinstance(error, SyntaxError) and error.filename:

@@ -91,6 +91,10 @@ def test_a_module_that_does_not_exist_gets_the_nearest_name(here: Path) -> None:
     (here / "own_nets.py").write_text("class A: ...\n")
     assert reason("own_net.A") == "there is no module own_net; did you mean own_nets?"
     assert reason("own_nets.B.C") == "there is no module B in own_nets"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pytorch_optimizer", None)  # as if it was not installed
+        expected = "there is no module pytorch_optimizer; pip install 'grok_lightning[optimizers]'"
+        assert reason("pytorch_optimizer.Lion") == expected
     assert reason("torch.optm.SGD") == "there is no module optm in torch; did you mean optim?"
     assert reason("torch.optim.SDG").endswith("has no SDG; did you mean SGD?")
 

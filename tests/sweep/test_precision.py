@@ -145,7 +145,13 @@ def test_who_asks_for_an_emulated_precision_is_told_once(command: Command, fast:
     )
 
 
-@pytest.mark.parametrize("name", shipped_sweeps())
+@pytest.mark.parametrize(
+    "name",
+    [  # some take an optimizer of a package that the fast tests go without
+        pytest.param(name, marks=[pytest.mark.slow] if "pytorch_optimizer" in path.read_text() else [])
+        for name, path in shipped_sweeps().items()
+    ],
+)
 def test_a_shipped_sweep_says_the_precision_of_its_records(name: str) -> None:
     grid = read_grid(name)
     said = lookup(grid.fixed, "trainer.precision")

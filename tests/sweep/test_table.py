@@ -69,7 +69,7 @@ def said(runs: pd.DataFrame, event: str) -> str:
     seen = runs[f"{event}_step"].notna()
     steps = runs[f"{event}_step"].fillna(runs["steps"].where(runs["status"] != "diverged", BUDGET))
     median = kaplan_meier(steps, seen).median
-    words = f"{median:,.0f}" if np.isfinite(median) else "not reached"
+    words = f"{median:,.1f}".removesuffix(".0") if np.isfinite(median) else "not reached"
     each = [f"{'' if known else '> '}{step:.0f}" for step, known in sorted(zip(steps, seen, strict=True), key=_by_step)]
     return f"{words}: {'; '.join(each)}" if len(runs) < 5 and len(set(each)) > 1 else words
 
