@@ -83,7 +83,7 @@ def test_every_precision_resumes_to_the_bit(command: Command, precision: str) ->
 
 @pytest.mark.slow
 def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    pending = [(5, 2), (32, 15), (33, 2)]
+    pending = [(10, 2), (20, 15), (30, 2)]  # a stop waits for the end of the steps between two evaluations
 
     def received(self: StopSignals) -> int:
         return pending[0][1] if pending and self.step >= pending[0][0] else 0
