@@ -9,24 +9,20 @@ equals the one with the least validation loss at its end.
 
 import copy
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import yaml
+from reproduce import RECORDS, TUNING, write_table
+
+from grok_lightning.options.classes import Nested, put
+from grok_lightning.records.archive import read_archive
+from grok_lightning.report.text import escape_markdown
+from grok_lightning.sweep.plan.runs import read_plan
 
 HOME = Path(__file__).parents[1]
-sys.path[:0] = [str(Path(__file__).parent)]
-
-from reproduce import RECORDS, TUNING, write_table  # noqa: E402
-
-from grok_lightning.options.classes import Nested, put  # noqa: E402
-from grok_lightning.records.archive import read_archive  # noqa: E402
-from grok_lightning.report.text import escape_markdown  # noqa: E402
-from grok_lightning.sweep.plan.runs import read_plan  # noqa: E402
-
 TUNED = HOME / "configs" / "sweeps" / "comparison" / "compare-tuned.yaml"
 SEEDS = "0..4"
 SETTINGS = """\
