@@ -31,6 +31,10 @@ test: .venv/installed lint  ## lint, types, every property and a real fit (a few
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
+.venv/optimizers: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,optimizers]'
+	@touch $@
+
 .venv/export: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,interop]'
 	@touch $@
@@ -62,7 +66,7 @@ docs: .venv/docs  ## the documentation site, into site/ (no network needed)
 bench: .venv/installed  ## training speed against a plain PyTorch loop
 	@$(BIN)/python benchmarks/throughput.py
 
-reproduce: .venv/installed  ## runs what is missing of docs/science/reproductions.md (hours; can be stopped and goes on)
+reproduce: .venv/optimizers  ## runs what is missing of docs/science/reproductions.md (hours; can be stopped and goes on)
 	@$(BIN)/python benchmarks/reproduce.py
 
 soak: .venv/installed  ## kills, limits and disturbs runs and sweeps (ten minutes, Linux; MINUTES=1 for less)
