@@ -138,7 +138,7 @@ def renew(experiment: Experiment) -> None:
     for name in experiment.figures:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
-    write_table(experiment.sweep, format_brief(report.conditions, report.runs))
+    write_table(experiment.sweep, format_brief(report.conditions, report.runs, report.setup))
     if experiment.watched:
         write_table(f"{experiment.sweep}: after", format_after_grok(report.conditions))
     if experiment.tested:

@@ -19,6 +19,7 @@ from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.data.table import Table
 from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
+from grok_lightning.hardware.denormals import flush_denormals
 from grok_lightning.models import SequenceModel, Transformer
 from grok_lightning.models.ordinary import ModuleStack, build_network
 from grok_lightning.models.stacked import ordinary_forms
@@ -344,7 +345,7 @@ class GrokModule(LightningModule):
             The last step's loss.
         """
         steps = self.steps_ahead()
-        with leave_forward_context(self.device):
+        with leave_forward_context(self.device), flush_denormals():
             losses = self._take_many_steps(batch, steps) if steps and batch.following else [self._take_one_step(batch)]
         self._note_divergence(batch.step, losses)
         return losses[-1].sum()
@@ -421,7 +422,10 @@ class GrokModule(LightningModule):
         """Evaluates whole splits, for ``evaluation`` and ``passed``."""
         reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
         double = self.loss_precision == 64
-        evaluation, passed = evaluate(self.network, batch, self.targets, self.loss, double, self.keep_logits, reduce)
+        with flush_denormals():
+            evaluation, passed = evaluate(
+                self.network, batch, self.targets, self.loss, double, self.keep_logits, reduce
+            )
         self.evaluation, self.passed_at = evaluation, self.trainer.global_step
         self.passed = passed if batch.world_size == 1 else None
         self.log_values(evaluation)

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.callbacks.events import Events
 from grok_lightning.callbacks.states import Ending, RunStates
 from grok_lightning.files import sweep
+from grok_lightning.hardware.naming import name_device
 from grok_lightning.module import GrokModule
 from grok_lightning.records.after_grok import AFTER
 from grok_lightning.records.defaults import HASH_VERSION
@@ -183,7 +184,7 @@ class Recorder(Callback):
             "seconds": round(seconds, 3),
             "steps_per_second": round(trainer.global_step / seconds, 3) if seconds > 0 else None,
             "compile_seconds": round(self._compile_seconds, 3),
-            "device": _device_name(pl_module.device),
+            "device": name_device(pl_module.device),
             "precision": str(trainer.precision),
             "versions": self._versions,
             "config": self.configs[run],
@@ -207,11 +208,3 @@ def _metrics(row: Row) -> Row:
 def _points(row: Row) -> Row:
     """The values of an evaluation that there are: no point of a curve is NaN."""
     return {key: value for key, value in _metrics(row).items() if not math.isnan(value)}
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type != "cpu":
-        return f"{platform.machine()} {device.type}"
-    return f"{platform.processor() or platform.machine()} cpu, {torch.get_num_threads()} threads"

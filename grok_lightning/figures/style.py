@@ -1,5 +1,6 @@
 """Shared style of figures: colors, titles, notes, axes, marks and legends."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from math import isfinite, log10
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 TRAIN, VAL, NOTE, FAINT = "#0072B2", "#D55E00", "#555555", "#A8A8A8"
 STEP = "grok step of a run"
+SIGNS = re.compile(r"(?<=[=\[,/_])")  # after which a long word may go on in the next line
 CROWD = 500  # more points are drawn faintly and rasterized
 
 Line = Literal["-", ""] | tuple[float, tuple[float, ...]]
@@ -31,9 +33,19 @@ _STROKES = [Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO, Path.LINETO]
 UP, RIGHT = Path(_ARROW, _STROKES), Path(_ARROW[:, ::-1], _STROKES)
 
 
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks what is longer than a line after its signs, ``interventions=[at=`` ``grokked``, sooner than in a word."""
+
+    def _split(self, text: str) -> list[str]:
+        chunks = super()._split(text)
+        return [
+            part for chunk in chunks for part in (SIGNS.split(chunk) if len(chunk) > self.width else [chunk]) if part
+        ]
+
+
 def wrap_text(text: object, width: int = 32, most: int = 4) -> str:
     """Literal text in lines of a width: no dollar starts a formula, no underscore hides a legend entry."""
-    lines = textwrap.wrap(str(text), width) or [""]
+    lines = _Wrapper(width).wrap(str(text)) or [""]
     shown = "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
 

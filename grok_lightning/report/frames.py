@@ -13,7 +13,7 @@ from grok_lightning.report.after_grok import COLUMNS as AFTER_COLUMNS
 from grok_lightning.report.gather import Gathered, plan_order
 from grok_lightning.report.keys import PREFIX, Key
 from grok_lightning.report.pooling import identify_tasks
-from grok_lightning.report.words import label_value, rank_values, read_values
+from grok_lightning.report.words import label_condition, rank_values, read_values
 
 EVERYTHING = "all runs"
 STEPS = ("memorize_step", "memorize_after", "grok_step", "grok_after", "sustained_grok_step")
@@ -80,10 +80,7 @@ def _label_conditions(
 ) -> tuple[dict[tuple[Any, ...], str], bool]:
     """Labels of conditions, and whether their numbers have all digits: only where six would not tell them apart."""
     for exactly in (False, True):
-        labels = {
-            row: ", ".join(label_value(key, value, exactly) for key, value in zip(keys, row, strict=True)) or EVERYTHING
-            for row in rows
-        }
+        labels = {row: label_condition(keys, row, exactly) or EVERYTHING for row in rows}
         if len(set(labels.values())) == len(labels):
             break
     return labels, exactly

@@ -62,6 +62,11 @@ class Report:
         """Its figures."""
         return list(list_drawings(self.runs, self.gathered.curves, self.keys))
 
+    @property
+    def setup(self) -> list[tuple[str, str]]:
+        """What its runs share, and what varies."""
+        return describe_setup(self.runs, self.gathered.runs)
+
     def write(self, out: Path, title: str, command: str) -> None:
         """Writes the folder.
 
@@ -84,7 +89,7 @@ class Report:
         write_archive(out / "runs.parquet", records, curves, self.gathered.planned)
         pictures = {drawing.name: drawing.caption for drawing in self.drawings}
         text = compose_markdown(
-            title, command, describe_setup(self.runs, self.gathered.runs), self.runs, results, self.conditions,
+            title, command, self.setup, self.runs, results, self.conditions,
             self.tests, self.remarks, pictures, list_left_out(self.runs),
         )  # fmt: skip
         file = out / "report.md"

@@ -43,8 +43,8 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
 
     Returns:
         Names of parts of the setup and their descriptions: task, rows of the splits if known, model, optimizer,
-        filters, batch size, other options of training and of the data, precision, budget, seeds, and the options that
-        vary, with their values.
+        filters, batch size, other options of training and of the data, precision, budget, seeds, machine, and the
+        options that vary, with their values.
     """
     found = [("Task", _list_some(list(runs["operation"].unique())))]
     rows = describe_rows(runs)
@@ -66,6 +66,9 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
     seeds = [format_option(seed) for seed in sorted(runs["seed"].dropna().unique())]
     if seeds:
         found.append((f"Seed{'s' * (len(seeds) > 1)}", _list_some(seeds)))
+    machines = [name for name in records.get("device", pd.Series(dtype=object)).dropna().unique()]
+    if machines:
+        found.append(("Machine", "; ".join(machines)))
     return [*found, *(("Varied", words) for words in [_describe_varied(varied)] if words)]
 
 

@@ -137,12 +137,13 @@ def find_figures(text: str) -> set[str]:
     return {stem + kind for stem in stems for kind in kinds if all(stem + each in linked for each in kinds)}
 
 
-def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Formats the conditions as one Markdown table with the main columns, and a line with budget and steps.
+def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame, setup: Sequence[tuple[str, str]]) -> str:
+    """Formats the conditions as one Markdown table with the main columns, and a line with seeds, budget and machine.
 
     Args:
         conditions: From ``tabulate_conditions``.
         runs: Runs from ``tabulate_runs``.
+        setup: From ``describe_setup``.
     """
     validated = bool(runs["validated"].any())
     when = _steps_table(conditions, validated)
@@ -158,8 +159,11 @@ def format_brief(conditions: pd.DataFrame, runs: pd.DataFrame) -> str:
     }
     budgets = sorted(conditions["budget"].dropna().unique())
     budget = " or ".join(f"{steps:,.0f}" for steps in budgets)
-    spent = f"Budget {budget} steps; {runs['steps'].sum():,.0f} steps taken."
-    return f"{_format_table(when[kept].assign(**ends))}\n\n{spent}"
+    shared = dict(setup)
+    seeds = [f"{name} {shared[name]}" for name in ("Seed", "Seeds") if name in shared]
+    spent = f"budget {budget} steps, {runs['steps'].sum():,.0f} taken"
+    told = "; ".join([*seeds, spent, *(shared[name] for name in ("Precision", "Machine") if name in shared)])
+    return f"{_format_table(when[kept].assign(**ends))}\n\n{escape_markdown(told[0].upper() + told[1:])}."
 
 
 def format_after_grok(conditions: pd.DataFrame) -> str:

@@ -9,7 +9,8 @@ import pandas as pd
 from grok_lightning.records.words import NONE, format_option
 from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS, Key, countable
 
-FILTERS, NO_FILTER = "filters", "no filter"
+# options with a list of classes, and what an empty one is called; their words need no name before them
+LISTS = {"filters": "no filter", "constraints": "no constraint", "interventions": "no intervention"}
 
 
 def read_values(key: Key, runs: pd.DataFrame) -> pd.Series:
@@ -45,9 +46,26 @@ def _drop_constants(value: Any, same: Collection[tuple[str, str]]) -> Any:
     ]
 
 
+def label_condition(keys: Sequence[Key], values: Sequence[Any], exactly: bool = False) -> str:
+    """A condition's name from its values: ``GrokfastEMA, lr=0.001``. An empty list is told where nothing else is.
+
+    Args:
+        keys: Options.
+        values: The value of each.
+        exactly: Whether to show all digits of numbers.
+    """
+    words = [label_value(key, value, exactly) for key, value in zip(keys, values, strict=True)]
+    told = [word for key, word in zip(keys, words, strict=True) if not (_is_list(key) and word in LISTS.values())]
+    return ", ".join(told or words)
+
+
+def _is_list(key: Key) -> bool:
+    return key.name.rpartition(".")[2] in LISTS
+
+
 def label_value(key: Key, value: Any, exactly: bool = False) -> str:
     """A value as a part of a condition's name."""
-    if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)):
+    if key.is_block or key.name == EXPERIMENT or (key.short == "formula" and isinstance(value, str)) or _is_list(key):
         return str(value)
     return f"{key.short}={format_option(value, exactly=exactly)}"
 
@@ -95,8 +113,9 @@ def strip_path(path: Any) -> str:
 
 def normalize(option: str, value: Any) -> Any:
     """A value that can be compared: lists and blocks in words, an empty list of filters as ``no filter``."""
-    if isinstance(value, list) and option.rpartition(".")[2] == FILTERS:
-        return " + ".join(map(format_option, value)) or NO_FILTER
+    none = LISTS.get(option.rpartition(".")[2])
+    if none and (isinstance(value, list) or format_option(value) == NONE):
+        return " + ".join(map(format_option, value if isinstance(value, list) else [])) or none
     if isinstance(value, list | dict):
         return format_option(value)
     return None if format_option(value) == NONE else value

@@ -74,6 +74,16 @@ def test_plain_text_is_never_a_formula_nor_hidden() -> None:
         assert shown.count("\n") < 3
 
 
+def test_long_words_go_on_after_a_sign() -> None:
+    assert wrap_text("no filter, interventions=[at=grokked freeze=[embeddings,head]]", 22, 9).split("\n") == [
+        "no filter,",
+        "interventions=[at=",
+        "grokked freeze=[",
+        "embeddings,head]]",
+    ]
+    assert wrap_text("weight_decay=0.1", 16) == "weight_decay=0.1"
+
+
 ENDS = [(0, 0), (1, 1), (500, 700), (1, 1e6), (300, 20_000), (0, 1e8), (99, 101)]
 
 

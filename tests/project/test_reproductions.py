@@ -38,7 +38,7 @@ def block(name):
 def test_a_table_is_that_of_the_records(name):
     path = HOME / "docs" / "science" / "reproductions" / f"{name}.parquet"
     report = make_report([str(path)], HOME, EXPERIMENTS[name].by)
-    assert block(name) == format_brief(report.conditions, report.runs)
+    assert block(name) == format_brief(report.conditions, report.runs, report.setup)
     if EXPERIMENTS[name].watched:
         assert block(f"{name}: after") == format_after_grok(report.conditions)
 

@@ -1,5 +1,6 @@
 """What parts runs into conditions: options by their full name or its end, blocks, experiments, or what varies."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +53,18 @@ def test_an_option_of_a_block_that_is_a_key_too_is_told_once(report):
     assert sorted(names()) == ["layers=-, MLP", "layers=1, Transformer dropout=0.1", "layers=2, Transformer dropout=0"]
 
 
+def test_lists_without_anything_in_them_are_told_only_where_nothing_else_is(report):
+    clip, hold = {"class_path": "optim.Clip", "norm": 1.0}, {"at": "grokked", "freeze": ["head"]}
+    for filters, held in ([], None), ([clip], None), ([], [hold]), ([clip, clip], [hold]):
+        changes = {"model.filters": filters, "model.interventions": held, "model.optimizer.lr": 0.1}
+        write_run("a", changes=changes)
+    assert report("e", "--by", "filters", "interventions")[0] == 0
+    found = ["no filter, no intervention", "at=grokked freeze=[head]", "Clip", "Clip + Clip, at=grokked freeze=[head]"]
+    assert sorted(names()) == sorted(found)
+    assert report("e", "--by", "filters", "interventions", "lr")[0] == 0
+    assert sorted(names()) == sorted(["lr=0.1", *(f"{words}, lr=0.1" for words in found[1:])])
+
+
 def test_an_option_that_some_networks_do_not_have(report):
     write_run("a", changes={"model.network": NETWORK})
     write_run("c", changes={"model.network": MLP})
@@ -68,12 +81,12 @@ def test_an_option_that_some_networks_do_not_have(report):
         (
             "model.filters",
             [[], [{"class_path": "grok_lightning.optim.Clip", "norm": 1.0}]],
-            ["filters=no filter", "filters=Clip"],
+            ["no filter", "Clip"],
         ),
         (
             "model.filters",
             [[{"class_path": "optim.Clip", "norm": norm, "eps": 0.1}] for norm in (1.0, 2.0)],
-            ["filters=Clip norm=1", "filters=Clip norm=2"],
+            ["Clip norm=1", "Clip norm=2"],
         ),
         ("data.operands", [None, 3], ["operands=3", "operands=-"]),
         ("model.optimizer.lr", [0.12345678, 0.12345679, 0.5], ["lr=0.12345678", "lr=0.12345679", "lr=0.5"]),
@@ -86,7 +99,7 @@ def test_values_of_any_type_are_conditions_of_their_own(report, option, values, 
         write_run("a", changes={option: value})
     assert report("e", "--by", option)[0] == 0
     assert sorted(names()) == sorted(expected)
-    numbers = [name for name in expected if name.split("=")[1][0].isdigit()]
+    numbers = [name for name in expected if re.match(r"\w+=\d", name)]
     assert [name for name in names() if name in numbers] == numbers
 
 

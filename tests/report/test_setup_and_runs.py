@@ -1,10 +1,15 @@
 """The setup that runs share, the table of runs, and losses and test rows beside accuracies."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from records import MLP, change_result, conditions, reporting, sweep, write_run
+
+from grok_lightning.report.making import make_report
+from grok_lightning.report.text import format_brief
 
 TEXT = {"class_path": "grok_lightning.data.TextDataModule", "strings": ["ab"], "val_fraction": None, "batch_size": 4}
 
@@ -178,3 +183,27 @@ def test_strings_that_are_held_out_have_validation(report):
 def test_odd_counts_of_rows_do_not_end_a_report(report, wrong):
     change_result(write_run("a"), counts=wrong)
     assert report("e")[0] == 0
+
+
+def rewrite(device: Callable[[int], str]) -> None:
+    """Gives the records devices, by their number."""
+    for number, path in enumerate(sorted(Path("lightning_logs").rglob("result.json"))):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": device(number)}))
+
+
+def test_the_machines_are_told(report):
+    sweep({0.5: [80, 40], 0.25: [None, 160]})
+    assert report("e")[0] == 0
+    assert "Machine" not in setup()  # which these records do not have
+    rewrite(lambda number: "NVIDIA H200" if number else "AMD EPYC (AVX2), 1 thread")
+    assert report("e")[0] == 0
+    assert setup()["Machine"] == "AMD EPYC (AVX2), 1 thread; NVIDIA H200"
+
+
+def test_a_brief_table_tells_seeds_budget_and_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep({0.5: [80, 40]})
+    rewrite(lambda number: "NVIDIA H200")
+    found = make_report(["e"], Path(), None)
+    told = format_brief(found.conditions, found.runs, found.setup).splitlines()[-1]
+    assert told == "Seeds 0, 1; budget 200 steps, 320 taken; 32-true; NVIDIA H200."
