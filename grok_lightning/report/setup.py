@@ -66,9 +66,8 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
     seeds = [format_option(seed) for seed in sorted(runs["seed"].dropna().unique())]
     if seeds:
         found.append((f"Seed{'s' * (len(seeds) > 1)}", _list_some(seeds)))
-    machines = [name for name in records.get("device", pd.Series(dtype=object)).dropna().unique()]
-    if machines:
-        found.append(("Machine", "; ".join(machines)))
+    if "device" in records and records["device"].notna().any():
+        found.append(("Machine", "; ".join(records["device"].dropna().unique())))
     return [*found, *(("Varied", words) for words in [_describe_varied(varied)] if words)]
 
 
