@@ -33,7 +33,7 @@ class Experiment(NamedTuple):
     figures: tuple[str, ...] = ()
     tested: bool = False  # whether the last checkpoints are evaluated on their test rows
     watched: bool = False  # whether there is a table of what came after the grok
-    tuning: bool = False  # whether it has no table of its own: benchmarks/compare.py sums up all of these
+    summed: bool = False  # whether it has no table of its own: benchmarks/compare.py sums up all of these
 
 
 NOT_RUN = "*Not run yet.*"
@@ -69,7 +69,7 @@ EXPERIMENTS = (
     Experiment("after-grok-falling", ("model.optimizer",), watched=True),
     Experiment("after-grok-speedrun", ("model.scheduler", "model.interventions"), watched=True),
     Experiment("precision", ("data", "trainer.precision")),
-    *(Experiment(name, ("data",), tuning=True) for name in TUNING),
+    *(Experiment(name, ("data",), summed=True) for name in TUNING),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),
@@ -115,7 +115,7 @@ def renew(experiment: Experiment) -> None:
     logs = HOME / "lightning_logs" / experiment.sweep
     begun = any(logs.glob("*/metrics.csv"))
     sources = [*([str(logs)] if begun else []), *([str(kept)] if kept.exists() else [])]
-    if not sources and experiment.tuning:
+    if not sources and experiment.summed:
         return
     if not sources:
         others = {"test": experiment.tested, "after": experiment.watched}
@@ -133,11 +133,11 @@ def renew(experiment: Experiment) -> None:
     )
     RECORDS.mkdir(exist_ok=True)
     shutil.copy(out / "runs.parquet", kept)
-    if experiment.tuning:
-        return
     for name in experiment.figures:
         if (out / f"{name}.png").exists():
             shutil.copy(out / f"{name}.png", RECORDS / f"{experiment.sweep}-{name}.png")
+    if experiment.summed:
+        return
     write_table(experiment.sweep, format_brief(report.conditions, report.runs, report.setup))
     if experiment.watched:
         write_table(f"{experiment.sweep}: after", format_after_grok(report.conditions))

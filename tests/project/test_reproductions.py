@@ -34,7 +34,7 @@ def block(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RECORDED if not EXPERIMENTS[name].tuning])
+@pytest.mark.parametrize("name", [name for name in RECORDED if not EXPERIMENTS[name].summed])
 def test_a_table_is_that_of_the_records(name):
     path = HOME / "docs" / "science" / "reproductions" / f"{name}.parquet"
     report = make_report([str(path)], HOME, EXPERIMENTS[name].by)
@@ -62,7 +62,7 @@ def test_recorded_runs_are_those_that_their_sweeps_plan():
 def test_every_experiment_is_a_shipped_sweep_with_a_place_in_the_text():
     for name in EXPERIMENTS:
         assert find_sweep(name).stem == name
-        if EXPERIMENTS[name].tuning:
+        if EXPERIMENTS[name].summed:
             continue
         assert (block(name) == reproduce.NOT_RUN) == (name not in RECORDED)
 
