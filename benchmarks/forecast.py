@@ -71,8 +71,9 @@ def main() -> None:
 
 
 def read_histories(archives: Iterable[Path]) -> list[History]:
-    """The runs of archives, each once."""
-    return drop_duplicates(history for path in archives for history in histories_of_records(*read_archive(path)))
+    """The runs of archives, each once, in an order that does not depend on where they lie."""
+    found = drop_duplicates(history for path in archives for history in histories_of_records(*read_archive(path)))
+    return sorted(found, key=lambda history: str(history.record["config_hash"]))
 
 
 def read_predictions() -> pd.DataFrame:

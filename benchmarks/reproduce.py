@@ -39,11 +39,10 @@ class Experiment(NamedTuple):
 NOT_RUN = "*Not run yet.*"
 TUNING = tuple(f"compare-{name}" for name in ("muon", "adamw", "clip", "clip-lion", "orthogonal", "l2", "egalitarian"))
 AFTER = ("model.optimizer", "model.filters", "model.interventions")
-METHOD = ("optimizer", "filters", "loss", "optimizer.lr", "optimizer.weight_decay")
+COMPARED = ("optimizer", "filters", "loss", "constraints")
 EXPERIMENTS = (
     Experiment("sanity-strings", ("mask_first_n",)),
     Experiment("report-tasks-ours", ("data.formula", "modulus", "layers"), tested=True),
-    Experiment("muon-tuning", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("dropout", ("dropout",), ("steps-by-dropout",)),
     Experiment("half-table", ("train_fraction",)),
     Experiment("k-ary-sums", ("data.formula", "modulus"), ("median-curves",)),
@@ -54,15 +53,13 @@ EXPERIMENTS = (
     Experiment("report-batch-size", ("initialization", "batch_size"), ("median-curves", "survival")),
     Experiment("report-batch-size-long", ("seed_everything",), ("curves",)),
     Experiment("report-batch-size-scaled", ("optimizer.lr", "optimizer.weight_decay")),
-    Experiment("methods-tuning", METHOD[1:], ("phase",)),
-    Experiment("methods-refine", METHOD),
-    Experiment("methods-tuned", METHOD, ("ablation",)),
     Experiment("operations", ("data",), ("ablation",)),
     Experiment("operation-fractions", ("data.formula", "train_fraction"), ("accuracy-by-train_fraction",)),
     Experiment("learning-rate-decay", ("optimizer.lr", "optimizer.weight_decay"), ("phase",)),
     Experiment("decay-clock", ("optimizer.lr", "optimizer.weight_decay"), ("median-curves",)),
     Experiment("delay-law", ("model.interventions",), ("curves",)),
     Experiment("clip-to-grok", ("data", "model.optimizer")),
+    Experiment("clip-to-grok-adamw", ("data", "model.optimizer")),
     Experiment("grokfast", ("model.filters",)),
     Experiment("after-grok", AFTER, ("after-grok",), watched=True),
     Experiment("after-grok-decay", ("optimizer.weight_decay",), watched=True),
@@ -70,6 +67,7 @@ EXPERIMENTS = (
     Experiment("after-grok-speedrun", ("model.scheduler", "model.interventions"), watched=True),
     Experiment("precision", ("data", "trainer.precision")),
     *(Experiment(name, ("data",), summed=True) for name in TUNING),
+    Experiment("compare-tuned", ("data", *COMPARED), ("after-grok",), summed=True),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),

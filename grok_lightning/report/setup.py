@@ -1,5 +1,6 @@
 """The setup of a report's runs: the options that they share, and those that vary."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 
@@ -67,8 +68,15 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
     if seeds:
         found.append((f"Seed{'s' * (len(seeds) > 1)}", _list_some(seeds)))
     if "device" in records and records["device"].notna().any():
-        found.append(("Machine", "; ".join(records["device"].dropna().unique())))
+        found.append(("Machine", "; ".join(map(_name_machine, records["device"].dropna().unique()))))
     return [*found, *(("Varied", words) for words in [_describe_varied(varied)] if words)]
+
+
+def _name_machine(device: str) -> str:
+    """The device of a record; those of before CPUs were named say ``x86_64 cpu, 1 threads``."""
+    return re.sub(
+        r"^(\S+) cpu, (\d+) threads$", lambda old: f"{old[1]} CPU, {format_count(int(old[2]), 'thread')}", device
+    )
 
 
 def describe_rows(runs: pd.DataFrame) -> str:

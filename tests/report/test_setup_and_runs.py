@@ -198,6 +198,9 @@ def test_the_machines_are_told(report):
     rewrite(lambda number: "NVIDIA H200" if number else "AMD EPYC (AVX2), 1 thread")
     assert report("e")[0] == 0
     assert setup()["Machine"] == "AMD EPYC (AVX2), 1 thread; NVIDIA H200"
+    rewrite(lambda number: f"x86_64 cpu, {1 + number % 2} threads")  # as in records of before CPUs were named
+    assert report("e")[0] == 0
+    assert setup()["Machine"] == "x86_64 CPU, 1 thread; x86_64 CPU, 2 threads"
 
 
 def test_a_brief_table_tells_seeds_budget_and_machine(tmp_path, monkeypatch):
