@@ -1,5 +1,6 @@
 """The program that sums up the comparison of methods: what it chooses, and that the page's tables are its own."""
 
+import importlib
 import importlib.util
 import math
 import re
@@ -13,11 +14,8 @@ import yaml
 import grok_lightning
 
 HOME = Path(grok_lightning.__file__).parents[1]
-sys.path.insert(0, str(HOME / "benchmarks"))
-
-import compare  # noqa: E402
-from reproduce import NOT_RUN  # noqa: E402
-
+sys.path.append(str(HOME / "benchmarks"))
+compare, reproduce = importlib.import_module("compare"), importlib.import_module("reproduce")
 TEXT = (HOME / "docs" / "science" / "reproductions.md").read_text(encoding="utf-8")
 ADAMW, SUM = {"class_path": "AdamW", "lr": 0.001, "weight_decay": 1}, {"formula": "x + y"}
 NEEDED = pytest.mark.skipif(
@@ -25,7 +23,7 @@ NEEDED = pytest.mark.skipif(
 )
 
 
-def setting(step: float, at_end: float = 0, data: Any = SUM, **model: Any) -> compare.Setting:
+def setting(step: float, at_end: float = 0, data: Any = SUM, **model: Any) -> Any:
     return compare.Setting(data, {"optimizer": ADAMW} | model, step, at_end)
 
 
@@ -101,7 +99,7 @@ def test_the_pages_tables_and_the_sweep_are_its_own() -> None:
     assert compare.TUNED.read_text(encoding="utf-8") == written
     assert len(yaml.safe_load(written)["zip"]["data"]) == len(compare.choose(settings))
     ran = (compare.RECORDS / "compare-tuned.parquet").exists()
-    assert block("compare-tuned") == (compare.format_tuned() if ran else NOT_RUN)
+    assert block("compare-tuned") == (compare.format_tuned() if ran else reproduce.NOT_RUN)
 
 
 def block(name: str) -> str:
