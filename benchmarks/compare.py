@@ -131,15 +131,19 @@ def name_method(model: Nested) -> str:
     """What a method is called."""
     filters = {"GrokfastEMA": "Grokfast", "OrthogonalGradient": "⊥Grad", "Egalitarian": "Egalitarian"}
     optimizer = model["optimizer"]
-    kind = optimizer["class_path"].rpartition(".")[2]
+    kind = class_of(optimizer)
     if model.get("constraints"):
         return f"Clip to Grok, {kind.removesuffix('W')}"
     if model.get("filters"):
-        last = model["filters"][-1]
-        return filters[last if isinstance(last, str) else last["class_path"]]
+        return filters[class_of(model["filters"][-1])]
     if model.get("loss"):
         return "StableMax"
     return "Adam with L2" if optimizer.get("decay") == "l2" else kind
+
+
+def class_of(block: Nested | str) -> str:
+    """The bare name of a class."""
+    return str(block["class_path"] if isinstance(block, dict) else block).rpartition(".")[2]
 
 
 def describe_setting(model: Nested) -> str:
@@ -148,7 +152,7 @@ def describe_setting(model: Nested) -> str:
     for each in model.get("constraints") or ():
         found["max_norm"] = each["max_norm"]
     for each in model.get("filters") or ():
-        if isinstance(each, dict) and each["class_path"] == "L2":
+        if class_of(each) == "L2":
             found["L2"] = each["strength"]
     return ", ".join(f"{name} {format_option(value)}" for name, value in found.items())
 

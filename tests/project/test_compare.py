@@ -30,7 +30,7 @@ def setting(step: float, at_end: float = 0, data: Any = SUM, **model: Any) -> An
 def test_methods_are_told_apart() -> None:
     clip = {"constraints": [{"class_path": "ClipRows", "max_norm": 2, "initial_norm": 2}]}
     lion = {"optimizer": {"class_path": "pytorch_optimizer.Lion", "lr": 0.001, "weight_decay": 0}}
-    penalty = {"filters": [{"class_path": "L2", "strength": 1e-4}, "Egalitarian"]}
+    penalty = {"filters": [{"class_path": "grok_lightning.optim.L2", "strength": 1e-4}, "Egalitarian"]}
     found = {
         name: (compare.name_method(model), compare.describe_setting(model))
         for name, model in {
@@ -39,7 +39,7 @@ def test_methods_are_told_apart() -> None:
             "lion": lion | clip,
             "l2": {"optimizer": ADAMW | {"decay": "l2"}},
             "loss": {"optimizer": ADAMW, "loss": "stablemax"},
-            "orthogonal": {"optimizer": ADAMW, "filters": ["OrthogonalGradient"]},
+            "orthogonal": {"optimizer": ADAMW, "filters": [{"class_path": "optim.OrthogonalGradient"}]},
             "egalitarian": {"optimizer": {"class_path": "SGD", "lr": 0.7, "weight_decay": 0}} | penalty,
         }.items()
     }
