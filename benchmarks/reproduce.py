@@ -126,6 +126,10 @@ def renew(experiment: Experiment) -> None:
     except UserError as error:
         print(f"{experiment.sweep}: {error}", file=sys.stderr)
         return
+    if experiment.summed:  # many runs, of which accuracies and losses are kept
+        curves = report.gathered.curves
+        for name in [name for name in curves if str(name).startswith("norm/")]:
+            del curves[name]
     report.write(
         out, experiment.sweep, f"grok-lightning report {experiment.sweep} --by {' '.join(experiment.by)}".strip()
     )

@@ -119,4 +119,4 @@ def test_the_ten_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     } <= names
     assert "torch==" in Path("versions.txt").read_text()
     assert not any("tfevents" in path.name or path.suffix == ".ckpt" for path in packed)
-    assert sum(path.name == "result.json" for path in packed) == 24 + 3 + 2
+    assert sum(path.name == "result.json" for path in packed) == 24 + 5 + 2
