@@ -23,6 +23,7 @@ import yaml
 from reproduce import RECORDS, TUNING, write_table
 
 from grok_lightning.build import build
+from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.optim.rates import RateSchedule
 from grok_lightning.options.classes import Nested, put
 from grok_lightning.records.archive import read_archive
@@ -86,6 +87,7 @@ def main() -> None:
     write_table("compare", format_tuning(settings))
     if options.time:
         torch.set_num_threads(1)
+        keep_freed_memory()  # as training does
         pd.Series(time_methods(), name="milliseconds").rename_axis("method").to_csv(MILLISECONDS)
     if (RECORDS / "compare-tuned.parquet").exists():
         write_table("compare-tuned", format_tuned())

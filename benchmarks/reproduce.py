@@ -128,8 +128,8 @@ def renew(experiment: Experiment) -> None:
         return
     if experiment.summed:  # many runs, of which accuracies and losses are kept
         curves = report.gathered.curves
-        for name in [name for name in curves if str(name).startswith("norm/")]:
-            del curves[name]
+        for column in [column for column in curves if str(column).startswith("norm/")]:
+            del curves[column]
     report.write(
         out, experiment.sweep, f"grok-lightning report {experiment.sweep} --by {' '.join(experiment.by)}".strip()
     )
