@@ -18,7 +18,9 @@ def effective_rank(matrix_RIO: Tensor) -> Tensor:
     matrix = to_double(matrix_RIO.detach())
     finite_R = matrix.isfinite().flatten(1).all(1)
     # on the CPU, where a matrix of 128 x 128 takes 1 ms: a GPU's solver takes those of a stack one by one, and longer
-    values = torch.linalg.svdvals(matrix.where(finite_R[:, None, None], 0.0).cpu()).to(matrix.device)
+    whole = matrix.where(finite_R[:, None, None], 0.0).cpu()
+    # one by one: within a batch LAPACK's last bits depend on where in memory a matrix begins
+    values = torch.stack([torch.linalg.svdvals(one) for one in whole]).to(matrix.device)
     parts = values / values.sum(-1, keepdim=True)
     return torch.special.entr(parts).sum(-1).exp()
 

@@ -17,7 +17,9 @@ def squared_singular_values(matrix_RIO: Tensor) -> Tensor:
     matrix = matrix if matrix.shape[1] <= matrix.shape[2] else matrix.transpose(1, 2)
     finite_R = matrix.isfinite().flatten(1).all(1)[:, None]
     matrix = matrix.where(finite_R[..., None], 0.0)
-    values = torch.linalg.eigvalsh(matrix @ matrix.transpose(1, 2)).clamp(min=0)
+    # one by one, in memory of its own: the last bits of LAPACK and of products depend on where a matrix begins
+    alone = [one.clone() for one in matrix]
+    values = torch.stack([torch.linalg.eigvalsh(one @ one.T) for one in alone]).clamp(min=0)
     return values.where(finite_R, torch.nan)
 
 

@@ -36,11 +36,16 @@ def polar_factor(matrices_RMN: Tensor) -> Tensor:
     whole = torch.where(finite_R11, matrices_RMN, 0.0)
     whole = whole if whole.dtype in (torch.float32, torch.float64) else whole.float()
     whole = whole.cpu() if whole.is_mps else whole  # for which torch has no decomposition
-    u, s, vh = torch.linalg.svd(whole, full_matrices=False)
     least = max(whole.shape[1:]) ** 0.5 * torch.finfo(matrices_RMN.dtype).eps
-    kept = (s > least * s[:, :1]).to(s)
-    factors_RMN = ((u * kept[:, None]) @ vh).to(matrices_RMN)
+    # one by one: within a batch LAPACK's last bits depend on where in memory a matrix begins
+    factors_RMN = torch.stack([_factor(matrix, least) for matrix in whole]).to(matrices_RMN)
     return torch.where(finite_R11, factors_RMN, torch.nan)
+
+
+def _factor(matrix_MN: Tensor, least: float) -> Tensor:
+    """The factor of one matrix, without directions whose singular value is at most ``least`` times the largest."""
+    u, s, vh = torch.linalg.svd(matrix_MN, full_matrices=False)
+    return (u * (s > least * s[:1])) @ vh
 
 
 def normalize_columns(matrices_RMN: Tensor, least_R: Tensor) -> Tensor:

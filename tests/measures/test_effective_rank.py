@@ -8,6 +8,7 @@ from hand_built import AMPLITUDES, Cosines, addition, float64, measured
 
 from grok_lightning.measures import Rank
 from grok_lightning.measures.rank import effective_rank, hidden_matrices
+from grok_lightning.measures.spectral_entropy import squared_singular_values
 from grok_lightning.models import Transformer
 
 
@@ -59,3 +60,11 @@ def test_hidden_matrices_are_those_between() -> None:
     assert len(found) == len(names) == 12
     expected = torch.stack([effective_rank(weights[name]) for name in names]).mean(0)
     torch.testing.assert_close(measured(Rank(), network, data)["rank/hidden"], expected)
+
+
+@pytest.mark.parametrize("shape", [(7, 11), (33, 5), (97, 31)])
+@pytest.mark.parametrize("values", [effective_rank, squared_singular_values])
+def test_a_matrix_has_the_same_values_alone_and_in_a_stack(shape, values) -> None:
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    for run, found in enumerate(values(matrices)):
+        assert torch.equal(found, values(matrices[run : run + 1].clone())[0])
