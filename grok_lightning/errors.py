@@ -47,8 +47,13 @@ def in_one_line(text: str) -> str:
     """A message in one line of bounded length, with control characters, surrogates and marks of direction escaped."""
     text = _UNBROKEN.sub(lambda found: f"{found[0][:MOST_SHOWN]}... ({len(found[0]):,} characters)", text)
     text = _BREAKS.sub(" ", text.strip())
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    text = escape_unprintable(text)
     return text if len(text) <= MOST_OF_MESSAGE else f"{text[:MOST_OF_MESSAGE]}... ({len(text):,} characters)"
+
+
+def escape_unprintable(text: str, kept: str = "") -> str:
+    """Control characters, surrogates and marks of direction as Python writes them, save those in ``kept``."""
+    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
 
 
 def count_from_environment(name: str, default: int) -> int:

@@ -16,6 +16,8 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from grok_lightning.errors import escape_unprintable
+
 # colors that the common forms of color blindness tell apart (Okabe and Ito); their yellow is lost on white paper
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 TRAIN, VAL, NOTE, FAINT = "#0072B2", "#D55E00", "#555555", "#A8A8A8"
@@ -44,8 +46,11 @@ class _Wrapper(textwrap.TextWrapper):
 
 
 def wrap_text(text: object, width: int = 32, most: int = 4) -> str:
-    """Literal text in lines of a width: no dollar starts a formula, no underscore hides a legend entry."""
-    lines = _Wrapper(width).wrap(str(text)) or [""]
+    """Literal text in lines of a width: no dollar starts a formula, no underscore hides a legend entry.
+
+    What no font has (control characters of a damaged record) is shown as Python writes it.
+    """
+    lines = _Wrapper(width).wrap(escape_unprintable(str(text), kept="\t\n")) or [""]
     shown = "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
 

@@ -84,6 +84,10 @@ def test_long_words_go_on_after_a_sign() -> None:
     assert wrap_text("weight_decay=0.1", 16) == "weight_decay=0.1"
 
 
+def test_characters_that_no_font_has_are_escaped() -> None:
+    assert wrap_text("x + y\x1b[2J\r\x00\u202e; näher") == r"x + y\x1b[2J\r\x00\u202e; näher"
+
+
 ENDS = [(0, 0), (1, 1), (500, 700), (1, 1e6), (300, 20_000), (0, 1e8), (99, 101)]
 
 

@@ -304,6 +304,41 @@ class Bytes(Shown):
 
 
 @dataclass(frozen=True, repr=False)
+class SilentBit(Shown):
+    """A flipped bit of a column of a Parquet file, which gives another value and nothing but a checksum tells.
+
+    Args:
+        path: The file, of one group of rows.
+        column: Name of the column.
+    """
+
+    path: str
+    column: str
+
+    def apply(self, work: Path) -> None:
+        """Writes the file.
+
+        Raises:
+            ValueError: No bit of the column does that.
+        """
+        path = work / self.path
+        data = bytearray(path.read_bytes())
+        whole, group = pq.read_table(path), pq.ParquetFile(path).metadata.row_group(0)
+        chunks = [group.column(number) for number in range(group.num_columns)]
+        chunk = next(each for each in chunks if each.path_in_schema == self.column)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        for place in range(8 * start, 8 * (start + chunk.total_compressed_size)):
+            data[place // 8] ^= 1 << place % 8
+            with suppress(Exception):
+                table = pq.ParquetFile(io.BytesIO(bytes(data)), page_checksum_verification=False).read()
+                if table.num_rows == whole.num_rows and not table[self.column].equals(whole[self.column]):
+                    path.write_bytes(bytes(data))
+                    return
+            data[place // 8] ^= 1 << place % 8
+        raise ValueError(f"no bit of {self.column}")
+
+
+@dataclass(frozen=True, repr=False)
 class Special(Shown):
     """Something else in the place of a file: ``missing``, ``empty``, ``directory``, ``fifo``, ``loop`` or ``zeros``."""
 

@@ -152,7 +152,7 @@ def find_mutant(mutant: Mutant, number: int, seconds: float, known: set[str]) ->
         What found it; empty if nothing did.
     """
     with mutant.applied():
-        for each in regressions.regressions():
+        for each in sorted(regressions.regressions(), key=lambda each: each.name != mutant.first):
             if each.area == mutant.area and each.name not in known:
                 fault = try_case(each.case, each.limits)
                 if fault is not None:

@@ -28,11 +28,13 @@ class Mutant:
         name: What it is.
         area: The area of the fuzzer that must find it.
         apply: Puts it in; returns what takes it out again.
+        first: Name of the known case that is tried first, the one which finds it soonest.
     """
 
     name: str
     area: str
     apply: Callable[[], list[Undo]]
+    first: str = ""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -216,19 +218,28 @@ def _remainders_of_c() -> list[Undo]:
 INTEGERS, PERMUTATIONS = "grok_lightning.data.integers", "grok_lightning.data.permutations"
 FORM = "grok_lightning.records.checkpoint_form"
 MUTANTS = (
-    Mutant("the checksum of a checkpoint is not compared", "checkpoints", _no_checksum),
-    Mutant("checkpoints may hold objects that run code", "checkpoints", _any_pickle),
+    Mutant(
+        "the checksum of a checkpoint is not compared", "checkpoints", _no_checksum,
+        first="checkpoint: a flipped bit",
+    ),
+    Mutant(
+        "checkpoints may hold objects that run code", "checkpoints", _any_pickle,
+        first="checkpoint: an object that runs code",
+    ),
     Mutant(
         "what torch says about a damaged archive is not caught", "checkpoints",
         lambda: uncaught("grok_lightning.records.checkpoint", "Exception", "ValueError"),
+        first="checkpoint: the config is a number",
     ),
     Mutant(
         "checkpoints may be compressed", "checkpoints",
         lambda: replace(f"{FORM}:check_archive", lambda _: lambda content: None),
+        first="checkpoint: deflated, 450 MiB of zeros",
     ),
     Mutant(
         "the types in a checkpoint are not checked", "checkpoints",
         lambda: replace(f"{FORM}:check_form", lambda _: lambda checkpoint, size: None),
+        first="checkpoint: the config is a number",
     ),
     Mutant(
         "a checkpoint may name any class", "checkpoints",
@@ -239,15 +250,20 @@ MUTANTS = (
         lambda: replace("grok_lightning.records.runs:check_name", lambda _: lambda option, name, *more: name),
     ),
     Mutant("errors of jsonargparse are shown as they are", "options", _as_jsonargparse_says),
-    Mutant("of a key that stands twice the last is taken", "yaml", _last_wins),
-    Mutant("the pages of an index are not verified", "records", _any_page),
+    Mutant("of a key that stands twice the last is taken", "yaml", _last_wins, first="fit: billion laughs"),
+    Mutant(
+        "the pages of an index are not verified", "records", _any_page,
+        first="index.parquet: a flipped bit that gives another number",
+    ),
     Mutant(
         "one bad result.json ends a report", "records",
         lambda: uncaught("grok_lightning.records.results", "ValueError", "RecursionError", "OSError"),
+        first="result.json: 100,000 brackets",
     ),
     Mutant(
         "the types in a record are not checked", "records",
         lambda: replace("grok_lightning.records.form:find_faults", lambda _: lambda table, *more: {}),
+        first="result.json: schema is list of mixed",
     ),
     Mutant(
         "exponents are reduced", "formulas",

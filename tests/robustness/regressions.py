@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from confined import Limits
-from damages import Bytes, Case, Checkpoint, Content, Edit, Json, NamedColumn, Parquet, Repeated, Special
+from damages import Bytes, Case, Checkpoint, Content, Edit, Json, NamedColumn, Parquet, Repeated, SilentBit, Special
 from strategies import CONFIG, RESUME, USES
 from template import ARCHIVE, CHECKPOINT, INDEX, METRICS, NOTICE, PLANNED, RESULT, STRANGER
 from trials import FormulaCase
@@ -256,6 +256,8 @@ def _records() -> list[Regression]:
     found.append(Regression("a resumed fit without metrics.csv", "records", gone))
     index = Case(("report", "s", "--out", "r"), (Bytes(INDEX, "flip", 0.4, 2),), (0,), same_as="r/conditions.csv")
     found.append(Regression("index.parquet: a flipped bit", "records", index))
+    silent = Case(("report", "s", "--out", "r"), (SilentBit(INDEX, "steps"),), (0,), same_as="r/conditions.csv")
+    found.append(Regression("index.parquet: a flipped bit that gives another number", "records", silent))
     odd = "lightning_logs/e/c/config.yaml"
     laughs = "".join(f"  l{n}: &l{n} {{{', '.join(f'k{k}: *l{n - 1}' for k in range(9))}}}\n" for n in range(1, 9))
     for name, content in (

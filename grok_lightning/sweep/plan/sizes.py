@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -121,11 +122,11 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
     Raises:
         UserError: A run cannot be built; the message names it.
     """
-    with TemporaryDirectory() as scratch:
+    with ExitStack() as scratch:
         return _try_runs(plan, runs, trust, scratch)
 
 
-def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: str) -> dict[int, Size]:
+def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: ExitStack) -> dict[int, Size]:
     sizes: dict[int, Size] = {}
     outside = [option for option in plan.leaves if not option.startswith(("data.", "model.")) and option != SEED]
     for run in _choose_trials(plan, runs):
@@ -133,7 +134,7 @@ def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: str) -> 
         for item in listed(config, "trainer.logger"):
             # of MLflow, which makes its store at once
             if "tracking_uri" in item and str(item["tracking_uri"] or "file:").startswith(("file:", "sqlite:")):
-                item["tracking_uri"] = Path(scratch).as_uri()
+                item["tracking_uri"] = Path(scratch.enter_context(TemporaryDirectory())).as_uri()
         try:
             if outside or run.block not in sizes:
                 trial = Stack(NOWHERE, plan.name, [config], [run.hash], events=False, trust=trust)
