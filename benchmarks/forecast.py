@@ -2,11 +2,12 @@
 
     python benchmarks/forecast.py [ARCHIVE ...]
 
-Archives are runs.parquet of reports, besides those of docs/science/reproductions and docs/science/forecast. Every file
-of benchmarks/predictors with a class ``Predictor`` is one row: it is made from training runs, and called with a run and
-a step at which it makes a forecast with ``median``, ``interval`` and ``by(step)``. Runs of one condition are never on
-both sides of a split. Forecasts are kept in docs/science/forecast/predictions.csv.gz, from which the scores follow;
-``--scores-only`` starts from there.
+Archives are runs.parquet of reports, besides those of docs/science/reproductions and docs/science/forecast. Of these
+the runs of docs/science/forecast/runs.txt count, those that there were when the forecaster was fitted; ``--all`` takes
+every run of its archives, and lists them there. Every file of benchmarks/predictors with a class ``Predictor`` is one
+row: it is made from training runs, and called with a run and a step at which it makes a forecast with ``median``,
+``interval`` and ``by(step)``. Runs of one condition are never on both sides of a split. Forecasts are kept in
+docs/science/forecast/predictions.csv.gz, from which the scores follow; ``--scores-only`` starts from there.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from grok_lightning.records.archive import read_archive  # noqa: E402
 DOCUMENT = HOME / "docs" / "science" / "forecast.md"
 PREDICTIONS = HOME / "docs" / "science" / "forecast" / "predictions.csv.gz"
 FORECASTER = HOME / "grok_lightning" / "forecast" / "forecaster.json"
+RUNS = HOME / "docs" / "science" / "forecast" / "runs.txt"  # hashes of their options
 ARCHIVES = [  # later ones are for the next fit; runs of delay-law and others are changed on the way
     path
     for folder in ("reproductions", "forecast")
@@ -57,8 +59,12 @@ def main() -> None:
     parser.add_argument("archives", nargs="*", type=Path, help="further runs.parquet files")
     parser.add_argument("--only", nargs="+", metavar="PREDICTOR", help="forecast with these only; others are kept")
     parser.add_argument("--scores-only", action="store_true", help="take the forecasts of predictions.csv.gz")
+    parser.add_argument("--all", action="store_true", help="take runs that came after the forecaster was fitted, too")
     options = parser.parse_args()
-    histories = read_histories([*ARCHIVES, *options.archives])
+    histories = read_histories([*ARCHIVES, *options.archives]) if options.all else read_listed(options.archives)
+    if options.all:
+        hashes = [str(each.record["config_hash"]) for each in histories]
+        RUNS.write_text("\n".join([*hashes, ""]), encoding="utf-8", newline="\n")
     if not options.scores_only:
         names = options.only or predictor_names()
         kept = read_predictions() if options.only and PREDICTIONS.exists() else pd.DataFrame(columns=["predictor"])
@@ -74,6 +80,13 @@ def read_histories(archives: Iterable[Path]) -> list[History]:
     """The runs of archives, each once, in an order that does not depend on where they lie."""
     found = drop_duplicates(history for path in archives for history in histories_of_records(*read_archive(path)))
     return sorted(found, key=lambda history: str(history.record["config_hash"]))
+
+
+def read_listed(further: Iterable[Path] = ()) -> list[History]:
+    """The runs that are listed, and all of further archives."""
+    listed = {*RUNS.read_text(encoding="utf-8").split()}
+    kept = [each for each in read_histories(ARCHIVES) if each.record["config_hash"] in listed]
+    return sorted(drop_duplicates([*kept, *read_histories(further)]), key=lambda each: str(each.record["config_hash"]))
 
 
 def read_predictions() -> pd.DataFrame:

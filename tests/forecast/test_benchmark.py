@@ -135,7 +135,8 @@ def test_every_table_has_its_place_and_the_page_its_reading() -> None:
 
 @pytest.mark.slow
 def test_the_numbers_of_the_page_are_those_of_the_records() -> None:
-    histories = benchmark.read_histories(benchmark.ARCHIVES)
+    histories = benchmark.read_listed()
+    assert len(histories) == len(benchmark.RUNS.read_text(encoding="utf-8").split())
     without = re.sub(r"(<!-- (?!end)[^>]*-->\n).*?(<!-- end of)", r"\1\2", TEXT, flags=re.DOTALL)
     assert without != TEXT
     assert benchmark.with_tables(without, histories, benchmark.read_predictions()) == TEXT
