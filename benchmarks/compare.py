@@ -20,9 +20,12 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 import torch
 import yaml
+from matplotlib.figure import Figure
 from reproduce import RECORDS, TUNING, write_table
 
 from grok_lightning.build import build
+from grok_lightning.figures.after_grok import draw_after_grok, tabulate_after_grok
+from grok_lightning.figures.saving import png
 from grok_lightning.hardware.process import keep_freed_memory
 from grok_lightning.optim.rates import RateSchedule
 from grok_lightning.options.classes import Nested, put
@@ -91,6 +94,7 @@ def main() -> None:
         pd.Series(time_methods(), name="milliseconds").rename_axis("method").to_csv(MILLISECONDS)
     if (RECORDS / "compare-tuned.parquet").exists():
         write_table("compare-tuned", format_tuned())
+        (RECORDS / "compare-tuned-after-grok.png").write_bytes(png(draw_tuned(), 150))
 
 
 def choose(settings: list[Setting]) -> list[Setting]:
@@ -186,13 +190,8 @@ def format_sweep(settings: list[Setting]) -> str:
 
 def format_tuned() -> str:
     """For each task and method, from the soonest on: grok steps, the test against AdamW, and whether it lasted."""
-    records, _ = read_archive(RECORDS / "compare-tuned.parquet")
-    found = {record["config_hash"]: record for record in records.to_dict("records")}
-    plan = read_plan("compare-tuned")
     groups: dict[tuple[str, str], tuple[Setting, list[dict[str, Any]]]] = {}
-    for run in plan.runs:
-        setting = Setting(*options_of(plan, run), math.nan, math.nan)
-        record = cast(dict[str, Any], found[run.hash])
+    for setting, record in read_tuned():
         groups.setdefault((setting.task, setting.method), (setting, []))[1].append(record)
     taken = pd.read_csv(MILLISECONDS, index_col="method")["milliseconds"] if MILLISECONDS.exists() else pd.Series()
     lines = [
@@ -203,6 +202,28 @@ def format_tuned() -> str:
     for task in dict.fromkeys(task for task, _ in groups):
         lines += format_task(task, {method: group for (of, method), group in groups.items() if of == task}, taken)
     return "\n".join(lines)
+
+
+def read_tuned() -> Iterator[tuple[Setting, dict[str, Any]]]:
+    """The runs of compare-tuned, in its order, and their records."""
+    records, _ = read_archive(RECORDS / "compare-tuned.parquet")
+    found = {record["config_hash"]: record for record in records.to_dict("records")}
+    plan = read_plan("compare-tuned")
+    for run in plan.runs:
+        yield Setting(*options_of(plan, run), math.nan, math.nan), cast(dict[str, Any], found[run.hash])
+
+
+def draw_tuned() -> Figure:
+    """What becomes of each run after its grok, a panel for each task and method."""
+    _, curves = read_archive(RECORDS / "compare-tuned.parquet")
+    runs = pd.DataFrame(
+        {"condition": f"{setting.task}: {setting.method}", "run": record["path"]}
+        | {name: record[name] for name in ("grok_step", "threshold")}
+        for setting, record in read_tuned()
+    )
+    order = [f"{task}: {method}" for task, method in sorted({(each.task, each.method) for each, _ in read_tuned()})]
+    runs["condition"] = pd.Categorical(runs["condition"], order)
+    return draw_after_grok(tabulate_after_grok(runs, curves), "After the grok, at settings tuned for the grok step")
 
 
 def format_task(task: str, groups: dict[str, tuple[Setting, list[dict[str, Any]]]], taken: pd.Series) -> list[str]:

@@ -67,7 +67,7 @@ EXPERIMENTS = (
     Experiment("after-grok-speedrun", ("model.scheduler", "model.interventions"), watched=True),
     Experiment("precision", ("data", "trainer.precision")),
     *(Experiment(name, ("data",), summed=True) for name in TUNING),
-    Experiment("compare-tuned", ("data", *COMPARED), ("after-grok",), summed=True),
+    Experiment("compare-tuned", ("data", *COMPARED), summed=True),
     Experiment("optimizer-fractions", ("model.optimizer", "train_fraction"), ("accuracy-by-train_fraction", "phase")),
     Experiment("progress-measures", ()),
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),

@@ -73,7 +73,7 @@ def test_every_picture_is_there_and_every_one_there_is_shown():
 
 
 def test_records_are_a_few_megabytes_in_all():
-    assert sum(path.stat().st_size for path in (HOME / "docs" / "science" / "reproductions").glob("*.parquet")) < 6e6
+    assert sum(path.stat().st_size for path in (HOME / "docs" / "science" / "reproductions").glob("*.parquet")) < 8e6
 
 
 def test_the_tables_of_the_explanation_are_those_of_the_records():
