@@ -257,8 +257,12 @@ class GrokModule(LightningModule):
         self._updates = self._captured = None  # those of an earlier fit had another optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def warmup_factor(self, step: int) -> float:
+        """What the warmup leaves of a learning rate at a step: 0 at the first, 1 after ``warmup`` steps."""
+        return min(1.0, step / self.warmup) if self.warmup else 1.0
+
     def _rate_factor(self, step: int) -> float:
-        factor = min(1.0, step / self.warmup) if self.warmup else 1.0
+        factor = self.warmup_factor(step)
         if self.schedule == "cosine":
             rest = max(1, self.trainer.max_steps - self.warmup)
             factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, step - self.warmup) / rest)))

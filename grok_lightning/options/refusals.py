@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Collection
-from functools import partial
 from typing import Any
 
 import torch
@@ -247,7 +246,7 @@ def refuse_optimizer(module: GrokModule, budget: int = 0) -> None:
             "schedules to set; take another optimizer"
         )
     schedule = refusing(
-        lambda: module.new_schedule(optimizer, partial(pow, 1.0)), "model.scheduler: ", within="torch.optim"
+        lambda: module.new_schedule(optimizer, module.warmup_factor), "model.scheduler: ", within="torch.optim"
     )
     refusing(lambda: _take_trial_step(optimizer, weights, 0, frozen), "model.optimizer: ", within="torch.optim")
     refusing(schedule.step, "model.scheduler: ", within="torch.optim")

@@ -147,7 +147,7 @@ class RunOptimizers(Optimizer):
 
         Raises:
             UserError: If there are several runs, and an optimizer evaluates the loss again after it has moved weights;
-                or if an optimizer differentiates the gradient or the loss itself.
+                or if an optimizer differentiates the gradient or the loss itself, or divides by a learning rate of 0.
         """
         loss = None
         if closure is not None:
@@ -159,7 +159,7 @@ class RunOptimizers(Optimizer):
             with self._seeded(run):
                 first, *others = optimizers
                 evaluate = partial(self._evaluate, run, closure, loss)
-                with self._refusing_graphs():
+                with self._refusing_graphs(), self._refusing_no_rate(optimizers):
                     first.step(*([evaluate] if _takes_closure(first) else []))
                 for other in others:
                     other.step()
@@ -278,6 +278,19 @@ class RunOptimizers(Optimizer):
             raise UserError(
                 f"model.optimizer {self.name} differentiates the gradient or the loss itself (create_graph, backward), "
                 "which optimizers cannot do here; choose one that takes the gradient as it is"
+            ) from error
+
+    @contextmanager
+    def _refusing_no_rate(self, optimizers: list[Optimizer]) -> Iterator[None]:
+        """Says what an optimizer that divides by its learning rate does not stand."""
+        try:
+            yield
+        except ZeroDivisionError as error:
+            if all(group.get("lr") for optimizer in optimizers for group in optimizer.param_groups):
+                raise
+            raise UserError(
+                f"model.optimizer {self.name} divides by its learning rate, which is 0 at this step; "
+                "model.warmup 0 and a scheduler that does not reach 0 would do"
             ) from error
 
     @contextmanager

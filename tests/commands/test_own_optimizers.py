@@ -109,6 +109,7 @@ REFUSED = {
     "--model.optimizer others.Named": "--model.optimizer.lr has no default in Named and is not given",
     "--model.optimizer others.Forgetful": "model.optimizer Forgetful cannot be resumed exactly",
     "--model.optimizer others.Curvature": "model.optimizer Curvature differentiates the gradient or the loss itself",
+    "--model.optimizer others.Dividing": "model.optimizer Dividing divides by its learning rate, which is 0 at",
     "--model.optimizer others.Everything --model.optimizer.most .nan": "--model.optimizer.most is nan; a finite number",
     "--model.optimizer others.Keeping": "model.optimizer: its state cannot be saved: optimizer.runs.optimizer.state",
     "--model.optimizer SparseAdam": "model.optimizer: SparseAdam does not support dense gradients",

@@ -71,6 +71,20 @@ class Curvature(Optimizer):
             weight.data -= self.param_groups[0]["lr"] * weight.grad / (1 + curvature.abs())
 
 
+class Dividing(Optimizer):
+    """Divides by its learning rate, as an average of weights does whose share is that of the rates."""
+
+    def __init__(self, params, lr=1e-3):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            share = 1e-3 / group["lr"]
+            for weight in group["params"]:
+                weight.sub_(weight.grad, alpha=share * group["lr"])
+
+
 class Named(Optimizer):
     """Weight decay on matrices by their names."""
 
