@@ -31,9 +31,12 @@ def join(predictions: pd.DataFrame, histories: Sequence[History]) -> pd.DataFram
             history.grok_step is not None or history.last >= history.budget or history.record["status"] == "diverged"
         )
         rows.append(
-            (history.record["config_hash"], condition, family_of(history), history.grok_step, history.grok_after, ended)
-        )
-    known = pd.DataFrame(rows, columns=["config_hash", "condition", "family", "grok", "after", "ended"])
+            (
+                history.record["config_hash"], condition, history.options.get("seed_everything"), family_of(history),
+                history.grok_step, history.grok_after, ended,
+            )
+        )  # fmt: skip
+    known = pd.DataFrame(rows, columns=["config_hash", "condition", "seed", "family", "grok", "after", "ended"])
     return predictions.merge(known.astype({"grok": float, "after": float}), on="config_hash")
 
 
@@ -50,16 +53,16 @@ def covered(table: pd.DataFrame) -> np.ndarray:
     return np.clip(inside, 0, None) / (right - left)
 
 
-def score(table: pd.DataFrame) -> list[str]:
-    """The cells of one predictor's row."""
+def score(table: pd.DataFrame, unit: str) -> list[str]:
+    """The cells of one predictor's row; intervals are over conditions or families, whatever is left out as one."""
     start, half = (table[table["moment"] == moment] for moment in (MEMORIZATION, HALF))
     reached, ended = start[start["grok"].notna()], start[start["ended"]]
-    cells = [percent(errors(reached), reached["condition"]), f"{100 * np.median(errors(reached)):.0f} %"]
-    cells.append(percent(errors(half), half["condition"]))
-    cells += [percent(covered(part), part["condition"]) for part in (reached, half)]
+    cells = [percent(errors(reached), reached[unit]), f"{100 * np.median(errors(reached)):.0f} %"]
+    cells.append(percent(errors(half), half[unit]))
+    cells += [percent(covered(part), part[unit]) for part in (reached, half)]
     positive, chances = ended["grok"].notna().to_numpy(), ended["within"].to_numpy()
     area = area_under_curve(chances, positive)
-    ends = interval(lambda places: area_under_curve(chances[places], positive[places]), list(ended["condition"]))
+    ends = interval(lambda places: area_under_curve(chances[places], positive[places]), list(ended[unit]))
     return [*cells, f"{area:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"]
 
 
@@ -78,12 +81,15 @@ def scores(table: pd.DataFrame, split: str) -> str:
         part["predictor"].unique(),
         key=lambda name: errors(part[(part["predictor"] == name) & part["grok"].notna()]).mean(),
     )
-    return markdown(head, [[f"`{name}`", *score(part[part["predictor"] == name])] for name in names])
+    return markdown(
+        head,
+        [[f"`{name}`", *score(part[part["predictor"] == name], split)] for name in names],
+    )
 
 
 def families(table: pd.DataFrame) -> str:
     """The forecaster on each family, with the family's other conditions in training, and without."""
-    head = ["task", "runs", "grokked", "error, other conditions known", "error, task unknown"]
+    head = ["task", "runs", "grokked", "error, other conditions known", "error, task unknown", "covered, task unknown"]
     rows = []
     start = table[(table["predictor"] == "forecaster") & (table["moment"] == MEMORIZATION)]
     for family, part in sorted(start.groupby("family"), key=lambda each: -len(each[1])):
@@ -91,6 +97,7 @@ def families(table: pd.DataFrame) -> str:
         for split in ("condition", "family"):
             reached = part[(part["split"] == split) & part["grok"].notna()]
             cells.append(f"{100 * errors(reached).mean():.0f} %" if len(reached) else "-")
+        cells.append(f"{100 * covered(reached).mean():.0f} %" if len(reached) else "-")
         own = part[part["split"] == "condition"]
         rows.append([f"`{family}`", str(len(own)), str(int(own["grok"].notna().sum())), *cells])
     return markdown(head, rows)
@@ -99,7 +106,7 @@ def families(table: pd.DataFrame) -> str:
 def floor(table: pd.DataFrame) -> str:
     """What no predictor that knows the condition alone can undercut: how far seeds of one condition lie apart."""
     start = table[(table["predictor"] == "forecaster") & (table["split"] == "condition") & table["grok"].notna()]
-    start = start[start["moment"] == MEMORIZATION]
+    start = start[start["moment"] == MEMORIZATION].drop_duplicates(["condition", "seed"])  # other budgets of one run
     groups = [group for _, group in start.groupby("condition") if len(group) > 1]
     others, best, ours, owners = [], [], [], []
     for group in groups:
