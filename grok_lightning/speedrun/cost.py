@@ -5,12 +5,14 @@ import copy
 import io
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +23,7 @@ from grok_lightning.fit import Fit
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.classes import Nested
 from grok_lightning.options.config import Config
+from grok_lightning.speedrun.rules import OPEN
 
 STEPS = 2
 
@@ -30,7 +33,8 @@ class Cost:
     """What an entry costs on a task.
 
     Attributes:
-        parameters: Numbers that its network holds: parameters, frozen ones too, and buffers that are saved.
+        parameters: Numbers that its network holds: parameters, frozen ones too, buffers, and tensors and arrays in
+            attributes of its modules.
         training_rows: Rows of the training split.
         rows: Rows whose loss is taken in a step.
         flops: Floating-point operations of a step on a CPU, the optimizer's included: those of matrix products,
@@ -43,21 +47,23 @@ class Cost:
     flops: int
 
 
-def measure_cost(options: Nested, most_parameters: int) -> Cost:
+def measure_cost(options: Nested, most_parameters: int, last_step: int = 0) -> Cost:
     """Measure a step by training a few in a directory that is removed.
 
     Args:
         options: Resolved options of a run.
         most_parameters: The largest number that is accepted.
+        last_step: The last step that a run may take, which its scheduler must reach.
 
     Raises:
-        UserError: It cannot be built, has too many parameters, or takes more rows in a step than there are to train on.
+        UserError: It cannot be built, has too many parameters, takes the loss more than once in a step or of more rows
+            than there are to train on, or has a scheduler that ends too soon.
     """
     with TemporaryDirectory() as scratch:
         fit = Fit(_make_config(options, Path(scratch)))
         network, data = fit.cli.model.network, fit.cli.datamodule
         parameters, training_rows = (
-            sum(tensor.numel() for tensor in network.state_dict().values()),
+            count_numbers(network),
             data.counts("train")[0],
         )
         if parameters > most_parameters:
@@ -70,13 +76,47 @@ def measure_cost(options: Nested, most_parameters: int) -> Cost:
                 f"--data.batch_size is {data.batch_size:,}, more than the {training_rows:,} training rows of "
                 "one of the speedrun's tasks; full takes them all"
             )
-        rows, flops = _count(fit)
-    if rows > training_rows:
+        _check_schedule(fit, last_step)
+        passes, rows, flops = _count(fit)
+    if passes > STEPS:
         raise UserError(
-            f"--model.optimizer takes the loss of {rows:,} rows in a step; by the speedrun's rules it may take that of "
-            f"the {training_rows:,} training rows once"
+            f"--model.optimizer takes the loss {passes / STEPS:g} times in a step; by the speedrun's rules a step is "
+            "one update, from the loss of each of its rows once"
         )
     return Cost(parameters, training_rows, rows, flops)
+
+
+def count_numbers(network: nn.Module) -> int:
+    """Numbers that a network holds, each once: those of a checkpoint, and what modules of one's own hold besides."""
+    held: list[Tensor | np.ndarray] = [*network.parameters(), *network.state_dict(keep_vars=True).values()]
+    for part in network.modules():
+        if not type(part).__module__.startswith(OPEN):
+            held += _tensors_in(vars(part))
+    counts = {id(each): each.size if isinstance(each, np.ndarray) else each.numel() for each in held}
+    return sum(counts.values())
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor | np.ndarray]:
+    if isinstance(value, Tensor | np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from _tensors_in(inner)
+
+
+def _check_schedule(fit: Fit, last_step: int) -> None:
+    """Refuses a scheduler whose number of steps is fixed and too small."""
+    module = fit.cli.model
+    optimizer = module.new_optimizer(list(module.network.named_parameters()))
+    schedule = module.new_schedule(optimizer, module.warmup_factor)
+    last = getattr(schedule, "total_steps", None)
+    if isinstance(last, int) and last < last_step:
+        raise UserError(
+            f"--model.scheduler {type(schedule).__name__} ends at step {last:,}, and the speedrun goes on to step "
+            f"{last_step:,}; use --after 0, or another scheduler"
+        )
 
 
 def _make_config(options: Nested, root: Path) -> Config:
@@ -88,9 +128,9 @@ def _make_config(options: Nested, root: Path) -> Config:
     return Config("fit", own | {"experiment": "cost", "run": "0", "seed_everything": 0}, root)
 
 
-def _count(fit: Fit) -> tuple[int, int]:
-    """Rows passed forward in a step, and its floating-point operations; evaluations are left out."""
-    module, rows, flops = fit.cli.model, 0, 0
+def _count(fit: Fit) -> tuple[int, int, int]:
+    """Forward passes of all steps, the most rows of one, and a step's operations; evaluations are left out."""
+    module, passes, rows, flops = fit.cli.model, 0, 0, 0
     train = module.training_step
 
     @wraps(train)
@@ -102,10 +142,10 @@ def _count(fit: Fit) -> tuple[int, int]:
         return taken
 
     def note(network: nn.Module, arguments: tuple[Any, ...]) -> None:
-        nonlocal rows
+        nonlocal passes, rows
         if network.training and torch.is_grad_enabled():
             tokens_RBT: Tensor = arguments[0]
-            rows += tokens_RBT.shape[1]
+            passes, rows = passes + 1, max(rows, tokens_RBT.shape[1])
 
     module.training_step = count
     module.network.register_forward_pre_hook(note)
@@ -116,4 +156,4 @@ def _count(fit: Fit) -> tuple[int, int]:
             if stop.signum == signal.SIGINT:
                 raise KeyboardInterrupt from None
             sys.exit(128 + stop.signum)
-    return round(rows / STEPS), round(flops / STEPS)
+    return passes, rows, round(flops / STEPS)

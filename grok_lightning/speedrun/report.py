@@ -18,9 +18,10 @@ class Later:
     """What became of a run that had reached 99 %.
 
     Attributes:
-        accuracy: Validation accuracy at its last evaluation, as many steps later as asked for, or more.
-        lowest: The lowest afterwards.
-        stable: Whether it never fell below 95 %, nor diverged.
+        accuracy: Validation accuracy at its last evaluation.
+        lowest: The lowest at the evaluations afterwards.
+        stable: Whether it was watched for as many steps as asked for, or more, and fell below 95 % at none of its
+            evaluations.
     """
 
     accuracy: float
@@ -53,9 +54,10 @@ class TaskReport:
     @property
     def median(self) -> float | None:
         """Median step to 99 %, by Kaplan and Meier; None if no more than half of the runs reached it."""
+        if 2 * sum(step is not None for step in self.steps) <= len(self.steps):
+            return None
         steps = [self.budget if step is None else step for step in self.steps]
-        found = kaplan_meier(steps, [step is not None for step in self.steps]).median
-        return found if found < float("inf") else None
+        return kaplan_meier(steps, [step is not None for step in self.steps]).median
 
     @property
     def is_stable(self) -> bool:
@@ -71,7 +73,7 @@ class TaskReport:
         """A heading and three lines."""
         cost, seconds = self.cost, median(self.seconds)
         steps = " ".join(f">{self.budget:,}" if step is None else f"{step:,}" for step in self.steps)
-        middle = "more than half did not reach it" if self.median is None else f"median {self.median:g}"
+        middle = "half or more did not reach it" if self.median is None else f"median {self.median:g}"
         flops = "" if self._flops is None else f", {self._flops:.3g} in all"
         lines = [
             self.title,
@@ -94,7 +96,7 @@ class TaskReport:
 
 
 def report_task(
-    title: str, cost: Cost, budget: int, outcomes: Sequence[Outcome], again: Sequence[Outcome] | None
+    title: str, cost: Cost, budget: int, outcomes: Sequence[Outcome], again: Sequence[Outcome] | None, after: int = 0
 ) -> TaskReport:
     """Sum up the runs of a task.
 
@@ -104,6 +106,7 @@ def report_task(
         budget: The most steps a run could take.
         outcomes: The runs up to 99 %.
         again: Those that reached it, and went on; None if that was not asked for.
+        after: Steps that each of them was to go on.
     """
     results = [outcome.result for outcome in outcomes]
     steps = [result["grok_step"] for result in results]
@@ -111,13 +114,12 @@ def report_task(
     later = None
     if again is not None:
         reached = [step for step in steps if step is not None]
-        later = [_look_later(run, step) for run, step in zip(again, reached, strict=True)]
+        later = [_look_later(run, step, after) for run, step in zip(again, reached, strict=True)]
     return TaskReport(title, cost, budget, steps, seconds, str(results[0]["device"]), later)
 
 
-def _look_later(outcome: Outcome, grok_step: int) -> Later:
-    accuracies = [row["val/acc"] for row in outcome.rows if row["step"] >= grok_step]
-    lowest = min(accuracies, default=0.0)
-    return Later(
-        accuracies[-1] if accuracies else 0.0, lowest, lowest >= STABLE and outcome.result["status"] != DIVERGED
-    )
+def _look_later(outcome: Outcome, grok_step: int, after: int) -> Later:
+    rows = [row for row in outcome.rows if row["step"] >= grok_step]
+    accuracies = [row["val/acc"] for row in rows] or [0.0]
+    watched = bool(rows) and rows[-1]["step"] >= grok_step + after and outcome.result["status"] != DIVERGED
+    return Later(accuracies[-1], min(accuracies), watched and min(accuracies) >= STABLE)

@@ -11,8 +11,9 @@ ARITHMETIC, PERMUTATIONS = (f"grok_lightning.data.{name}DataModule" for name in 
 TRANSFORMER = "grok_lightning.models.Transformer"
 THRESHOLD, STABLE = 0.99, 0.95
 NEEDED = 3  # evaluations at the threshold after which a run is over
-OPEN = ("grok_lightning.", "lightning.", "torch.")  # whose callbacks, measures and the like may be used
-SEES_ANSWERS = ("trainer", "measures")
+OPEN = ("grok_lightning.", "lightning.", "torch.")  # whose constraints, measures and the like may be used
+SEES_ANSWERS = ("trainer", "measures", "model.constraints")
+TIMED_BY_EVALUATIONS = ("memorized", "grokked")  # moments of interventions
 SHAPED = ("batch_size", "operator_token", "equals_token")  # what an entry chooses of its data
 
 
@@ -66,13 +67,24 @@ class Rules:
             if value != wanted:
                 broken = f"--{option.removesuffix('.class_path')} is {show(value)}"
                 raise UserError(f"{broken}; the speedrun's rules ask for {show(wanted)}")
+        for name in _classes_in(lookup(options, "trainer.callbacks")):
+            raise UserError(
+                f"--trainer.callbacks has {show(name)}; a callback can train, stop or read answers, and by the "
+                "speedrun's rules an entry has none"
+            )
         for option in SEES_ANSWERS:
-            for name in _classes_in(options.get(option)):
+            for name in _classes_in(lookup(options, option)):
                 if not name.startswith(OPEN):
                     raise UserError(
-                        f"--{option} names {show(name)}, which could see the answers; by the speedrun's rules only a "
-                        "network, an optimizer, a scheduler and filters may be your own"
+                        f"--{option} names {show(name)}, which could see the answers or change weights; by the "
+                        "speedrun's rules only a network, an optimizer, a scheduler and filters may be your own"
                     )
+        for change in lookup(options, "model.interventions") or []:
+            if change.get("at") in TIMED_BY_EVALUATIONS:
+                raise UserError(
+                    f"--model.interventions has one at {show(change['at'])}, a moment that evaluations decide; by the "
+                    "speedrun's rules it is a step, such as 500"
+                )
         schedule = lookup(options, "model.schedule")
         if self.after and schedule != "constant":
             raise UserError(

@@ -72,7 +72,8 @@ class Sweep:
     @property
     def content(self) -> Nested:
         """Content of its file."""
-        schedule: Nested = {"per_decade": 0, "every": self.every, "stop_after": self.stop_after}
+        schedule: Nested = {"per_decade": 0, "every": self.every, "stop_after": self.stop_after,
+                            "stop_at_grok_times": 0, "forecast": False}  # fmt: skip
         fixed = {f"evaluation.{name}": value for name, value in (schedule | {"threshold": THRESHOLD}).items()}
         fixed |= {"trainer.precision": self.precision, "checkpoint.keep": "none"}
         together = {
@@ -126,7 +127,9 @@ def to_threshold(name: str, base: Path, options: Nested, attempts: Sequence[Atte
 
 
 def afterwards(first: Sweep, outcomes: Sequence[Outcome], after: int) -> Sweep | None:
-    """The runs that reached 99 %, again and on: the same steps, since nothing in training depends on evaluations.
+    """The runs that reached 99 %, again and on.
+
+    They take the same steps: by the rules nothing in training depends on evaluations.
 
     Args:
         first: The runs up to 99 %.

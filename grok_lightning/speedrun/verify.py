@@ -83,7 +83,7 @@ def prepare(entry: str, rules: Rules, seed: int | None = None, root: Path = Path
     sweep = to_threshold(f"speedrun-{stem}-{seed}", path, options, attempts)
     plan = sweep.plan(root)
     configs = [plan.config(plan.runs[number * rules.runs], "cost") for number in range(len(rules.tasks))]
-    costs = [measure_cost(config, rules.most_parameters) for config in configs]
+    costs = [measure_cost(config, rules.most_parameters, budget + rules.after) for config in configs]
     return Verification(entry, rules, seed, sweep, costs, str(lookup(options, "model.network.class_path")))
 
 
@@ -111,5 +111,5 @@ def verify(verification: Verification, root: Path, options: list[str]) -> Verifi
         mine = [outcome for attempt, outcome in zip(first.attempts, outcomes, strict=True) if attempt.task == number]
         again = [outcome for attempt, outcome in later if attempt.task == number] if rules.after else None
         budget = first.attempts[0].max_steps
-        reports.append(report_task(task_title(task), verification.costs[number], budget, mine, again))
+        reports.append(report_task(task_title(task), verification.costs[number], budget, mine, again, rules.after))
     return Verified(0, reports)
