@@ -170,7 +170,9 @@ class GrokModule(LightningModule):
         _check_answers(self.network, loss_on, answer_length)
         _choose_outputs(self.network, outputs, loss_on, classes or vocabulary, seeds)
         self.filters = filters or []
+        parts = self.network.parts() if isinstance(self.network, ModuleStack) else {}
         for gradient_filter in self.filters:
+            gradient_filter.parts = parts
             gradient_filter.check_network({name: weight.shape for name, weight in self.network.named_parameters()})
         noisy = any(weight_noise) if isinstance(weight_noise, list) else weight_noise > 0
         self.register_buffer("noise_keys_R", derive_keys(seeds, "weight noise") if noisy else None, persistent=False)
@@ -180,6 +182,7 @@ class GrokModule(LightningModule):
         kept = weight_norm != "free"
         self.interventions = Interventions(interventions, self.network, self.runs, bool(filters), kept)
         for constraint in constraints or []:
+            constraint.parts = parts
             constraint.check_stack(self.runs)
         maps = ordinary_forms(self.network)[0]
         self.constraints = Constraints(self.network, constraints or [], self.whole_norm, maps)

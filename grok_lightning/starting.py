@@ -43,6 +43,7 @@ def set_initial_weights(module: GrokModule, data: SequenceDataModule, config: Co
         raise UserError("--init_from is ''; a checkpoint file, or a directory of checkpoints, is expected")
     elif init_from is not None:
         _start_from(Path(init_from), _list_parts(parts), module, data, config)
+        module.constraints.begin()  # what was done to initial weights is done to these
     elif parts is not None:
         raise UserError(f"--init_parts is {show(parts)}, but there is no --init_from to take them from")
 

@@ -6,7 +6,7 @@ The opposite direction, one run of a stack as an ordinary module, is ``models/pl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from grok_lightning.models.user_module import (
 )
 from grok_lightning.randomness import seeded
 
+Part = Literal["embedding", "matrix", "head", "vector"]  # of a network, as in grok_lightning.optim.parts
 CAUSAL_ROWS = 8  # of a batch on which it is tried whether logits depend on later tokens
 PERTURBATION = 0.02  # of the weights in that trial, since a head of zeros would hide what depends on what
 
@@ -322,14 +323,29 @@ class ModuleStack(SequenceModel):
 
     def hidden_matrices(self) -> set[str]:
         """Names of the matrices (out, in) of torch's own layers that are neither embeddings nor lead to the logits."""
+        return {name for name, part in self.parts().items() if part == "matrix"}
+
+    def parts(self) -> dict[str, Part]:
+        """The part that each parameter of torch's own layers is, by its layer's class.
+
+        An ``nn.Embedding`` of V rows holds embeddings, one of other rows (positions, say) vectors; an ``nn.Linear`` is
+        the head, its bias included, if it gives as many numbers as there are logits. Weights of more dimensions than
+        those of a linear map are left out.
+        """
         outer = {id(weight) for weight in self._find(nn.Linear, "out_features", (self._vocabulary, self._classes))}
-        found = set()
+        found: dict[str, Part] = {}
         for name, owner in self.named_modules():
-            if not type(owner).__module__.startswith("torch.nn.modules.") or isinstance(owner, nn.Embedding):
+            if not type(owner).__module__.startswith("torch.nn.modules."):
                 continue
             for key, weight in owner.named_parameters(recurse=False):
-                if weight.dim() == 3 and min(weight.shape[1:]) > 1 and id(weight) not in outer:
-                    found.add(f"{name}.{key}")
+                if isinstance(owner, nn.Embedding):
+                    part: Part = "embedding" if owner.num_embeddings == self._vocabulary else "vector"
+                elif isinstance(owner, nn.Linear) and id(owner.weight) in outer:
+                    part = "head"
+                else:
+                    part = "matrix" if weight.dim() == 3 and min(weight.shape[1:]) > 1 else "vector"
+                if weight.dim() <= 3:
+                    found[f"{name}.{key}"] = part
         return found
 
     @torch.no_grad()

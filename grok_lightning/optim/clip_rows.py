@@ -97,7 +97,9 @@ class ClipRows(Constraint):
             shapes = {name: tuple(weight.shape[1:]) for name, weight in weights.items()}
             if self.parameters is None:
                 self._chosen = {
-                    name for name, shape in shapes.items() if not (is_in_head(name) or is_token_table(name, shape))
+                    name
+                    for name, shape in shapes.items()
+                    if not (is_in_head(name, self.parts) or is_token_table(name, shape, self.parts))
                 }
             else:
                 self._chosen = choose_names("model.constraints: ClipRows.parameters", shapes, self.parameters)

@@ -5,11 +5,13 @@ A new constraint is a subclass in a file of its own in this folder; bare names a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
 
 from grok_lightning.optim.base import PerRun, check_runs
+from grok_lightning.optim.parts import Told
 
 
 class Constraint(ABC):
@@ -21,9 +23,11 @@ class Constraint(ABC):
     Attributes:
         capturable: Whether it does the same operations on the same tensors at every step, and neither reads from the
             device nor copies to it; only then can a step with it be captured as a CUDA graph.
+        parts: Parts of parameters, by name, that a network of ordinary modules tells; set after building.
     """
 
     capturable: ClassVar[bool] = False
+    parts: Told = MappingProxyType({})
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grok_lightning.optim.base import OF_MODULES, PerRun, check_range, per_run, spread
 from grok_lightning.optim.filters import GradientFilter
-from grok_lightning.optim.parts import choose_names, is_hidden_map
+from grok_lightning.optim.parts import Told, choose_names, is_hidden_map
 
 
 def polar_factor(matrices_RMN: Tensor) -> Tensor:
@@ -71,11 +71,12 @@ class _Matrices:
         self._option, self._patterns = option, patterns
         self._chosen: set[str] | None = None
 
-    def choose(self, shapes: Mapping[str, Sequence[int]]) -> set[str]:
+    def choose(self, shapes: Mapping[str, Sequence[int]], told: Told) -> set[str]:
         """Their names, chosen once.
 
         Args:
             shapes: The shape of every parameter, which leads with R, by name.
+            told: Parts that the network tells.
 
         Raises:
             UserError: If a pattern matches no matrix.
@@ -83,14 +84,14 @@ class _Matrices:
         if self._chosen is None:
             own = {name: shape[1:] for name, shape in shapes.items() if len(shape) > 2 and shape[1] > 1}
             if self._patterns is None:
-                self._chosen = {name for name, shape in own.items() if is_hidden_map(name, shape)}
+                self._chosen = {name for name, shape in own.items() if is_hidden_map(name, shape, told)}
             else:
                 self._chosen = choose_names(self._option, own, self._patterns)
         return self._chosen
 
-    def change(self, gradients: dict[str, Tensor], change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def change(self, gradients: dict[str, Tensor], told: Told, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """All gradients, of which those of the matrices are changed as (R, in, out)."""
-        chosen = self.choose({name: gradient.shape for name, gradient in gradients.items()})
+        chosen = self.choose({name: gradient.shape for name, gradient in gradients.items()}, told)
         changed = {}
         for name, gradient in gradients.items():
             wide = name.startswith(OF_MODULES)
@@ -102,12 +103,14 @@ class _Matrices:
 
 
 class Egalitarian(GradientFilter):
-    """Egalitarian gradient descent: G <- (G G^T)^(-1/2) G = U V^T, so that all directions are learnt at one speed.
+    """Egalitarian gradient descent: G <- (G G^T)^(-1/2) G = U V^T, so that all directions are learned at one speed.
 
-    It has nothing to set. In the source L2 is part of G (list the filter ``L2`` before this one), and once validation
-    accuracy exceeds 95 % the plain gradient is used (``model.interventions: [{at: grokked, filters: "off"}]``). Each
-    step decomposes each matrix, some 10 ms for 194 x 512 numbers on a core of a CPU, and is not captured as a CUDA
-    graph. In reduced precision, errors in the directions of small singular values are brought to 1 too; use 32-true.
+    It has nothing to set. In the source L2 is part of G (list the filter ``L2`` before this one), and as long as
+    validation accuracy exceeds 95 % the plain gradient is used, L2 included: ``evaluation.threshold: 0.95`` and
+    ``model.interventions: [{at: grokked, filters: "off", set: {weight_decay: 1e-4}}]``, since L2 goes off with the
+    filters (there it is on again below 95 %, here not). Each step decomposes each matrix, some 10 ms for 194 x 512
+    numbers on a core of a CPU, and is not captured as a CUDA graph. In reduced precision, errors in the directions of
+    small singular values are brought to 1 too; use 32-true.
 
     Source: Saheb Pasand and Dohmatob, arXiv 2510.04930; see ``polar_factor`` for rank-deficient gradients.
 
@@ -124,13 +127,13 @@ class Egalitarian(GradientFilter):
 
     def check_network(self, shapes: Mapping[str, Sequence[int]]) -> None:
         super().check_network(shapes)
-        self._matrices.choose(shapes)
+        self._matrices.choose(shapes, self.parts)
 
     @torch.no_grad()
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        return self._matrices.change(gradients, polar_factor)
+        return self._matrices.change(gradients, self.parts, polar_factor)
 
 
 class NormalizeColumns(GradientFilter):
@@ -163,10 +166,12 @@ class NormalizeColumns(GradientFilter):
 
     def check_network(self, shapes: Mapping[str, Sequence[int]]) -> None:
         super().check_network(shapes)
-        self._matrices.choose(shapes)
+        self._matrices.choose(shapes, self.parts)
 
     @torch.no_grad()
     def __call__(
         self, weights: dict[str, Tensor], gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        return self._matrices.change(gradients, lambda part: normalize_columns(part, per_run(self.least, part)))
+        return self._matrices.change(
+            gradients, self.parts, lambda part: normalize_columns(part, per_run(self.least, part))
+        )

@@ -6,12 +6,14 @@ A new filter is a subclass in a file of its own in this folder; bare names are f
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from grok_lightning.errors import UserError
 from grok_lightning.optim.base import PerRun, check_runs
+from grok_lightning.optim.parts import Told
 
 LARGEST_STATE_BYTES = 16 * 1024**3
 
@@ -26,10 +28,12 @@ class GradientFilter(ABC):
         capturable: Whether, from its second call on, it does the same operations on the same tensors at every step, and
             neither reads from the device nor copies to it; only then can a step with it be captured as a CUDA graph.
         kept: Size of the state: numbers for each weight.
+        parts: Parts of parameters, by name, that a network of ordinary modules tells; set after building.
     """
 
     capturable: ClassVar[bool] = False
     kept: int = 0
+    parts: Told = MappingProxyType({})
 
     @property
     def hyperparameters(self) -> dict[str, PerRun]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Literal
 
 from torch import Tensor
@@ -11,8 +12,10 @@ from grok_lightning.optim.base import OF_MODULES, PerRun, StackOptimizer, parame
 
 Part = Literal["embedding", "matrix", "head", "vector"]
 Setting = tuple[Tensor, Tensor]  # learning rates and weight decays, (R,) or (1,) each
+Told = Mapping[str, Part]  # parts by name that a network tells of itself, which is not known by names
 Given = dict[Part, tuple[PerRun | None, PerRun | None]]  # the options of parts: learning rate, weight decay
 
+_NONE: Told = MappingProxyType({})
 _EMBEDDINGS = ("wte", "wpe")
 _HEADS = ("head", "lm_head", "unembed", "unembedding")
 _LAST = ("out", "output", "readout", "classifier", "decoder")  # only as the first word of a name
@@ -44,20 +47,26 @@ def _words(name: str) -> list[str]:
     return name.lower().removeprefix(OF_MODULES).split(".")
 
 
-def is_in_head(name: str) -> bool:
+def is_in_head(name: str, told: Told = _NONE) -> bool:
     """Whether a parameter is the head's, a bias included."""
+    if name in told:
+        return told[name] == "head"
     words = _words(name)
     return any(word in _HEADS for word in words) or words[0] in _LAST
 
 
-def is_token_table(name: str, shape: Sequence[int]) -> bool:
+def is_token_table(name: str, shape: Sequence[int], told: Told = _NONE) -> bool:
     """Whether a parameter is a table of token embeddings: not that of positions, nor the map of one-hot tokens."""
+    if name in told and told[name] != "embedding":
+        return False
     positions = any("pos" in word or word == "wpe" for word in _words(name))
-    return part_of(name, shape) == "embedding" and name != _ONE_HOT and not positions
+    return (name in told or part_of(name, shape) == "embedding") and name != _ONE_HOT and not positions
 
 
-def is_hidden_map(name: str, shape: Sequence[int]) -> bool:
+def is_hidden_map(name: str, shape: Sequence[int], told: Told = _NONE) -> bool:
     """Whether a parameter is the matrix of a linear map that is not the head's, that of one-hot tokens included."""
+    if name in told:
+        return told[name] == "matrix"
     return part_of(name, shape) == "matrix" or name == _ONE_HOT
 
 

@@ -96,6 +96,8 @@ def read_norm(option: str | PerRun | dict[str, Any], runs: int) -> WholeNorm:
         numbers = value if isinstance(value, list) and value else [value]
         if value != "initial" and not all(type(number) in (int, float) for number in numbers):
             raise UserError(f"{name} is {show(value)}; it must be initial or a number above 0")
+    elif isinstance(value, str) and value not in ("free", "initial"):
+        raise UserError(f"{name} is {show(value)}; it must be free, initial, a number above 0, or {{at_most: ...}}")
     norms: list[float] = []
     if not isinstance(value, str):
         check_range(name, value, least=1e-30)

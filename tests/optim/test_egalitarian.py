@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from unnamed import Unnamed
 
 from grok_lightning.errors import UserError
 from grok_lightning.models import MLP, Transformer
@@ -102,6 +103,7 @@ def test_maps_are_changed_and_vectors_embeddings_and_the_head_are_not(kind: type
     one_hot = functools.partial(MLP, inputs="one-hot", hidden=[6, 5])
     assert changed_by(kind, one_hot) == {"feedforward.0.linear.weight", "feedforward.1.weight"}
     assert changed_by(kind, Ordinary) == {"module.conv.weight", "module.inner.weight"}
+    assert changed_by(kind, Unnamed) == {"module.first.weight"}
 
 
 def test_columns_are_the_weights_into_one_output_in_either_layout() -> None:

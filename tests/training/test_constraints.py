@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from unnamed import Unnamed
 
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
@@ -179,6 +180,7 @@ def test_rows_of_an_ordinary_module_are_those_of_its_own_layout() -> None:
 @pytest.mark.parametrize(
     ("network", "skipped"),
     [
+        (Unnamed, {"module.lookup.weight", "module.second.weight", "module.second.bias"}),
         (functools.partial(MLP, width=8, hidden=[9]), {"embeddings.tokens.weight", "head.weight", "head.bias"}),
         (functools.partial(MLP, inputs="one-hot", hidden=[9]), {"head.weight", "head.bias"}),
         (
@@ -188,7 +190,7 @@ def test_rows_of_an_ordinary_module_are_those_of_its_own_layout() -> None:
         (functools.partial(GRU, width=8, hidden=8, layers=1), {"embeddings.tokens.weight", "head.weight", "head.bias"}),
         (functools.partial(SMALL, tied=True), {"embeddings.tokens.weight"}),
     ],
-    ids=["MLP", "one-hot MLP", "LSTM", "GRU", "tied"],
+    ids=["ordinary", "MLP", "one-hot MLP", "LSTM", "GRU", "tied"],
 )
 def test_what_is_clipped_by_default(network: Any, skipped: set[str]) -> None:
     module, _, _ = build([ClipRows(max_norm=1e-3, initial_norm=1.0)], network=network)
@@ -301,9 +303,11 @@ def test_numbers_that_do_not_fit_are_refused(constraint: Callable[[], Constraint
         ({}, "model.weight_norm is {}"),
         ({"at_most": "free"}, "model.weight_norm.at_most is 'free'; it must be initial or a number above 0"),
         ({"at_most": True}, "model.weight_norm.at_most is True"),
+        ("intial", "model.weight_norm is 'intial'; it must be free, initial, a number above 0"),
+        ("keep", "model.weight_norm is 'keep'"),
     ],
 )
-def test_caps_that_are_none_are_refused(option: dict[str, Any], told: str) -> None:
+def test_norms_that_are_none_are_refused(option: str | dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as refused:
         build(weight_norm=option)
     assert told in str(refused.value)
