@@ -43,6 +43,21 @@ def test_a_directory_of_checkpoints_will_do(first: Command) -> None:
     assert torch.equal(weights("second")["network.head.weight"], weights("first")["network.head.weight"])
 
 
+def test_weights_that_are_taken_are_brought_to_the_start_as_initial_ones_are(first: Command) -> None:
+    rows = [
+        "--model.constraints",
+        "ClipRows",
+        "--model.constraints.max_norm",
+        "5",
+        "--model.constraints.initial_norm",
+        "2",
+    ]
+    still = ["--model.optimizer.lr", "0", "--trainer.max_steps", "1"]
+    assert first("fit", *TINY, *START, *still, *rows)[0] == 0
+    norms = weights("second")["network.head.weight"][0].norm(dim=0)
+    torch.testing.assert_close(norms, torch.full_like(norms, 2.0))
+
+
 def test_a_resumed_run_does_not_start_anew(first: Command) -> None:
     """Even when the other run has gone."""
     assert first("fit", *TINY, *START, "--trainer.max_steps", "6")[0] == 0
