@@ -116,3 +116,19 @@ def repeated_product(algebra: Algebra, base: Column, exponent: int, one: Column)
         base, _ = algebra.binary("*", base, base)
         exponent >>= 1
     return result
+
+
+def without_integers(what: str, have: str = "have") -> UserError:
+    """The error for a condition that needs integers, of elements that are none."""
+    return UserError(
+        f"data.formula has a condition with an order, a remainder or an element alone; {what} {have} only == and !="
+    )
+
+
+def has_integers(algebra: Algebra) -> bool:
+    """Whether conditions compare integers that stand for the elements."""
+    try:
+        algebra.representative(np.zeros(1, dtype=np.int64))
+    except UserError:
+        return False
+    return True

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product, without_integers
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -54,7 +54,7 @@ class CyclicProduct(Algebra):
         return value % self.first * self.second + value % self.second
 
     def representative(self, column: Column) -> Column:
-        raise UserError("data.formula has a condition with an order or a remainder; pairs have only == and !=")
+        raise without_integers("pairs")
 
 
 class CyclicProductDataModule(TableDataModule):

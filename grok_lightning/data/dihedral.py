@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product, without_integers
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -57,9 +57,7 @@ class DihedralGroup(Algebra):
         raise UserError(f"data.formula uses the number {value}; in a dihedral group a number can only be an exponent")
 
     def representative(self, column: Column) -> Column:
-        raise UserError(
-            "data.formula has a condition with an order or a remainder; dihedral groups have only == and !="
-        )
+        raise without_integers("dihedral groups")
 
 
 class DihedralDataModule(TableDataModule):

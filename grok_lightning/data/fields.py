@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, without_integers
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -75,7 +75,7 @@ class FiniteField(Algebra):
         return value % self.characteristic
 
     def representative(self, column: Column) -> Column:
-        raise UserError("data.formula has a condition with an order or a remainder; finite fields have only == and !=")
+        raise without_integers("finite fields")
 
     def _digits(self, numbers: Column) -> Column:
         """Coefficients of elements, shape (N, k), from the constant term up."""

@@ -13,7 +13,15 @@ from inspect import signature
 
 import numpy as np
 
-from grok_lightning.data.algebra import OPERATORS, Algebra, Column, Mask, missing_operator, name_algebra
+from grok_lightning.data.algebra import (
+    OPERATORS,
+    Algebra,
+    Column,
+    Mask,
+    has_integers,
+    missing_operator,
+    name_algebra,
+)
 from grok_lightning.errors import UserError, show
 
 LONGEST_FORMULA = 300
@@ -251,8 +259,10 @@ class Formula:
         values = [self._walk(side, algebra, operands_NK, in_condition=True) for side in sides]
         truth = np.ones(len(operands_NK), dtype=bool)
         for op, left, right in zip(node.ops, values, values[1:], strict=False):
-            if isinstance(op, ast.Eq | ast.NotEq) and not (left.plain or right.plain):
-                truth &= _COMPARE[type(op)](left.numbers, right.numbers)
+            equality, plain = isinstance(op, ast.Eq | ast.NotEq), (left.plain, right.plain)
+            as_elements = not any(plain) if has_integers(algebra) else not all(plain)
+            if equality and as_elements:
+                truth &= _COMPARE[type(op)](self._element(left, algebra).numbers, self._element(right, algebra).numbers)
             else:
                 truth &= _COMPARE[type(op)](self._integer(left, algebra), self._integer(right, algebra))
         return _Value(truth.astype(np.int64), np.logical_and.reduce([v.defined for v in values]), plain=True)

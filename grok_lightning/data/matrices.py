@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product, without_integers
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -68,7 +68,7 @@ class Matrices(Algebra):
         return int(value % self.modulus * (self._weights[0] + self._weights[3]))
 
     def representative(self, column: Column) -> Column:
-        raise UserError("data.formula has a condition with an order or a remainder; matrices have only == and !=")
+        raise without_integers("matrices")
 
     def _entries(self, numbers: Column) -> Column:
         """The entries a, b, c, d of matrices, shape (4, N)."""

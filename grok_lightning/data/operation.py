@@ -28,10 +28,11 @@ class Operation:
         results_N: Element numbers of the answers, shape (N,). Rows on which the branch taken divides by zero are not
             in the table.
         is_given: Whether its rows are those of ``given_NK``.
+        is_sample: Whether it has a part of the rows that the formula is defined for, as far as they are known.
 
     Raises:
-        UserError: If the formula cannot be read or evaluated, the table would not fit in memory, or there are fewer
-            rows than asked for.
+        UserError: If the formula cannot be read or evaluated, the table would not fit in memory, there are fewer rows
+            than asked for, or none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Operation:
         possible = len(algebra.operands) ** self.formula.arity
         fits = self._bytes(possible) <= LARGEST_TABLE_BYTES
         self.is_given = given_NK is not None and (rows is not None or not fits)
+        self.is_sample = rows is not None or not fits
         if given_NK is not None and self.is_given:
             results_N, defined_N = self.formula.evaluate(algebra, given_NK)
             self.operands_NK, self.results_N = given_NK[defined_N], results_N[defined_N]
@@ -79,10 +81,13 @@ class Operation:
         if fits and rows is not None:
             if rows > len(self):
                 raise _too_many(rows, len(self))
+            self.is_sample = rows < len(self)
             chosen = choose(rows, len(self), rows_seed)
             self.operands_NK, self.results_N = self.operands_NK[chosen], self.results_N[chosen]
         elif rows is not None:
             self.operands_NK, self.results_N = draw(self.formula, algebra, rows, rows_seed)
+        if not len(self):
+            raise UserError(f"data.formula {show(formula)} is defined for no operands, so its table has 0 rows")
 
     def __len__(self) -> int:
         return len(self.results_N)

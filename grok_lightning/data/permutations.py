@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.algebra import Algebra, Column, Mask, missing_operator, repeated_product, without_integers
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
 
@@ -66,7 +66,7 @@ class SymmetricGroup(Algebra):
         raise UserError(f"data.formula uses the number {value}; over permutations a number can only be an exponent")
 
     def representative(self, column: Column) -> Column:
-        raise UserError("data.formula has a condition with an order or a remainder; permutations have only == and !=")
+        raise without_integers("permutations")
 
     def _find_numbers(self, images: NDArray[np.int64]) -> Column:
         return np.searchsorted(self._codes, images @ self._weights).astype(np.int64)

@@ -151,20 +151,27 @@ def _deal_pairs(shuffled: Column, mirrors_N: Column, counts: tuple[int, int, int
     rest = {"pairs": pairs[apart:], "singles": shuffled[single]}
     dealt = [pairs[:apart, 0], pairs[:apart, 1], pairs[:0, 0]]
     result = []
-    for part, count in zip(dealt, counts, strict=True):
-        rows = _take(rest, count - len(part))
+    wanted = [count - len(part) for part, count in zip(dealt, counts, strict=True)]
+    for number, part in enumerate(dealt):
+        rows = _take(rest, wanted[number], sum(count % 2 for count in wanted[number + 1 :]))
         whole = np.concatenate([part, rows])
         result.append(whole[np.argsort(place[whole])])
     return result
 
 
-def _take(rest: dict[str, Column], count: int) -> Column:
-    """Takes exactly ``count`` rows: singles and pairs in the proportion in which they are left, pairs unbroken."""
+def _take(rest: dict[str, Column], count: int, kept: int) -> Column:
+    """Takes exactly ``count`` rows: singles and pairs in the proportion in which they are left, pairs unbroken.
+
+    Where pairs do, ``kept`` singles are left, for later parts of odd size.
+    """
     pairs, singles = rest["pairs"], rest["singles"]
     left = 2 * len(pairs) + len(singles)
     take_singles = min(len(singles), round(count * len(singles) / left)) if left else 0
     if (count - take_singles) % 2:
         take_singles += 1 if take_singles < len(singles) else -1
+    spare = max(len(singles) - kept, count % 2)
+    if take_singles > spare:
+        take_singles = spare - (count - spare) % 2
     take_pairs = (count - take_singles) // 2
     if take_pairs > len(pairs):
         take_pairs, take_singles = len(pairs), count - 2 * len(pairs)

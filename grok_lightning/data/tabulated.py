@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from grok_lightning.data.algebra import OPERATORS, Algebra, Column, Mask, missing_operator, repeated_product
+from grok_lightning.data.algebra import (
+    OPERATORS,
+    Algebra,
+    Column,
+    Mask,
+    missing_operator,
+    repeated_product,
+    without_integers,
+)
 from grok_lightning.errors import UserError
 
 BINARY = OPERATORS[:-1]
@@ -111,9 +119,7 @@ class TabulatedAlgebra(Algebra):
         raise UserError(f"data.formula uses the number {value}; the algebra {self.title!r} has no such element")
 
     def representative(self, column: Column) -> Column:
-        raise UserError(
-            f"data.formula has a condition with an order or a remainder; the algebra {self.title!r} has only == and !="
-        )
+        raise without_integers(f"the algebra {self.title!r}", "has")
 
     def _tabulate(self, symbol: str, act: Callable[..., Any], arity: int) -> Column:
         """The results of an operator or function, one axis for each of its elements."""

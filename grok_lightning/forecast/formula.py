@@ -1,10 +1,12 @@
 """Structure of a formula that decides how soon its rule is found: symmetry, separate operands, a condition."""
 
 import ast
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
 _TWO = 2
+_OPERAND = re.compile(r"[xyz]|x[1-9][0-9]*", re.ASCII)
 
 
 class Structure(NamedTuple):
@@ -25,14 +27,15 @@ class Structure(NamedTuple):
 def structure(formula: str) -> Structure | None:
     """The structure of a formula; None if it has fewer than two operands, or cannot be read.
 
-    Names are operands. Sums and products count as symmetric, whatever the algebra.
+    Operands are called x, y and z, or x1, x2 and so on; other names are elements or functions. Sums and products count
+    as symmetric, whatever the algebra.
     """
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    distinct = sorted(set(names))
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _OPERAND.fullmatch(node.id)]
+    distinct = sorted(set(names), key=lambda name: (len(name), name))
     if len(distinct) < _TWO:
         return None
     swapped = {distinct[0]: distinct[1], distinct[1]: distinct[0]}

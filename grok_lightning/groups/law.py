@@ -30,6 +30,8 @@ class GroupLaw:
         operand_G: The number, in the algebra, of the operand that stands for each group element: of x, or of y where
             f is not one to one. None where neither is, as in ``x**2 + y**2``.
         answer_G: The number of the answer that stands for each group element; None where H is not one to one.
+        operands_G: The numbers of x and of y for which f(x) and g(y) are each element; None where one of them is not
+            one to one.
         algebra: The algebra whose elements are the group's, in the same order; None where they are not.
     """
 
@@ -37,6 +39,7 @@ class GroupLaw:
     products_N: Numbers
     operand_G: Numbers | None
     answer_G: Numbers | None
+    operands_G: tuple[Numbers | None, Numbers | None]
     algebra: Algebra | None = None
 
     @property
@@ -81,13 +84,16 @@ def find_law(operation: Operation) -> GroupLaw | None:
 def find_own_group(operation: Operation) -> GroupLaw | None:
     """For a formula that is no product, such as ``x * y * x**-1``: the group of all elements under ``*``, if it is one.
 
-    Products are the answers, and operands and answers are the elements as they are.
+    Products are the answers, and operands and answers are the elements as they are. None is found of a sample.
     """
-    if operation.algebra.size > LARGEST_TABLE or "*" not in operation.algebra.operators:
+    size = operation.algebra.size
+    if size > LARGEST_TABLE or "*" not in operation.algebra.operators or len(operation) != size**2:
         return None
     group = find_group(_tabulate(operation.algebra, "*"))
-    every = np.arange(operation.algebra.size)
-    return None if group is None else GroupLaw(group, operation.results_N, every, every, operation.algebra)
+    if group is None:
+        return None
+    every = np.arange(size)
+    return GroupLaw(group, operation.results_N, every, every, (every, every), operation.algebra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +183,13 @@ def _as_product(part: _Part, elements_U: Numbers, group: FiniteGroup, algebra: A
     straight, turned = table[table[of_x, back], of_y], table[table[of_y, back], of_x]
     if not (np.array_equal(straight, products_XY) or np.array_equal(turned, products_XY)):
         return None
-    law = GroupLaw(group, products_XY, None, elements_U, algebra)
+    law = GroupLaw(group, products_XY, None, elements_U, (None, None), algebra)
     if len(np.unique(products_XY)) < len(group):
         return _restrict(law, int(back))
-    return replace(law, operand_G=_operands(part, of_x[:, 0], of_y[0], len(group)))
+    second = table[back, of_y[0]] if np.array_equal(straight, products_XY) else table[of_y[0], back]
+    operands = _invert(of_x[:, 0], part.x_X, len(group)), _invert(second, part.y_Y, len(group))
+    either = _invert(of_y[0], part.y_Y, len(group)) if operands[0] is None else operands[0]
+    return replace(law, operand_G=either, operands_G=operands)
 
 
 def _restrict(law: GroupLaw, back: int) -> GroupLaw | None:
@@ -196,7 +205,7 @@ def _restrict(law: GroupLaw, back: int) -> GroupLaw | None:
     if group is None or not law.group.is_abelian or law.answer_G is None:
         return None
     answers = law.answer_G[law.group.table_GG[law.group.inverses_G[back], elements]]
-    return GroupLaw(group, places[moved], None, answers)
+    return GroupLaw(group, places[moved], None, answers, (None, None))
 
 
 def _as_translates(part: _Part, elements_U: Numbers, group: FiniteGroup, algebra: Algebra | None) -> GroupLaw | None:
@@ -216,7 +225,9 @@ def _as_translates(part: _Part, elements_U: Numbers, group: FiniteGroup, algebra
         answer_G = np.empty(len(group), dtype=np.int64)
         answer_G[products_XY] = part.answers_XY
         one_to_one = len(np.unique(answer_G)) == len(group)
-        return GroupLaw(group, products_XY, elements_U, answer_G if one_to_one else None, algebra)
+        moving = _invert(shifts, part.y_Y if turned else part.x_X, len(group))
+        operands = (elements_U, moving) if turned else (moving, elements_U)
+        return GroupLaw(group, products_XY, elements_U, answer_G if one_to_one else None, operands, algebra)
     return None
 
 
@@ -231,15 +242,15 @@ def _as_latin_square(part: _Part) -> GroupLaw | None:
     # of the first x and y: x stands for T(x, y0), y for T(x0, y), and T(x0, y0) for the identity
     of_x, of_y = np.argsort(places_XY[:, 0]), np.argsort(places_XY[0])
     group = find_group(places_XY[np.ix_(of_x, of_y)])
-    return None if group is None else GroupLaw(group, places_XY, part.x_X[of_x], answers)
+    operands = part.x_X[of_x], part.y_Y[of_y]
+    return None if group is None else GroupLaw(group, places_XY, operands[0], answers, operands)
 
 
-def _operands(part: _Part, of_x: Numbers, of_y: Numbers, size: int) -> Numbers | None:
-    """The operand of each group element, where f, or else g, is one to one."""
-    for elements, numbers in ((of_x, part.x_X), (of_y, part.y_Y)):
-        if len(elements) == size and len(np.unique(elements)) == size:
-            return numbers[np.argsort(elements)]
-    return None
+def _invert(elements: Numbers, numbers: Numbers, size: int) -> Numbers | None:
+    """The number that each group element is given by, of numbers and their elements; None if not one to one."""
+    if len(elements) != size or len(np.unique(elements)) != size:
+        return None
+    return numbers[np.argsort(elements)]
 
 
 def _number_by_logarithm(law: GroupLaw) -> GroupLaw:
@@ -254,5 +265,8 @@ def _number_by_logarithm(law: GroupLaw) -> GroupLaw:
     every = np.arange(size)
     group = FiniteGroup((every[:, None] + every) % size, 0, -every % size)
     products = np.where(law.products_N == NONE, NONE, logarithms[law.products_N])
-    operand, answer = (None if each is None else each[powers] for each in (law.operand_G, law.answer_G))
-    return GroupLaw(group, products, operand, answer, law.algebra if powers == list(every) else None)
+    operand, answer, of_x, of_y = (
+        None if each is None else each[powers] for each in (law.operand_G, law.answer_G, *law.operands_G)
+    )
+    algebra = law.algebra if powers == list(every) else None
+    return GroupLaw(group, products, operand, answer, (of_x, of_y), algebra)

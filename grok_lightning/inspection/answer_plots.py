@@ -88,7 +88,8 @@ def draw_logits(gathered: Gathered, labels: Labels) -> dict[str, list[Plot]]:
         maps = margin if token is None else logits[:, place - 1]
         title = "Right answer's logit less the largest other" if token is None else "Logit, less the mean of all"
         plots = [Plot(title, [draw_map(values, labels) for values in maps], lay_over_pairs(labels))]
-        has_power = token is None or (isinstance(basis, Basis) and token in basis.elements_N)
+        answers = basis.answers_N if isinstance(basis, Basis) else None
+        has_power = token is None or (answers is not None and token in answers)
         if powers is not None and has_power:
             of_moment = powers[:, shown]
             shown += 1

@@ -108,9 +108,9 @@ def order_by_basis(subject: Subject, maps_CXY: NDArray, basis: Basis) -> NDArray
         NothingToShow: If a pair of these elements has no row.
     """
     places = []
-    for values in subject.cells.values:
+    for values, elements_N in zip(subject.cells.values, basis.operands_N, strict=True):
         place = {int(value): number for number, value in enumerate(values)}
-        places.append([place.get(int(element), -1) for element in basis.elements_N])
+        places.append([place.get(int(element), -1) for element in elements_N])
     ordered = maps_CXY[..., np.array(places[0])[:, None], np.array(places[1])]
     if min(map(min, places)) < 0 or np.isnan(ordered).any():
         raise NothingToShow("not every pair of elements is computed, which a transform over them needs")
@@ -160,9 +160,23 @@ def take_vectors(subject: Subject, side: Side, basis: Basis | None = None) -> ND
         raise NothingToShow(str(error)) from None
     vectors = matrix.detach().float().cpu().numpy()
     _require_finite(vectors, f"the {side} has numbers that are not finite")
-    if basis is not None and max(basis.elements_N) >= len(vectors):
+    if basis is None:
+        return vectors
+    elements_N = basis.elements_N if side == "embedding" else require_answers(basis)
+    if max(elements_N) >= len(vectors):
         raise NothingToShow(f"the {side} has no vector of its own for each element")
-    return vectors if basis is None else vectors[basis.elements_N]
+    return vectors[elements_N]
+
+
+def require_answers(basis: Basis) -> Column:
+    """The answers that stand for a basis's elements.
+
+    Raises:
+        NothingToShow: If none do.
+    """
+    if basis.answers_N is None:
+        raise NothingToShow("several elements of the basis have the same answer")
+    return basis.answers_N
 
 
 def describe_embedding(subject: Subject) -> str:

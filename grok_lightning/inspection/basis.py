@@ -30,7 +30,9 @@ class Basis:
     Attributes:
         title: What it is, after "in".
         word: What a component is called, such as ``frequency``.
-        elements_N: Numbers of the n elements, in the order of the columns.
+        elements_N: Numbers of the n elements, in the order of the columns: as operands, in the embedding.
+        answers_N: Their numbers as answers; None if answers do not stand for them one by one.
+        operands_N: Their numbers as x and as y; of one that does not stand for them one by one ``elements_N``.
         matrix_NN: A unit vector in each row.
         component_N: The component of each row, 0 to C - 1; component 0 is the constant function.
         labels: Name of each component.
@@ -39,6 +41,8 @@ class Basis:
     title: str
     word: str
     elements_N: Column
+    answers_N: Column | None
+    operands_N: tuple[Column, Column]
     matrix_NN: Floats
     component_N: Column
     labels: list[str]
@@ -77,12 +81,15 @@ class Basis:
         return [int(number) for number in out[np.argsort(-shares[out], kind="stable")][:most]]
 
 
-def make_cyclic_basis(title: str, elements_N: Column) -> Basis:
+def make_cyclic_basis(
+    title: str, elements_N: Column, answers_N: Column | None, operands_N: tuple[Column, Column]
+) -> Basis:
     """The real Fourier basis of a cyclic group, whose elements are given in the order of their exponents."""
     count = len(elements_N)
     component_N = (np.arange(count) + 1) // 2
     labels = [str(number) for number in range(count // 2 + 1)]
-    return Basis(title, "frequency", elements_N, fourier_basis(count).numpy(), component_N, labels)
+    matrix_NN = fourier_basis(count).numpy()
+    return Basis(title, "frequency", elements_N, answers_N, operands_N, matrix_NN, component_N, labels)
 
 
 def find_of_group(operation: Operation) -> Basis | None:
@@ -95,27 +102,29 @@ def find_of_group(operation: Operation) -> Basis | None:
     if law is None or law.operand_G is None:
         return None
     title = operation.algebra.title or type(operation.algebra).__name__
-    if law.is_cyclic and isinstance(operation.algebra, IntegersMod):
+    of_x, of_y = (law.operand_G if numbers is None else numbers for numbers in law.operands_G)
+    numbers = law.operand_G, law.answer_G, (of_x, of_y)
+    of_integers = isinstance(operation.algebra, IntegersMod)
+    if law.is_cyclic and (of_integers or law.algebra is None):
         unit, modulus = int(law.operand_G[1 % len(law.group)]), operation.algebra.size
         plain = np.array_equal(law.operand_G, np.arange(modulus))
         powers = [pow(unit, power, modulus) for power in range(len(law.group))]
         where = f"in which the formula is an addition mod {len(law.group)}"
-        if plain:
+        if plain and of_integers:
             where = f"the integers mod {modulus}"
-        elif np.array_equal(law.operand_G, powers):
+        elif of_integers and np.array_equal(law.operand_G, powers):
             where = f"the discrete logarithm to the base {unit} mod {modulus}"
         else:
             where = f"the variables {where}"
-        return make_cyclic_basis(f"the Fourier basis of {where}", law.operand_G)
+        return make_cyclic_basis(f"the Fourier basis of {where}", *numbers)
     try:
         irreps = find_irreps(law.group, law.algebra, title)
     except UserError:  # too many elements
         return None
     real = build_real_basis(irreps)
     of = f"the group of {len(law.group)} elements in which the formula is a product"
-    return Basis(
-        f"the representations of {of}", "representation", law.operand_G, real.basis_GG, real.component_G, real.names
-    )
+    title = f"the representations of {of}"
+    return Basis(title, "representation", *numbers, real.basis_GG, real.component_G, real.names)
 
 
 def find_additive(operation: Operation) -> Basis | None:
@@ -123,7 +132,8 @@ def find_additive(operation: Operation) -> Basis | None:
     if not isinstance(operation.algebra, IntegersMod):
         return None
     modulus = operation.algebra.size
-    return make_cyclic_basis(f"the Fourier basis of the integers mod {modulus}", np.arange(modulus))
+    every = np.arange(modulus)
+    return make_cyclic_basis(f"the Fourier basis of the integers mod {modulus}", every, every, (every, every))
 
 
 FINDERS: list[Callable[[Operation], Basis | None]] = [find_of_group, find_additive]

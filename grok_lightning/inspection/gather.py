@@ -139,7 +139,7 @@ def _look_at_logits(subject: Subject, choice: Choice) -> Arrays:
 
 def _look_at_logit_components(subject: Subject, choice: Choice) -> Arrays:
     basis = choice.require_basis()
-    every = [int(token) for token in basis.elements_N]
+    every = [int(token) for token in arrays.require_answers(basis)]
     maps_CNN = arrays.order_by_basis(subject, arrays.map_logits(subject, every), basis)
     squares = arrays.sum_components(arrays.transform_maps(maps_CNN, basis), basis)
     squares[:, 0, 0] = 0

@@ -77,7 +77,8 @@ def _draw_circle(
 ) -> Plot:
     frames: list[list[Trace]] = []
     notes: list[str] = []
-    names = [labels.tokens[element] for element in basis.elements_N]
+    elements = basis.elements_N if side == "embedding" or basis.answers_N is None else basis.answers_N
+    names = [labels.tokens[element] for element in elements]
     turns = np.linspace(0, 2 * np.pi, 73)
     for points, shares in zip(arrays[f"{side}_circles"][:, place], arrays[f"{side}_shares"], strict=True):
         if is_missing(points):

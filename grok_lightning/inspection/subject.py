@@ -276,7 +276,7 @@ def _find_cells(data: SequenceDataModule) -> Cells:
     held = operands_NK[0, 2:]
     rows = np.flatnonzero((operands_NK[:, 2:] == held).all(axis=1))
     values = [np.unique(column) for column in operands_NK[rows, :2].T]
-    shown = [_order(value[_spread_evenly(len(value))], data) for value in values]
+    shown = [_order(value[_spread_evenly(len(value))], data, operand) for operand, value in enumerate(values)]
     places = [np.full(data.operation.algebra.size, -1) for _ in shown]
     for place, value in zip(places, shown, strict=True):
         place[value] = np.arange(len(value))
@@ -295,13 +295,13 @@ def _find_cells(data: SequenceDataModule) -> Cells:
     return Cells((names[0], names[1]), (shown[0], shown[1]), rows_XY, note)
 
 
-def _order(values: Column, data: SequenceDataModule) -> Column:
-    """Element numbers in the order of the task's basis, such as that of discrete logarithms, any others last."""
+def _order(values: Column, data: SequenceDataModule, operand: int) -> Column:
+    """Numbers of an operand in the order of the task's basis, such as that of discrete logarithms, any others last."""
     try:
         basis = find_basis(data)
     except NothingToShow:
         return values
-    place = {int(element): number for number, element in enumerate(basis.elements_N)}
+    place = {int(element): number for number, element in enumerate(basis.operands_N[operand])}
     return np.array(sorted(values.tolist(), key=lambda element: (place.get(element, len(place)), element)))
 
 

@@ -71,11 +71,13 @@ class Cosets(Measure):
 
     ``cosets/x_24a`` is the mean over neurons for one class, named by the order of its subgroups and a letter
     (``groups.cosets.find_subgroup_classes`` lists them); ``cosets/x`` the mean of each neuron's largest over all
-    classes; ``cosets/y`` and so on are the same of y. Neurons that are constant do not count; NaN if all are.
+    classes; ``cosets/y`` and so on are the same of y. Neurons that are constant do not count; NaN if all are, and of an
+    operand that does not stand for the elements one by one, such as x in ``x**2 + y``.
 
     Stander and others, arXiv 2312.06581, find neurons whose two inputs are constant on cosets in networks on S5 and S6;
-    the statistic is ours. Which operand stands for which element is as for ``Irreps``. Cost: a forward pass of all rows
-    at all positions, without what evaluation saves; then products of k x n and n x F for each partition into k cosets.
+    the statistic is ours. Each operand stands for the element that it is in the product. Cost: a forward pass of all
+    rows at all positions, without what evaluation saves; then products of k x n and n x F for each partition into k
+    cosets.
 
     Args:
         part: Name of the neurons, as in ``run.activations``. Default: those of the last feed-forward layer
@@ -191,13 +193,17 @@ def neuron_means(view: View, operation: Operation, law: GroupLaw, part: str) -> 
     Args:
         view: The stack, R runs.
         operation: The operation, whose rows are gone through.
-        law: Its group, which gives each of n elements an operand; rows that are left out do not count.
+        law: Its group, which gives each of n elements an x and a y; rows that are left out do not count. Means are NaN
+            of an operand that does not stand for the elements one by one.
         part: The neurons' name.
     """
-    assert law.operand_G is not None
-    elements = np.full(operation.algebra.size, -1)
-    elements[law.operand_G] = np.arange(len(law.group))
-    places_NK = elements[operation.operands_NK]
+    every = np.arange(len(law.group))
+    places_NK = np.zeros_like(operation.operands_NK)
+    for operand, numbers in enumerate(law.operands_G):
+        if numbers is not None:
+            elements = np.full(operation.algebra.size, -1)
+            elements[numbers] = every
+            places_NK[:, operand] = elements[operation.operands_NK[:, operand]]
     rows = np.flatnonzero(law.kept_N & (places_NK >= 0).all(1))
     sums: list[Tensor] = []
     for block in np.split(rows, range(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE)):
@@ -208,5 +214,8 @@ def neuron_means(view: View, operation: Operation, law: GroupLaw, part: str) -> 
         for whole, places in zip(sums, places_NK[block].T, strict=True):
             whole.index_add_(1, torch.from_numpy(places.copy()).to(whole.device), values_RBF)
     counts = (np.bincount(places_NK[rows, operand], minlength=len(law.group)) for operand in (0, 1))
-    of_x, of_y = (whole / torch.from_numpy(count).to(whole)[:, None] for whole, count in zip(sums, counts, strict=True))
+    of_x, of_y = (
+        whole / torch.from_numpy(count).to(whole)[:, None] if numbers is not None else torch.full_like(whole, torch.nan)
+        for whole, count, numbers in zip(sums, counts, law.operands_G, strict=True)
+    )
     return of_x, of_y

@@ -156,7 +156,8 @@ class Fourier(Measure):
     ``x * y`` and ``x / y`` mod p in the discrete logarithm to the base of the smallest primitive root, mod p - 1 and
     without 0. The embedding is taken by the operand that stands for each number, the others by the answer; where there
     is none, as in (x + y)**2 for answers, their values are NaN. Any other formula over the integers mod p is seen in
-    the numbers as they are. Cost: a product of p x p and p x D of each matrix and run.
+    the numbers as they are. So a sample of a table (``data.rows``), which tells no law, is taken with ``plain`` alone.
+    Cost: a product of p x p and p x D of each matrix and run.
 
     Args:
         top: Key frequencies recorded of each matrix. With their shares; at most p // 2.
@@ -172,6 +173,11 @@ class Fourier(Measure):
         table = require_cyclic("Fourier", data)
         if self.plain and not isinstance(table.operation.algebra, IntegersMod):
             raise UserError("measures.Fourier.plain is true, which needs integers mod p; leave it out")
+        if not self.plain and any(operation.is_sample for operation in table.operations):
+            raise UserError(
+                "measures names Fourier, which finds its variables from a whole table, and data.rows takes a part of "
+                "it; measures.Fourier.plain true takes the numbers as they are"
+            )
         require_matrices("Fourier", network)
 
     def __call__(self, view: View) -> dict[str, Tensor]:

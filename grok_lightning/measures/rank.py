@@ -7,6 +7,7 @@ from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.measures.base import Measure, View, require_matrices
 from grok_lightning.models import SequenceModel
+from grok_lightning.models.ordinary import ModuleStack
 
 
 def effective_rank(matrix_RIO: Tensor) -> Tensor:
@@ -26,7 +27,13 @@ def effective_rank(matrix_RIO: Tensor) -> Tensor:
 
 
 def hidden_matrices(network: SequenceModel) -> list[Tensor]:
-    """Every weight matrix (R, in, out) that is neither in ``embeddings`` nor in ``head``, by its dotted name."""
+    """Every weight matrix (R, in, out) that is neither in ``embeddings`` nor in ``head``, by its dotted name.
+
+    Of an ordinary module those of its layers that are neither embeddings nor lead to the logits, (R, out, in).
+    """
+    if isinstance(network, ModuleStack):
+        own = network.hidden_matrices()
+        return [weight for name, weight in network.named_parameters() if name in own]
     return [
         weight
         for name, weight in network.named_parameters()

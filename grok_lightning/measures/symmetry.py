@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from grok_lightning.batch import NOTHING_TO_ANSWER
+from grok_lightning.data.operation import find_mirrors
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError
@@ -22,7 +23,8 @@ class Symmetry(Measure):
         self._table(data)
 
     def __call__(self, view: View) -> dict[str, Tensor]:
-        mirrors_N = torch.from_numpy(self._table(view.data).operation.mirrors_N).to(view.device)
+        data = self._table(view.data)  # whose rows are those of all formulas of a stack
+        mirrors_N = torch.from_numpy(find_mirrors(data.operands_NK, data.operation.algebra.size)).to(view.device)
         counts = []
         for run, (train, val) in enumerate(zip(view.rows("train"), view.rows("val"), strict=True)):
             in_train = torch.zeros(len(mirrors_N) + 1, dtype=torch.bool, device=view.device)

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis.strategies import builds, integers, recursive, sampled_from
 from hypothesis.strategies import text as any_text
 
+from grok_lightning.data.cyclic import CyclicProduct
+from grok_lightning.data.fields import FiniteField
 from grok_lightning.data.formula import Formula
 from grok_lightning.data.integers import IntegersMod
+from grok_lightning.data.matrices import Matrices
 from grok_lightning.data.operation import Operation
 from grok_lightning.data.permutations import SymmetricGroup
 from grok_lightning.data.signed import SignedRemainders
@@ -240,3 +243,20 @@ def test_blocks_of_rows_change_no_table(monkeypatch) -> None:
         other = Operation(text, algebra)
         assert np.array_equal(one.operands_NK, other.operands_NK)
         assert np.array_equal(one.results_N, other.results_N)
+
+
+@pytest.mark.parametrize(
+    ("algebra", "condition"),
+    [(Matrices(2), "x == 0"), (FiniteField(3, 2), "y != 0"), (CyclicProduct([2, 3]), "y == 0")],
+    ids=["matrices", "field", "pairs"],
+)
+def test_elements_without_an_order_are_compared_with_the_element_that_a_number_denotes(algebra, condition) -> None:
+    operation = Operation(f"x + y if {condition} else x", algebra)
+    zero, column = algebra.literal(0), 0 if "x" in condition else 1
+    is_zero = operation.operands_NK[:, column] == zero
+    chosen = ~is_zero if "!=" in condition else is_zero
+    sums, _ = algebra.binary("+", *operation.operands_NK.T)
+    assert 0 < chosen.sum() < len(chosen)
+    assert np.array_equal(operation.results_N, np.where(chosen, sums, operation.operands_NK[:, 0]))
+    with pytest.raises(UserError, match="a condition with an order, a remainder or an element alone"):
+        Operation("x if y else y + y", algebra)

@@ -1,11 +1,12 @@
 """Tables of any number of operands, and samples of tables."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
-from grok_lightning.data import sampling
+from grok_lightning.data import ModularArithmeticDataModule, sampling
 from grok_lightning.data.formula import Formula
 from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
@@ -188,3 +189,9 @@ def test_commutative_is_told_of_samples_too() -> None:
         assert Operation(formula, algebra).is_commutative == expected
         if Formula(formula).arity == 2:
             assert Operation(formula, algebra, rows=30).is_commutative == expected
+
+
+@pytest.mark.parametrize("tokenizer", ["elements", "characters"])
+def test_a_formula_without_any_row_is_refused(tokenizer) -> None:
+    with pytest.raises(UserError, match=re.escape("data.formula 'x / (y - y)' is defined for no operands")):
+        ModularArithmeticDataModule("x / (y - y)", 7, tokenizer=tokenizer)

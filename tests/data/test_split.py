@@ -224,3 +224,18 @@ def test_half_of_a_sample_keeps_its_lower_rows() -> None:
     split = split_table(SAMPLED, 1, 0.5, pairing="half")
     wanted = np.flatnonzero(SAMPLED.operands_NK[:, 0] >= SAMPLED.operands_NK[:, 1])
     assert sorted(np.concatenate([split.train, split.val])) == wanted.tolist()
+
+
+@pytest.mark.parametrize("modulus", [2, 3, 4, 5])
+def test_unbroken_pairs_are_dealt_wherever_it_can_be_done(modulus) -> None:
+    """Each part of odd size needs a row without a mirror, of which a table of p * p rows has p."""
+    operation = Operation("x + y", IntegersMod(modulus))
+    for train in range(1, modulus**2):
+        for val in range(1, modulus**2 - train + 1):
+            rest = modulus**2 - train - val
+            feasible = sum(part % 2 for part in (train, val, rest)) <= modulus
+            share = (val + 0.5) / modulus**2 if rest else None  # of which the whole rows count
+            if not feasible:
+                continue
+            split = split_table(operation, 0, 0.5, share, "together", None, train)
+            assert [len(part) for part in (split.train, split.val, split.test)] == [train, val, rest]

@@ -112,3 +112,17 @@ def test_rows_of_a_record_are_a_history() -> None:
     assert shipped_forecaster()(history, 30) is not None
     assert shipped_forecaster()(history, 40) is None
     assert shipped_forecaster()(history, 0) is None
+
+
+@pytest.mark.parametrize("option", [{"data.train_rows": 941}, {"data.splits": "split.csv"}])
+def test_the_fraction_is_not_known_where_something_else_says_how_many_rows_train(option) -> None:
+    history = make_history(**option)
+    assert np.isnan([of(history, 700, name) for name in ("fraction", "inverse_fraction", "fraction_from_half")]).all()
+
+
+@pytest.mark.parametrize(
+    ("formula", "commutative", "separate"),
+    [("a * x + y", 0, 1), ("a * x + a * y", 1, 1), ("r1 * x * y", 1, 1), ("x1 + x2 + x10**2", 1, 1)],
+)
+def test_named_elements_are_no_operands(formula, commutative, separate) -> None:
+    assert structure(formula)[:2] == (commutative, separate)

@@ -38,6 +38,12 @@ def check_law(law: GroupLaw, operation: Operation) -> None:
     back = law.group.inverses_G[part[0, 0]]
     straight, turned = group[group[part[:, :1], back], part[:1]], group[group[part[:1], back], part[:, :1]]
     assert np.array_equal(straight, part) or np.array_equal(turned, part)
+    of_x, of_y = law.operands_G
+    for numbers, own in ((of_x, xs), (of_y, ys)):
+        assert numbers is None or set(numbers) == set(own)
+    if of_x is not None and of_y is not None:
+        products = table[np.ix_(of_x, of_y)]
+        assert np.array_equal(products, group) or np.array_equal(products, group.T)
     answers = {}
     for product, answer in zip(products_N.tolist(), results_N.tolist(), strict=True):
         assert answers.setdefault(product, answer) == answer
@@ -168,3 +174,22 @@ def test_other_algebras() -> None:
         check_law(law, operation)
     assert law_of("x - y", SignedRemainders(7))[0] is None
     assert find_own_group(Operation("x*x + x*y", IntegersMod(7))) is None
+
+
+def test_each_operand_has_the_numbers_that_stand_for_elements() -> None:
+    law, _ = law_of("x + 2 * y", IntegersMod(11))
+    assert law is not None
+    of_x, of_y = law.operands_G
+    assert of_x is not None
+    assert of_y is not None
+    assert np.array_equal((2 * of_y - of_x) % 11, np.full(11, (2 * of_y[0] - of_x[0]) % 11))
+    law, _ = law_of("x**2 + y", IntegersMod(11))
+    assert law is not None
+    assert law.operands_G[0] is None
+    assert law.operands_G[1] is not None
+
+
+def test_no_group_of_its_own_is_found_of_a_sample() -> None:
+    algebra = SymmetricGroup(4)
+    assert find_own_group(Operation("x * y", algebra)) is not None
+    assert find_own_group(Operation("x * y", algebra, rows=570)) is None

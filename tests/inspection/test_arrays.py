@@ -10,7 +10,7 @@ from small import SMALL, load_small, look, sharpen
 
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection import arrays
-from grok_lightning.inspection.basis import find_basis, make_cyclic_basis
+from grok_lightning.inspection.basis import Basis, find_basis, make_cyclic_basis
 from grok_lightning.run import Run
 
 Trained = Callable[..., Path]
@@ -50,9 +50,14 @@ def test_logits_are_those_of_the_network(run: Run) -> None:
     assert np.allclose(arrays.map_margins(look(run)).ravel(), margins, atol=1e-4)
 
 
+def plain_basis(size: int) -> Basis:
+    every = np.arange(size)
+    return make_cyclic_basis("it", every, every, (every, every))
+
+
 @pytest.mark.parametrize("size", [5, 8, 11])
 def test_the_transform_is_the_discrete_fourier_transform(size: int) -> None:
-    basis = make_cyclic_basis("it", np.arange(size))
+    basis = plain_basis(size)
     maps = np.random.default_rng(0).normal(size=(3, size, size))
     coefficients = arrays.transform_maps(maps, basis)
     assert np.allclose((coefficients**2).sum(), (maps**2).sum(), rtol=1e-5)
@@ -80,7 +85,7 @@ def test_principal_components_are_eigenvectors_of_the_covariance() -> None:
 
 
 def test_a_frequency_is_a_circle_in_its_plane() -> None:
-    basis = make_cyclic_basis("it", np.arange(13))
+    basis = plain_basis(13)
     angles = 2 * np.pi * 4 * np.arange(13) / 13
     directions, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 2)))
     vectors = 3 * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ directions.T + 5
@@ -101,7 +106,7 @@ def test_neurons_are_those_of_the_network_and_have_their_frequency(run: Run) -> 
     for name in subject.neuron_names:
         expected = run.activations(run.operands_NK)[name][:, -1].T.reshape(-1, 11, 11).numpy()
         assert np.allclose(arrays.map_neurons(subject, name), expected, atol=1e-4)
-    basis = make_cyclic_basis("it", np.arange(11))
+    basis = plain_basis(11)
     x, y = np.meshgrid(np.arange(11), np.arange(11), indexing="ij")
     wave = 2 * np.pi / 11
     maps = np.stack([

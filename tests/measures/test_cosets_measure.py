@@ -6,7 +6,7 @@ import torch
 from hand_built import addition, measured
 from torch import Tensor, nn
 
-from grok_lightning.data import DihedralDataModule, PermutationDataModule, TableDataModule
+from grok_lightning.data import DihedralDataModule, FiniteFieldDataModule, PermutationDataModule, TableDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.groups.cosets import find_cosets, find_partitions, find_subgroup_classes
 from grok_lightning.measures import Cosets, View
@@ -206,3 +206,23 @@ def test_names_of_classes_do_not_depend_on_the_run() -> None:
     found = measured(Cosets(largest_index=6), network, data)
     assert list(found) == [f"cosets/{o}{name}" for o in "xy" for name in ["", *(f"_{each}" for each in expected)]]
     assert np.all([value.isfinite().all() for value in found.values()])
+
+
+def test_each_operand_counts_as_the_element_that_it_is_in_the_product() -> None:
+    data = FiniteFieldDataModule("x + y**3", 2, 3, seeds=SEEDS)
+    algebra = data.operation.algebra
+    group = find_group_law(FiniteFieldDataModule("x + y", 2, 3).operation).group
+    of_subgroup = find_partitions(group, find_subgroup_classes(group, 2)[0])[0]
+    constant = noise(2, 2, 3)[:, of_subgroup]
+    cubes, _ = algebra.power(np.arange(algebra.size), 3)
+    found = measured(Cosets(), Neurons(data, constant, constant[:, cubes]), data)
+    assert found["cosets/x"].tolist() == pytest.approx([1, 1])
+    assert found["cosets/y"].tolist() == pytest.approx([1, 1])
+
+
+def test_an_operand_that_stands_for_no_element_has_no_concentration() -> None:
+    data = addition("x**2 + y", 9)
+    values = noise(2, 9, 3)
+    found = measured(Cosets(), Neurons(data, values, values), data)
+    assert found["cosets/x"].isnan().all()
+    assert found["cosets/y"].isfinite().all()

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from hand_built import AMPLITUDES, Cosines, addition, float64, measured
+from unnamed import Unnamed
 
 from grok_lightning.measures import Rank
 from grok_lightning.measures.rank import effective_rank, hidden_matrices
 from grok_lightning.measures.spectral_entropy import squared_singular_values
 from grok_lightning.models import Transformer
+from grok_lightning.models.ordinary import build_network
 
 
 def with_singular_values(values: list[float], rows: int, columns: int) -> torch.Tensor:
@@ -60,6 +62,11 @@ def test_hidden_matrices_are_those_between() -> None:
     assert len(found) == len(names) == 12
     expected = torch.stack([effective_rank(weights[name]) for name in names]).mean(0)
     torch.testing.assert_close(measured(Rank(), network, data)["rank/hidden"], expected)
+
+
+def test_hidden_matrices_of_an_ordinary_module_are_told_by_its_layers() -> None:
+    network = build_network(Unnamed, 9, 4, [0, 1])
+    assert [id(weight) for weight in hidden_matrices(network)] == [id(network.module.first.weight)]
 
 
 @pytest.mark.parametrize("shape", [(7, 11), (33, 5), (97, 31)])

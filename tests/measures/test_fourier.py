@@ -153,5 +153,9 @@ def test_what_it_cannot_be_computed_of_is_refused() -> None:
         Fourier().check(network, PermutationDataModule(degree=3))
     with pytest.raises(UserError, match=r"^measures names Fourier, .* data\.tokenizer elements"):
         Fourier().check(network, ModularArithmeticDataModule(modulus=5, tokenizer="characters"))
+    sample = ModularArithmeticDataModule("x * y", 5, rows=20)
+    with pytest.raises(UserError, match=r"^measures names Fourier, .* data\.rows takes a part .*plain true"):
+        Fourier().check(network, sample)
+    Fourier(plain=True).check(network, sample)
     with pytest.raises(UserError, match=r"^measures\.Fourier\.top is -1"):
         Fourier(top=-1)

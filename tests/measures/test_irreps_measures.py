@@ -250,6 +250,7 @@ def test_invertible_matrices_are_a_group_of_their_own() -> None:
         (lambda: addition("x + y + z", 5), "needs a formula that is a product in a group"),
         (lambda: DATA["S4"]("x * y * x**-1 * y**-1"), "every element as an answer"),
         (lambda: PermutationDataModule("x * y", 4, rows=100), "with 100 rows"),
+        (lambda: PermutationDataModule("x * y", 4, rows=570), "with 570 rows"),
         (lambda: addition("x + y", 7, tokenizer="characters"), "data.tokenizer elements"),
         (lambda: TextDataModule("abcabcabc"), "needs a formula that is a product in a group"),
         (lambda: addition("x + y", 131), r"65 representations; name up to 64 in measures\.\w+\.irreps, of 1, 2"),

@@ -6,13 +6,13 @@ from hand_built import addition, answered, measured
 
 from grok_lightning.data import PermutationDataModule
 from grok_lightning.errors import UserError
-from grok_lightning.measures import Symmetry
+from grok_lightning.measures import Symmetry, View
 from grok_lightning.models import Transformer
 
 
 def by_hand(data, right_RN, run: int) -> tuple[float, float]:
     """Shares of right rows, from sets of pairs."""
-    pairs = [tuple(pair) for pair in data.operation.operands_NK.tolist()]
+    pairs = [tuple(pair) for pair in data.operands_NK.tolist()]
     train = {pairs[row] for row in data.splits[run].train}
     rows = {True: [], False: []}
     for row in data.splits[run].val:
@@ -26,6 +26,17 @@ def test_accuracies_are_the_shares_of_right_rows(formula, options) -> None:
     data = addition(formula, 11, **options)
     right = torch.rand(2, len(data.operation), generator=torch.Generator().manual_seed(2)) < 0.6
     found = measured(Symmetry(), answered(data, right), data)
+    for run in range(2):
+        expected = by_hand(data, right, run)
+        assert (found["symmetry/mirrored_acc"][run], found["symmetry/unmirrored_acc"][run]) == expected
+
+
+def test_runs_of_several_formulas_have_the_mirrors_of_their_own_rows() -> None:
+    data = addition(["x / y", "x + y"], 11)
+    network = Transformer(data.vocabulary_size, data.length, data.seeds, layers=1, width=8, heads=2)
+    view = View(network, data)
+    right = (view.logits_RNAV.argmax(-1) == view.targets_RNA).all(-1)
+    found = measured(Symmetry(), network, data)
     for run in range(2):
         expected = by_hand(data, right, run)
         assert (found["symmetry/mirrored_acc"][run], found["symmetry/unmirrored_acc"][run]) == expected
