@@ -12,7 +12,7 @@ from grok_lightning.models import Transformer
 from grok_lightning.models.lens import read_lens_weights
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.plain import PlainNetwork
-from grok_lightning.models.transfer import list_weights, take_parts
+from grok_lightning.models.transfer import list_maps, list_weights, take_parts
 from grok_lightning.module import GrokModule
 from grok_lightning.optim.base import OF_MODULES
 from grok_lightning.options.config import Config
@@ -85,7 +85,7 @@ def _start_from(
     _refuse_other_tokens(where, _tokens(other.data), None if parts else other.data.length, data)
     if parts:
         try:
-            take_parts(list_weights(other.model), parts, module.network)
+            take_parts(list_weights(other.model), parts, module.network, list_maps(other.model))
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
         return

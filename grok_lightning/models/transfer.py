@@ -1,6 +1,6 @@
 """Parts of another network's weights: which of them are taken, and where they go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from grok_lightning.errors import show
 from grok_lightning.models.base import SequenceModel
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.plain import PlainNetwork
+from grok_lightning.models.stacked import ordinary_forms
 
 _WHOLE, _FIRST, _SECOND = ".weight", ".table.weight", ".map.weight"  # of an embedding, or of its two factors
 
@@ -18,11 +19,21 @@ def list_weights(network: SequenceModel) -> dict[str, Tensor]:
     return {_plain_name(network, name): weight for name, weight in PlainNetwork(network).state_dict().items()}
 
 
+def list_maps(network: SequenceModel) -> set[str]:
+    """Names in ``list_weights`` of matrices (in, out), which layers of torch have as (out, in)."""
+    return {_plain_name(network, name) for name in ordinary_forms(network)[0]}
+
+
 def _plain_name(network: SequenceModel, name: str) -> str:
     return name.removeprefix("module.") if isinstance(network, ModuleStack) else name
 
 
-def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: SequenceModel) -> None:
+def take_parts(
+    weights: Mapping[str, Tensor],
+    parts: Sequence[str],
+    network: SequenceModel,
+    maps: Collection[str] | None = None,
+) -> None:
     """Puts parts of another network's weights into a network, in all runs of a stack.
 
     A name stands for all parameters in whose dotted names it occurs as a word, or as several words in a row:
@@ -33,11 +44,13 @@ def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: Seq
         weights: The other network's, in the form of ``list_weights``.
         parts: Names, or ``THEIRS=OURS`` where the network here has another name for a part.
         network: The network that takes them.
+        maps: Names of the other network's matrices (in, out); where a map's matrix here is the other way round, the
+            transpose is taken. None where that is not known.
 
     Raises:
         ValueError: If a part has no weights, or one has no place of its shape here; nothing is taken then.
     """
-    own = list_weights(network)
+    own, own_maps = list_weights(network), list_maps(network)
     theirs = _multiply_out(weights, own)
     found: dict[str, Tensor] = {}
     for part in parts:
@@ -48,10 +61,12 @@ def take_parts(weights: Mapping[str, Tensor], parts: Sequence[str], network: Seq
             raise ValueError(f"--init_parts names {show(source)}, of which it has no weight; it has {', '.join(words)}")
         for name in chosen:
             place = _find_place(f".{name}.".replace(f".{source}.", f".{target or source}.", 1)[1:-1], own)
-            _check_place(name, theirs[name], place, own)
+            turned = maps is not None and theirs[name].dim() == 2 and (name in maps) != (place in own_maps)
+            weight = theirs[name].mT if turned else theirs[name]
+            _check_place(name, weight, place, own)
             if place in found:
                 raise ValueError(f"--init_parts has two weights for {show(place)}; name one of them")
-            found[place] = theirs[name]
+            found[place] = weight
     parameters = {_plain_name(network, name): parameter for name, parameter in network.named_parameters()}
     with torch.no_grad():
         for place, weight in found.items():

@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from torch import Tensor, nn
 
 from grok_lightning import load_run
 from grok_lightning.build import build
 from grok_lightning.export import export
 from grok_lightning.models import LSTM, MLP, Transformer
-from grok_lightning.models.transfer import list_weights, take_parts
+from grok_lightning.models.ordinary import build_network
+from grok_lightning.models.transfer import list_maps, list_weights, take_parts
 from grok_lightning.options.config import Config
 from grok_lightning.records.checkpoint import load
 from grok_lightning.records.record import read_metrics
@@ -198,3 +200,29 @@ def test_nothing_is_taken_if_something_does_not_fit() -> None:
     take_parts(theirs, ["head"], network)
     assert torch.equal(network.head.weight[0], theirs["head.weight"])
     assert torch.equal(network.embedding, before["embeddings.tokens.weight"])
+
+
+def test_a_linear_map_computes_the_same_in_a_module_of_torch_and_in_a_network_here() -> None:
+    square = build_network(Square, 9, 4, [0])
+    ours = Transformer(9, 4, [3], width=8, heads=2, layers=1, bias=False)
+    before = list_weights(ours)["layers.0.attention.query.weight"].clone()
+    for source, network, part, place in (
+        (square, ours, "hidden=layers.0.attention.query", "layers.0.attention.query.weight"),
+        (ours, square, "layers.0.attention.key=hidden", "hidden.weight"),
+    ):
+        take_parts(list_weights(source), [part], network, list_maps(source))
+        assert torch.equal(list_weights(network)[place], list_weights(source)[f"{part.split('=')[0]}.weight"].mT)
+    assert not torch.equal(before, list_weights(ours)["layers.0.attention.query.weight"])
+
+
+class Square(nn.Module):
+    """Has a square matrix."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.embed, self.hidden = nn.Embedding(vocabulary, 8), nn.Linear(8, 8, bias=False)
+        self.last = nn.Linear(8, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.hidden(self.embed(tokens)).relu())
+        return logits
