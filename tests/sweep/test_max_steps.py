@@ -40,3 +40,15 @@ def test_a_file_that_varies_the_budget_keeps_it(command: Command) -> None:
     assert (status, out) == (2, "")
     assert err.endswith("varies trainer.max_steps, whose values are in the file\n")
     assert not Path("lightning_logs").exists()
+
+
+def test_a_file_that_varies_the_budget_within_a_block_keeps_it(command: Command) -> None:
+    path = write("e", {"trainer": [{"max_steps": 2}, {"max_steps": 4}]})
+    status, out, err = command("sweep", path, "--max_steps", 3, "--dry-run")
+    assert (status, out) == (2, "")
+    assert err.endswith("varies trainer.max_steps within trainer, whose values are in the file\n")
+
+
+def test_a_block_without_the_budget_takes_that_of_the_option(command: Command) -> None:
+    path = write("e", {"trainer": [{"precision": "32-true"}, {"precision": "64-true"}]})
+    assert "at most 3 steps a run" in command("sweep", path, "--max_steps", 3, "--dry-run")[1]

@@ -196,9 +196,8 @@ def read_plan(path: str | Path, root: Path | None = None, max_steps: int | None 
     """
     grid = read_grid(path)
     if max_steps is not None:
-        if MAX_STEPS in grid.options:
-            raise UserError(f"--max_steps {max_steps}: {grid.path} varies {MAX_STEPS}, whose values are in the file")
         put(grid.fixed, MAX_STEPS, max_steps)
+        _refuse_varied_steps(grid, max_steps)
     structural = [_is_structural(grid, place, option) for place, option in enumerate(grid.options)]
     if _has_modules(grid):  # whether its runs can be stacked may depend on any of its options
         of_network = [option.startswith(f"{NETWORK}.") for option in grid.options]
@@ -234,6 +233,18 @@ def read_plan(path: str | Path, root: Path | None = None, max_steps: int | None 
         seen[run.hash] = run
         plan.runs.append(run)
     return plan
+
+
+def _refuse_varied_steps(grid: Grid, max_steps: int) -> None:
+    """Refuse a number of steps that an option of the file, or a block of options, would replace."""
+    for place, option in enumerate(grid.options):
+        if f"{MAX_STEPS}.".startswith(f"{option}."):
+            points = {repr(point[place]): point for point in grid.points}.values()
+            if option == MAX_STEPS or any(lookup(build_options(grid, each), MAX_STEPS) != max_steps for each in points):
+                where = "" if option == MAX_STEPS else f" within {option}"
+                raise UserError(
+                    f"--max_steps {max_steps}: {grid.path} varies {MAX_STEPS}{where}, whose values are in the file"
+                )
 
 
 def _is_structural(grid: Grid, place: int, option: str) -> bool:
