@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from grok_lightning.sweep.places import OWNER
 from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_pending, find_standing
 from grok_lightning.sweep.plan.precision import find_slow_precision, keep_precision
 from grok_lightning.sweep.plan.runs import Plan, read_plan
-from grok_lightning.sweep.plan.sizes import choose, describe_trajectories, try_runs
+from grok_lightning.sweep.plan.sizes import choose, describe_trajectories, share_cores, try_runs
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.executor import Executor
 from grok_lightning.sweep.run.local import LocalExecutor
@@ -105,9 +106,10 @@ def sweep_command(arguments: list[str]) -> int:
         connect()
     schedules = [_schedule(plan, options, known) for plan in plans]
     if options.dry_run:
-        print("\n\n".join(map(format_outline, schedules)))
+        print("\n\n".join(map(format_outline, _share_workers(schedules, options.workers))))
         return 0
     schedules = [_keep_precision(schedule, options, known) for schedule in schedules]
+    schedules = _share_workers(schedules, options.workers)
     tally = _train(schedules, options)
     return max([_summarize(schedule, known) for schedule in schedules] + [_describe_end(tally)])
 
@@ -154,6 +156,12 @@ def _schedule(plan: Plan, options: Namespace, known: pd.DataFrame | None) -> Sch
         print(f"{plan.grid.path}: {slow}", file=sys.stderr)
     stacks = find_pending(plan, found, choice.stack_size, options.shard, options.retry_failed)
     return Schedule(plan, found, choice, stacks, options.trust, trajectory)
+
+
+def _share_workers(schedules: list[Schedule], wanted: int | None) -> list[Schedule]:
+    """Give all sweeps the same workers, as many as there are stacks of all of them, if so many are wanted."""
+    workers, threads = share_cores(sum(len(schedule.stacks) for schedule in schedules), wanted)
+    return [replace(each, choice=replace(each.choice, workers=workers, threads=threads)) for each in schedules]
 
 
 def _keep_precision(schedule: Schedule, options: Namespace, known: pd.DataFrame | None) -> Schedule:

@@ -165,29 +165,40 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
         sizes: Sizes of the runs of each block.
         options: Options of the command.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "")
     size = max(sizes.values(), key=lambda own: own.weights)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    stack_size, workers = options.stack_size, options.workers
+    stack_size = options.stack_size
     if stack_size is None:
         stack_size = 1
         if gpus:
             each = STATE_BYTES * size.weights + ROW_BYTES * size.batch_rows
             stack_size = max(1, min(LARGEST_STACK, int(0.6 * torch.cuda.mem_get_info()[0]) // each))
-    if workers is None:
-        workers = gpus or cores()
     keep = options.keep
     if keep is None and 2 * size.checkpoint_bytes * len(plan.runs) > MOST_CHECKPOINTS:
         keep = "none"
     events = len(plan.runs) <= MOST_EVENTS if options.events is None else options.events == "on"
     stacks = max(1, -(-missing // stack_size))
-    workers = min(workers, stacks)
-    threads = 0 if gpus else 1
-    if options.workers and not gpus:
-        limit = int(given) if re.fullmatch(r"[0-9]{1,6}", given) else 0
-        threads = max(1, min(cores() // workers, limit or cores()))
+    workers, threads = share_cores(stacks, options.workers)
     compiled = _choose_compile(plan, sizes, -(-stacks // workers))
     return Choice(workers, threads, stack_size, keep, events, compiled, options.retry_failed, size)
+
+
+def share_cores(stacks: int, wanted: int | None) -> tuple[int, int]:
+    """Number of processes that train some stacks, and CPU threads of each, as ``choose`` describes.
+
+    Args:
+        stacks: Number of stacks, of all sweeps that are trained together.
+        wanted: Number of processes that the user gave.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    workers = min(wanted or gpus or cores(), max(1, stacks))
+    if gpus:
+        return workers, 0
+    if not wanted:
+        return workers, 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    limit = int(given) if re.fullmatch(r"[0-9]{1,6}", given) else 0
+    return workers, max(1, min(cores() // workers, limit or cores()))
 
 
 def describe_trajectories(plan: Plan, runs: list[PlannedRun], sizes: dict[int, Size]) -> str | None:
