@@ -4,7 +4,9 @@ import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import gcd
+from functools import cache, reduce
+from itertools import chain
+from math import gcd, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,11 +21,12 @@ from grok_lightning.options.choices import AUTO, COMPILE, choose_compile
 from grok_lightning.options.classes import listed, lookup
 from grok_lightning.options.probe import refuse_network
 from grok_lightning.options.refusals import refuse_optimizer
-from grok_lightning.sweep.plan.runs import Plan, PlannedRun
+from grok_lightning.sweep.plan.runs import MAX_STEPS, Plan, PlannedRun
 from grok_lightning.sweep.plan.stack import Stack, build_fit
 from grok_lightning.sweep.plan.stacking import SEED, graph_key, has_transformer
 
 MOST_TRIALS = 100
+SIZING = ("model.network.", "data.")
 NOWHERE = "/nonexistent"
 LARGEST_STACK = 256
 MOST_CHECKPOINTS = 20 * 2**30
@@ -46,6 +49,14 @@ class Size:
     weights: int
     batch_rows: int
     budget: int
+
+    def join(self, other: "Size") -> "Size":
+        """The larger one of each number of two sizes."""
+        return Size(
+            max(self.weights, other.weights),
+            max(self.batch_rows, other.batch_rows),
+            max(self.budget, other.budget),
+        )
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -70,7 +81,7 @@ class Choice:
         events: Whether to write TensorBoard events and a figure of each run.
         compile: Whether to compile transformers where the file does not decide, see ``choose_compile``.
         retry_failed: Whether to run failed runs again.
-        size: Size of its largest runs.
+        size: Size of its largest runs: the largest of each number.
     """
 
     workers: int
@@ -89,15 +100,18 @@ class Choice:
 
 
 def _choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
-    """Choose runs that cover every value of every option that varies, except seeds; at most 100."""
+    """Choose runs that cover every value of every option that varies, except seeds; at most 100.
+
+    The largest runs come first, as many as half of those.
+    """
     seeds = [place for place, option in enumerate(plan.grid.options) if option == SEED]
     covered: set[tuple[int, int, int]] = set()
     chosen: list[PlannedRun] = []
     stride = max(1, round(0.618 * len(runs)))  # large, so that few runs cover all values
     while gcd(stride, len(runs)) > 1:
         stride += 1
-    for place in range(len(runs)):
-        run = runs[place * stride % len(runs)]
+    scattered = (runs[place * stride % len(runs)] for place in range(len(runs)))
+    for run in chain(_find_largest(plan, runs)[: MOST_TRIALS // 2], scattered):
         varied = {number: id(value) for number, value in enumerate(run.varied) if number not in seeds}
         values = {(run.block, -1, 0), *((run.block, number, value) for number, value in varied.items())}
         if not values <= covered:
@@ -106,6 +120,23 @@ def _choose_trials(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
             if len(chosen) == MOST_TRIALS:
                 break
     return chosen
+
+
+def _find_largest(plan: Plan, runs: list[PlannedRun]) -> list[PlannedRun]:
+    """The run of each block with the largest numbers in the options of its network and data.
+
+    Where other values of these options vary too, such as words, one run for each combination of them.
+    """
+    places = [place for place, option in enumerate(plan.leaves) if option.startswith(SIZING) and "seed" not in option]
+    largest: dict[tuple[int, str], tuple[float, PlannedRun]] = {}
+    for run in runs if places else ():
+        values = tuple(run.leaves[place] for place in places)
+        numbers = [value for value in values if type(value) in (int, float) and value > 0]
+        key = (run.block, repr([value for value in values if type(value) not in (int, float)]))
+        size = sum(map(log, numbers))
+        if key not in largest or size > largest[key][0]:
+            largest[key] = (size, run)
+    return [run for _, run in largest.values()]
 
 
 def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[int, Size]:
@@ -117,7 +148,7 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
         trust: Whether any class that a checkpoint of ``init_from`` names is imported.
 
     Returns:
-        Size of the first run of each block.
+        Size of the largest runs of each block.
 
     Raises:
         UserError: A run cannot be built; the message names it.
@@ -128,6 +159,9 @@ def try_runs(plan: Plan, runs: list[PlannedRun], trust: bool = False) -> dict[in
 
 def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: ExitStack) -> dict[int, Size]:
     sizes: dict[int, Size] = {}
+    budgets: dict[int, int] = {}
+    for run in runs:
+        budgets[run.block] = max(budgets.get(run.block, 0), find_budget(plan, run))
     outside = [option for option in plan.leaves if not option.startswith(("data.", "model.")) and option != SEED]
     for run in _choose_trials(plan, runs):
         config = plan.config(run, "trial")
@@ -147,7 +181,8 @@ def _try_runs(plan: Plan, runs: list[PlannedRun], trust: bool, scratch: ExitStac
         except UserError as error:
             raise UserError(f"{plan.grid.path}: the run with {plan.describe(run.varied)}: {error}") from None
         weights = sum(weight.numel() for weight in module.network.parameters())
-        sizes.setdefault(run.block, Size(weights, data.batch_size, int(config["trainer"]["max_steps"])))
+        size = Size(weights, data.batch_size, budgets[run.block])
+        sizes[run.block] = size.join(sizes.get(run.block, size))
     return sizes
 
 
@@ -165,7 +200,7 @@ def choose(plan: Plan, missing: int, sizes: dict[int, Size], options: Any) -> Ch
         sizes: Sizes of the runs of each block.
         options: Options of the command.
     """
-    size = max(sizes.values(), key=lambda own: own.weights)
+    size = reduce(Size.join, sizes.values())
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     stack_size = options.stack_size
     if stack_size is None:
@@ -209,11 +244,12 @@ def describe_trajectories(plan: Plan, runs: list[PlannedRun], sizes: dict[int, S
     """
     count = size = 0
     asked: set[str] = set()
-    largest = max(sizes.values(), key=lambda own: own.weights)
+    largest = reduce(Size.join, sizes.values())
+    count_once = cache(count_points)
     for run in runs:
         own = sizes.get(run.block, largest)
         interval, per_decade = (_find_option(plan, run, f"checkpoint.{name}") for name in ("interval", "per_decade"))
-        points = count_points(interval, per_decade, None, own.budget)
+        points = count_once(interval, per_decade, None, find_budget(plan, run))
         asked |= {"interval"} if interval else {"per_decade"} if per_decade else set()
         count, size = count + points, size + points * own.weights_bytes
     if not count:
@@ -222,6 +258,11 @@ def describe_trajectories(plan: Plan, runs: list[PlannedRun], sizes: dict[int, S
         return describe_trajectory(min(asked), count, size, plan.places.root)
     except UserError as error:
         raise UserError(f"{plan.grid.path}: {error}") from None
+
+
+def find_budget(plan: Plan, run: PlannedRun) -> int:
+    """Largest number of steps of a run."""
+    return int(_find_option(plan, run, MAX_STEPS))
 
 
 def _find_option(plan: Plan, run: PlannedRun, option: str) -> Any:

@@ -3,12 +3,11 @@
 from collections import Counter
 
 from grok_lightning.sweep.plan.pending import Schedule
-from grok_lightning.sweep.plan.runs import Plan, PlannedRun
-from grok_lightning.sweep.plan.sizes import Choice
+from grok_lightning.sweep.plan.runs import Plan
+from grok_lightning.sweep.plan.sizes import Choice, find_budget
 from grok_lightning.sweep.plan.stacking import find_watching
 
 MOST_VALUES = 8
-BUDGET = "trainer.max_steps"
 
 
 def format_outline(schedule: Schedule) -> str:
@@ -41,20 +40,12 @@ def format_outline(schedule: Schedule) -> str:
         f"  workers    {choice.workers:,}, {threads}, about {_format_bytes(choice.worker_bytes)} of memory each"
         + (", models compiled" if choice.compile else "")
     )
-    budgets = _list_budgets(plan, runs)
+    budgets = [find_budget(plan, run) for run in runs]
     lines.append(f"  budget     at most {max(budgets, default=0):,} steps a run, {sum(budgets):,} run-steps in all")
     lines.append(f"  disk       {_describe_disk(plan, choice, len(runs))}")
     if schedule.trajectory is not None:
         lines.append(f"             and {schedule.trajectory}")
     return "\n".join(lines)
-
-
-def _list_budgets(plan: Plan, runs: list[PlannedRun]) -> list[int]:
-    """Largest number of steps of each run."""
-    if BUDGET in plan.leaves:
-        place = plan.leaves.index(BUDGET)
-        return [int(run.leaves[place]) for run in runs]
-    return [int(plan.blocks[run.block].resolved["trainer"]["max_steps"]) for run in runs]
 
 
 def _describe_disk(plan: Plan, choice: Choice, runs: int) -> str:
