@@ -200,6 +200,9 @@ def _train(schedules: list[Schedule], options: Namespace) -> Tally:
         others = schedule.found.names.keys() - set(hashes)
         if others:
             print(f"{plan.name}: {len(others):,} runs of other options are there too; they stay", file=sys.stderr)
+        again = sum(plan.fresh_name(run) in schedule.found.taken for stack in schedule.stacks for run in stack.runs)
+        if again:
+            print(f"{plan.name}: {again:,} runs that a fit resumed with other options begin anew", file=sys.stderr)
         owner = {"file": str(plan.grid.path.resolve())}
         write_durably(plan.places.own / OWNER, json.dumps(owner).encode())
         save_planned(plan.places.logs, hashes, plan.grid.options, plan.typed_options())

@@ -56,11 +56,15 @@ class Places:
 
     def find_runs(self, without: Collection[str] = ()) -> dict[str, str]:
         """Find the names of all runs that have a directory, by hash; those in ``without`` are left out."""
+        runs = self.list_runs()
+        return {hashed: name for name, hashed in runs if hashed is not None and name not in without}
+
+    def list_runs(self) -> list[tuple[str, str | None]]:
+        """Name of each directory of the experiment, and the hash with which it ends, if it is a run's."""
         if not self.logs.is_dir():
-            return {}
+            return []
         with os.scandir(self.logs) as entries:
-            names = {entry.name: hash_of_name(entry.name) for entry in entries}
-        return {hashed: name for name, hashed in names.items() if hashed is not None and name not in without}
+            return [(entry.name, hash_of_name(entry.name)) for entry in entries]
 
     def read_members(self) -> dict[str, list[str]]:
         """Read the hashes of the runs of each stack that has a checkpoint, by the name of the stack."""

@@ -136,17 +136,40 @@ def test_a_failure_that_cannot_be_recorded_fails_the_sweep_all_the_same(
     assert sum(result.is_file() for result in Path("lightning_logs/e").glob("*/result.json")) == 2
 
 
-def test_a_run_whose_checkpoint_is_of_other_options_is_left_alone(command: Command) -> None:
-    """A fit goes on with it at this moment, with a larger budget."""
-    path = write("e", {"seed_everything": [0, 1]})
-    assert command("sweep", path, *OPTIONS, 1)[0] == 0
+@pytest.fixture
+def resumed(command: Command) -> Path:
+    """The directory of one of two runs, with which a fit has gone on with a larger budget and has not ended."""
+    assert command("sweep", write("e", {"seed_everything": [0, 1]}), *OPTIONS, 1)[0] == 0
     longer = directories("e")[0]
     last = Path("checkpoints/e", longer.name, "last.ckpt")
     assert command("fit", "--ckpt_path", last, "--trainer.max_steps", 50)[0] == 0
     (longer / "result.json").unlink()
-    before = (last.read_bytes(), modified("e"))
-    assert command("sweep", path, *OPTIONS, 1)[0] == 1
-    assert (last.read_bytes(), modified("e")) == before
+    return longer
+
+
+def test_a_run_that_a_fit_resumed_and_left_unfinished_is_trained_anew(command: Command, resumed: Path) -> None:
+    before, last = modified("e"), Path("checkpoints/e", resumed.name, "last.ckpt").read_bytes()
+    status, _, err = command("sweep", "e.yaml", *OPTIONS, 1)
+    assert status == 0, err
+    assert "e: 1 runs that a fit resumed with other options begin anew" in err
+    assert before.items() <= modified("e").items()
+    assert Path("checkpoints/e", resumed.name, "last.ckpt").read_bytes() == last
+    assert [result["budget"] for result in results("e").values()] == [40, 40]
+    before = modified("e")
+    assert command("sweep", "e.yaml", *OPTIONS, 1)[0] == 0
+    assert modified("e") == before
+
+
+def test_a_run_that_a_fit_resumes_after_planning_is_left_alone(
+    command: Command, resumed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, last = modified("e"), Path("checkpoints/e", resumed.name, "last.ckpt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("grok_lightning.sweep.plan.pending._is_resumed", lambda *_: False)
+        status, _, err = command("sweep", "e.yaml", *OPTIONS, 1)
+    assert (status, modified("e")) == (0, before)
+    assert Path("checkpoints/e", resumed.name, "last.ckpt").read_bytes() == last
+    assert "1 runs were left to another process that has them" in err
 
 
 ANSWER = {"done": 0, "grokked": 0, "diverged": 0, "failed": 0, "busy": 0, "stopped": 0, "full": ""}

@@ -1,5 +1,6 @@
 """Runs that an archive holds are done; those of it that failed, or are not over, are trained."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from training_here import train_here
 from grok_lightning.__main__ import main
 from grok_lightning.records.archive import read_archive, write_archive
 from grok_lightning.report import making
+from grok_lightning.sweep.plan.pending import find_standing
+from grok_lightning.sweep.plan.runs import read_plan
 
 
 @pytest.fixture
@@ -77,6 +80,34 @@ def test_runs_of_an_archive_that_are_not_over_are_trained(known, sweep, state):
     write_archive(Path("changed.parquet"), known, read_archive(Path("known/runs.parquet"))[1])
     assert sweep("known.yaml", "--known", "changed.parquet")[0] == 0
     assert sorted(result["config"]["seed_everything"] for result in results("known").values()) == [0, 2]
+
+
+def fail(path: Path) -> None:
+    """Makes a record that of a failed run."""
+    path.mkdir(exist_ok=True)
+    (result,) = results("known").values()
+    text = json.dumps(result | {"status": "failed", "error": "it broke", "traceback": ""})
+    (path / "result.json").write_text(text)
+
+
+def test_a_finished_run_of_an_archive_outranks_an_own_failed_one(known, sweep):
+    write("known", {"seed_everything": [0]}, **EASY)
+    assert sweep("known.yaml")[0] == 0
+    fail(next(Path("lightning_logs/known").glob("seed=0*")))
+    assert sweep("known.yaml")[0] == 1
+    assert "1 runs, 1 failed" in sweep("status", "known.yaml")[1]
+    status, _, err = sweep("known.yaml", "--known", "known/runs.parquet")
+    assert (status, "failed" in err) == (0, False)
+
+
+def test_a_finished_run_of_the_same_hash_outranks_a_failed_one_that_sorts_first(known, sweep):
+    write("known", {"seed_everything": [0]}, **EASY)
+    assert sweep("known.yaml")[0] == 0
+    (own,) = Path("lightning_logs/known").glob("seed=0*")
+    fitted = own.rename(own.with_name("t"))
+    fail(own)
+    assert sweep("known.yaml")[0] == 0
+    assert find_standing(read_plan("known.yaml")).names == {own.name[-16:]: fitted.name}
 
 
 @pytest.mark.slow

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
-from grok_lightning.records.checkpoint import LAST
+from grok_lightning.errors import UserError, show
+from grok_lightning.options.classes import Nested
+from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
+from grok_lightning.records.defaults import known_then
 from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.notices import name_process
-from grok_lightning.records.record import FAILED
+from grok_lightning.records.record import FAILED, NOT_RESULTS, counted_options
 from grok_lightning.records.results import refresh
 from grok_lightning.records.runs import SEPARATOR, hash_of_name
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
@@ -32,7 +36,8 @@ class Standing:
         status: Status of each planned run that is over, by hash.
         names: Names of runs that have a directory, by hash.
         rows: Results of the planned runs that are over, one row each, with the ``COLUMNS``.
-        taken: Directories of runs that a ``fit`` has resumed with other options: they are other runs now.
+        taken: Directories of runs that a ``fit`` has resumed with other options, whether or not they are over: they are
+            other runs now.
         damaged: What is wrong with the records that cannot be used, by directory; their runs count as missing.
     """
 
@@ -68,21 +73,52 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
         faults = find_faults(own, ())
         damaged = own.attrs["faults"] | {str(own["run"].iloc[row]): fault for row, fault in faults.items()}
         own = drop_rows(own, faults) if len(own) > len(faults) else None
-    planned = {run.hash for run in plan.runs}
+    planned = {run.hash: run for run in plan.runs}
     taken: set[str] = set()
     names: dict[str, str] = {}
     if own is not None:
+        own = own.sort_values("status", key=lambda status: status == FAILED, kind="stable")  # these count last
         hashes = own["run"].map(hash_of_name)
         taken = set(own["run"][hashes.notna() & (hashes != own["config_hash"])])
         of_plan = own[own["config_hash"].isin(planned)].drop_duplicates("config_hash")
         names = dict(zip(of_plan["config_hash"], of_plan["run"], strict=True))
+    ended = set() if own is None else set(own["run"])
+    for name, hashed in plan.places.list_runs():
+        last = plan.places.of_run(name)[1] / LAST
+        is_open = hashed in planned and hashed not in names and name not in ended
+        if hashed is not None and is_open and last.exists() and _is_resumed(last, plan.config(planned[hashed], name)):
+            taken.add(name)
     names = plan.places.find_runs(taken) | names
     tables = [table[list(COLUMNS)].astype(object) for table in (own, known) if table is not None]
     if not tables:
-        return Standing({}, names, damaged=damaged)
+        return Standing({}, names, taken=taken, damaged=damaged)
     rows = pd.concat(tables, ignore_index=True)
+    rows = rows.sort_values("status", key=lambda status: status == FAILED, kind="stable")
     rows = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
     return Standing(dict(zip(rows["config_hash"], rows["status"], strict=True)), names, rows, taken, damaged)
+
+
+def _is_resumed(path: Path, config: Nested) -> bool:
+    """Whether a checkpoint is of another run than the one with this config; not if it cannot be read."""
+    try:
+        return find_other_option(path, config) is not None
+    except UserError:
+        return False
+
+
+def find_other_option(path: Path, config: Nested) -> str | None:
+    """Describe an option in which the run of a checkpoint differs from a config; None if there is none.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
+    if not path.exists():
+        return None
+    saved = load(path)[CONFIG_KEY]
+    recorded, own = (counted_options(each, {}, NOT_RESULTS) for each in (saved, config))
+    found = counted_options(known_then(saved), {}, NOT_RESULTS)
+    other = next((option for option in {**recorded, **own} if found.get(option) != own.get(option)), None)
+    return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from grok_lightning.callbacks.guards import StopRequested
-from grok_lightning.errors import UserError, show, trace_causes
+from grok_lightning.errors import UserError, trace_causes
 from grok_lightning.options.classes import Nested
-from grok_lightning.records.checkpoint import CONFIG_KEY, EVALUATIONS_KEY, LAST, load
-from grok_lightning.records.defaults import HASH_VERSION, known_then
+from grok_lightning.records.checkpoint import EVALUATIONS_KEY, LAST, load
+from grok_lightning.records.defaults import HASH_VERSION
 from grok_lightning.records.form import find_fault
-from grok_lightning.records.record import FAILED, METRICS, NOT_RESULTS, RESULT, counted_options, flatten, write_json
+from grok_lightning.records.record import FAILED, METRICS, RESULT, flatten, write_json
 from grok_lightning.records.record import read_result as read_fields
-from grok_lightning.sweep.plan.pending import COLUMNS
+from grok_lightning.sweep.plan.pending import COLUMNS, find_other_option
 from grok_lightning.sweep.plan.stack import Stack
 from grok_lightning.sweep.run.training import close_up, train
 
@@ -43,7 +43,7 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         OSError: The disk is full or read-only.
     """
     try:
-        other = _find_other_option(stack)
+        other = find_resumed(stack)
         if other is None:
             train(stack, tell)
         else:
@@ -71,16 +71,9 @@ def attempt(stack: Stack, tell: Callable[..., None]) -> None:
         attempt(half, tell)
 
 
-def _find_other_option(stack: Stack) -> str | None:
+def find_resumed(stack: Stack) -> str | None:
     """Description of an option in which the checkpoint of a single run differs from the run; None if there is none."""
-    path = stack.directory / LAST
-    if len(stack.configs) > 1 or not path.exists():
-        return None
-    saved = load(path)[CONFIG_KEY]
-    recorded, own = (counted_options(config, {}, NOT_RESULTS) for config in (saved, stack.configs[0]))
-    found = counted_options(known_then(saved), {}, NOT_RESULTS)
-    other = next((option for option in {**recorded, **own} if found.get(option) != own.get(option)), None)
-    return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
+    return find_other_option(stack.directory / LAST, stack.configs[0]) if len(stack.configs) == 1 else None
 
 
 def _halve(stack: Stack) -> list[Stack]:

@@ -24,7 +24,7 @@ from grok_lightning.records.locks import Locks, lock_name, locks_of
 from grok_lightning.records.notices import Notice
 from grok_lightning.records.record import FAILED, RESULT, flatten
 from grok_lightning.sweep.plan.stack import Stack
-from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, read_result
+from grok_lightning.sweep.run.failures import attempt, drop_unusable, find_full_disk, find_resumed, read_result
 
 ENDED = ("done", "grokked", "memorized", "diverged", "failed")  # counts of a Tally
 PREPARE = "null\n"  # sent instead of a job: prepare for compilation
@@ -38,7 +38,7 @@ class Tally:
         done: Runs that are over now and were not when the sweep began.
         grokked, diverged, failed: Numbers of these.
         memorized: Number of runs that have memorized, of those without validation rows.
-        busy: Runs that another process trains.
+        busy: Runs that another process trains, or has resumed with other options.
         stopped: Signal that ended the training, or 0.
         full: The system's message when nothing more could be written, else an empty text.
         compiling: Workers that compile a graph for which others wait.
@@ -142,7 +142,11 @@ def run_job(job: Stack) -> dict[str, Any]:
                 locks.release(name)
     for run in taken:
         if job.hashes[run] not in job.over:
-            tally.count(read_result(job, run))
+            result = read_result(job, run)
+            if result is None and not (tally.stopped or tally.full) and find_resumed(job.take([run])):
+                tally.busy += 1
+            else:
+                tally.count(result)
     return asdict(tally)
 
 
