@@ -24,7 +24,7 @@ from grok_lightning.records.locks import can_lock
 from grok_lightning.records.planned import save_planned
 from grok_lightning.records.record import RESULT
 from grok_lightning.sweep.places import OWNER
-from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, find_pending, find_standing
+from grok_lightning.sweep.plan.pending import COLUMNS, Schedule, Standing, describe_known, find_pending, find_standing
 from grok_lightning.sweep.plan.precision import find_slow_precision, keep_precision
 from grok_lightning.sweep.plan.runs import Plan, read_plan
 from grok_lightning.sweep.plan.sizes import choose, describe_trajectories, share_cores, try_runs
@@ -96,6 +96,9 @@ def sweep_command(arguments: list[str]) -> int:
         if (count := names.count(plan.name)) > 1:
             raise UserError(f"{plan.grid.path}: {count} files are named {plan.name}; rename one of them")
     known = _read_known(options.known) if options.known else None
+    if known is not None:
+        for plan in plans:
+            print(describe_known(plan, known), file=sys.stderr)
     if status:
         print("\n\n".join(format_status(plan, find_standing(plan, known)) for plan in plans))
         return 0

@@ -82,6 +82,30 @@ def test_runs_of_an_archive_that_are_not_over_are_trained(known, sweep, state):
     assert sorted(result["config"]["seed_everything"] for result in results("known").values()) == [0, 2]
 
 
+def test_how_many_runs_an_archive_has_is_told(known, sweep):
+    _, _, err = sweep("known.yaml", "--known", "known/runs.parquet", "--dry_run")
+    assert err == "known: --known has 2 of 3 planned runs\n"
+
+
+def test_runs_of_an_archive_that_fit_but_for_their_precision_are_named(known, sweep):
+    write("known", {"seed_everything": [0, 1, 2]}, **EASY, **{"trainer.precision": "bf16-mixed"})
+    _, told, err = sweep("known.yaml", "--known", "known/runs.parquet", "--dry_run")
+    assert "0 over, 3 to do" in told
+    only = "2 more only with trainer.precision 32-true: write that into the file to count them"
+    assert f"known: --known has 0 of 3 planned runs; {only}\n" in err
+
+
+def test_the_hash_in_another_precision_is_that_of_the_run_with_it(known):
+    plans = {}
+    for precision in ("32-true", "bf16-mixed"):
+        path = write("known", {"model.optimizer.lr": [0.01, 0.02]}, **{"trainer.precision": precision})
+        plans[precision] = read_plan(path)
+    for precision, plan in plans.items():
+        for other in plans.values():
+            found = [other.blocks[run.block].hash_in(precision, run.leaves) for run in other.runs]
+            assert found == [run.hash for run in plan.runs]
+
+
 def fail(path: Path) -> None:
     """Makes a record that of a failed run."""
     path.mkdir(exist_ok=True)

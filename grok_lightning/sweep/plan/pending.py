@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from grok_lightning.errors import UserError, show
+from grok_lightning.hardware.products import FULL, HALF
+from grok_lightning.options.choices import PRECISION
 from grok_lightning.options.classes import Nested
 from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import known_then
@@ -26,6 +28,9 @@ COLUMNS = (
     *(f"final.{name}" for name in ENDS),
     "after_grok.stable",
 )
+
+
+PRECISIONS = (FULL, HALF)  # that auto chooses from
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,18 @@ def find_standing(plan: Plan, known: pd.DataFrame | None = None) -> Standing:
     rows = rows.sort_values("status", key=lambda status: status == FAILED, kind="stable")
     rows = rows[rows["config_hash"].isin(planned)].drop_duplicates("config_hash")
     return Standing(dict(zip(rows["config_hash"], rows["status"], strict=True)), names, rows, taken, damaged)
+
+
+def describe_known(plan: Plan, known: pd.DataFrame) -> str:
+    """How many planned runs are among those trained elsewhere, and how many are but for their precision, in a line."""
+    hashes = set(known["config_hash"])
+    rest = [run for run in plan.runs if run.hash not in hashes]
+    line = f"{plan.name}: --known has {len(plan.runs) - len(rest):,} of {len(plan.runs):,} planned runs"
+    for precision in PRECISIONS:
+        count = sum(plan.blocks[run.block].hash_in(precision, run.leaves) in hashes for run in rest)
+        if count:
+            line += f"; {count:,} more only with {PRECISION} {precision}: write that into the file to count them"
+    return line
 
 
 def _is_resumed(path: Path, config: Nested) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 from grok_lightning.errors import UserError, show
 from grok_lightning.hardware.products import FULL
 from grok_lightning.options.aliases import naming
-from grok_lightning.options.choices import Precision
+from grok_lightning.options.choices import PRECISION, Precision
 from grok_lightning.options.classes import (
     CLASS_OPTIONS,
     LIST_OPTIONS,
@@ -80,6 +80,13 @@ class Block:
         """Hash of a run with these values of ``leaves``."""
         own = dict(zip(self.leaves, values, strict=True))
         return hash_of(self.counted | counted_options(own, self.defaults, NOT_RESULTS))
+
+    def hash_in(self, precision: str, values: Sequence[Any]) -> str:
+        """Hash of a run like that of ``hash``, but with another ``trainer.precision``."""
+        own = dict(zip(self.leaves, values, strict=True))
+        counted = self.counted | counted_options(own, self.defaults, NOT_RESULTS)
+        counted.pop(PRECISION, None)
+        return hash_of(counted if precision == FULL else counted | {PRECISION: precision})
 
     def stack_key(self, values: Sequence[Any]) -> tuple[str, str]:
         """Key that is the same for all runs that can be stacked with one with these values of ``leaves``."""
