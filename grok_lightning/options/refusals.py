@@ -145,7 +145,9 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     path = str(saved.path)
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from", "init_parts")
     for key in {**flatten(saved.config), **after}:
-        if not f"{key}.".startswith(tuple(f"{name}." for name in free)) and before.get(key) != after.get(key):
+        fixed = not f"{key}.".startswith(tuple(f"{name}." for name in free))
+        fixed |= command == "fit" and key == "trainer.precision"  # which a checkpoint always holds, auto as what it was
+        if fixed and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
             raise UserError(
                 f"--{key} is {own}, but the checkpoint {path!r} was trained with {saved_value}; "

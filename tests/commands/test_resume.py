@@ -81,6 +81,19 @@ def test_every_precision_resumes_to_the_bit(command: Command, precision: str) ->
     assert_as_if_never_stopped("part")
 
 
+def test_another_precision_is_refused_on_resume(command: Command) -> None:
+    assert command("fit", *TINY, *DROPOUT, "--run", "a", "--trainer.max_steps", 4)[0] == 0
+    resume = ["--experiment", "e", "--run", "a", "--ckpt_path", "last", "--trainer.max_steps", 8]
+    status, _, err = command("fit", *resume, "--trainer.precision", "64-true")
+    assert status == 2
+    assert err.startswith("grok-lightning: --trainer.precision is '64-true', but the checkpoint ")
+    assert err.endswith(" was trained with '32-true'; leave the option out or start a fresh run\n")
+    assert load(Path("checkpoints/e/a/last.ckpt"))["global_step"] == 4
+    other = ["--ckpt_path", "checkpoints/e/a/last.ckpt", "--trainer.precision", "64-true"]
+    assert command("validate", *other)[::2] == (0, "")
+    assert command("fit", *resume, "--trainer.precision", "32-true")[::2] == (0, "")
+
+
 @pytest.mark.slow
 def test_signaled_again_and_again(full: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     pending = [(10, 2), (20, 15), (30, 2)]  # a stop waits for the end of the steps between two evaluations
