@@ -1,17 +1,19 @@
 """Adds the configured measures to every evaluation."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import nan
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.data import SequenceDataModule
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.measures.base import Measure, Objective, View
 from grok_lightning.module import GrokModule
+from grok_lightning.records.checkpoint import COLUMN
 
 
 class Measures(Callback):
@@ -61,7 +63,8 @@ class Measures(Callback):
             view = View(module.network, self.data, module.passed, Objective(module.loss, module.targets))
             for measure in self.measures:
                 if self._is_due(measure, module.passed_at):
-                    found = {key: value.double().cpu() for key, value in measure(view).items()}
+                    values = check_values(measure, measure(view), module.runs, module.evaluation)
+                    found = {key: value.double().cpu() for key, value in values.items()}
                     module.evaluation |= found
                     module.log_values(found)
             absent = torch.full((module.runs,), nan, dtype=torch.float64)
@@ -76,3 +79,34 @@ class Measures(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.take(pl_module)
+
+
+def check_values(measure: Measure, values: Any, runs: int, taken: Collection[str]) -> Mapping[str, Tensor]:
+    """What a measure returned, which is to be a tensor (R,) by each key.
+
+    Args:
+        measure: The measure.
+        values: What it returned.
+        runs: R.
+        taken: Keys that the evaluation already has.
+
+    Raises:
+        UserError: If it is no mapping, a key cannot be the name of a column or is taken, or a value has another type or
+            shape.
+    """
+    where = f"measures: {type(measure).__name__} returns"
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} {type(values).__name__}; expected: a dictionary of tensors")
+    for key, value in values.items():
+        if not isinstance(key, str) or not COLUMN.fullmatch(key):
+            raise UserError(f"{where} the key {show(key)}; expected: text in one line without commas and quotes")
+        if key == "step" or key in taken:
+            raise UserError(f"{where} the key {show(key)}, which is recorded already; take another, such as 'mine/a'")
+        if not isinstance(value, Tensor):
+            raise UserError(f"{where} {type(value).__name__} for {show(key)}; expected: a tensor of shape ({runs},)")
+        if value.shape != (runs,):
+            shape = tuple(value.shape)
+            raise UserError(f"{where} a tensor of shape {shape} for {show(key)}; expected: ({runs},), one for each run")
+        if value.is_complex():
+            raise UserError(f"{where} complex numbers for {show(key)}; expected: real ones")
+    return values

@@ -35,7 +35,7 @@ LAST, GROK = "last.ckpt", "grok.ckpt"
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
 _STATES = ("state_dict", "optimizer_states", FILTERS_KEY)
 _LISTS = (KEPT_NORMS_KEY, DIVERGED_KEY, INTERVENTIONS_KEY, EVALUATIONS_KEY, ROWS_KEY)
-_COLUMN = re.compile(r'[^,"\r\n]+')
+COLUMN = re.compile(r'[^,"\r\n]+')  # a name of a column of metrics.csv
 _MEASURED = {"train/acc", "train/loss", "val/acc", "val/loss"}
 _MARK = b"grok_lightning sha256 "
 _COMMENT_LENGTH = len(_MARK) + 64
@@ -213,7 +213,7 @@ def unpack_evaluations(checkpoint: dict[str, Any], runs: int) -> list[list[Row]]
     try:
         for packed in checkpoint[EVALUATIONS_KEY]:
             columns, rows = packed["columns"], packed["values"].tolist()
-            if len(set(columns)) < len(columns) or not all(map(_COLUMN.fullmatch, columns)):
+            if len(set(columns)) < len(columns) or not all(map(COLUMN.fullmatch, columns)):
                 raise ValueError("its columns are not names, each once")
             if rows and not set(columns) >= _MEASURED:
                 raise ValueError("loss or accuracy is missing")

@@ -146,6 +146,31 @@ def test_measures_of_your_own_take_a_schedule_whatever_their_constructor(command
     assert known(table, "fourier/embedding_key_1") == expected
 
 
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ('{"val/acc": torch.ones(view.runs)}', "the key 'val/acc', which is recorded already; take another, such as"),
+        ('{"step": torch.ones(view.runs)}', "the key 'step', which is recorded already; take another, such as"),
+        ('{"mine/a,b": torch.ones(view.runs)}', "the key 'mine/a,b'; expected: text in one line without commas"),
+        ("{1: torch.ones(view.runs)}", "the key 1; expected: text in one line without commas and quotes"),
+        ('{"mine/a": torch.ones(())}', "a tensor of shape () for 'mine/a'; expected: (1,), one for each run"),
+        ('{"mine/a": torch.ones(view.runs, 3)}', "a tensor of shape (1, 3) for 'mine/a'; expected: (1,), one for"),
+        ('{"mine/a": torch.ones(view.runs) * 1j}', "complex numbers for 'mine/a'; expected: real ones"),
+        ('{"mine/a": 1.0}', "float for 'mine/a'; expected: a tensor of shape (1,)"),
+        ("None", "NoneType; expected: a dictionary of tensors"),
+    ],
+)
+def test_what_an_own_measure_returns_is_checked(command: Command, returned: str, words: str) -> None:
+    name = f"returns_{abs(hash(returned))}"
+    head = "import torch\nfrom grok_lightning.measures import Measure\n\n\nclass Mine(Measure):\n"
+    Path(f"{name}.py").write_text(f"{head}    def __call__(self, view):\n        return {returned}\n")
+    fit = [*TINY, "--experiment", "e", "--run", "a", "--trainer.max_steps", "2", "--measures", f"[{name}.Mine]"]
+    status, _, err = command("fit", *fit)
+    assert status == 2
+    assert err.startswith(f"grok-lightning: measures: Mine returns {words}")
+    assert err.count("\n") == 1
+
+
 OWN = """
 from __future__ import annotations
 
