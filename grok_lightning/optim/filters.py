@@ -29,9 +29,11 @@ class GradientFilter(ABC):
             neither reads from the device nor copies to it; only then can a step with it be captured as a CUDA graph.
         kept: Size of the state: numbers for each weight.
         parts: Parts of parameters, by name, that a network of ordinary modules tells; set after building.
+        checked: Whether the shapes of what it returns have been compared with those of the weights; set in training.
     """
 
     capturable: ClassVar[bool] = False
+    checked: bool = False
     kept: int = 0
     parts: Told = MappingProxyType({})
 

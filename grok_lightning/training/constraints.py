@@ -1,10 +1,12 @@
 """What is done to the weights of a stack after each update: its constraints, in their order."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from grok_lightning.errors import UserError
 from grok_lightning.optim.constraints import Constraint
 from grok_lightning.training.norms import WholeNorm
 
@@ -41,7 +43,8 @@ class Constraints:
         """
         weights = self._weights()
         for each in self._listed:
-            each.begin(weights, self._rows(weights))
+            inherited = type(each).begin is Constraint.begin
+            _change(each, each if inherited else each.begin, weights, self._rows(weights))
 
     @torch.no_grad()
     def __call__(self) -> None:
@@ -49,7 +52,7 @@ class Constraints:
         weights = self._weights()
         rows = self._rows(weights) if self._listed else {}
         for each in self._listed:
-            each(weights, rows)
+            _change(each, each, weights, rows)
         self._norm(weights, rows)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -57,6 +60,22 @@ class Constraints:
 
     def _rows(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: as_rows(weight.detach(), name in self._maps) for name, weight in weights.items()}
+
+
+def _change(
+    constraint: Constraint, change: Callable[..., Any], weights: Mapping[str, Tensor], rows: Mapping[str, Tensor]
+) -> None:
+    """Has a constraint change the weights in place; new ones that it returned would be lost.
+
+    Raises:
+        UserError: If it returned something.
+    """
+    result = change(weights, rows)
+    if result is not None:
+        raise UserError(
+            f"model.constraints: {type(constraint).__name__} returns {type(result).__name__}; it must change the "
+            "weights in place, such as by weight.clamp_(min=0), and return nothing"
+        )
 
 
 def as_rows(weight: Tensor, transposed: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from grok_lightning.batch import Batch, Beginnings, Draw
+from grok_lightning.errors import UserError, show
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.base import device_of
 from grok_lightning.optim.base import StackOptimizer
@@ -56,6 +57,9 @@ def filter_gradients(
         step: The optimizer step, int64, without dimensions, on the device.
         seeds: One seed for each run.
         filtered_R: The runs whose gradients become the filtered ones; default: all.
+
+    Raises:
+        UserError: If a filter does not return a gradient for each weight.
     """
     if not filters:
         return
@@ -65,12 +69,37 @@ def filter_gradients(
     with torch.no_grad():
         before = {} if filtered_R is None else {name: gradient.clone() for name, gradient in gradients.items()}
         for gradient_filter in filters:
-            gradients = gradient_filter(weights, gradients, step, seeds)
+            gradients = _check_filtered(gradient_filter, gradient_filter(weights, gradients, step, seeds), weights)
         for name, gradient in before.items():
             chosen = filtered_R.reshape(-1, *[1] * (gradient.dim() - 1))  # type: ignore[union-attr]
             gradients[name] = torch.where(chosen, gradients[name], gradient)
     for name, gradient in gradients.items():
         weights[name].grad = gradient
+
+
+def _check_filtered(gradient_filter: GradientFilter, found: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a filter returned; its names are compared at each call, types and shapes at the first.
+
+    Raises:
+        UserError: If it is not a gradient for each weight.
+    """
+    where = f"model.filters: {type(gradient_filter).__name__} returns"
+    if not isinstance(found, dict):
+        raise UserError(f"{where} {type(found).__name__}; expected: a dictionary of the new gradients")
+    if found.keys() != weights.keys():
+        missing = next((name for name in weights if name not in found), None)
+        if missing is not None:
+            raise UserError(f"{where} no gradient for {show(missing)}; expected: one for each name that it is given")
+        other = next(name for name in found if name not in weights)
+        raise UserError(f"{where} a gradient for {show(other)}; expected: only the names that it is given")
+    if not gradient_filter.checked:
+        for name, weight in weights.items():
+            shape = getattr(found[name], "shape", None)
+            if shape != weight.shape:
+                given = type(found[name]).__name__ if shape is None else tuple(shape)
+                raise UserError(f"{where} {given} for {show(name)}; expected: a tensor of shape {tuple(weight.shape)}")
+        gradient_filter.checked = True
+    return found
 
 
 @dataclass

@@ -17,6 +17,7 @@ from grok_lightning.models import GRU, LSTM, MLP, Transformer
 from grok_lightning.module import GrokModule
 from grok_lightning.optim import AdamW, ClipRows, Muon
 from grok_lightning.optim.constraints import Constraint
+from grok_lightning.optim.filters import GradientFilter
 from grok_lightning.optim.rates import RateSchedule
 from grok_lightning.training.constraints import as_rows
 from grok_lightning.training.norms import WholeNorm, weight_norm
@@ -311,3 +312,56 @@ def test_norms_that_are_none_are_refused(option: str | dict[str, Any], told: str
     with pytest.raises(UserError) as refused:
         build(weight_norm=option)
     assert told in str(refused.value)
+
+
+class Returning(Constraint):
+    """Forgets to write what it computes into the weights."""
+
+    def __call__(self, weights: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Any:
+        return {name: weight.clamp(min=0) for name, weight in weights.items()}
+
+
+class LaterReturning(Returning):
+    def begin(self, weights: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+        return
+
+
+def test_a_constraint_that_returns_new_weights_is_refused() -> None:
+    words = r"model.constraints: \w*Returning returns dict; it must change the weights in place"
+    with pytest.raises(UserError, match=words):
+        build([Returning()])[0].constraints.begin()
+    module, updates, batches = build([LaterReturning()])
+    module.constraints.begin()
+    with pytest.raises(UserError, match=words):
+        train(updates, batches)
+
+
+class Odd(GradientFilter):
+    """Returns something else than a gradient for each weight."""
+
+    def __init__(self, change: Callable[[dict[str, Tensor]], Any]) -> None:
+        self.change = change
+
+    def __call__(self, weights: Any, gradients: dict[str, Tensor], step: Tensor, seeds: Sequence[int]) -> Any:
+        return self.change(gradients)
+
+
+@pytest.mark.parametrize("changed", [None, torch.tensor([True, False])])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: None, "NoneType; expected: a dictionary of the new gradients"),
+        (lambda found: dict(list(found.items())[1:]), "no gradient for '[a-z.]+'; expected: one for each name"),
+        (lambda found: found | {"other": torch.ones(2)}, "a gradient for 'other'; expected: only the names"),
+        (
+            lambda found: {name: gradient.mean(0) for name, gradient in found.items()},
+            r"\([0-9, ]+\) for '[a-z.]+'; expected: a tensor of shape \(2, ",
+        ),
+        (lambda found: dict.fromkeys(found, 1.0), "float for '[a-z.]+'; expected: a tensor of shape"),
+    ],
+)
+def test_a_filter_that_does_not_return_each_gradient_is_refused(change: Any, words: str, changed: Any) -> None:
+    _, updates, batches = build(filters=[Odd(change)])
+    updates.filtered_R = changed
+    with pytest.raises(UserError, match=f"^model.filters: Odd returns {words}"):
+        train(updates, batches)
