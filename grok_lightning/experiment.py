@@ -87,7 +87,7 @@ class Experiment:
         given = self._given
         if self._unfinished and self.run is not None:
             names = {key: self.run.config[key] for key in ("experiment", "run")}
-            given = {**given, **names, "ckpt_path": "last"}
+            given = {**given, **names, "ckpt_path": "last", "overwrite": False}
         return resolve(["fit", *self._config_arguments], given)
 
     def __repr__(self) -> str:

@@ -110,10 +110,11 @@ def test_a_notebook_shows_one_line_of_a_mistake_and_of_progress(monkeypatch: pyt
     assert caught.value._render_traceback_() == [f"UserError: {caught.value}"]
 
 
-def test_an_interrupted_run_continues_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupted_run_continues_to_the_bit(overwrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     options = SMALL | {"max_steps": 400, "evaluation__every": 50}
     whole = Experiment(run="whole", **options).fit()
-    experiment = Experiment(run="parted", **options)
+    experiment = Experiment(run="parted", overwrite=overwrite, **options)
     ready = threading.Event()
     monkeypatch.setattr(ProgressLine, "on_train_start", lambda *_: ready.set())
 
