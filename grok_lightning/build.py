@@ -6,6 +6,7 @@ from jsonargparse import ArgumentError
 
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import refusing
+from grok_lightning.hardware.default_type import float32_by_default
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, find_object, is_ordinary_data
 from grok_lightning.options.parser import data_parser, model_parser
@@ -34,7 +35,8 @@ def build(options: Nested) -> tuple[GrokModule, SequenceDataModule]:
     parser = model_parser()
     wanted = {"data": _with_seeds(options["data"], seeds_of(options)), "model": options["model"]}
     typed = parse_values(parser, wanted)
-    built = refusing(lambda: parser.instantiate(typed), also=(ArgumentError,))
+    with float32_by_default():
+        built = refusing(lambda: parser.instantiate(typed), also=(ArgumentError,))
     return built.model, built.data
 
 

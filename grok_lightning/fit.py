@@ -14,6 +14,7 @@ from grok_lightning.callbacks.schedule import EvaluationSchedule
 from grok_lightning.cli import GrokCLI, Observers
 from grok_lightning.errors import UserError, count_from_environment
 from grok_lightning.files import write_durably
+from grok_lightning.hardware.default_type import float32_by_default
 from grok_lightning.options.aliases import naming
 from grok_lightning.options.choices import CHOSEN_BY_PARENT
 from grok_lightning.options.classes import Nested
@@ -60,7 +61,7 @@ class Fit:
         kills: bool = True,
     ) -> None:
         self._observers, self._kills, self._locked = observers, kills, False
-        with naming(config.typed):
+        with naming(config.typed), float32_by_default():
             self._build(config, records)
         if self.cli.records.fresh and count_from_environment("LOCAL_RANK", 0) == 0:
             _refuse_claim(self.cli.records.runs[0], config, self.cli.lifecycle.detection.schedule)
@@ -87,7 +88,7 @@ class Fit:
             # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
             path = None if saved is None or saved.step == 0 else str(saved.path)
             fit, method = self.cli.trainer.fit, self.config.method
-            with interruptible():
+            with interruptible(), float32_by_default():
                 fit(self.cli.model, datamodule=self.cli.datamodule, ckpt_path=path, **method)
         finally:
             self.cli.loggers.end()
@@ -127,7 +128,8 @@ class Fit:
             config = replace(config, options=config.options | {"run": str(number)})
         self._locked = True
         if config is not self.config:
-            self._build(config)
+            with float32_by_default():
+                self._build(config)
             self.cli.add_loggers()
 
     def _begin(self) -> None:
@@ -236,11 +238,12 @@ def evaluate(config: Config) -> GrokCLI:
     Raises:
         UserError: If what was asked for cannot be done.
     """
-    cli = GrokCLI(config)
+    with float32_by_default():
+        cli = GrokCLI(config)
     assert config.saved is not None
     method = config.method | ({"return_predictions": False} if config.command == "predict" else {})
     run = getattr(cli.trainer, config.command)
-    with interruptible():
+    with interruptible(), float32_by_default():
         run(cli.model, datamodule=cli.datamodule, ckpt_path=str(config.saved.path), **method)
     if config.command != "predict" and cli.trainer.is_global_zero:
         metrics = {key: float(value[0]) for key, value in cli.model.evaluation.items()}

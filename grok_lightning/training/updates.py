@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from grok_lightning.batch import Batch, Beginnings, Draw
 from grok_lightning.errors import UserError, show
+from grok_lightning.hardware.default_type import float32_by_default
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.base import device_of
 from grok_lightning.optim.base import StackOptimizer
@@ -33,13 +34,8 @@ Batches = Callable[[int, int], Iterator[Batch]]  # of a step, and of how many st
 @contextmanager
 def leave_forward_context(device: torch.device) -> Iterator[None]:
     """Leaves the Trainer's context of the forward pass, in which it calls the whole training step."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(before)
+    with float32_by_default(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def filter_gradients(

@@ -166,3 +166,19 @@ def test_a_second_interrupt_leaves_a_notebook_as_it_was(monkeypatch: pytest.Monk
         experiment.fit()
     assert experiment.run is not None
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_default_type_that_a_script_has_set_changes_no_run() -> None:
+    expected = Experiment("addition", run="plain", **SMALL).fit()
+    torch.set_default_dtype(torch.float64)
+    try:
+        run = Experiment("addition", run="double", **SMALL).fit()
+        again = load_run("checkpoints/addition/double/last.ckpt")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert run.metrics.equals(expected.metrics)
+    for found in (run, again):
+        for name, weight in expected.model.state_dict().items():
+            assert found.model.state_dict()[name].dtype == torch.float32
+            assert torch.equal(found.model.state_dict()[name], weight)
