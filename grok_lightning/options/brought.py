@@ -180,23 +180,24 @@ def place(options: Nested, run: RecordedRun, saved: SavedRun | None, sweep: bool
     loggers = [dict(item) for item in listed(options, "trainer.logger")]
     kinds = [find_object("trainer.logger", item["class_path"]) for item in loggers]
     for item, kind, key in zip(loggers, kinds, number_classes(kinds), strict=True):
+        takes = class_hints("trainer.logger", item["class_path"]).keys()  # a class of one's own may take fewer options
         if item.get("save_dir") == RUN_DIRECTORY:
             item["save_dir"] = str(logs)
-            if issubclass(kind, CSVLogger | TensorBoardLogger) and (item["name"], item["version"]) == (
-                "lightning_logs",
-                None,
-            ):
+            unnamed = (item.get("name"), item.get("version")) == ("lightning_logs", None)
+            if issubclass(kind, CSVLogger | TensorBoardLogger) and unnamed and {"name", "version"} <= takes:
                 item |= {"name": kind.__name__, "version": ""}
-        for name in {"version", "run_id"} & class_hints("trainer.logger", item["class_path"]).keys():
-            if item[name] is None:
+        for name in {"version", "run_id"} & takes:
+            if item.get(name) is None:
                 item[name] = versions.get(key)
             if item[name] is None and sweep and issubclass(kind, CSVLogger | TensorBoardLogger):
                 item[name] = logs.name
-        if issubclass(kind, WandbLogger) and item["name"] is None:
+        if issubclass(kind, WandbLogger) and "name" in takes and item.get("name") is None:
             item["name"] = f"{logs.parent.name}/{logs.name}"
         if issubclass(kind, MLFlowLogger):
-            item["run_name"] = item["run_name"] or logs.name
-            item["experiment_name"] = item["experiment_name"].replace("lightning_logs", logs.parent.name)
+            if "run_name" in takes:
+                item["run_name"] = item.get("run_name") or logs.name
+            if isinstance(item.get("experiment_name"), str):
+                item["experiment_name"] = item["experiment_name"].replace("lightning_logs", logs.parent.name)
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # Lightning's default store, which MLflow keeps
         if issubclass(kind, TensorBoardLogger) and saved is not None and item.get("purge_step", 0) is None:
             item["purge_step"] = saved.step + 1

@@ -15,6 +15,8 @@ from training_here import train_here
 
 from grok_lightning import Experiment
 from grok_lightning.errors import UserError
+from grok_lightning.options.brought import place
+from grok_lightning.options.parsing import recorded_run, resolve
 from grok_lightning.records.checkpoint import load
 
 Command = Callable[..., tuple[int, str, str]]
@@ -23,6 +25,7 @@ SHORT = ["--evaluation.per_decade", "0", "--threads", "1", "--trainer.precision"
 OWN = """
 import json
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
 class Lines(Logger):
@@ -38,6 +41,22 @@ class Lines(Logger):
     def write(self, content):
         with open(self.file, "a") as file:
             file.write(json.dumps(content) + "\\n")
+
+class Table(CSVLogger):
+    def __init__(self, save_dir):
+        super().__init__(save_dir)
+
+class Events(TensorBoardLogger):
+    def __init__(self, save_dir, version=None):
+        super().__init__(save_dir, version=version)
+
+class Tracker(WandbLogger):
+    def __init__(self, project="x"):
+        super().__init__(project=project)
+
+class Experiments(MLFlowLogger):
+    def __init__(self, tags=None):
+        super().__init__(tags=tags)
 
 class Half(Callback):
     '''Logs half the loss.'''
@@ -283,6 +302,20 @@ def test_the_rows_of_a_csv_logger_go_on(command: Command, place: list[str]) -> N
     own = [row for row in found if "val/loss" in row]
     assert own == rows("lightning_logs/e/a/metrics.csv")
     assert [row["step"] for row in found if "val/loss" not in row] == [6, 13, 20, 27, 34]
+
+
+@pytest.mark.parametrize("name", ["Table", "Events"])
+def test_a_logger_that_takes_fewer_options_than_lightnings_writes_into_the_run(command: Command, name: str) -> None:
+    assert fit(command, "--trainer.logger", f"own_watching.{name}", steps=20)[0] == 0
+    assert list(Path("lightning_logs/e/a/lightning_logs").glob("version_0/*"))
+    assert resume(command)[0] == 0
+
+
+def test_names_are_given_only_to_loggers_that_take_them() -> None:
+    kinds = [f"own_watching.{name}" for name in ("Tracker", "Experiments")]
+    config = resolve(["fit", *TINY, *SHORT, *RUN], {"trainer.logger": kinds})
+    placed = place(config.options, recorded_run(config), None, sweep=True)
+    assert placed["trainer"]["logger"] == config.options["trainer"]["logger"]
 
 
 def test_a_run_that_stood_at_an_evaluation_logs_and_keeps_what_the_undisturbed_one_does(command: Command) -> None:
