@@ -196,6 +196,8 @@ def _train_or_evaluate(arguments: list[str]) -> int:
         return _train(config)
     cli = evaluate(config)
     if cli.trainer.is_global_zero:
+        for note in config.notes:
+            print(note)
         print(f"predictions: {config.options['output']}" if config.command == "predict" else _accuracies(cli))
     return 0
 

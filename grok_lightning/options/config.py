@@ -96,7 +96,7 @@ class Config:
         overwrite: Whether an existing run of that name is replaced. Applies to this invocation only; not recorded.
         trust: Whether classes that a checkpoint names are imported whatever they are. Likewise.
         method: Options of the Trainer's method, such as ``verbose``. Not recorded.
-        notes: What ``auto`` was resolved to, a line each.
+        notes: What ``auto`` was resolved to, a line each; of an evaluation, which checkpoint is the last.
         chosen: The same by option.
         typed: What was written for each option that was written in short or by another word. Not recorded.
     """

@@ -91,6 +91,8 @@ def _resolve(arguments: list[str], further: Nested | None, written: dict[str, st
     notes: list[str] = []
     if command == "fit":
         chosen, notes = choose(options, given, 0 if saved is None else saved.step, saved is None, auto_precision)
+    elif saved is not None and str(given.get("ckpt_path")) == "last":
+        notes = [f"checkpoint: {saved.path} (step {saved.step:,})"]
     if "--print_config" in rest:
         print(yaml.safe_dump(options, sort_keys=False), end="")
         sys.exit(0)
@@ -214,7 +216,7 @@ def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) 
     if given.get("overwrite") in (True, "true"):
         raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
     if str(path) == "last":
-        path = last_checkpoint(root, names["experiment"], names.get("run"))
+        path = last_checkpoint(root, names["experiment"], names.get("run"), command)
     trust = given.get("trust") in (True, "true")
     saved = SavedRun.read(Path(str(path)), root, find_names(given), trust)
     if None in (saved.config.get("experiment"), saved.config.get("run")):

@@ -46,11 +46,11 @@ def fresh_number(root: Path, experiment: str) -> str:
     return str(max(taken, default=-1) + 1)
 
 
-def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
-    """Path of ``last.ckpt`` of the given run, else of the newest unfinished run of the experiment.
+def last_checkpoint(root: Path, experiment: str, run: str | None, command: str = "fit") -> Path:
+    """Path of ``last.ckpt`` of the given run, else the newest of the experiment; for a fit, of its unfinished runs.
 
     Raises:
-        UserError: The run has no checkpoint, or the experiment has no unfinished run.
+        UserError: The run has no checkpoint, or the experiment has no such run.
     """
     if run is not None:
         path = run_directories(root, experiment, run)[1] / LAST
@@ -62,9 +62,14 @@ def last_checkpoint(root: Path, experiment: str, run: str | None) -> Path:
     folder = run_directories(root, experiment, "0")[1].parent
     found = [
         path
-        for path in folder.glob(f"*/{LAST}")
-        if not (run_directories(root, experiment, path.parent.name)[0] / RESULT).exists()
+        for path in folder.glob(f"[!.]*/{LAST}")
+        if command != "fit" or not (run_directories(root, experiment, path.parent.name)[0] / RESULT).exists()
     ]
+    if not found and command != "fit":
+        raise UserError(
+            f"--ckpt_path last: experiment {experiment!r} has no run with a checkpoint {LAST} in {str(folder)!r}; "
+            "name another with --experiment, or a checkpoint file"
+        )
     if not found:
         raise UserError(
             f"--ckpt_path last: experiment {experiment!r} has no unfinished run in {str(folder)!r}; "

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -35,6 +36,23 @@ def test_validate_repeats_the_last_evaluation(command: Command, trained: Fit) ->
     assert found["val/loss"] == pytest.approx(final["val/loss"])
     assert f"val   accuracy {final['val/acc']:.2%}" in out
     assert Path("lightning_logs/e/a/config-validate.yaml").exists()
+
+
+@pytest.mark.parametrize(("name", "more"), [("validate", []), ("predict", ["--output", "p.csv"])])
+def test_last_is_the_newest_checkpoint_of_finished_runs_too(
+    command: Command, trained: Fit, name: str, more: list[str]
+) -> None:
+    trained()
+    crashed = Path("checkpoints/e/b/last.ckpt")
+    crashed.parent.mkdir()
+    shutil.copy(CHECKPOINT, crashed)  # of a run that crashed, and is the older one
+    os.utime(crashed, (1, 1))
+    status, out, err = command(name, "--experiment", "e", "--ckpt_path", "last", *more)
+    assert (status, err) == (0, "")
+    assert f"checkpoint: {CHECKPOINT} (step 40)\n" in out
+    status, _, err = command(name, "--experiment", "other", "--ckpt_path", "last", *more)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "experiment 'other' has no run with a checkpoint last.ckpt in 'checkpoints/other'" in err
 
 
 def test_test_covers_the_test_rows_of_the_run_not_of_the_defaults(command: Command, trained: Fit) -> None:

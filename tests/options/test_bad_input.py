@@ -181,7 +181,7 @@ OTHER_COMMANDS = [
     ("fitt", "did you mean fit?"),
     ("test", "needs --ckpt_path"),
     ("predict", "needs --ckpt_path"),
-    ("validate --ckpt_path last", "has no unfinished run"),
+    ("validate --ckpt_path last", "has no run with a checkpoint last.ckpt"),
     ("generate", "CHECKPOINT PROMPTS"),
     ("generate x.ckpt", "CHECKPOINT PROMPTS"),
     ("generate x.ckpt 1+1=", "cannot be read"),
