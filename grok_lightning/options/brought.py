@@ -148,7 +148,8 @@ def build_listed(options: Nested, option: str) -> list[Any]:
         UserError: If a class does not accept an option, or a package that it needs is not installed.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--built", type=import_object(NAMING[option].base))
+    action = parser.add_argument("--built", type=import_object(NAMING[option].base))
+    action.sub_add_kwargs = {"fail_untyped": False}  # type: ignore[attr-defined]  # arguments may have no type
     built = []
     for item in listed(expand({"trainer": options["trainer"]}), option):
         typed = parser.parse_object({"built": item})

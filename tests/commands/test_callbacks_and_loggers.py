@@ -311,7 +311,8 @@ def test_a_logger_that_takes_fewer_options_than_lightnings_writes_into_the_run(c
     assert resume(command)[0] == 0
 
 
-def test_names_are_given_only_to_loggers_that_take_them() -> None:
+def test_names_are_given_only_to_loggers_that_take_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
     kinds = [f"own_watching.{name}" for name in ("Tracker", "Experiments")]
     config = resolve(["fit", *TINY, *SHORT, *RUN], {"trainer.logger": kinds})
     placed = place(config.options, recorded_run(config), None, sweep=True)
