@@ -149,7 +149,7 @@ def build_listed(options: Nested, option: str) -> list[Any]:
     """
     parser = ArgumentParser(exit_on_error=False)
     action = parser.add_argument("--built", type=import_object(NAMING[option].base))
-    action.sub_add_kwargs = {"fail_untyped": False}  # type: ignore[attr-defined]  # arguments may have no type
+    action.sub_add_kwargs = {"fail_untyped": False}  # arguments may have no type
     built = []
     for item in listed(expand({"trainer": options["trainer"]}), option):
         typed = parser.parse_object({"built": item})
