@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grok_lightning.errors import UserError
+from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.models.lens import find_unfit, list_parts, norm_kind, to_lens
 from grok_lightning.models.plain import PlainNetwork
 from grok_lightning.models.transformer import Transformer
 from grok_lightning.options.commands import TRUST, command_parser, parse
+from grok_lightning.records.checkpoint import refuse_checkpoint
 from grok_lightning.run import Run, load_run
 
 
@@ -142,7 +143,7 @@ def export(run: Run, form: str, path: Path) -> None:
 
     Raises:
         UserError: If the format is none of these, needs a package that is not installed, or has no such network; or
-            the file cannot be written.
+            the file cannot be written, or is a checkpoint.
     """
     if form not in WRITERS:
         raise UserError(f"--format is {form!r}; expected: {', '.join(WRITERS)}")
@@ -152,8 +153,19 @@ def export(run: Run, form: str, path: Path) -> None:
     refuse_unwritable("output", path.parent)
     if path.is_dir() or not path.name:
         raise UserError(f"--output is {str(path)!r}; the path of a file is expected")
+    refuse_checkpoint(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     WRITERS[form](run, path)
+
+
+def _format_of(output: str | None) -> str:
+    """The format that the ending of a file says."""
+    if output is None:
+        return "torch"
+    form = ENDINGS.get(Path(output).suffix.lower())
+    if form is None and not Path(output).is_dir():
+        raise UserError(f"--output is {show(output)}; end it with {', '.join(ENDINGS)}, or give --format")
+    return form or "torch"
 
 
 def export_command(arguments: list[str]) -> int:
@@ -166,7 +178,7 @@ def export_command(arguments: list[str]) -> int:
         The exit status, 0.
 
     Raises:
-        UserError: As ``export``; or if the checkpoint is none.
+        UserError: As ``export``; or if the checkpoint is none, or neither an option nor the ending says the format.
     """
     parser = command_parser(
         "export", "Writes a trained network for other programs.", "checkpoints/addition/0 --output addition.onnx"
@@ -176,7 +188,7 @@ def export_command(arguments: list[str]) -> int:
     parser.add_argument("--format", type=str, help="torch, safetensors, transformer_lens, onnx; default: by ending.")
     parser.add_argument("--trust", type=bool, default=False, help=TRUST)
     options = parse(parser, arguments)
-    form = options.format or ENDINGS.get(Path(options.output or "").suffix, "torch")
+    form = options.format or _format_of(options.output)
     path = Path(options.output or f"network{next((e for e, known in ENDINGS.items() if known == form), '.pt')}")
     export(load_run(options.checkpoint, options.trust), form, path)
     print(f"{form}: {path}")

@@ -198,3 +198,33 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert content["state_dict"]["blocks.0.attn.W_Q"].shape == (4, 128, 32)
     assert main(["export", str(shipped), "--format", "x"]) == 2
     assert main(["export", "none.ckpt"]) == 2
+
+
+def test_the_ending_says_the_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = str(Path(__file__).parents[1] / "checkpoints" / "reference" / "addition.ckpt")
+    for name in ("network.bin", "network"):
+        assert main(["export", shipped, "--output", name]) == 2
+        words = f"--output is '{name}'; end it with .pt, .safetensors, .onnx, or give --format"
+        assert capsys.readouterr().err == f"grok-lightning: {words}\n"
+    assert not list(tmp_path.iterdir())
+    assert main(["export", shipped, "--output", "network.bin", "--format", "torch"]) == 0
+    assert main(["export", shipped, "--output", "A.PT"]) == 0
+    assert capsys.readouterr().out == "torch: network.bin\ntorch: A.PT\n"
+
+
+def test_a_checkpoint_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(__file__).parents[1] / "checkpoints" / "reference" / "addition.ckpt"
+    Path("mine.pt").write_bytes(shipped.read_bytes())
+    refusal = "grok-lightning: --output is 'mine.pt', which is a checkpoint of a run; name another file\n"
+    for words in (["export", str(shipped)], ["predict", "--ckpt_path", str(shipped)]):
+        assert main([*words, "--output", "mine.pt"]) == 2
+        assert capsys.readouterr().err == refusal
+        assert Path("mine.pt").read_bytes() == shipped.read_bytes()
+    assert main(["export", str(shipped), "--output", "exported.pt"]) == 0
+    assert main(["export", str(shipped), "--output", "exported.pt"]) == 0

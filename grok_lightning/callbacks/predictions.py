@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
+from grok_lightning.records.checkpoint import refuse_checkpoint
 
 
 class Predictions(Callback):
@@ -26,13 +27,14 @@ class Predictions(Callback):
         data: The data that are predicted.
 
     Raises:
-        UserError: If the file cannot be written, or the split has no rows.
+        UserError: If the file cannot be written or is a checkpoint, or the split has no rows.
     """
 
     def __init__(self, output: Path, split: str, data: SequenceDataModule) -> None:
         refuse_unwritable("output", output.parent)
         if output.is_dir() or not output.name:
             raise UserError(f"--output is {str(output)!r}; the path of a CSV file is expected")
+        refuse_checkpoint(output)
         splits = ["train", "val", "test"] if split == "all" else [split]
         data.predict_splits = [name for name in splits if max(data.counts(name))]
         if not data.predict_splits:

@@ -7,6 +7,7 @@ before it; ``torch.load`` reads it as it is. Torch alone would load a file with 
 import hashlib
 import io
 import math
+import os
 import re
 import sys
 import warnings
@@ -96,6 +97,16 @@ def is_ours(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _COMMENT_LENGTH))
         return file.read(len(_MARK)) == _MARK
+
+
+def refuse_checkpoint(path: Path) -> None:
+    """Refuse to write over a checkpoint.
+
+    Raises:
+        UserError: The file is one of ours.
+    """
+    if path.is_file() and os.access(path, os.R_OK) and is_ours(path):
+        raise UserError(f"--output is {str(path)!r}, which is a checkpoint of a run; name another file")
 
 
 def _unpickle(content: bytes, map_location: Any) -> Any:
