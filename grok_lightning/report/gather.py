@@ -23,6 +23,7 @@ from grok_lightning.records.record import FAILED, RESULT, SCHEMA
 from grok_lightning.records.results import read_records
 from grok_lightning.report.keys import EXPERIMENT, PREFIX
 from grok_lightning.report.missing import missing_rows, varied_options
+from grok_lightning.report.older import fill_options
 from grok_lightning.report.unfinished import UNFINISHED, unfinished_record, unfinished_runs
 
 NEEDED = ("status", HASH, "steps", "budget", "memorize_step", "grok_step", "seconds", "stack")  # of every archive
@@ -99,6 +100,7 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
             f"{', '.join(sources)}: {format_count(len(runs), 'run')}, and none without an error; see result.json"
         )
     plans = _merge_plans([source.planned for source in found])
+    runs = fill_options(runs, plans)
     if len(plans):
         hashes_of_failed = set(runs[HASH][failed]) - set(runs[HASH][~failed])
         plans = plans[~plans[HASH].isin(hashes_of_failed)].reset_index(drop=True)

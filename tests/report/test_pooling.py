@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from records import conditions, reporting, write_run
+from records import MLP, NETWORK, conditions, reporting, write_run
 
 from grok_lightning.data import (
     AlternatingDataModule,
@@ -17,6 +17,8 @@ from grok_lightning.data import (
 )
 from grok_lightning.data.algebra import identify_algebra
 from grok_lightning.data.integers import IntegersMod
+from grok_lightning.records.archive import read_archive
+from grok_lightning.records.planned import save_planned
 from grok_lightning.records.tasks import algebra_title, task_options, task_title
 
 
@@ -150,3 +152,45 @@ def test_data_without_a_formula_have_their_own_title():
     assert task_title(config) == "ParityData bits=9"
     assert task_title(config, "parity of 9 bits") == "parity of 9 bits"
     assert task_options(config) == {"class_path": "my.ParityData", "bits": 9}
+
+
+LATER = {"model.network.head_bias": False, "model.outputs": "vocabulary", "evaluation.stop_at_grok_times": 0}
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_options_that_older_records_lack_are_what_they_were_then(report, archived):
+    for seed, changes in enumerate(({}, LATER, {}, LATER)):
+        write_run(f"{seed}", changes={"seed_everything": seed} | changes)
+    if archived:
+        assert report("e", "--by", "lr", out="first")[0] == 0
+    assert report("first/runs.parquet" if archived else "e")[0] == 0
+    assert conditions()["n"].tolist() == [4]
+    text = Path("out/report.md").read_text()
+    assert "differ in" not in text
+    assert "Varied" not in text
+
+
+def test_an_option_that_older_records_lack_differs_where_it_is_not_what_it_was(report):
+    write_run("a")
+    write_run("b", changes={"seed_everything": 1, "model.network.head_bias": True})
+    assert report("e")[0] == 0
+    assert conditions()["n"].to_dict() == {"head_bias=no": 1, "head_bias=yes": 1}
+
+
+def test_an_option_of_another_class_stays_unknown(report):
+    write_run("a", changes={"model.network": MLP})
+    write_run("b", changes={"model.network.head_bias": False})
+    assert report("e", "--by", "network")[0] == 0
+    runs = read_archive(Path("out/runs.parquet"))[0].set_index("config.model.network.class_path")
+    known = runs["config.model.network.head_bias"].to_dict()
+    assert known == {NETWORK["class_path"]: False, MLP["class_path"]: None}
+
+
+def test_what_a_sweep_varies_is_known_of_records_that_all_lack_it(report):
+    hashed = write_run("a")
+    option = "model.network.head_bias"
+    save_planned(Path("lightning_logs/e"), [hashed, "a" * 16, "b" * 16], [option, "seed_everything"], {
+        option: [False, False, True], "seed_everything": [0, 1, 0],
+    })  # fmt: skip
+    assert report("e")[0] == 0
+    assert conditions()["missing"].to_dict() == {"head_bias=no": 1, "head_bias=yes": 1}
