@@ -18,8 +18,8 @@ POINTS = 60_000  # of all single runs in one panel
 def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The table of medians that ``draw_condition_curves`` draws.
 
-    A run that stopped early because it had grokked for long enough, or because it diverged, counts with its last values
-    from then on: else the median would become that of the slow ones. Other runs count up to their last evaluation.
+    A run that stopped early because it had grokked, or because it diverged, counts with its last values from then on:
+    else the median would become that of the slow ones. Other runs count up to their last evaluation.
 
     Args:
         runs: One row per run, as in a report.
@@ -40,7 +40,8 @@ def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             parts.append((condition, rows))
             continue
         places = [by_run[name] for name in rows["run"]]
-        carried = rows["status"].eq("diverged") | rows["sustained_grok_step"].notna()
+        stopped = rows["status"].eq("stopped") & rows["grok_step"].notna()
+        carried = rows["status"].eq("diverged") | rows["sustained_grok_step"].notna() | stopped
         own = curves.iloc[np.concatenate(places)]
         table = _summarize(own, np.array(list(map(len, places))), carried.to_numpy(bool), interval)
         parts.append((condition, table.assign(interval=interval, runs=len(rows))))

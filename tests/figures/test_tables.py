@@ -115,7 +115,10 @@ def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[
     steps, known = list(values), list(values.values())
     curve = pd.DataFrame({"run": name, "step": steps})
     curve = curve.assign(**dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), known))
-    row = {"condition": "a=1", "run": name, "status": "finished", "sustained_grok_step": np.nan} | others
+    row = {"condition": "a=1", "run": name, "status": "finished"} | dict.fromkeys(
+        ("grok_step", "sustained_grok_step"), np.nan
+    )
+    row |= others
     return row, curve
 
 
@@ -131,6 +134,13 @@ def test_a_run_that_stopped_after_a_lasting_grok_counts_with_its_last_value(stat
     table = band_of(quick, record("slow", {1: 0.0, 10: 0.0, 100: 0.2}), record("slower", {1: 0.0, 10: 0.0, 100: 0.1}))
     assert table.loc[100, ["low", "median", "high"]].tolist() == [0.1, 0.2, 1.0]
     assert (table.loc[100, "n"], table.loc[100, "carried"], table.loc[10, "carried"]) == (3, 1, 0)
+
+
+@pytest.mark.parametrize(("status", "carried"), [("stopped", 1), ("finished", 0), ("unfinished", 0)])
+def test_a_run_that_stopped_in_a_dip_after_its_grok_counts_with_its_last_value(status: str, carried: int) -> None:
+    dipping = record("dipping", {1: 0.0, 10: 1.0, 20: 0.9}, grok_step=10, status=status)
+    table = band_of(dipping, record("long", {1: 0.0, 10: 0.0, 20: 0.0, 100: 0.1}))
+    assert (table.loc[100, "n"], table.loc[100, "carried"]) == (1 + carried, carried)
 
 
 @pytest.mark.parametrize("status", ["running", "stopped", "finished"])
