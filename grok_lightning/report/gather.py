@@ -152,12 +152,8 @@ def _concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _merge_plans(planned: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Plans of all experiments, each from the first source that has one, and each run once."""
-    parts, known = [], set[str]()
-    for plan in planned:
-        if len(plan):
-            parts.append(plan[~plan[EXPERIMENT].isin(known)])
-            known |= set(plan[EXPERIMENT])
+    """Plans of all sources, each run once."""
+    parts = [plan for plan in planned if len(plan)]
     return pd.concat(parts, ignore_index=True).drop_duplicates(HASH) if parts else pd.DataFrame()
 
 

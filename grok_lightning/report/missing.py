@@ -1,6 +1,6 @@
 """Planned runs without a record, as rows like those of records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,9 +12,20 @@ from grok_lightning.report.keys import EXPERIMENT, PREFIX, WORDS
 
 def varied_options(planned: pd.DataFrame) -> list[str]:
     """Options that the sweeps of planned runs vary, in the order of their files."""
-    if VARIED in planned and planned[VARIED].notna().any():
-        return list(dict.fromkeys(name for names in planned[VARIED].dropna() for name in names))
-    return [str(name) for name in planned.dropna(axis=1, how="all") if name not in (HASH, VARIED, EXPERIMENT)]
+    names = dict[str, None]()
+    for _, plan in _split_plans(planned):
+        if VARIED in plan and plan[VARIED].notna().all():
+            names |= dict.fromkeys(plan[VARIED].iloc[0])
+        else:
+            names |= dict.fromkeys(map(str, plan.dropna(axis=1, how="all").drop(columns=[HASH, EXPERIMENT])))
+    return list(names)
+
+
+def _split_plans(planned: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Planned runs by experiment and by the options that vary, for sources may have different plans of one sweep."""
+    varied = planned[VARIED].map(repr) if VARIED in planned else pd.Series("", planned.index)
+    for (experiment, _), plan in planned.groupby([planned[EXPERIMENT], varied], sort=False) if len(planned) else ():
+        yield str(experiment), plan
 
 
 def missing_rows(runs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +40,7 @@ def missing_rows(runs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
         option that the sweep does not vary has the value of those of its runs that are there, if it is one.
     """
     parts = []
-    for experiment, plan in planned.groupby(EXPERIMENT, sort=False) if len(planned) else ():
+    for experiment, plan in _split_plans(planned):
         missing = plan[~plan[HASH].isin(set(runs[HASH]))]
         if not len(missing):
             continue

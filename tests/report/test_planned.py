@@ -1,5 +1,6 @@
 """What a sweep asks for is kept as typed values, and runs that are not there are called as those that are."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,31 @@ def test_a_sweep_keeps_the_typed_values_of_what_differs(tmp_path, monkeypatch):
     for run, row in zip(planned.runs, found.to_dict("records"), strict=True):
         assert row["config_hash"] == run.hash
         assert row["config.data.train_fraction"] == planned.config(run, "r")["data"]["train_fraction"]
+
+
+def test_plans_of_two_archives_of_one_experiment_are_both_kept(report):
+    for name, rate, missing in (("one", 0.1, "a"), ("two", 0.2, "b")):
+        hashed = write_run(name, changes={"model.optimizer.lr": rate})
+        save_planned(LOGS, [hashed, missing * 16], ["model.optimizer.lr", "seed_everything"], {
+            "model.optimizer.lr": [rate, rate], "seed_everything": [0, 1],
+        })  # fmt: skip
+        assert report("e", out=name)[0] == 0
+        shutil.rmtree("lightning_logs")
+    assert report("one/runs.parquet", "two/runs.parquet")[0] == 0
+    assert conditions()["missing"].to_dict() == {"lr=0.1": 1, "lr=0.2": 1}
+
+
+def test_runs_that_two_plans_miss_are_told_by_the_options_of_their_own(report):
+    parts = {"model.optimizer.lr": (0.1, 0.2), "model.network.layers": (1, 4)}
+    for option, values in parts.items():
+        hashed = write_run(option, changes={option: values[0]})
+        save_planned(LOGS, [hashed, option[-1] * 16], [option], {option: values})
+        assert report("e", out=option)[0] == 0
+        shutil.rmtree("lightning_logs")
+    assert report(*(f"{option}/runs.parquet" for option in parts))[0] == 0
+    assert conditions()["missing"].to_dict() == {
+        "lr=0.001, layers=1": 0, "lr=0.001, layers=4": 1, "lr=0.1, layers=2": 0, "lr=0.2, layers=2": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
