@@ -63,7 +63,7 @@ def after_grok_table(conditions: pd.DataFrame) -> pd.DataFrame:
 
 def _describe(row: Mapping[Hashable, Any]) -> dict[str, str]:
     grokked = row["grok_k"]
-    cells = {"condition": row["condition"], "grokked": f"{grokked}/{row['n']}" if row["n"] else "-"}
+    cells = {"condition": row["condition"], "grokked": f"{grokked}/{row['grok_n']}" if row["grok_n"] else "-"}
     cells["watched to"] = _format_range(row, "watched", "{:.1f}x".format)
     for name in ("sustained", "stable"):
         cells[name] = _format_verdict(row, name, grokked)

@@ -31,7 +31,8 @@ def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.D
         missing: Number of missing runs of each condition. One without any run gets a row too, in the plan's order.
 
     Returns:
-        ``condition``, ``n`` and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
+        ``condition``, ``n``, ``grok_n``, the runs with rows held out for validation, which alone count in what is said
+        of grokking, and for memorizing and grokking: ``<event>_k``, ``<event>_low``, ``<event>_high`` (Wilson),
         ``<event>_median`` (Kaplan-Meier; infinity: not reached) with ``_median_low`` and ``_median_high`` (NaN with
         fewer than 5 runs, whose steps are listed in ``<event>_steps``, censored ones as ``> 20,000``) and
         ``_median_after``, the evaluation before it; ``grok_mean`` restricted to ``budget``, the least of its runs, with
@@ -41,13 +42,15 @@ def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.D
         ``steps_per_success``, all steps taken over runs that grokked (infinity: none).
     """
     found = {event: _extract_times(table, event) for event in EVENTS}
-    budgets, groups = table["budget"].to_numpy(float), _group(table)
+    budgets, groups, validated = table["budget"].to_numpy(float), _group(table), _are_validated(table)
     rows = []
     for name in _insert_missing(list(groups), list(missing)):
         places = groups.get(name, np.empty(0, int))
-        memorized, grokked = ([column[places] for column in found[event]] for event in EVENTS)
+        held_out = places[validated[places]]
+        memorized = [column[places] for column in found["memorize"]]
+        grokked = [column[held_out] for column in found["grok"]]
         curve = kaplan_meier(*grokked[:2])
-        row = {"condition": name, "n": len(places)}
+        row = {"condition": name, "n": len(places), "grok_n": len(held_out)}
         row |= _describe_event("memorize", kaplan_meier(*memorized[:2]), *memorized)
         row |= _describe_event("grok", curve, *grokked)
         budget = budgets[places].min() if len(places) else nan
@@ -74,6 +77,11 @@ def _insert_missing(here: list[str], planned: list[str]) -> list[str]:
 def _extract_times(table: pd.DataFrame, event: Literal["memorize", "grok"]) -> list[NDArray[Any]]:
     found = times(table, event)
     return [found[name].to_numpy() for name in ("step", "observed", "after")]
+
+
+def _are_validated(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether rows are held out for validation of each run; of a table that does not say, of all."""
+    return table["validated"].to_numpy(bool) if "validated" in table else np.ones(len(table), bool)
 
 
 def _group(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
@@ -115,9 +123,12 @@ def _aggregate(table: pd.DataFrame, conditions: pd.DataFrame, missing: Mapping[s
 def compare_conditions(table: pd.DataFrame) -> pd.DataFrame:
     """Log-rank tests of the grok step between conditions: all pairs of up to six, else each against the first.
 
+    Runs without rows held out for validation, which cannot grok, are in none.
+
     Returns:
         ``first``, ``second``, ``p`` and ``p_holm``, adjusted for their number; NaN where no run of either grokked.
     """
+    table = table[_are_validated(table)]
     step, observed, _ = _extract_times(table, "grok")
     groups = [(name, (step[places], observed[places])) for name, places in _group(table).items()]
     alike = len(groups) <= MOST_COMPARED

@@ -68,14 +68,14 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
         yield from _draw_over_steps(shown, curves, of, which)
         yield from _draw_after(shown, curves, of, which)
     yield from _draw_conditions(shown, of, which)
-    names = shorten_names(keys)
-    yield from _draw_by_value(runs, names, of)
-    if runs["validated"].any() and runs[["grok_step", "best_val_acc"]].notna().any(axis=None):
-        yield from _draw_maps(runs, names, of)
+    names, validated = shorten_names(keys), _keep_validated(runs)
+    yield from _draw_by_value(validated, names, of)
+    if validated[["grok_step", "best_val_acc"]].notna().any(axis=None):
+        yield from _draw_maps(validated, names, of)
     if len(curves):
         yield from _draw_measures(runs, curves, of)
-    if runs["validated"].any() and _have_delays(runs):
-        pooled = runs.drop(columns=list(keys)).assign(condition="all runs") if which else runs
+    if _have_delays(validated):
+        pooled = validated.drop(columns=list(keys)).assign(condition="all runs") if which else validated
         caption, title = "Steps to memorize against steps to grok.", f"{of}: memorizing and grokking"
         yield Drawing("delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, title))
 
@@ -103,6 +103,11 @@ def _have_delays(runs: pd.DataFrame) -> bool:
     return bool(runs[["memorize_step", "grok_step"]].notna().all(axis=1).any())
 
 
+def _keep_validated(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with rows held out for validation: others cannot grok."""
+    return runs[runs["validated"]]
+
+
 def _leave_out_validation(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The evaluations, without those of validation where they are of the training rows."""
     without = runs["run"][~runs["validated"]]
@@ -114,6 +119,7 @@ def _leave_out_validation(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFr
 
 def _draw_after(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: str) -> Iterator[Drawing]:
     """Validation accuracy after the grok, where a run was evaluated after it."""
+    runs = _keep_validated(runs)
     if not (runs["dips"].notna() & runs["grok_step"].gt(0)).any():
         return
     caption, title = f"Validation accuracy after the grok, of each run{which}.", f"{of}: after the grok"
@@ -129,7 +135,8 @@ def _draw_conditions(runs: pd.DataFrame, of: str, which: str) -> Iterator[Drawin
         caption, title = f"Accuracy and loss at the end, by condition{which}.", f"{of}: accuracy and loss at the end"
         table = partial(tabulate_accuracy, runs.drop(columns=left))
         yield Drawing("final-accuracy", caption, _prepare(table, draw_accuracy, title))
-    if not runs["validated"].any() or runs["grok_step"].isna().all():
+    runs = _keep_validated(runs)
+    if runs["grok_step"].isna().all():
         return
     if runs["condition"].duplicated().any():
         caption, title = f"Share of runs that have not grokked yet{which}.", f"{of}: not yet grokked"
@@ -231,7 +238,7 @@ def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iter
         word = keys[key]
         for quantity, label in QUANTITIES.items():
             events = runs["grok_step"] if quantity == "steps" else runs["best_val_acc"]
-            if not runs["validated"].any() or events.isna().all():
+            if events.isna().all():
                 continue
             table, title = partial(tabulate_by_value, shown, key, by, quantity), f"{of}: {label} by {word}"
             caption = f"{label.capitalize()} against {word}."

@@ -34,8 +34,9 @@ def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame
 
     Returns:
         A column for each key under its name, ``condition`` (categories in order of display), ``run``, ``status``,
-        ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never), ``best_val_acc``,
-        ``final_train_acc``, ``final_train_loss`` and those of validation and test (NaN: unknown), ``train_rows``,
+        ``steps``, ``budget``, ``threshold``, ``memorize_step`` and the other steps (NaN: never, or no row is
+        held out for validation), ``best_val_acc``, ``final_train_acc``, ``final_train_loss`` and those of validation
+        and test (NaN: unknown, or no row is held out), ``train_rows``,
         ``val_rows`` and ``test_rows`` (NaN: unknown), what became of them after the grok (``sustained``, ``stable`` and
         ``collapsed`` are 1, 0 or NaN: not known; ``watched``, ``lost_step``, ``dips``, ``below``, ``lowest_val_acc``,
         ``collapse_step``), ``seed``, ``config_hash``, ``operation`` (its title), ``task``
@@ -56,6 +57,7 @@ def tabulate_runs(gathered: Gathered, keys: Sequence[Key]) -> tuple[pd.DataFrame
     held_out = _to_floats(runs, f"{PREFIX}data.val_fraction").notna()
     table["validated"] = (held_out | (table["operation"] != TEXT)) & (table["val_rows"] != 0)
     of_validation = [name for name in AFTER_COLUMNS if not name.startswith("collapse")]
+    of_validation += [*(name for name in STEPS if "grok" in name), "best_val_acc", "final_val_acc", "final_val_loss"]
     table[of_validation] = table[of_validation].where(table["validated"])
     columns = {key.name: read_values(key, options) for key in keys}
     rows = list(zip(*columns.values(), strict=True)) if keys else [()] * len(options)

@@ -16,6 +16,7 @@ from grok_lightning.report.conditions import EVENTS, MOST_COMPARED
 from grok_lightning.report.frames import SPLITS
 
 AT_THE_END = "at threshold at the end"
+COUNTED = {"memorize": "n", "grok": "grok_n"}  # the runs that an event may come in
 MOST_ROWS = 100
 UNFOLDED = 24  # rows of the table of runs
 MOST_WORDS = 12
@@ -116,12 +117,15 @@ def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
 
 
 def _describe_tests(conditions: pd.DataFrame, tests: int) -> str:
-    tested = conditions["condition"][conditions["n"] > 0].tolist()
+    tested = conditions["condition"][conditions["grok_n"] > 0].tolist()
     pairs = "every pair of conditions"
     if len(tested) > MOST_COMPARED:
         pairs = f"each condition against the first ({escape_markdown(str(tested[0]))})"
     rest = len(conditions) - len(tested)
-    without = f" Conditions without runs are not tested: {rest:,}." if rest else ""
+    lacking = "without runs"
+    if (conditions["n"] > 0).sum() > len(tested):
+        lacking += " or without rows held out for validation"
+    without = f" Conditions {lacking} are not tested: {rest:,}." if rest else ""
     which = f"1 test of the grok step.{without}"
     if tests > 1:
         adjusted = "P-values are adjusted for the number of tests (Holm)."
@@ -190,16 +194,16 @@ def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
             median, low, high, after, steps = (
                 row[f"{event}_{name}"] for name in ("median", "median_low", "median_high", "median_after", "steps")
             )
-            words = describe_median(median, low, high, after, steps) if row["n"] else "-"
+            words = describe_median(median, low, high, after, steps) if row[COUNTED[event]] else "-"
             cells[f"{event} step{', median' * several}"] = words
         if some_left:
-            cells[AT_THE_END] = f"{row['end_k']}/{row['n']}" if row["n"] else "-"
+            cells[AT_THE_END] = f"{row['end_k']}/{row['grok_n']}" if row["grok_n"] else "-"
         if validated and several:
             to_budget = f" to {budgets[0]:,.0f}" if len(budgets) == 1 else ""
             cells[f"restricted mean{to_budget}"] = _format_mean(row, len(budgets) == 1)
         if validated:
             cells["delay"] = f"{row['delay']:.1f}x" if isfinite(row["delay"]) else "-"
-            none = f"none in {row['steps']:,.0f}" if row["n"] else "-"
+            none = f"none in {row['steps']:,.0f}" if row["grok_n"] else "-"
             cells["steps per success"] = f"{row['steps_per_success']:,.0f}" if row["grok_k"] else none
         cells |= {name: f"{row[name]}" for name in counts}
         rows.append(cells)
@@ -209,8 +213,9 @@ def _steps_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:
 def _format_share(row: Mapping[Hashable, Any], event: str) -> str:
     """``2/3 (21 to 94 %)``; no interval for one run."""
     low, high = (100 * row[f"{event}_{end}"] for end in ("low", "high"))
-    interval = f" ({low:.0f} to {high:.0f} %)" if row["n"] > 1 else ""
-    return f"{row[f'{event}_k']}/{row['n']}{interval}" if row["n"] else "-"
+    n = row[COUNTED[event]]
+    interval = f" ({low:.0f} to {high:.0f} %)" if n > 1 else ""
+    return f"{row[f'{event}_k']}/{n}{interval}" if n else "-"
 
 
 def _measures_table(conditions: pd.DataFrame, validated: bool) -> pd.DataFrame:

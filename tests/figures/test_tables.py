@@ -115,11 +115,8 @@ def record(name: str, values: dict[int, float], **others: object) -> tuple[dict[
     steps, known = list(values), list(values.values())
     curve = pd.DataFrame({"run": name, "step": steps})
     curve = curve.assign(**dict.fromkeys(("train/acc", "val/acc", "train/loss", "val/loss"), known))
-    row = {"condition": "a=1", "run": name, "status": "finished"} | dict.fromkeys(
-        ("grok_step", "sustained_grok_step"), np.nan
-    )
-    row |= others
-    return row, curve
+    row = {"condition": "a=1", "run": name, "status": "finished", "grok_step": np.nan, "sustained_grok_step": np.nan}
+    return row | others, curve
 
 
 def band_of(*records: tuple[dict[str, object], pd.DataFrame]) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def test_classes_that_differ_are_named_and_their_own_options_are_not(report):
     write_run("b", changes={"model.network": MLP})
     assert report("e")[0] == 0
     found = setup()
-    assert found["Model"] == "Transformer, MLP, width=16"
+    assert found["Model"] == "Transformer, MLP, width=16, dropout=0, activation=relu"
     assert found["Varied"] == "network: Transformer, MLP"
     assert found["Seed"] == "0"
 
@@ -210,3 +210,33 @@ def test_a_brief_table_tells_seeds_budget_and_machine(tmp_path, monkeypatch):
     found = make_report(["e"], Path(), None)
     told = format_brief(found.conditions, found.runs, found.setup).splitlines()[-1]
     assert told == "Seeds 0, 1; budget 200 steps, 320 taken; 32-true; NVIDIA H200."
+
+
+def test_runs_without_validation_beside_others_have_no_grok(report):
+    for seed in range(2):
+        write_run(f"text{seed}", changes={"data": TEXT, "seed_everything": seed}, experiment="text")
+        write_run(f"sum{seed}", grokked=40, changes={"seed_everything": seed})
+    assert report("text", "e", "--by", "experiment")[0] == 0
+    found = conditions()
+    assert found["grok_n"].to_dict() == {"text": 0, "e": 2}
+    assert found["grok_k"].to_dict() == {"text": 0, "e": 2}
+    assert found.loc["text", ["grok_mean", "best_val_acc", "final_val_acc", "final_val_loss"]].isna().all()
+    assert pd.read_csv("out/comparisons.csv").empty
+    assert "2 grokked" in page()
+    steps = table("Steps to memorize and to grok").set_index("condition").loc["text"]
+    assert steps["memorized"].startswith("2/2")
+    assert set(steps.drop(["n", "memorized", "memorize step, median"])) == {"-"}
+    after = table("After the grok").set_index("condition").loc["text"]
+    assert set(after.drop("collapsed")) == {"-"}
+
+
+def test_figures_of_grokking_have_only_runs_with_validation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        write_run(f"text{seed}", changes={"data": TEXT, "seed_everything": seed}, experiment="text")
+        write_run(f"sum{seed}", grokked=40, changes={"seed_everything": seed})
+    drawings = {each.name: each for each in make_report(["text", "e"], tmp_path, ["experiment"]).drawings}
+    for name in ("after-grok", "survival", "delay"):
+        made, _ = drawings[name].make()
+        assert set(made["condition"]) == {"e"}, name
+    assert "ablation" not in drawings  # of a single condition
