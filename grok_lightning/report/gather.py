@@ -113,7 +113,8 @@ def gather(sources: Sequence[str], root: Path) -> Gathered:
         remarks.append(f"Failed with an error, and in no table or figure: {format_count(int(failed.sum()), 'run')}.")
     runs = runs.iloc[plan_order(runs[HASH], plans)].reset_index(drop=True)
     alike = runs["path"].duplicated(keep=False)
-    names = runs["path"].where(~alike, runs["path"] + " (" + runs[HASH].astype(str) + ")")
+    told = runs[HASH].astype(object).where(runs[HASH].notna(), [f"source {place + 1}" for place in runs[SOURCE]])
+    names = runs["path"].where(~alike, runs["path"] + " (" + told.astype(str) + ")")
     curves = _select_curves(runs, names, [source.curves for source in filled])
     experiments = [os.path.basename(os.path.dirname(os.path.abspath(path))) for path in runs["path"]]
     named = pd.DataFrame({"path": names, EXPERIMENT: experiments})
@@ -231,9 +232,15 @@ def _refuse_other_schema(runs: pd.DataFrame) -> None:
 
 
 def _drop_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Drops runs with the same hash, keeping finished ones; returns the rest and the number dropped."""
-    named = zip(runs[HASH], runs["path"], strict=True)
-    same = pd.Series([os.path.realpath(path) if pd.isna(hashed) else hashed for hashed, path in named])
+    """Drops runs with the same hash, keeping finished ones; returns the rest and the number dropped.
+
+    Runs without a hash are the same if their path and their options are: archives of different runs may have the same
+    short path.
+    """
+    same = runs[HASH].astype(object).reset_index(drop=True)
+    options = runs[[name for name in runs if str(name).startswith(PREFIX)]].astype(object)
+    for place in np.flatnonzero(same.isna()):
+        same[place] = f"{os.path.realpath(runs['path'].iloc[place])} {options.iloc[place].dropna().to_dict()}"
     rank = (runs["status"] == UNFINISHED).to_numpy()
     twice = same.iloc[rank.argsort(kind="stable")].duplicated().sort_index()
     return runs[~twice].reset_index(drop=True), int(twice.sum())

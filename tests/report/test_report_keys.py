@@ -1,6 +1,7 @@
 """What parts runs into conditions: options by their full name or its end, blocks, experiments, or what varies."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -182,6 +183,21 @@ def test_runs_of_other_options_that_are_called_alike_are_both_there(report):
     assert report("e", "old/runs.parquet")[0] == 0
     assert conditions()["grok_median"].to_dict() == {"lr=0.001": 40, "lr=0.5": 80}
     assert pd.read_parquet("out/runs.parquet")["path"].is_unique
+
+
+def test_unfinished_fits_of_two_archives_that_are_called_alike_are_both_there(report):
+    for rate, grokked in ((0.001, 40), (0.5, 80)):
+        write_run("a", grokked=grokked, changes={"model.optimizer.lr": rate}, over=False)
+        next(Path("lightning_logs/e").glob("a-*")).rename("lightning_logs/e/0")
+        assert report("e", out=f"lr{rate}")[0] == 0
+        shutil.rmtree("lightning_logs")
+    archives = ["lr0.001/runs.parquet", "lr0.5/runs.parquet"]
+    assert report(*archives, *archives)[0] == 0
+    assert conditions()[["n", "grok_median"]].T.to_dict("list") == {"lr=0.001": [1, 40], "lr=0.5": [1, 80]}
+    assert "Duplicates, counted once: 2 runs" in Path("out/report.md").read_text()
+    runs = pd.read_parquet("out/runs.parquet")
+    assert runs["path"].is_unique
+    assert [max(steps) for steps in runs["curve.step"]] == [160, 160]
 
 
 def test_a_block_in_which_one_option_varies_is_that_option(command):
