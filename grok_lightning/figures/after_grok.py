@@ -57,7 +57,8 @@ def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
     without = len(grokked) - len([size for size in sizes if size])
     note = f"{style.format_count(count, 'run')}; {sum(sizes):,} that grokked are drawn"
     note += f", in {without:,} of the conditions none." if without else "."
-    note += f" Dotted: {style.format_threshold(table['threshold'])}, at which a run groks; dashed: 95%."
+    threshold = style.format_threshold(table["threshold"]).removesuffix(" of")
+    note += f" Dotted: {threshold}, at which a run groks; dashed: 95%."
     if len(parts) <= 1:
         figure = style.make_figure(title, note, 7.5, 4.4)
         cells = [figure.subplots()]

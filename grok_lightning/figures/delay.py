@@ -44,7 +44,7 @@ def draw_delay(table: pd.DataFrame, title: str) -> Figure:
     style.hide_frame(axes)
     shown = table[table["memorize_step"].notna()]
     x, y = (shown[name].clip(lower=1).to_numpy(float) for name in ("memorize_step", "step"))
-    both, threshold = np.r_[x, y], style.format_percent(table["threshold"].max()) if len(table) else "threshold"
+    both, threshold = np.r_[x, y], style.format_threshold(table["threshold"])
     for which, steps, split in (("x", x, "training"), ("y", both, "validation")):
         low, high = (steps.min(), steps.max()) if len(steps) else (1, 1)
         style.set_step_axis(axes, which, low, high, f"steps to {threshold} {split} accuracy")
