@@ -18,7 +18,7 @@ from grok_lightning.figures.conditions import SEQUENCE, shorten_names
 from grok_lightning.figures.values import find_distinct, format_value, format_values, list_keys, sort_by, to_ordered
 from grok_lightning.statistics import kaplan_meier, times
 
-# outcomes of cells in which fewer than half grokked: face color and hatching
+# what most of the runs that did not grok did, in cells without a median: face color and hatching
 PHASES = {"memorized only": ("#D9D9D9", ""), "neither": ("#8C8C8C", ""), "diverged": ("#FFFFFF", "xxxx")}
 EDGE = "#777777"
 ACCURACY = "best validation accuracy (%)"
@@ -39,9 +39,10 @@ def tabulate_phase(runs: pd.DataFrame, x: str, y: str, by: str | None = None) ->
 
     Returns:
         One row for each combination of values of the keys that has runs: the keys under their own names, ``kind``
-        (``grokked`` if the median was reached, else what most of the other runs did: ``memorized only``, ``neither`` or
-        ``diverged``), ``median`` grok step by Kaplan-Meier (infinity: not reached), ``best_val_acc`` (the median over
-        the runs), ``n``, ``grokked``, ``memorized``, ``diverged`` (numbers of runs) and ``threshold``.
+        (``grokked`` if the median was reached, else what most of the other runs did, the first of ``memorized only``,
+        ``neither`` and ``diverged`` if several did as often), ``median`` grok step by Kaplan-Meier (infinity: not
+        reached), ``best_val_acc`` (the median over the runs), ``n``, ``grokked``, ``memorized``, ``diverged`` (numbers
+        of runs) and ``threshold``.
     """
     keys = [x, y] if by is None else [x, y, by]
     known = runs[["status", "memorize_step", "best_val_acc", "threshold"]]
@@ -50,10 +51,10 @@ def tabulate_phase(runs: pd.DataFrame, x: str, y: str, by: str | None = None) ->
     for values, group in base.groupby(keys, observed=True, sort=False):
         median = kaplan_meier(group["step"], group["observed"]).median
         left = group[~group["observed"]]
-        others = {"diverged": int((left["status"] == "diverged").sum())}
         still = left[left["status"] != "diverged"]
-        others["memorized only"] = int(still["memorize_step"].notna().sum())
-        others["neither"] = len(still) - others["memorized only"]
+        memorized = int(still["memorize_step"].notna().sum())
+        counts = (memorized, len(still) - memorized, len(left) - len(still))
+        others = dict(zip(PHASES, counts, strict=True))  # of several with as many runs, the first counts
         kind = "grokked" if np.isfinite(median) else max(others, key=lambda name: others[name])
         rows.append(
             dict(zip(keys, values, strict=True))
@@ -111,7 +112,7 @@ def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     occurring = [name for name in PHASES if (cells["kind"] == name).any()]
     patches = [Patch(facecolor=PHASES[name][0], hatch=PHASES[name][1], edgecolor=EDGE) for name in occurring]
     if occurring:
-        style.draw_legend(figure, patches, occurring, "most runs")
+        style.draw_legend(figure, patches, occurring, "most of the others")
     return figure
 
 

@@ -325,3 +325,23 @@ def test_one_run_at_each_place_is_not_called_a_median(kind: str, seeds: int) -> 
     words.append(figure.get_supxlabel())
     assert any("edian" in word for word in words) == (seeds > 1)
     assert ("grok step of a run" in words) == (seeds == 1)
+
+
+def test_delay_and_after_the_grok_name_no_threshold_where_conditions_have_several() -> None:
+    runs = runs_of([0.1, 0.2], 3)
+    for thresholds, delay, after in (
+        ([0.9, 0.99], "steps to the threshold of validation accuracy", "Dotted: the threshold, at which"),
+        ([0.9, 0.9], "steps to 90% validation accuracy", "Dotted: 90%, at which"),
+    ):
+        several = runs.assign(threshold=np.repeat(thresholds, 3))
+        axes = KINDS["delay"].draw(KINDS["delay"].table(several), "t").axes[0]
+        assert axes.get_ylabel() == delay
+        assert axes.get_xlabel() == delay.replace("validation", "training")
+        figure = KINDS["after the grok"].draw(KINDS["after the grok"].table(several), "t")
+        assert after in " ".join(figure.get_supxlabel().split())
+
+
+def test_a_map_says_that_its_marks_are_of_the_runs_that_did_not_grok() -> None:
+    runs = runs_of([0.1, 0.2], 3).assign(grok_step=[np.nan] * 3 + [500.0] * 3)
+    figure = KINDS["phase"].draw(KINDS["phase"].table(runs), "t")
+    assert [legend.get_title().get_text() for legend in figure.legends] == ["most of the others"]

@@ -71,6 +71,18 @@ def test_a_cell_is_called_after_most_of_its_runs() -> None:
             assert (cell["n"], cell["grokked"]) == (3, kinds.count("grokked"))
 
 
+def test_a_cell_with_as_many_runs_of_several_outcomes_is_called_after_the_first() -> None:
+    kinds = ["diverged", "neither", "memorized only"]
+    for some in (kinds, kinds[:2], kinds[::2]):
+        runs = runs_of([0.3], len(some)).assign(
+            status=["diverged" if kind == "diverged" else "finished" for kind in some],
+            grok_step=np.nan,
+            memorize_step=[100.0 if kind == "memorized only" else np.nan for kind in some],
+            lr=0.1,
+        )
+        assert tabulate_phase(runs, KEY, "lr")["kind"].tolist() == [some[-1]]
+
+
 def test_medians_of_the_map_are_kaplan_meiers() -> None:
     for seed in range(20):
         chance = np.random.default_rng(seed)
