@@ -52,6 +52,7 @@ def compose_markdown(
     remarks: Sequence[str],
     pictures: Mapping[str, str],
     left_out: Sequence[str] = (),
+    planned: int = 0,
 ) -> str:
     """Composes the Markdown of a report.
 
@@ -66,9 +67,14 @@ def compose_markdown(
         remarks: Remarks for the reader.
         pictures: Captions of its figures by the stems of their files, in order.
         left_out: Why figures are left out, a sentence each.
+        planned: The number of planned runs.
     """
     validated = bool(runs["validated"].any())
-    parts = [f"# {escape_markdown(title)}", f"    {' '.join(command.splitlines())}", _summarize(runs, conditions)]
+    parts = [
+        f"# {escape_markdown(title)}",
+        f"    {' '.join(command.splitlines())}",
+        _summarize(runs, conditions, planned),
+    ]
     if remarks:
         parts.append(_format_list(remarks))
     parts += ["## Setup", "\n".join(f"- **{part}**: {escape_markdown(words)}" for part, words in setup)]
@@ -98,7 +104,7 @@ def _format_list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)
 
 
-def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
+def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame, planned: int) -> str:
     counts = {name: int(conditions[name].sum()) for name in ("grok_k", "missing", "unfinished", "diverged")}
     operations = runs["operation"].unique()
     shown = ", ".join(map(escape_markdown, operations[:MOST_WORDS])) + (", ..." if len(operations) > MOST_WORDS else "")
@@ -109,8 +115,8 @@ def _summarize(runs: pd.DataFrame, conditions: pd.DataFrame) -> str:
     measures = ("final_train_acc", "final_val_acc") if validated else ("final_train_acc", "final_train_loss")
     ends = [f"{_name_measure(name)} {_format_ends(name, runs[name].dropna())}" for name in measures]
     reached = f" {', '.join(ends).capitalize()}." if runs[list(measures)].notna().any().all() else ""
-    planned = format_count(len(runs) + counts["missing"], "planned run")
-    missing = [f"{counts['missing']:,} of {planned} missing"] if counts["missing"] else []
+    of = format_count(planned, "planned run")
+    missing = [f"{counts['missing']:,} of {of} missing"] if counts["missing"] else []
     unfinished = [f"{format_count(counts['unfinished'], 'run')} unfinished"] if counts["unfinished"] else []
     incomplete = ", ".join(missing + unfinished)
     return f"{found}.{f' **Incomplete**: {incomplete}.' if incomplete else ''}{reached}"

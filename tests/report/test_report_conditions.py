@@ -254,6 +254,15 @@ def test_missing_conditions_stand_where_the_sweep_has_them(report):
     assert list(conditions().index) == [f"train_fraction={words['data.train_fraction'][i]}" for i in range(6)]
 
 
+def test_runs_that_no_sweep_planned_do_not_count_as_planned(report):
+    planned = write_run("a")
+    for seed in (1, 2):
+        write_run(f"{seed}", changes={"seed_everything": seed})
+    plan([planned, "a" * 16], {"seed_everything": ["0", "3"]})
+    assert report("e")[0] == 0
+    assert "**Incomplete**: 1 of 2 planned runs missing." in Path("out/report.md").read_text()
+
+
 def test_a_run_that_failed_is_not_missing(report):
     here = write_run("a")
     failed = write_run("b", changes={"seed_everything": 1}, status="failed")
