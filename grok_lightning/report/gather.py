@@ -237,10 +237,12 @@ def _drop_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     Runs without a hash are the same if their path and their options are: archives of different runs may have the same
     short path.
     """
-    same = runs[HASH].astype(object).reset_index(drop=True)
+    named = zip(runs[HASH], runs["path"], strict=True)
+    names = [os.path.realpath(path) if pd.isna(hashed) else hashed for hashed, path in named]
     options = runs[[name for name in runs if str(name).startswith(PREFIX)]].astype(object)
-    for place in np.flatnonzero(same.isna()):
-        same[place] = f"{os.path.realpath(runs['path'].iloc[place])} {options.iloc[place].dropna().to_dict()}"
+    for place in np.flatnonzero(runs[HASH].isna()):
+        names[place] += f" {options.iloc[place].dropna().to_dict()}"
+    same = pd.Series(names)
     rank = (runs["status"] == UNFINISHED).to_numpy()
     twice = same.iloc[rank.argsort(kind="stable")].duplicated().sort_index()
     return runs[~twice].reset_index(drop=True), int(twice.sum())
