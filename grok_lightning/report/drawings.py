@@ -1,6 +1,6 @@
 """The figures of a report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -80,8 +80,13 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
         yield Drawing("delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, title))
 
 
-def list_left_out(runs: pd.DataFrame) -> list[str]:
-    """Why figures are left out that reports of other runs have, a sentence each."""
+def list_left_out(runs: pd.DataFrame, keys: Sequence[str] = ()) -> list[str]:
+    """Why figures are left out that reports of other runs have, a sentence each.
+
+    Args:
+        runs: Runs from ``tabulate_runs``.
+        keys: The options that group them into conditions, columns in ``runs``.
+    """
     grokked = bool(runs["grok_step"].notna().any())
     if not runs["validated"].any():
         return ["No rows are held out for validation, so that there are no figures of grokking; accuracy and loss show "
@@ -96,7 +101,30 @@ def list_left_out(runs: pd.DataFrame) -> list[str]:
         found.append("Each condition has one run, so that there is no figure of shares of runs.")
     if grokked and not _have_delays(runs):
         found.append("No run has memorized and grokked, so that there is no figure of delays.")
+    return [*found, *_list_crowded(_keep_validated(runs), shorten_names(keys))]
+
+
+def _list_crowded(runs: pd.DataFrame, keys: Mapping[str, str]) -> list[str]:
+    """Why options have no figure because the others have too many values."""
+    known = [word for name, word in (("grok_step", "steps"), ("best_val_acc", "accuracy")) if runs[name].notna().any()]
+    found = []
+    for key, others in _list_numeric(runs, keys) if known else ():
+        groups, most = _count_groups(runs, others), _most_groups(others)
+        if groups > most:
+            figures = " and ".join(f"{word}-by-{keys[key]}" for word in known)
+            found.append(
+                f"{figures} {'are' if len(known) > 1 else 'is'} left out: {_tell_excess(others, groups, most)}."
+            )
+    pair = _pick_pair(runs, keys) if known else None
+    rest = [key for key in _list_varying(runs, keys) if pair and key not in pair]
+    if rest and (groups := _count_groups(runs, rest)) > MOST_MAPS:
+        found.append(f"phase is left out: {_tell_excess(rest, groups, MOST_MAPS)}.")
     return found
+
+
+def _tell_excess(others: Sequence[str], groups: int, most: int) -> str:
+    many = f"options have {groups:,} combinations of values" if len(others) > 1 else f"option has {groups:,} values"
+    return f"the other {many}, and a figure has room for {most}"
 
 
 def _have_delays(runs: pd.DataFrame) -> bool:
@@ -227,12 +255,8 @@ def _draw_over_steps(runs: pd.DataFrame, curves: pd.DataFrame, of: str, which: s
 
 def _draw_by_value(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator[Drawing]:
     """Grok step and best accuracy against each numeric key, colored by all other keys together."""
-    for key in keys:
-        if not pd.api.types.is_numeric_dtype(runs[key]) or runs[key].nunique() < 2:
-            continue
-        others = [other for other in keys if other != key and runs[other].nunique() > 1]
-        groups = runs.groupby(others, observed=True, sort=False, dropna=False).ngroups if others else 1
-        if groups > (MOST_VALUES if len(others) == 1 else SIDE_BY_SIDE):
+    for key, others in _list_numeric(runs, keys):
+        if _count_groups(runs, others) > _most_groups(others):
             continue
         shown, by = _join(runs, others, keys)
         word = keys[key]
@@ -250,24 +274,53 @@ def _draw_maps(runs: pd.DataFrame, keys: Mapping[str, str], of: str) -> Iterator
 
     Two keys that the rest determines make no map: it would be a single cell, row or column.
     """
-    varying = [key for key in keys if runs[key].nunique() > 1]
+    pair = _pick_pair(runs, keys)
+    if pair is None:
+        return
+    x, y = pair
+    rest = [key for key in _list_varying(runs, keys) if key not in pair]
+    if _count_groups(runs, rest) > MOST_MAPS:
+        return
+    shown, by = _join(runs, rest, keys)
+    words = f"{keys[x]} and {keys[y]}"
+    table = partial(tabulate_phase, shown, x, y, by)
+    label = QUANTITIES["accuracy" if runs["grok_step"].isna().all() else "steps"]
+    caption, title = f"{label.capitalize()} by {words}.", f"{of}: {label} by {words}"
+    yield Drawing("phase", caption, _prepare(table, draw_phase, title))
+
+
+def _pick_pair(runs: pd.DataFrame, keys: Iterable[str]) -> tuple[str, str] | None:
+    """The keys of the axes of a map, if two make one."""
+    varying = _list_varying(runs, keys)
     numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
     pairs = [(x, y) for y in reversed(numbers) for x in reversed(numbers[: numbers.index(y)])]
     if len(varying) == 2:
         pairs = [(varying[0], varying[1])]
     x, y = next((pair for pair in pairs if _spans_map(runs, varying, pair)), ("", ""))
     if not x:
-        return
-    if x not in numbers and y in numbers:  # names read better from left to right
-        x, y = y, x
-    shown, by = _join(runs, [key for key in varying if key not in (x, y)], keys)
-    if by and shown[by].nunique() > MOST_MAPS:
-        return
-    words = f"{keys[x]} and {keys[y]}"
-    table = partial(tabulate_phase, shown, x, y, by)
-    label = QUANTITIES["accuracy" if runs["grok_step"].isna().all() else "steps"]
-    caption, title = f"{label.capitalize()} by {words}.", f"{of}: {label} by {words}"
-    yield Drawing("phase", caption, _prepare(table, draw_phase, title))
+        return None
+    return (y, x) if x not in numbers and y in numbers else (x, y)  # names read better from left to right
+
+
+def _list_varying(runs: pd.DataFrame, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if runs[key].nunique() > 1]
+
+
+def _list_numeric(runs: pd.DataFrame, keys: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Each key that varies and is a number, with the others that vary."""
+    varying = _list_varying(runs, keys)
+    numbers = [key for key in varying if pd.api.types.is_numeric_dtype(runs[key])]
+    return [(key, [other for other in varying if other != key]) for key in numbers]
+
+
+def _count_groups(runs: pd.DataFrame, keys: Sequence[str]) -> int:
+    """The number of combinations of values that some keys have."""
+    return int(runs.groupby(list(keys), observed=True, sort=False, dropna=False).ngroups) if keys else 1
+
+
+def _most_groups(others: Sequence[str]) -> int:
+    """How many combinations of values of the other keys a figure by value has room for."""
+    return MOST_VALUES if len(others) == 1 else SIDE_BY_SIDE
 
 
 def _spans_map(runs: pd.DataFrame, keys: Sequence[str], pair: tuple[str, str]) -> bool:

@@ -90,7 +90,7 @@ class Report:
         pictures = {drawing.name: drawing.caption for drawing in self.drawings}
         text = compose_markdown(
             title, command, self.setup, self.runs, results, self.conditions,
-            self.tests, self.remarks, pictures, list_left_out(self.runs), len(self.gathered.planned),
+            self.tests, self.remarks, pictures, list_left_out(self.runs, self.keys), len(self.gathered.planned),
         )  # fmt: skip
         file = out / "report.md"
         earlier = find_figures(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else set()

@@ -67,6 +67,26 @@ def test_maps_and_lines_are_those_of_the_keys(
 def test_more_maps_than_fit_a_page_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"layers": [1, 2, 3, 4, 5]} | {key: VALUES[key] for key in ("filters", "lr", "train_fraction")}
     assert "phase" not in figures(tmp_path, monkeypatch, values)
+    report = make_report(["e"], tmp_path, list(values))
+    told = list_left_out(report.runs, report.keys)
+    assert told[-1] == (
+        "phase is left out: the other options have 10 combinations of values, and a figure has room for 9."
+    )
+
+
+def test_figures_by_a_value_that_would_be_crowded_are_left_out_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"layers": list(range(1, 14)), "lr": VALUES["lr"]}
+    found = figures(tmp_path, monkeypatch, values)
+    assert {name for name in found if "-by-" in name} == {"steps-by-layers", "accuracy-by-layers"}
+    report = make_report(["e"], tmp_path, list(values))
+    report.drawings.clear()
+    report.write(tmp_path / "out", "t", "c")
+    text = (tmp_path / "out" / "report.md").read_text()
+    told = "steps-by-lr and accuracy-by-lr are left out: the other option has 13 values, and a figure has"
+    assert f"- {told} room for 12." in text
+    assert "layers are left out" not in text
 
 
 def test_keys_of_one_ending_have_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
