@@ -20,7 +20,7 @@ from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import nest, undotted
 from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
-_WORDS = {"true": True, "false": False, "null": None}  # which stand in place of callbacks or loggers
+_WORDS = {"true": True, "false": False}  # which stand in place of callbacks or loggers
 FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
@@ -114,14 +114,14 @@ def _merge_given(
         if changed is not None and lookup(given, changed) is None and listed(lists or {}, changed):
             merge(given, nest(changed, listed(lists or {}, changed)))
         if key in NAMING:
-            merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}")))
+            merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}"), as_given=True))
         else:
             assign(given, key, value)
-    given = normalize(given)
+    given = normalize(given, as_given=True)
     written = {name: names.find(name, value) for name, value in (further or {}).items()}
     for name in sorted(written, key=lambda name: written[name].count(".")):  # a class before its options
         one = undotted({written[name]: (further or {})[name]}, name)
-        merge(given, normalize(names.rename(one, name)))
+        merge(given, normalize(names.rename(one, name), as_given=True))
     return given
 
 
@@ -149,6 +149,8 @@ def _classes_first(assignments: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _class_value(key: str, value: str) -> Any:
     if value == NO_VALUE:
         raise UserError(f"--{key} needs a value")
+    if value == "null":
+        return None
     if key in TRAINER_LISTS and value in _WORDS:
         return _WORDS[value]
     if not value.lstrip().startswith(("{", "[")):
@@ -212,4 +214,4 @@ def read_config(path: Path, names: Names | None = None) -> Nested:
         raise UserError(f"--config {str(path)!r} is no mapping of options, such as `data: {{formula: x + y}}`")
     where = f"--config {str(path)!r}"
     nested = undotted(content, where)
-    return normalize(nested if names is None else names.rename(nested, where))
+    return normalize(nested if names is None else names.rename(nested, where), as_given=True)

@@ -43,12 +43,16 @@ _EXPONENT = re.compile(r"[0-9]{1,15}(\.[0-9]*)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
 
-def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
+def normalize(nested: Nested, of_trainer: bool = True, as_given: bool = False) -> Nested:
     """The short form: classes by full path, their options beside it, no ``init_args``.
 
     Args:
         nested: Options.
         of_trainer: Whether callbacks and loggers are imported and brought into the short form too.
+        as_given: Whether null takes out what the options are laid over, as a user means it; a record has none.
+
+    Raises:
+        UserError: If an option does not have the form of a class or a list of classes.
     """
     nested = copy.deepcopy(nested)
     for option in NAMING if of_trainer else (*CLASS_OPTIONS, *LIST_OPTIONS):
@@ -61,7 +65,9 @@ def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
         if not place or last not in place:
             continue
         if place[last] is None:
-            if option not in TRAINER_LISTS:
+            if as_given:
+                place[last] = _without(option)
+            elif option not in TRAINER_LISTS:
                 del place[last]
         elif option in CLASS_OPTIONS:
             place[last] = _short(option, place[last])
@@ -73,6 +79,13 @@ def normalize(nested: Nested, of_trainer: bool = True) -> Nested:
     if (changes := lookup(nested, _INTERVENTIONS)) is not None:
         put(nested, _INTERVENTIONS, _read_numbers(changes))
     return nested
+
+
+def _without(option: str) -> list[Nested] | None:
+    """What null stands for: no classes, no class, or no callbacks and loggers."""
+    if option in CLASS_OPTIONS and CLASS_OPTIONS[option].default:
+        raise UserError(f"--{option} is null; leave it out, or give the name of a class or a mapping of options")
+    return [] if option in LIST_OPTIONS else None
 
 
 def _read_numbers(value: Any) -> Any:

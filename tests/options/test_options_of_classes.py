@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from options_as_given import CLASSES, KNOWN, given
 
+from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, class_defaults
 from grok_lightning.options.merging import check_names, complete, expand, merge, normalize
+from grok_lightning.options.parsing import resolve
 
 SHARED = [
     (option, old, new, name)
@@ -159,3 +161,30 @@ def test_each_class_of_a_list_gets_its_own_defaults() -> None:
     assert complete({})["measures"] == complete({})["model"]["filters"] == []
     expanded = expand(whole)["model"]["filters"]
     assert expanded[0] == {"class_path": CLIP, "init_args": {"norm": 1.0}}
+
+
+OPTIONAL = ("model.scheduler", "model.filters", "model.constraints", "measures")
+
+
+@pytest.mark.parametrize("how", ["file", "python", "command line"])
+def test_null_takes_out_the_classes_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(
+        "model: {scheduler: {class_path: StepLR, step_size: 3}, filters: [Clip], constraints: [ClipRows]}\n"
+        "measures: [Rank]\n"
+    )
+    Path("over.yaml").write_text("".join(f"{option}: null\n" for option in OPTIONAL))
+    words = [word for option in OPTIONAL for word in (f"--{option}", "null")]
+    further = {"file": ["--config", "over.yaml"], "python": [], "command line": words}[how]
+    python = dict.fromkeys(OPTIONAL) if how == "python" else None
+    found = resolve(["fit", "--config", "base.yaml", *further], python).options
+    assert found == resolve(["fit"], {"experiment": found["experiment"]}).options
+
+
+@pytest.mark.parametrize("option", ["data", "model.network", "model.optimizer"])
+def test_null_is_refused_where_a_class_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(f"{option}: null\n")
+    for words, python in ((["--config", "c.yaml"], None), ([f"--{option}", "null"], None), ([], {option: None})):
+        with pytest.raises(UserError, match=f"^--{option} is null; leave it out, or give the name of a class"):
+            resolve(["fit", *words], python)
