@@ -201,7 +201,19 @@ def _names(given: Nested, configs: list[Path]) -> dict[str, str]:
     names = {key: str(given[key]) for key in ("experiment", "run") if given.get(key) is not None}
     for key, name in names.items():
         check_name(key, name)
-    return {"experiment": experiment_of(configs[-1]) if configs else "default"} | names
+    if not configs or "experiment" in names:
+        return {"experiment": "default"} | names
+    stem = experiment_of(configs[-1])
+    if str(given.get("ckpt_path") or "last") == "last":
+        try:
+            check_name("experiment", stem)
+        except UserError as error:
+            reason = str(error).partition("; ")[2]
+            raise UserError(
+                f"--config {str(configs[-1])!r} names the experiment {show(stem)}; {reason}; rename it, or add "
+                "--experiment NAME"
+            ) from None
+    return {"experiment": stem} | names
 
 
 def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) -> SavedRun | None:

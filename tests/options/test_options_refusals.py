@@ -10,6 +10,7 @@ from options_as_given import CLASSES, KNOWN, config_file, given
 from grok_lightning.errors import UserError
 from grok_lightning.options.classes import Nested, class_path
 from grok_lightning.options.merging import check_names, complete
+from grok_lightning.options.parsing import resolve
 from grok_lightning.options.shipped import find_config
 
 
@@ -173,3 +174,14 @@ def test_mistakes_in_lists_are_named() -> None:
     for arguments, message in LISTS:
         with pytest.raises(UserError, match=re.escape(message)):
             check_names(given(*arguments), KNOWN)
+
+
+def test_a_config_whose_stem_is_no_name_of_an_experiment_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my task.yaml").write_text("data.modulus: 7\n")
+    message = refusal(resolve, ["fit", "--config", "my task.yaml"])
+    assert message.startswith("--config 'my task.yaml' names the experiment 'my task'; at most 100 letters")
+    assert message.endswith("; rename it, or add --experiment NAME")
+    assert resolve(["fit", "--config", "my task.yaml", "--experiment", "mine"]).options["experiment"] == "mine"
