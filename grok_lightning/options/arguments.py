@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.aliases import Names
 from grok_lightning.options.classes import (
@@ -17,10 +19,11 @@ from grok_lightning.options.classes import (
 )
 from grok_lightning.options.merging import NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
-from grok_lightning.options.yamls import nest, undotted
+from grok_lightning.options.yamls import join, nest, undotted
 from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
 _WORDS = {"true": True, "false": False}  # which stand in place of callbacks or loggers
+_CONTINUED = {"experiment", "run", "ckpt_path"}  # what names a run that goes on
 FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
@@ -106,6 +109,7 @@ def _merge_given(
     for path in configs:
         merge(given, read_config(path, names))
     found = [(option_name(names.find(key, None if value == NO_VALUE else value)), value) for key, value in assignments]
+    _refuse_two_names(assignments, found)
     found = [(key, "true" if value == NO_VALUE and key in FLAGS else value) for key, value in found]
     for key, value in _classes_first(found):
         changed = next((name for name in LISTS if key == f"{name}+" or key.startswith(f"{name}.")), None)
@@ -118,11 +122,43 @@ def _merge_given(
         else:
             assign(given, key, value)
     given = normalize(given, as_given=True)
-    written = {name: names.find(name, value) for name, value in (further or {}).items()}
-    for name in sorted(written, key=lambda name: written[name].count(".")):  # a class before its options
-        one = undotted({written[name]: (further or {})[name]}, name)
-        merge(given, normalize(names.rename(one, name), as_given=True))
+    merge(given, normalize(_from_python(names, further or {}), as_given=True))
     return given
+
+
+def _refuse_two_names(assignments: list[tuple[str, str]], found: list[tuple[str, str]]) -> None:
+    """Refuses different values of one option under two names; of those under the same name the last one counts."""
+    before: dict[str, tuple[str, str]] = {}
+    for (written, _), (option, value) in zip(assignments, found, strict=True):
+        if option.endswith("+") or option.startswith(tuple(f"{name}." for name in LISTS)):  # of an item each
+            continue
+        other, old = before.setdefault(option, (written, value))
+        if other != written and old != value and NO_VALUE not in (old, value):
+            raise UserError(
+                f"--{other} is {show(old)} and --{written} is {show(value)}, but both are {option}; leave one out"
+            )
+        before[option] = written, value
+
+
+def _from_python(names: Names, further: Nested) -> Nested:
+    """Options from Python, dotted or nested, as one mapping under their own names."""
+    written = {name: names.find(name, value) for name, value in further.items()}
+    if further.keys() >= _CONTINUED:  # an experiment goes on: its first call may have named them otherwise
+        written = {name: option for name, option in written.items() if name == option or option not in _CONTINUED}
+    joined: Nested = {}
+    for name in sorted(written, key=lambda name: written[name].count(".")):  # a class before its options
+        one = undotted({written[name]: _without_numpy(further[name])}, name)
+        join(joined, names.rename(one, name), "Experiment")
+    return joined
+
+
+def _without_numpy(value: Any) -> Any:
+    """A value with numbers of Python in place of those of NumPy."""
+    if isinstance(value, dict):
+        return {key: _without_numpy(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_numpy(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def option_name(written: str) -> str:
@@ -172,12 +208,14 @@ def assign(nested: Nested, key: str, value: Any) -> None:
         named = there[-1] if isinstance(there, list) and there else there
         own = ".".join(parents[: depth + 1]) in CLASS_OPTIONS
         if not own and (isinstance(named, str) or (isinstance(named, dict) and "class_path" in named)):
-            named = {"class_path": named} if isinstance(named, str) else named
+            item: Nested = {"class_path": named} if isinstance(named, str) else named
             if isinstance(there, list):
-                there[-1] = named
+                there[-1] = item
             else:
-                place[parent] = named
-            named = named.setdefault("init_args", {})
+                place[parent] = item
+            named, below = item.setdefault("init_args", {}), [*parents, last][depth + 1]
+            if below in item and below != "class_path":
+                named.setdefault(below, item.pop(below))
         if not isinstance(named, dict):
             raise UserError(
                 f"--{key} and the value {show(there)} of --{'.'.join(parents[: depth + 1])} contradict each other"

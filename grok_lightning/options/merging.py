@@ -110,6 +110,9 @@ def _short(option: str, named: Any) -> Nested:
     inner = value.get("init_args") or {} if isinstance(value, dict) else None
     if not isinstance(inner, dict):
         raise UserError(f"{option} is {show(named)}; a class name or a mapping of options is expected")
+    for key in inner:
+        if key in value and key != "class_path":
+            raise UserError(f"{option} gives {key} twice, {show(value[key])} and {show(inner[key])}; leave one out")
     value = {key: item for key, item in value.items() if key != "init_args"} | inner
     if "class_path" in value:
         if not isinstance(value["class_path"], str):

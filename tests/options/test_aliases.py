@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from options_as_given import given
@@ -12,6 +13,7 @@ from options_as_given import given
 from grok_lightning import Experiment
 from grok_lightning.errors import UserError
 from grok_lightning.options.aliases import ANSWERS, WORDS, Names, naming
+from grok_lightning.options.arguments import given_options
 from grok_lightning.options.classes import CLASS_OPTIONS, class_path, lookup
 from grok_lightning.options.parsing import resolve
 from grok_lightning.sweep.file import read_grid
@@ -171,7 +173,8 @@ def test_later_ones_win_whatever_the_name(tmp_path: Path, monkeypatch: pytest.Mo
         (["--config", "b.yaml", "--config", "a.yaml"], 7),
         (["--config", "a.yaml", "--data.modulus", "13"], "13"),
         (["--config", "b.yaml", "--p", "13"], "13"),
-        (["--p", "13", "--modulus", "17", "--data.prime", "19"], "19"),
+        (["--p", "13", "--p", "19"], "19"),
+        (["--p", "13", "--modulus", "13", "--data.prime", "13"], "13"),
     ):
         assert given(*arguments)["data"] == {"modulus": modulus}
 
@@ -210,6 +213,43 @@ def test_one_option_under_two_names_in_a_file_is_refused(command: Command, write
     assert "p (data.modulus)" in command("sweep", "s.yaml", "--dry-run")[2]
 
 
+TWICE = [
+    ({"data": {"modulus": 11}, "modulus": 7}, "gives data.modulus twice, 11 and 7"),
+    ({"lr": 0.01, "model.optimizer.lr": 0.001}, "gives model.optimizer.lr twice, 0.01 and 0.001"),
+    ({"weight_decay": 1, "wd": 2}, "gives model.optimizer.weight_decay twice, 1 and 2"),
+    ({"optimizer": "Muon", "model": {"optimizer": "SGD"}}, "twice, 'SGD' and 'Muon'"),
+    ({"optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1}, "lr": 0.2}}, "lr twice, 0.2 and 0.1"),
+    ({"filters": [{"class_path": "Clip", "init_args": {"norm": 1}, "norm": 2}]}, "norm twice, 2 and 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), TWICE)
+def test_one_option_twice_in_python_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Experiment(**options)
+    assert str(refused.value).endswith(f"{said}; leave one out"), refused.value
+
+
+def test_an_experiment_goes_on_whatever_its_run_was_called_by(tmp_path: Path) -> None:
+    further = {"exp_name": "e", "run_name": 3, "resume": "a.ckpt"}
+    going_on = {"experiment": "e", "run": "3", "ckpt_path": "last", "trainer.max_steps": np.int64(7)}
+    found = given_options([], [], {}, further | going_on)
+    assert found == {"experiment": "e", "run": "3", "ckpt_path": "last", "trainer": {"max_steps": 7}}
+
+
+def test_numbers_of_numpy_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = Experiment(seed=np.int64(3), lr=np.float64(0.25), overwrite=np.True_, modulus=np.int32(7)).config
+    assert (found["seed_everything"], found["model"]["optimizer"]["lr"], found["data"]["modulus"]) == (3, 0.25, 7)
+    assert type(found["seed_everything"]) is int
+
+
+def test_two_names_of_one_option_with_other_values_are_refused_on_a_command_line(command: Command) -> None:
+    said = "--wd is '1' and --weight_decay is '2', but both are model.optimizer.weight_decay; leave one out"
+    assert said in command("fit", "--wd", "1", "--weight_decay", "2")[2]
+    assert "--seed is '1' and --seed_everything is '2'" in command("fit", "--seed=1", "--seed_everything=2")[2]
+
+
 def test_a_class_of_the_user_keeps_its_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine_p.py").write_text(
@@ -218,7 +258,7 @@ def test_a_class_of_the_user_keeps_its_own_names(tmp_path: Path, monkeypatch: py
         "    def __init__(self, p: int = 7, task: dict | None = None, modulus: int = 5, **kwargs):\n"
         "        super().__init__('x + y', p, **kwargs)\n"
     )
-    found = given("--data", "mine_p.Own", "--data.p", "3", "--p", "4", "--data.task", "{p: 1}")
+    found = given("--data", "mine_p.Own", "--data.p", "4", "--p", "4", "--data.task", "{p: 1}")
     assert found["data"] == {"class_path": "mine_p.Own", "p": "4", "task": "{p: 1}"}
     Path("c.yaml").write_text("data: {class_path: mine_p.Own, task: {p: 1}, p: 2, modulus: 3}\n", encoding="utf-8")
     found = given("--config", "c.yaml")["data"]
