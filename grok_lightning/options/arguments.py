@@ -17,13 +17,14 @@ from grok_lightning.options.classes import (
     listed,
     lookup,
 )
-from grok_lightning.options.merging import NO_VALUE, merge, normalize
+from grok_lightning.options.merging import INSIDE, NO_VALUE, merge, normalize
 from grok_lightning.options.shipped import find_config
 from grok_lightning.options.yamls import join, nest, undotted
 from grok_lightning.reading import Malformed, parse_yaml, read_yaml
 
 _WORDS = {"true": True, "false": False}  # which stand in place of callbacks or loggers
 _CONTINUED = {"experiment", "run", "ckpt_path"}  # what names a run that goes on
+GROUPS = ("trainer", "model", "evaluation", "checkpoint")  # of options, which a mapping may give together
 FLAGS = {"overwrite", "trust", "model.compile"}  # options that may stand without a value, which then is true
 
 
@@ -117,10 +118,12 @@ def _merge_given(
             continue
         if changed is not None and lookup(given, changed) is None and listed(lists or {}, changed):
             merge(given, nest(changed, listed(lists or {}, changed)))
-        if key in NAMING:
+        if key in GROUPS:
+            merge(given, normalize(names.rename({key: _group_value(key, value)}, f"--{key}"), as_given=True))
+        elif key in NAMING:
             merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}"), as_given=True))
         else:
-            assign(given, key, value)
+            assign(given, key, _inner_value(value) if key in INSIDE else value)
     given = normalize(given, as_given=True)
     merge(given, normalize(_from_python(names, further or {}), as_given=True))
     return given
@@ -199,6 +202,21 @@ def _class_value(key: str, value: str) -> Any:
         ) from None
 
 
+def _group_value(key: str, value: str) -> Nested:
+    read = _class_value(key, value)
+    if not isinstance(read, dict):
+        raise UserError(f"--{key} is {show(value)}; a mapping of options is expected, or --{key}.OPTION VALUE")
+    return undotted(read, f"--{key}")
+
+
+def _inner_value(value: str) -> Any:
+    """A value within a mapping, where jsonargparse reads no lists."""
+    try:
+        return parse_yaml(value)
+    except Malformed:
+        return value  # which is refused
+
+
 def assign(nested: Nested, key: str, value: Any) -> None:
     """Sets one dotted option; below a class that was named (or last added to a list), one of its init_args."""
     *parents, last = key.removesuffix("+").split(".")
@@ -206,7 +224,8 @@ def assign(nested: Nested, key: str, value: Any) -> None:
     for depth, parent in enumerate(parents):
         there = place.setdefault(parent, {})
         named = there[-1] if isinstance(there, list) and there else there
-        own = ".".join(parents[: depth + 1]) in CLASS_OPTIONS
+        option = ".".join(parents[: depth + 1])
+        own = option in CLASS_OPTIONS or option in GROUPS or f"{option}.{last}" in INSIDE
         if not own and (isinstance(named, str) or (isinstance(named, dict) and "class_path" in named)):
             item: Nested = {"class_path": named} if isinstance(named, str) else named
             if isinstance(there, list):
@@ -217,9 +236,7 @@ def assign(nested: Nested, key: str, value: Any) -> None:
             if below in item and below != "class_path":
                 named.setdefault(below, item.pop(below))
         if not isinstance(named, dict):
-            raise UserError(
-                f"--{key} and the value {show(there)} of --{'.'.join(parents[: depth + 1])} contradict each other"
-            )
+            raise UserError(f"--{key} and the value {show(there)} of --{option} contradict each other")
         place = named
     if key.endswith("+"):
         items = place.setdefault(last, [])

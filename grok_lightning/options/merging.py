@@ -38,7 +38,7 @@ from grok_lightning.records.record import flatten
 _BESIDE_OPTIONS = ("class_path", "dict_kwargs")  # keys of a class in a list that are no options of it
 _CLASSES_OF_LIGHTNING = ("trainer.plugins", "trainer.profiler", "trainer.strategy")
 _INTERVENTIONS = "model.interventions"
-_INSIDE = ("model.weight_norm.at_most",)  # keys of options that may be mappings
+INSIDE = ("model.weight_norm.at_most",)  # keys of options that may be mappings
 _EXPONENT = re.compile(r"[0-9]{1,15}(\.[0-9]*)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 NO_VALUE = "\0"  # stands for a missing value until the option's name has been checked
 
@@ -215,7 +215,7 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
         UserError: For the first unknown option, or the first without a value.
     """
     known = set(known)
-    known |= {option for option in _INSIDE if option.rpartition(".")[0] in known}
+    known |= {option for option in INSIDE if option.rpartition(".")[0] in known}
     own = set()
     for option in LISTS:
         for item in listed(given, option):

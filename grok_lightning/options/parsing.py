@@ -40,6 +40,7 @@ from grok_lightning.options.refusals import (
 from grok_lightning.options.shipped import experiment_of
 from grok_lightning.options.trust import find_names
 from grok_lightning.options.values import parse_values, refuse_null, refuse_unfit
+from grok_lightning.records.checkpoint import LAST
 from grok_lightning.records.claims import settle_all
 from grok_lightning.records.defaults import frozen_defaults
 from grok_lightning.records.record import NOT_RESULTS, RESULT, config_hash, counted_options, run_directories
@@ -229,6 +230,10 @@ def _find_saved(command: str, given: Nested, root: Path, names: dict[str, str]) 
         raise UserError("--overwrite is true, but --ckpt_path continues a run; give one of the two")
     if str(path) == "last":
         path = last_checkpoint(root, names["experiment"], names.get("run"), command)
+    elif os.path.isdir(str(path)):
+        path = Path(str(path), LAST)
+        if not path.exists():
+            raise UserError(f"--ckpt_path {str(path.parent)!r} is a folder without {LAST}; name a checkpoint file")
     trust = given.get("trust") in (True, "true")
     saved = SavedRun.read(Path(str(path)), root, find_names(given), trust)
     if None in (saved.config.get("experiment"), saved.config.get("run")):

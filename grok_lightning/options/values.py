@@ -171,10 +171,27 @@ def find_mistake(wanted: Nested, parser: ArgumentParser) -> str | None:
     for option, value in flatten(wanted).items():
         if option in hints and not _accepts(hints[option], value):
             return f"--{option} is {show(value)}; expected: {describe_type(hints[option])}"
+        if option not in hints and (mistake := _find_inner(wanted, hints, option)):
+            return mistake
     for option, value in flatten(wanted).items():  # without a default, and not given
         if value is None and option in hints and "null" not in (expected := describe_type(hints[option])):
             return f"--{option} is missing; expected: {expected}"
     return None
+
+
+def _find_inner(wanted: Nested, hints: dict[str, Any], option: str) -> str | None:
+    """What is wrong with a value within an option that is a mapping, whose own type tells what is expected."""
+    owner = option.rpartition(".")[0]
+    while owner and owner not in hints:
+        owner = owner.rpartition(".")[0]
+    if not owner or owner in CLASS_OPTIONS or _accepts(hints[owner], lookup(wanted, owner)):
+        return None
+    mappings = [kind for kind in (hints[owner], *get_args(hints[owner])) if get_origin(kind) in (dict, Mapping)]
+    if mappings and option.rpartition(".")[0] == owner and len(of := get_args(mappings[0])) == 2:
+        if _accepts(of[1], lookup(wanted, option)):
+            return None
+        return f"--{option} is {show(lookup(wanted, option))}; expected: {describe_type(of[1])}"
+    return f"--{owner} is {show(lookup(wanted, owner))}; expected: {describe_type(hints[owner])}"
 
 
 def collect_hints(named: Nested, parser: ArgumentParser) -> dict[str, Any]:

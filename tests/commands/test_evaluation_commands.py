@@ -175,3 +175,14 @@ def test_an_interrupted_evaluation_says_so(
     assert "grok-lightning: interrupted; " in err
     assert "not written" in err
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_folder_stands_for_its_last_checkpoint(fitted: Callable[..., None], command: Command) -> None:
+    fitted(*TINY, "--trainer.max_steps", "4", "--run", "1")
+    folder = Path("checkpoints/default/1")
+    assert command("validate", "--ckpt_path", folder) == command("validate", "--ckpt_path", folder / "last.ckpt")
+    status, _, err = command("validate", "--ckpt_path", "lightning_logs")
+    assert (status, err) == (
+        2,
+        "grok-lightning: --ckpt_path 'lightning_logs' is a folder without last.ckpt; name a checkpoint file\n",
+    )

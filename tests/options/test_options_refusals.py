@@ -185,3 +185,31 @@ def test_a_config_whose_stem_is_no_name_of_an_experiment_is_refused(
     assert message.startswith("--config 'my task.yaml' names the experiment 'my task'; at most 100 letters")
     assert message.endswith("; rename it, or add --experiment NAME")
     assert resolve(["fit", "--config", "my task.yaml", "--experiment", "mine"]).options["experiment"] == "mine"
+
+
+INNER = "expected: initial or a number or a list of numbers"
+TOLD = [
+    (["--model.weight_norm.at_most", "abc"], f"--model.weight_norm.at_most is 'abc'; {INNER}"),
+    (["--model.weight_norm.at_most", "true"], f"--model.weight_norm.at_most is True; {INNER}"),
+    (["--model.weight_norm.at_most"], "--model.weight_norm.at_most needs a value"),
+    (
+        ["--model.weight_norm", "20", "--model.weight_norm.at_most", "30"],
+        "--model.weight_norm.at_most and the value '20' of --model.weight_norm contradict each other",
+    ),
+    (["--trainer", "x"], "--trainer is 'x'; a mapping of options is expected, or --trainer.OPTION VALUE"),
+    (["--trainer", "{max_stps: 5}"], "--trainer.max_stps is no option; did you mean --trainer.max_steps?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), TOLD)
+def test_an_option_within_a_mapping_is_named(arguments: list[str], said: str) -> None:
+    assert refusal(resolve, ["fit", *arguments]) == said
+
+
+def test_a_group_of_options_is_taken_as_a_mapping() -> None:
+    found = given(
+        "--model", "{loss: mse, optimizer: {wd: 2}}", "--trainer={max_steps: 5}", "--model.loss=cross_entropy"
+    )
+    assert found["trainer"] == {"max_steps": 5}
+    assert found["model"] == {"loss": "cross_entropy", "optimizer": {"weight_decay": 2}}
+    assert resolve(["fit", "--model.weight_norm.at_most", "[30]"]).options["model"]["weight_norm"] == {"at_most": [30]}
