@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from grok_lightning.errors import UserError, show
-from grok_lightning.options.classes import CLASS_OPTIONS, LISTS, NAMING, Nested, arguments_of, class_defaults
+from grok_lightning.options.classes import (
+    CLASS_OPTIONS,
+    LISTS,
+    NAMING,
+    Nested,
+    arguments_of,
+    class_defaults,
+    class_hints,
+)
 from grok_lightning.options.parser import LINKED, command_parser
 from grok_lightning.options.yamls import join, nest
 
@@ -204,6 +212,14 @@ class Names:
         parts = name.split(".")
         above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
         return any(each in LISTS or (each in self._known and each not in self._groups) for each in above)
+
+    def is_free(self, name: str) -> bool:
+        """Whether a name stands within an option of a chosen class that is a mapping of no known types."""
+        for owner, classes in self.classes.items():
+            key = name.removeprefix(f"{owner}.")
+            if key != name and "." in key:
+                return all(key not in class_hints(owner, each) for each in classes)
+        return False
 
     def _answer(self, name: str, word: str, value: Any) -> None:
         meant = [option for option in _OF_WORD.get(word, []) if option in self._known]

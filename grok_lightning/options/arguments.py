@@ -123,7 +123,7 @@ def _merge_given(
         elif key in NAMING:
             merge(given, normalize(names.rename(nest(key, _class_value(key, value)), f"--{key}"), as_given=True))
         else:
-            assign(given, key, _inner_value(value) if key in INSIDE else value)
+            assign(given, key, _inner_value(value) if key in INSIDE or names.is_free(key) else value)
     given = normalize(given, as_given=True)
     merge(given, normalize(_from_python(names, further or {}), as_given=True))
     return given

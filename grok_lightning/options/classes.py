@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from inspect import Parameter, isabstract, signature
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
@@ -18,6 +19,8 @@ from grok_lightning.options import modules
 from grok_lightning.options.importing import NotImported, import_object
 
 Nested = dict[str, Any]
+_PLAIN = (int, float, bool, str, list, tuple, set)
+_UNIONS = (Union, UnionType)
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,12 @@ def class_arguments(option: str, name: str) -> list[Argument]:
 def class_hints(option: str, name: str) -> dict[str, Any]:
     """The types of a class's options, by name."""
     return {argument.name: argument.hint for argument in class_arguments(option, name)}
+
+
+def takes_mapping(hint: Any) -> bool:
+    """Whether an option of this type may be a mapping: not of a plain type, which a misspelt name may be below."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if get_origin(hint) in _UNIONS else [hint]
+    return any(kind not in _PLAIN and get_origin(kind) not in (*_PLAIN, Literal) for kind in kinds)
 
 
 def put(nested: Nested, option: str, value: Any) -> None:

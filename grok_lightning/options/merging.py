@@ -22,6 +22,7 @@ from grok_lightning.options.classes import (
     TRAINER_LISTS,
     Nested,
     class_defaults,
+    class_hints,
     class_of,
     class_path,
     find_object,
@@ -31,6 +32,7 @@ from grok_lightning.options.classes import (
     put,
     required_seeds,
     suggestion,
+    takes_mapping,
 )
 from grok_lightning.options.importing import DOTTED, import_if_here
 from grok_lightning.records.record import flatten
@@ -216,7 +218,8 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
     """
     known = set(known)
     known |= {option for option in INSIDE if option.rpartition(".")[0] in known}
-    own = set()
+    own: set[str] = set()
+    mappings: set[str] = set()  # options of classes that are mappings, whose keys are theirs
     for option in LISTS:
         for item in listed(given, option):
             name = str(item["class_path"])
@@ -229,10 +232,13 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
     for option in CLASS_OPTIONS:
         value = lookup(given, option) or {}
         name = class_of(option, value)
-        own |= {f"{option}.{key}" for key in class_defaults(option, name)} | {f"{option}.class_path", option}
-    classes_of_others = [name for name in known if f"{name}.help" in known and name not in CLASS_OPTIONS]
+        of_class = {f"{option}.{key}" for key in class_defaults(option, name)}
+        hints = {f"{option}.{key}": hint for key, hint in class_hints(option, name).items()}
+        mappings |= {key for key in of_class if key not in hints or takes_mapping(hints[key])}
+        own |= of_class | {f"{option}.class_path", option}
+    with_keys = [name for name in known if f"{name}.help" in known and name not in CLASS_OPTIONS] + [*mappings]
     for key, value in flatten(given).items():
-        if key in own or key in known or any(key.startswith(f"{name}.") for name in classes_of_others):
+        if key in own or key in known or any(key.startswith(f"{name}.") for name in with_keys):
             if value == NO_VALUE:
                 raise UserError(f"--{key} needs a value")
             continue

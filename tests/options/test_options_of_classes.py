@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from options_as_given import CLASSES, KNOWN, given
 
 from grok_lightning.errors import UserError
@@ -188,3 +189,36 @@ def test_null_is_refused_where_a_class_is_needed(tmp_path: Path, monkeypatch: py
     for words, python in ((["--config", "c.yaml"], None), ([f"--{option}", "null"], None), ([], {option: None})):
         with pytest.raises(UserError, match=f"^--{option} is null; leave it out, or give the name of a class"):
             resolve(["fit", *words], python)
+
+
+NETWORK_WITH_MAPPINGS = """
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Shape:
+    width: int = 8
+    name: str = "3"
+
+class Net(nn.Module):
+    def __init__(self, vocabulary: int, opts: dict = {"width": 8}, shape: Shape = Shape(), depth: int = 1):
+        super().__init__()
+"""
+
+
+def test_options_of_an_own_class_that_are_mappings_are_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net_with_mappings.py").write_text(NETWORK_WITH_MAPPINGS)
+    words = ["fit", "--experiment", "e", "--run", "1", "--model.network", "net_with_mappings.Net"]
+    found = resolve(words).options
+    assert found["model"]["network"]["opts"] == {"width": 8}
+    Path("config.yaml").write_text(yaml.safe_dump(found))
+    assert resolve(["fit", "--config", "config.yaml"]).options == found
+    changed = resolve([*words, "--model.network.opts.width", "9", "--model.network.shape.width", "10"]).options
+    assert changed["model"]["network"]["opts"] == {"width": 9}
+    assert changed["model"]["network"]["shape"] == {"width": 10, "name": "3"}
+    for option in ("depth.x", "shapes.width"):
+        with pytest.raises(UserError, match=f"--model.network.{option} is no option of Net"):
+            resolve([*words, f"--model.network.{option}", "3"])
