@@ -64,10 +64,10 @@ WORDS = {  # for each option, other words for its last part; of options with the
     "checkpoint.interval": "save_every save_interval checkpoint_every checkpoint_interval ckpt_every",
 }
 _FIRST = {"per_decade": "evaluation.per_decade"}  # last parts that one option had before another got them too
-_OF_WORD: dict[str, list[str]] = {}
+OF_WORD: dict[str, list[str]] = {}
 for _option, _words in WORDS.items():
     for _word in _words.split():
-        _OF_WORD.setdefault(_word, []).append(_option)
+        OF_WORD.setdefault(_word, []).append(_option)
 
 
 def _number(value: Any) -> float | None:
@@ -193,7 +193,7 @@ class Names:
         fitting = [option for option in named if _fits(above, option)]
         fitting = [_FIRST[last]] if len(fitting) > 1 and _FIRST.get(last) in fitting else fitting
         if not fitting:
-            meant = [option for option in _OF_WORD.get(last.lower(), []) if option in self._known]
+            meant = [option for option in OF_WORD.get(last.lower(), []) if option in self._known]
             fitting = [option for option in meant if _fits(above, option)][:1]
         if len(fitting) == 1:
             return fitting[0]
@@ -222,10 +222,10 @@ class Names:
         return False
 
     def _answer(self, name: str, word: str, value: Any) -> None:
-        meant = [option for option in _OF_WORD.get(word, []) if option in self._known]
+        meant = [option for option in OF_WORD.get(word, []) if option in self._known]
         if meant:
             raise UserError(f"--{name} is no option; did you mean --{meant[0]}?")
-        for option in _OF_WORD.get(word, []):
+        for option in OF_WORD.get(word, []):
             owner = option.rpartition(".")[0]
             if owner in CLASS_OPTIONS:
                 chosen = self.classes.get(owner) or [CLASS_OPTIONS[owner].default]

@@ -3,7 +3,7 @@
 import copy
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -276,13 +276,24 @@ def lookup(nested: Nested, option: str) -> Any:
     return place
 
 
-def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """``; did you mean ...?`` for the nearest known name, or the list of them where none is near."""
+def suggestion(name: str, known: Iterable[str], prefix: str = "", words: Mapping[str, str] | None = None) -> str:
+    """``; did you mean ...?`` for the nearest known name, or the list of them where none is near.
+
+    Args:
+        name: What was written.
+        known: The names that there are.
+        prefix: What stands before a name.
+        words: Other words for some of the names. A name without a dot is compared with them and with last parts first.
+    """
     known = sorted(known)
     by_last = {key.rsplit(".", 1)[-1]: key for key in known}
     begun = [key for key in known if key.startswith(name)]
     begun = [key for key in known if key.casefold() == name.casefold()] or begun
-    near = begun if len(begun) == 1 else get_close_matches(name, known, 1, 0.6)
+    near = begun if len(begun) == 1 else []
+    if not near and words is not None and "." not in name:
+        in_short = dict(words) | by_last
+        near = [in_short[word] for word in get_close_matches(name.lower(), in_short, 1, 0.75)]
+    near = near or get_close_matches(name, known, 1, 0.6)
     near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
     if near:
         return f"; did you mean {prefix}{near[0]}?"

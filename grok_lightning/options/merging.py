@@ -206,12 +206,13 @@ def _import_named(value: Any, option: str = "") -> None:
             import_if_here(value)  # it may name a function
 
 
-def check_names(given: Nested, known: Iterable[str]) -> None:
+def check_names(given: Nested, known: Iterable[str], words: Mapping[str, Iterable[str]] | None = None) -> None:
     """Refuses options that do not exist, with the nearest one that does.
 
     Args:
         given: What the user gave, normalized.
         known: The dotted options that do not belong to a class of ``CLASS_OPTIONS``.
+        words: Other words for options, each with those that it may stand for.
 
     Raises:
         UserError: For the first unknown option, or the first without a value.
@@ -249,7 +250,8 @@ def check_names(given: Nested, known: Iterable[str]) -> None:
             if not class_of(owner, lookup(given, owner) or {}):
                 raise UserError(f"--{key} is given, but --{owner} names no class")
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
-        raise UserError(f"--{key} is {what}{suggestion(key, names, '--')}")
+        meant = {word: option for word, options in (words or {}).items() for option in options if option in names}
+        raise UserError(f"--{key} is {what}{suggestion(key, names, '--', meant)}")
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from grok_lightning.errors import UserError, count_from_environment, show
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.hardware.products import FULL
-from grok_lightning.options.aliases import naming
+from grok_lightning.options.aliases import OF_WORD, naming
 from grok_lightning.options.arguments import given_options, split_arguments
 from grok_lightning.options.choices import AUTO, COMPILE, PRECISION, THREADS, choose, is_auto
 from grok_lightning.options.classes import (
@@ -277,7 +277,7 @@ def _checked(command: str, base: Nested, given: Nested, written: dict[str, str] 
     known -= {f"model.{name}" for name in LINKED}
     groups = {name for name in known if any(other.startswith(f"{name}.") for other in known)}
     named = merge(_classes_alone(base), given)
-    check_names(named, known - {group for group in groups if f"{group}.help" not in known})
+    check_names(named, known - {group for group in groups if f"{group}.help" not in known}, OF_WORD)
     refuse_null(given, named, parser)
     wanted = complete(merge(base, given))
     for option in TRAINER_LISTS:

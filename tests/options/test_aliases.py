@@ -274,3 +274,20 @@ def test_an_error_is_renamed_once() -> None:
         with pytest.raises(UserError) as raised, naming({"data.modulus": "data.p"}):
             raise UserError(message)
         assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "option"),
+    [
+        ("weightdecay", "model.optimizer.weight_decay"),
+        ("modulos", "data.modulus"),
+        ("thresold", "evaluation.threshold"),
+        ("learningrate", "model.optimizer.lr"),
+        ("max_step", "trainer.max_steps"),
+        ("weights_onl", "weights_only"),
+        ("trainer.max_stps", "trainer.max_steps"),
+    ],
+)
+def test_a_misspelt_last_part_or_word_gets_its_option(written: str, option: str) -> None:
+    with pytest.raises(UserError, match=f"--{written} is no option; did you mean --{option}\\?"):
+        resolve(["fit", f"--{written}", "3"])
