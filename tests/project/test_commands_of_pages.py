@@ -144,7 +144,8 @@ def arguments_of(command: str) -> list[str]:
 def shrunk(arguments: list[str]) -> list[str]:
     """A command with a small budget."""
     if arguments[0] == "fit" and "--print_config" not in arguments:
-        return [*arguments, *SMALL, "--trainer.max_steps", "6" if "--ckpt_path" in arguments else "3"]
+        steps = "--num_steps" if "--num_steps" in arguments else "--trainer.max_steps"
+        return [*arguments, *SMALL, steps, "6" if "--ckpt_path" in arguments else "3"]
     if arguments[:2] == ["speedrun", "verify"]:
         return [*arguments, "--runs", "1", "--after", "0", "--workers", "1"]
     if arguments[0] == "status" and "--watch" in arguments:  # which goes on until Ctrl-C: tests/status
