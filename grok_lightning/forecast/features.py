@@ -115,8 +115,8 @@ def _logit(share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _of_options(options: Mapping[str, Any]) -> dict[str, float]:
-    elsewise = any(options.get(f"data.{name}") is not None for name in ("train_rows", "splits"))
-    fraction = nan if elsewise else number(options.get("data.train_fraction"))
+    counted_otherwise = any(options.get(f"data.{name}") is not None for name in ("train_rows", "splits"))
+    fraction = nan if counted_otherwise else number(options.get("data.train_fraction"))
     batch, spread = number(options.get("data.batch_size")), number(options.get("model.network.embedding_std"))
     width, modulus = number(options.get("model.network.width")), number(options.get("data.modulus"))
     network, optimizer = (class_name(options, f"model.{part}") for part in ("network", "optimizer"))

@@ -10,7 +10,7 @@ from grok_lightning.records.columns import encode, to_series
 from grok_lightning.records.defaults import frozen_table
 from grok_lightning.report.keys import PREFIX
 
-OLDEST = "model.optimizer.lr"  # every record has it; a null is a number that JSON does not have
+ALWAYS_THERE = "model.optimizer.lr"  # every record has it; a null is a number that JSON does not have
 
 
 def fill_options(runs: pd.DataFrame, further: Iterable[Hashable] = ()) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def fill_options(runs: pd.DataFrame, further: Iterable[Hashable] = ()) -> pd.Dat
     for name in names:
         option = name.removeprefix(PREFIX)
         owner, _, last = option.rpartition(".")
-        if option == OLDEST:
+        if option == ALWAYS_THERE:
             continue
         if option in table["options"]:
             then = [table["options"][option]] * len(runs)
