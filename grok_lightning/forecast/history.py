@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from grok_lightning.records.defaults import known_then
 from grok_lightning.records.record import Row, milestones
 
 Values = NDArray[np.float64]
@@ -71,9 +72,9 @@ class History:
     def condition(self) -> tuple[tuple[str, str], ...]:
         """The options that define its condition: all that may change when it groks, save the seed."""
         return tuple(
-            (key, str(value))
+            (key, str(float(value)) if isinstance(value, int) and not isinstance(value, bool) else str(value))
             for key, value in sorted(self.options.items())
-            if not key.startswith(NO_CONDITION) and value is not None and value is not pd.NA and value == value
+            if not key.startswith(NO_CONDITION) and value is not None
         )
 
 
@@ -105,6 +106,8 @@ def history_of_rows(
 def histories_of_records(runs: pd.DataFrame, curves: pd.DataFrame) -> list[History]:
     """The histories of many runs, as archives and reports hold them; runs without usable evaluations are left out.
 
+    Options that a record's version did not have are as they were then, so that records of several versions agree.
+
     Args:
         runs: Records; nested fields are dotted, ``path`` names a run.
         curves: Columns ``run`` (that path), ``step`` and metrics.
@@ -122,6 +125,7 @@ def histories_of_records(runs: pd.DataFrame, curves: pd.DataFrame) -> list[Histo
             continue
         columns |= {key: np.full(len(part), np.nan) for key in NEEDED if key not in columns}
         options = {key.removeprefix(PREFIX): value for key, value in record.items() if key.startswith(PREFIX)}
+        options = known_then({key: value for key, value in options.items() if _is_given(value)})
         reached = [_step(record.get(key)) for key in ("memorize_step", "grok_step", "grok_after")]
         found.append(
             History(options, columns, int(record["budget"]), reached[0], reached[1], reached[2], record["path"], record)
@@ -135,6 +139,11 @@ def drop_duplicates(histories: Iterable[History]) -> list[History]:
     for history in histories:
         found.setdefault(history.record.get("config_hash") or history.name, history)
     return list(found.values())
+
+
+def _is_given(value: Any) -> bool:
+    """Whether it is a value, not one of the ways in which tables say that there is none."""
+    return isinstance(value, list | dict) or not pd.isna(value)
 
 
 def _step(value: Any) -> int | None:

@@ -141,7 +141,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
         UserError: If an option that changes results differs from the checkpoint's, or a fit has nothing left to do.
     """
     # an option that the checkpoint's version did not have was as it was then
-    before, after = known_then(saved.config), flatten(options)
+    before, after = known_then(flatten(saved.config)), flatten(options)
     path = str(saved.path)
     free = FREE_ON_RESUME if command == "fit" else (*FREE_ON_RESUME, "measures", "init_from", "init_parts")
     for key in {**flatten(saved.config), **after}:

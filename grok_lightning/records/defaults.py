@@ -7,12 +7,12 @@ runs. A changed default gets a line under ``notes``. A test checks both.
 """
 
 import copy
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from grok_lightning.reading import read_json
-from grok_lightning.records.record import flatten
 
 HASH_VERSION = 1  # version of ``config_hash``; a record without one has version 1
 TABLE = Path(__file__).parent / "defaults.json"
@@ -54,15 +54,14 @@ def complete_listed(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def known_then(config: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's options, dotted, with those that its version did not have as they were then."""
+def known_then(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted options of a checkpoint or record, with those that its version did not have as they were then."""
     table = frozen_table()
     found: dict[str, Any] = dict(table["options"])
     for owner, classes in table["classes"].items():
-        group = _group(config, owner)
-        own = classes.get(str(group.get("class_path")), {}) if isinstance(group, dict) else {}
+        own = classes.get(str(options.get(f"{owner}.class_path")), {})
         found |= {f"{owner}.{name}": value for name, value in own.items()}
-    return found | flatten(config)
+    return found | dict(options)
 
 
 def _replace(nested: dict[str, Any], option: str, value: Any) -> None:

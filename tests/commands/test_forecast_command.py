@@ -13,7 +13,9 @@ from training_here import train_here
 
 from grok_lightning import load_run
 from grok_lightning.callbacks.forecasts import KEYS
-from grok_lightning.forecast import read_forecaster
+from grok_lightning.forecast import histories_of_records, read_forecaster, shipped_forecaster
+from grok_lightning.records.archive import read_archive
+from grok_lightning.report.forecast import tabulate_forecasts
 
 Command = Callable[..., tuple[int, str, str]]
 PROJECT = Path(__file__).parents[2]
@@ -45,6 +47,23 @@ def test_a_table_a_row_a_run(command: Command) -> None:
     at_once = table[table["grok_step"] <= table["memorize_step"]]
     assert len(at_once)
     assert at_once["forecast_at"].isna().all()
+
+
+def test_an_archive_is_forecast_as_the_scores_were_computed(command: Command) -> None:
+    """Tables say in several ways that an option has no value."""
+    archive = ARCHIVES / "addition-fractions.parquet"
+    assert command("forecast", archive, "--output", "table.csv")[0] == 0
+    table = tabulate_forecasts(histories_of_records(*read_archive(archive)), shipped_forecaster())
+    found = pd.read_csv("table.csv").set_index("run")["forecast_median"]
+    assert found.to_dict() == pytest.approx(table.set_index("run")["forecast_median"].to_dict(), nan_ok=True)
+
+
+def test_the_page_shows_what_is_printed(command: Command) -> None:
+    page = (PROJECT / "docs" / "howto" / "forecast.md").read_text(encoding="utf-8")
+    shown = page.split("```text\n")[1].split("```")[0].splitlines()
+    printed = command("forecast", ARCHIVES / "addition-fractions.parquet")[1].splitlines()
+    assert len(shown) == 5
+    assert [line for line in printed if line in shown] == shown
 
 
 def test_at_says_what_is_known(command: Command) -> None:

@@ -5,13 +5,16 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from runs import make_histories, make_history
 from scipy.optimize import check_grad
 
 from grok_lightning.errors import UserError
 from grok_lightning.forecast import Forecast, fit_forecaster, read_forecaster, shipped_forecaster
+from grok_lightning.forecast.features import NAMES, features
 from grok_lightning.forecast.forecaster import SHIPPED, describe, landmark_steps, remaining
+from grok_lightning.forecast.history import histories_of_records
 from grok_lightning.forecast.mixture import Waits, _loss, fit_mixture
 
 HISTORIES = make_histories()
@@ -125,6 +128,20 @@ def test_too_few_runs_are_refused() -> None:
 def test_seeds_are_one_condition_and_budgets_too() -> None:
     a, b = make_history(seed=1, budget=5000), make_history(seed=2, **{"trainer.max_steps": 9})
     assert a.condition() == b.condition() != make_history(decay=0.5).condition()
+
+
+@pytest.mark.parametrize("none", [None, float("nan"), pd.NA])
+def test_records_of_several_versions_are_one_condition(none: object) -> None:
+    known = {f"config.{key}": value for key, value in make_history().options.items()} | {"path": "e/a", "budget": 10}
+    then = {"config.model.loss_on": "answer", "config.model.network.activation": "relu", "config.data.splits": none}
+    runs = pd.DataFrame([known, known | then | {"path": "e/b"}])
+    runs["config.data.train_rows"] = none
+    rows = pd.DataFrame({"step": [0, 1], "train/acc": [0.0, 1.0], "val/acc": [0.0, 0.5]})
+    curves = pd.concat([rows.assign(run=path) for path in runs["path"]])
+    a, b = histories_of_records(runs, curves)
+    assert a.condition() == b.condition()
+    assert "data.train_rows" not in dict(a.condition())
+    assert features(a, 1)[NAMES.index("fraction")] == features(b, 1)[NAMES.index("fraction")] == 0.5
 
 
 def test_quantiles_and_probabilities_agree() -> None:

@@ -14,7 +14,7 @@ from grok_lightning.records.checkpoint import CONFIG_KEY, LAST, load
 from grok_lightning.records.defaults import known_then
 from grok_lightning.records.form import drop_rows, find_faults
 from grok_lightning.records.notices import name_process
-from grok_lightning.records.record import FAILED, NOT_RESULTS, counted_options
+from grok_lightning.records.record import FAILED, NOT_RESULTS, counted_options, flatten
 from grok_lightning.records.results import refresh
 from grok_lightning.records.runs import SEPARATOR, hash_of_name
 from grok_lightning.sweep.plan.runs import Plan, PlannedRun
@@ -133,7 +133,7 @@ def find_other_option(path: Path, config: Nested) -> str | None:
         return None
     saved = load(path)[CONFIG_KEY]
     recorded, own = (counted_options(each, {}, NOT_RESULTS) for each in (saved, config))
-    found = counted_options(known_then(saved), {}, NOT_RESULTS)
+    found = counted_options(known_then(flatten(saved)), {}, NOT_RESULTS)
     other = next((option for option in {**recorded, **own} if found.get(option) != own.get(option)), None)
     return other and f"{path} was trained with {other} {show(found.get(other))}, not {show(own.get(other))}"
 
