@@ -48,6 +48,7 @@ class Batch:
         step: The optimizer step whose batch this is; -1 outside training.
         first_row: Index in the whole batch of this process's first row.
         whole: Number of rows of the whole batch, over all processes; 0 outside training.
+        recited: Whether ``predict`` gives each token after the right ones, as of strings, which share one prompt.
         following: Returns the batches of a number of steps, from a step on; None outside training and where several
             processes share a batch.
     """
@@ -60,4 +61,5 @@ class Batch:
     step: int = -1
     first_row: int = 0
     whole: int = 0
+    recited: bool = False
     following: "Callable[[int, int], Iterator[Batch]] | None" = None

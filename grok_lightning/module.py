@@ -21,6 +21,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.hardware.compilation import share_caches
 from grok_lightning.hardware.denormals import flush_denormals
 from grok_lightning.models import SequenceModel, Transformer
+from grok_lightning.models.continuing import continue_rows
 from grok_lightning.models.ordinary import ModuleStack, build_network
 from grok_lightning.models.stacked import ordinary_forms
 from grok_lightning.objective import LossName, equation_losses, equation_targets, probabilities
@@ -417,8 +418,13 @@ class GrokModule(LightningModule):
         self.diverged_at_R.copy_(torch.where(newly_R, step + lost_SR.int().argmax(0), self.diverged_at_R))
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """The answer with the highest probability and that probability, each of shape (R, B, A)."""
-        logits = self.network(batch.tokens_RBT, self.answer_length)
+        """The answer's tokens and the probability of each, of shape (R, B, A): those with the highest, each after the
+        network's own, or where ``batch.recited`` after the right ones."""
+        if batch.recited or self.answer_length == 1:
+            logits = self.network(batch.tokens_RBT, self.answer_length)
+        else:
+            prompts = batch.tokens_RBT[..., : 1 - self.answer_length]
+            _, logits = continue_rows(self.network, prompts, self.answer_length)
         probability, prediction = probabilities(logits, self.loss).max(-1)
         return prediction, probability
 

@@ -17,6 +17,7 @@ from grok_lightning.callbacks.states import SUSTAIN
 from grok_lightning.data import SequenceDataModule, TableDataModule
 from grok_lightning.data.equations import read_elements, read_numbers
 from grok_lightning.errors import UserError, show
+from grok_lightning.models.continuing import continue_rows
 from grok_lightning.models.hooks import Function, check_functions, check_replacement
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, suggestion
@@ -120,10 +121,8 @@ class Run:
         """
         answers: list[str] = []
         for tokens_RBT in self._prompts(equations, operands).split(4096, dim=1):
-            begun = tokens = tokens_RBT
-            while tokens.shape[-1] <= self.data.length:
-                tokens = torch.cat([tokens, self.model(tokens, 1)[:, :, -1:].argmax(-1)], dim=-1)
-            answers += map(self.data.decode, tokens[0, :, begun.shape[-1] :].tolist())
+            found, _ = continue_rows(self.model, tokens_RBT, self.data.length + 1 - tokens_RBT.shape[-1])
+            answers += map(self.data.decode, found[0].tolist())
         return answers
 
     def hooks(self, functions: Mapping[str, Function]) -> AbstractContextManager[None]:

@@ -19,9 +19,10 @@ from grok_lightning.figures import task
 from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.figures.embeddings import draw_components, tabulate_components
 from grok_lightning.models.base import device_of
+from grok_lightning.models.continuing import until_end
 from grok_lightning.models.perceptron import Perceptron
 from grok_lightning.module import GrokModule
-from grok_lightning.training.evaluation import TablePass, table_pass
+from grok_lightning.training.evaluation import TablePass, continue_table, table_pass
 
 
 def task_table(data: SequenceDataModule, run: int = 0) -> pd.DataFrame:
@@ -83,7 +84,11 @@ def prediction_table(
         raise NothingToShow("the model's logits are not finite")
     answers_XNA = data.rows().answers_XNA
     answers_NA = answers_XNA[run if len(answers_XNA) > 1 else 0]
-    predicted_N = _decode_elements(_require_table(data), passed.predictions_RNA[run].cpu().numpy(), answers_NA >= 0)
+    predicted_NA, own_NA = passed.predictions_RNA[run].cpu(), torch.from_numpy(answers_NA >= 0)
+    if data.answer_length > 1:
+        predicted_NA = continue_table(module.network, data.table(device_of(module.network)))[run].cpu()
+        own_NA = until_end(predicted_NA, data.end)
+    predicted_N = _decode_elements(_require_table(data), predicted_NA.numpy(), own_NA.numpy())
     predicted_N = predicted_N[_find_own_rows(_require_table(data), run)[1]]
     answer = table["answer"].cat
     prediction = pd.Categorical.from_codes(predicted_N, answer.categories, ordered=True)

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
+from grok_lightning.models.continuing import until_end
 from grok_lightning.records.checkpoint import refuse_checkpoint
 
 
@@ -17,9 +18,10 @@ class Predictions(Callback):
     """Collects the answers of ``predict`` and writes them at the end.
 
     Columns: the operands by name and the true answer, or a string as ``text``; then prediction, probability, correct
-    and split. Answers of several tokens are predicted with teacher forcing; ``generate`` continues a model's own
-    tokens. The probability is the product over the answer's own tokens, its end mark included. A training row with
-    noise on its answer shows the true one.
+    and split. Of an answer of several tokens each is predicted after the model's own, as ``generate`` does; of a string
+    after the right ones, for nothing else tells which string is asked for. The probability is the product over the
+    prediction's tokens, its end mark included, or over those of the string. A training row with noise on its answer
+    shows the true one, which ``correct`` is about.
 
     Args:
         output: The CSV file.
@@ -54,7 +56,7 @@ class Predictions(Callback):
         rows_B, prediction_BA, probability_BA, targets_BA = (
             part[0].cpu() for part in (batch.rows_RB, *outputs, batch.targets_RBA)
         )
-        own_BA = targets_BA >= 0  # the positions of an answer's own tokens
+        own_BA = targets_BA >= 0 if batch.recited else until_end(prediction_BA, self.data.end)
         probability_B = probability_BA.masked_fill(~own_BA, 1).prod(-1)
         for row, tokens_A, own_A, probable in zip(
             rows_B.tolist(), prediction_BA, own_BA, probability_B.tolist(), strict=True

@@ -48,6 +48,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         fingerprints: A hash of each run's rows, where options do not decide them. A run is resumed on the same.
         notes: What is printed when a run begins, a line each.
         row_name: What several rows are called.
+        recited: As of ``Batch``.
     """
 
     vocabulary: list[str]
@@ -63,6 +64,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     fingerprints: list[str] | None = None
     notes: Sequence[str] = ()
     row_name: str = "rows"
+    recited: bool = False
 
     def __init__(self, seeds: Sequence[int]) -> None:
         super().__init__()
@@ -233,7 +235,8 @@ class SequenceDataModule(LightningDataModule, ABC):
     def chunk(self, chunk: Chunk, device: torch.device) -> Batch:
         """A stretch of a split, with ``NOTHING_TO_ANSWER`` as target where a run of the stack has no such row."""
         table = self.table(device)
-        return table.batch(table.rows_RN[chunk.split][:, chunk.start : chunk.stop], chunk.split)
+        batch = table.batch(table.rows_RN[chunk.split][:, chunk.start : chunk.stop], chunk.split)
+        return replace(batch, recited=self.recited)
 
     def _training(self, device: torch.device) -> TrainingBatches:
         if device not in self._batches:

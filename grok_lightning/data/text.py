@@ -56,7 +56,7 @@ class TextDataModule(SequenceDataModule):
             raise UserError(
                 f"data.strings has {twice[:40]!r} twice, so data.val_fraction could not hold it out; leave one"
             )
-        self.row_name = "strings"
+        self.row_name, self.recited = "strings", True
         self._characters = sorted(set("".join(self.strings)))
         self.vocabulary = [*self._characters, BEGIN, END]
         self._token = {character: token for token, character in enumerate(self.vocabulary)}

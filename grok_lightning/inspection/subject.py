@@ -19,11 +19,12 @@ from grok_lightning.figures.elements import NothingToShow
 from grok_lightning.inspection.basis import find_basis
 from grok_lightning.models import MLP, ResidualMLP, SequenceModel, Transformer
 from grok_lightning.models.base import count_runs, device_of
+from grok_lightning.models.continuing import until_end
 from grok_lightning.models.hooks import LOGITS
 from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.models.recurrent import Recurrent
 from grok_lightning.models.stacked import Linear
-from grok_lightning.training.evaluation import TablePass, table_pass
+from grok_lightning.training.evaluation import TablePass, continue_table, table_pass
 
 SPLITS = ("train", "val", "test")
 MOST_ROWS = 2**14  # of a table that is computed whole; of a larger one, a part of each split
@@ -186,8 +187,12 @@ class Subject:
         targets_NA = self.table.targets_XNA[0].cpu().numpy()
         counted = (targets_NA >= 0).any(axis=1)
         targets_NA, rows = targets_NA[counted], self.scored_N[counted]
-        predicted_NA = np.where(targets_NA >= 0, self.passed.predictions_RNA[0].cpu().numpy()[counted], -1)
         targets_NA = np.where(targets_NA >= 0, targets_NA, -1)
+        if self.data.answer_length > 1 and not self.data.recited:
+            tokens_NA = continue_table(self.network, self.table)[0].cpu()
+            predicted_NA = torch.where(until_end(tokens_NA, self.data.end), tokens_NA, -1).numpy()[counted]
+        else:
+            predicted_NA = np.where(targets_NA >= 0, self.passed.predictions_RNA[0].cpu().numpy()[counted], -1)
         distinct, true = np.unique(targets_NA, axis=0, return_inverse=True)
         if len(distinct) > MOST_ANSWERS:
             raise NothingToShow(f"there are {len(distinct):,} different answers; at most {MOST_ANSWERS} can be seen")

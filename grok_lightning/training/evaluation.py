@@ -12,6 +12,7 @@ from grok_lightning.data.table import Table
 from grok_lightning.hardware.doubles import to_double
 from grok_lightning.models import SequenceModel
 from grok_lightning.models.base import count_runs, device_of
+from grok_lightning.models.continuing import continue_rows
 from grok_lightning.objective import LossName, Score, row_scores
 from grok_lightning.training.norms import gradient_norm, weight_norms
 
@@ -193,6 +194,16 @@ def _pass_grid(network: SequenceModel, table: Table) -> Iterator[tuple[Tensor | 
         else:
             rows = row_of_cell[start * inner : stop * inner]
             yield rows[rows >= 0], logits_RBV[:, rows >= 0, None]
+
+
+@torch.no_grad()
+def continue_table(network: SequenceModel, table: Table) -> Tensor:
+    """The answers that a stack gives to the rows of its table, each token predicted after its own: (R, N, A), int64."""
+    count = table.targets_XNA.shape[-1]
+    prompts_RNT = table.tokens_XNT.expand(count_runs(network), -1, -1)
+    prompts_RNT = prompts_RNT[..., : prompts_RNT.shape[-1] + 1 - count]
+    blocks = prompts_RNT.split(_count_rows_at_once(network), dim=1)
+    return torch.cat([continue_rows(network, block, count)[0] for block in blocks], dim=1)
 
 
 def _count_rows_at_once(network: SequenceModel) -> int:

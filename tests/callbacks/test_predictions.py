@@ -1,26 +1,36 @@
 """The file of predictions says what the model answered to each row, and how sure it was."""
 
 import csv
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from scoring import score
 
+from grok_lightning.callbacks.pictures import prediction_table
 from grok_lightning.callbacks.predictions import Predictions
 from grok_lightning.data import ModularArithmeticDataModule, TextDataModule
 from grok_lightning.data.batches import Chunk
+from grok_lightning.models import Transformer
+from grok_lightning.module import GrokModule
+from grok_lightning.run import Run
 
 CPU = torch.device("cpu")
 
 
 def written(data: Any, path: Path, logits: torch.Tensor, chunk: Chunk) -> list[dict[str, str]]:
     """The file's rows after one batch with these logits."""
-    callback, trainer = Predictions(path, chunk.split, data), SimpleNamespace()
     probability, prediction = logits.softmax(-1).max(-1)
-    callback.on_predict_batch_end(trainer, None, (prediction, probability), data.chunk(chunk, CPU), 0)  # type: ignore[arg-type]
+    return write(data, path, chunk, (prediction, probability))
+
+
+def write(data: Any, path: Path, chunk: Chunk, outputs: tuple[torch.Tensor, torch.Tensor]) -> list[dict[str, str]]:
+    callback, trainer = Predictions(path, chunk.split, data), SimpleNamespace()
+    callback.on_predict_batch_end(trainer, None, outputs, data.chunk(chunk, CPU), 0)  # type: ignore[arg-type]
     callback.on_predict_end(trainer, None)  # type: ignore[arg-type]
     with path.open() as file:
         return list(csv.DictReader(file))
@@ -29,7 +39,7 @@ def written(data: Any, path: Path, logits: torch.Tensor, chunk: Chunk) -> list[d
 def sure(data: Any, chunk: Chunk, logit: float) -> torch.Tensor:
     """Logits that are right everywhere, and say 'end' where nothing is asked."""
     targets = data.chunk(chunk, CPU).targets_RBA
-    asked = targets.masked_fill(targets < 0, data.end or 0)
+    asked = targets.masked_fill(targets < 0, data.end if data.end is not None else 0)
     return logit * torch.nn.functional.one_hot(asked, data.vocabulary_size).double()
 
 
@@ -75,12 +85,40 @@ def test_strings(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_is_shown_after_the_place_of_the_end_mark(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_several_tokens_are_those_that_the_network_itself_writes(tmp_path: Path, noise: float) -> None:
+    """Wherever a wrong answer parts from the right one, and whatever the row was trained on."""
+    data = ModularArithmeticDataModule("x + y", 13, tokenizer="characters", answer_noise=noise, seeds=[8])
+    sizes = data.vocabulary_size, data.length, data.answer_length, data.seeds, data.padded
+    network = partial(Transformer, width=16, heads=2, layers=1, embedding_std=3)
+    module = GrokModule(*sizes, network=network).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(4)  # so that answers differ, and end at several places
+    run = Run(module, data, 0, {})
+    chunk = Chunk("train", 0, 84)
+    with torch.no_grad():
+        rows = write(data, tmp_path / "p.csv", chunk, module.predict_step(data.chunk(chunk, CPU), 0))
+    own = run.predict(x=[int(row["x"]) for row in rows], y=[int(row["y"]) for row in rows])
+    assert [row["prediction"] for row in rows] == own
+    assert all(row["correct"] == str(row["prediction"] == row["answer"]) for row in rows)
+    assert len({len(text) for text in own}) > 1
+    table = prediction_table(module, data)
+    shown = table.set_index([table["x"].astype(str), table["y"].astype(str)])["prediction"]
+    for row in rows:
+        known = row["prediction"] in data.operation.algebra.names
+        assert shown[row["x"], row["y"]] == row["prediction"] if known else pd.isna(shown[row["x"], row["y"]])
+
+
+def test_nothing_is_shown_after_the_end_mark(tmp_path: Path) -> None:
     data = ModularArithmeticDataModule("x + y", 13, tokenizer="characters")
     chunk = Chunk("train", 0, 84)
     logits = sure(data, chunk, 3.0)
     targets = data.chunk(chunk, CPU).targets_RBA
     short = int((targets[0, :, 2] < 0).nonzero()[0])
-    logits[0, short, 1:, data.vocabulary.index("8")] = 9
+    logits[0, short, 2, data.vocabulary.index("8")] = 9
     row = written(data, tmp_path / "p.csv", logits, chunk)[short]
-    assert (row["prediction"], row["correct"]) == (row["answer"] + "8", "False")
+    assert (row["prediction"], row["correct"]) == (row["answer"], "True")
+    logits[0, short, 1, data.vocabulary.index("8")] = 9
+    row = written(data, tmp_path / "p.csv", logits, chunk)[short]
+    assert (row["prediction"], row["correct"]) == (row["answer"] + "88", "False")
