@@ -65,7 +65,7 @@ def find_gap(run: Run, prompt: str) -> str | None:
         return None
     operation = run.data.operation
     _, defined = operation.formula.evaluate(operation.algebra, run.data.tokenizer.read(prompt))
-    return None if defined[0] else f"the table has no such row: {operation.formula.text} divides by zero"
+    return None if defined[0] else f"the table has no such row: {operation.formula.text} is not defined there"
 
 
 def _choose(logits_V: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:

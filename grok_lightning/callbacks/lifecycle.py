@@ -124,7 +124,7 @@ class Lifecycle(Callback):
         self.checkpoints.forget_groks(trainer)
         self.recorder.begin(trainer)
         left = self.states.in_training()
-        # a run that is done and recorded is resumed on purpose, to be trained beyond its end
+        # a run that is done and recorded is resumed on purpose, from an earlier checkpoint or to a later end
         over = all(self.states.is_done(run) and not self._recorded[run] for run in left)
         self._stop_if(trainer.global_step > 0 and over, trainer, pl_module)
 

@@ -178,7 +178,7 @@ def network_pictures(
 
 def _require_table(data: SequenceDataModule) -> TableDataModule:
     if not isinstance(data, TableDataModule):
-        raise NothingToShow(f"{type(data).__name__} has no table of operands and answers")
+        raise NothingToShow(f"{data.class_name} has no table of operands and answers")
     return data
 
 

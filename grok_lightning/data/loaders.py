@@ -76,12 +76,20 @@ def _flatten(loaders: Any, where: str) -> list[Any]:
         return []
     if isinstance(loaders, CombinedLoader):
         return list(loaders.flattened)
-    if isinstance(loaders, list | tuple | Mapping):
+    if isinstance(loaders, list | tuple) and loaders and all(map(_is_batch, loaders)):
+        return [loaders]
+    if isinstance(loaders, list | tuple | Mapping) and not _is_batch(loaders):
         inner = loaders.values() if isinstance(loaders, Mapping) else loaders
         return [loader for each in inner for loader in _flatten(each, where)]
     if isinstance(loaders, Tensor | str) or not isinstance(loaders, Iterable):
         raise UserError(f"{where} returns {type(loaders).__name__}; a DataLoader of (inputs, targets) is expected")
     return [loaders]
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether it is a pair of tensors, or a mapping of them."""
+    parts = [*value.values()] if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else []
+    return len(parts) == 2 and all(isinstance(part, Tensor) for part in parts)
 
 
 def _read(loader: Any, where: str) -> LoadedRows:

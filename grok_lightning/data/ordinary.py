@@ -196,6 +196,10 @@ class _OrdinaryDataModule(SequenceDataModule):
         self.columns = ["inputs", "answer"]
         self._numbers = {text: number for number, text in enumerate(self.vocabulary)}
 
+    @property
+    def class_name(self) -> str:
+        return self.name or super().class_name
+
     def identity(self) -> str:
         """The class, with a hash of all rows as they are under one seed, the same for every run."""
         if self._identity is None:

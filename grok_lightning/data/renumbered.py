@@ -44,6 +44,11 @@ class RenumberedAlgebra(Algebra):
         return np.argsort(self.places_E)
 
     @property
+    def original(self) -> Algebra:
+        """The algebra whose elements are renumbered."""
+        return self._algebra
+
+    @property
     def size(self) -> int:
         return self._algebra.size
 

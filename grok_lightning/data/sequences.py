@@ -127,6 +127,11 @@ class SequenceDataModule(LightningDataModule, ABC):
         return self.describe(row)
 
     @property
+    def class_name(self) -> str:
+        """Name of the class that the user has given."""
+        return type(self).__name__
+
+    @property
     def vocabulary_size(self) -> int:
         """V."""
         return len(self.vocabulary)

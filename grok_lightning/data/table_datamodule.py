@@ -100,7 +100,8 @@ class TableDataModule(SequenceDataModule):
         super().__init__(seeds)
         if splits is None and train_rows is not None and train_fraction != DEFAULT_TRAIN_FRACTION:
             raise UserError(
-                f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them"
+                f"data.train_rows is {train_rows} and data.train_fraction {train_fraction}; give one of them "
+                f"(--data.train_fraction {DEFAULT_TRAIN_FRACTION} takes that of a config back)"
             )
         runs = len(self.seeds)
         formulas = repeat_per_run(formula, runs, "formula")

@@ -70,6 +70,9 @@ class TabulatedAlgebra(Algebra):
         for what, distinct in (("an element", self._places), ("a name", set(self._names))):
             if len(distinct) < len(self.elements):
                 raise ValueError(f"the algebra {title!r} has {what} twice")
+        unread = next((text for text in self._names if not text or text != text.strip()), None)
+        if unread is not None:
+            raise ValueError(f"the algebra {title!r} has the name {unread!r}; a space at its end cannot be read back")
         wrong = next((symbol for symbol in operators if symbol not in BINARY), None)
         if wrong is not None:
             raise ValueError(f"the algebra {title!r} has the operator {wrong!r}; expected: {' '.join(BINARY)}")
@@ -81,7 +84,7 @@ class TabulatedAlgebra(Algebra):
         self.operators = [*sorted(self._tables, key=OPERATORS.index), *powers]
         self.constants = {text: number for number, text in enumerate(self._names) if text.isidentifier()}
         tables = {text: self._tabulate(text, act, len(signature(act).parameters)) for text, act in functions.items()}
-        self.functions = {text: partial(_look_up, table) for text, table in tables.items()}
+        self.functions = {text: _as_called(table, functions[text]) for text, table in tables.items()}
         known = (self._tables | tables).items()
         content = [repr(self._names), *(symbol + table.tobytes().hex() for symbol, table in known)]
         self.fingerprint = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
@@ -116,7 +119,10 @@ class TabulatedAlgebra(Algebra):
             return self._find_identity("+", "the number 0")
         if value == 1 and "*" in self._tables:
             return self._find_identity("*", "the number 1")
-        raise UserError(f"data.formula uses the number {value}; the algebra {self.title!r} has no such element")
+        raise UserError(
+            f"data.formula uses the number {value}, which stands for no element of the algebra {self.title!r}; "
+            "0 stands for the identity of + and 1 for that of *, where it has these operators"
+        )
 
     def representative(self, column: Column) -> Column:
         raise without_integers(f"the algebra {self.title!r}", "has")
@@ -150,6 +156,13 @@ class TabulatedAlgebra(Algebra):
             if np.array_equal(table[number], every) and np.array_equal(table[:, number], every):
                 return number
         raise UserError(f"data.formula uses {use}; the algebra {self.title!r} has no identity of {symbol!r}")
+
+
+def _as_called(table: Column, act: Callable[..., Any]) -> Callable[..., tuple[Column, Mask | None]]:
+    """A function of columns, with the parameters of that of elements."""
+    found = partial(_look_up, table)
+    found.__signature__ = signature(act)  # type: ignore[attr-defined]
+    return found
 
 
 def _look_up(table: Column, *columns: Column) -> tuple[Column, Mask | None]:

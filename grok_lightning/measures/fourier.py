@@ -7,6 +7,7 @@ from torch import Tensor
 
 from grok_lightning.data.integers import IntegersMod
 from grok_lightning.data.operation import Operation
+from grok_lightning.data.renumbered import RenumberedAlgebra
 from grok_lightning.data.sequences import SequenceDataModule
 from grok_lightning.data.table_datamodule import TableDataModule
 from grok_lightning.errors import UserError, show
@@ -121,11 +122,21 @@ def require_integers(measure: str, data: SequenceDataModule) -> TableDataModule:
         UserError: If they are over something else, or not written with one token for each number.
     """
     if not isinstance(data, TableDataModule) or not isinstance(data.operation.algebra, IntegersMod):
+        _refuse_renumbered(measure, data)
         raise UserError(
             f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule"
         )
     require_elements(measure, data)
     return data
+
+
+def _refuse_renumbered(measure: str, data: SequenceDataModule) -> None:
+    algebra = data.operation.algebra if isinstance(data, TableDataModule) else None
+    if isinstance(algebra, RenumberedAlgebra) and isinstance(algebra.original, IntegersMod):
+        raise UserError(
+            f"measures names {measure}, which needs the integers mod p in their order, and data.numbering_seed is "
+            f"{algebra.seed}; leave it out"
+        )
 
 
 def require_cyclic(measure: str, data: SequenceDataModule) -> TableDataModule:
@@ -137,6 +148,7 @@ def require_cyclic(measure: str, data: SequenceDataModule) -> TableDataModule:
     if not isinstance(data, TableDataModule) or isinstance(data.operation.algebra, IntegersMod):
         return require_integers(measure, data)
     if not all(map(find_cyclic_law, data.operations)):
+        _refuse_renumbered(measure, data)
         raise UserError(
             f"measures names {measure}, which needs integers mod p, such as data ModularArithmeticDataModule, or a "
             "formula that a change of variables makes an addition mod n; data.formula is "

@@ -98,7 +98,7 @@ class Perceptron(SequenceModel):
         if answer_length != 1:
             raise UserError(
                 f"model.network is {self._get_name()}, which answers with one token, and answers have {answer_length}; "
-                "use Transformer, LSTM or GRU, or data.tokenizer elements"
+                "use Transformer, LSTM or GRU, or rows of one length (data.tokenizer elements)"
             )
         x = tokens_RBT
         if self.inputs != "one-hot":
@@ -175,5 +175,5 @@ def refuse_padding(kind: str, padded: bool) -> None:
     if padded:
         raise UserError(
             f"model.network is {kind}, which cannot mask the padding of equations that differ in length; "
-            "use Transformer, LSTM or GRU, or data.tokenizer elements"
+            "use Transformer, LSTM or GRU, or rows of one length (data.tokenizer elements)"
         )

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from grok_lightning.optim.base import PerRun, check_range, per_run, spread
 from grok_lightning.optim.constraints import Constraint
-from grok_lightning.optim.parts import choose_names, is_in_head, is_token_table
+from grok_lightning.optim.parts import choose_names, is_in_head, is_token_table, require_some
+
+OPTION = "model.constraints: ClipRows.parameters"
 
 
 def clip_rows(rows_RNK: Tensor, largest_R: Tensor) -> None:
@@ -58,7 +60,7 @@ class ClipRows(Constraint):
             embeddings and head.
 
     Raises:
-        UserError: If a number is out of range, or a pattern matches no parameter.
+        UserError: If a number is out of range, a pattern matches no parameter, or nothing at all would be changed.
     """
 
     capturable = True
@@ -102,5 +104,7 @@ class ClipRows(Constraint):
                     if not (is_in_head(name, self.parts) or is_token_table(name, shape, self.parts))
                 }
             else:
-                self._chosen = choose_names("model.constraints: ClipRows.parameters", shapes, self.parameters)
+                self._chosen = choose_names(OPTION, shapes, self.parameters)
+            if self.initial_norm is None:
+                require_some(OPTION, self._chosen, shapes)
         return self._chosen

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grok_lightning.optim.base import OF_MODULES, PerRun, check_range, per_run, spread
 from grok_lightning.optim.filters import GradientFilter
-from grok_lightning.optim.parts import Told, choose_names, is_hidden_map
+from grok_lightning.optim.parts import Told, choose_names, is_hidden_map, require_some
 
 
 def polar_factor(matrices_RMN: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class _Matrices:
             told: Parts that the network tells.
 
         Raises:
-            UserError: If a pattern matches no matrix.
+            UserError: If a pattern matches no matrix, or there is none.
         """
         if self._chosen is None:
             own = {name: shape[1:] for name, shape in shapes.items() if len(shape) > 2 and shape[1] > 1}
@@ -87,6 +87,7 @@ class _Matrices:
                 self._chosen = {name for name, shape in own.items() if is_hidden_map(name, shape, told)}
             else:
                 self._chosen = choose_names(self._option, own, self._patterns)
+            require_some(self._option, self._chosen, own)
         return self._chosen
 
     def change(self, gradients: dict[str, Tensor], told: Told, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

@@ -93,6 +93,17 @@ def choose_names(option: str, shapes: Mapping[str, Sequence[int]], patterns: Seq
     return chosen
 
 
+def require_some(option: str, chosen: Collection[str], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuses a choice of no parameters, with which a method would do nothing under its name.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if not chosen:
+        known = ", ".join(list(shapes)[:4]) or "none that would do"
+        raise UserError(f"{option} is of no parameter of this network, so that nothing would change; there are {known}")
+
+
 def choose_settings(
     optimizer: StackOptimizer, common: Setting, given: Given, without: Collection[str] = ()
 ) -> dict[str, Setting]:

@@ -293,8 +293,13 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "", words: Mapping
     if not near and words is not None and "." not in name:
         in_short = dict(words) | by_last
         near = [in_short[word] for word in get_close_matches(name.lower(), in_short, 1, 0.75)]
-    near = near or get_close_matches(name, known, 1, 0.6)
-    near = near or [by_last[last] for last in get_close_matches(name.rsplit(".", 1)[-1], by_last, 1, 0.7)]
+    group, _, own = name.rpartition(".")  # names of one group begin alike, which makes none of them near
+    inside = {key.removeprefix(f"{group}."): key for key in known if group and key.startswith(f"{group}.")}
+    near = near or [inside[key] for key in get_close_matches(own, inside, 1, 0.6)]
+    above = [key for key in known if name.startswith(f"{key}.")]
+    near = near or ([] if inside or above else get_close_matches(name, known, 1, 0.6))
+    by_last = {last: key for last, key in by_last.items() if not last.isdigit()}
+    near = near or [by_last[last] for last in get_close_matches(own, by_last, 1, 0.7)]
     if near:
         return f"; did you mean {prefix}{near[0]}?"
     return f"; known are {', '.join(known)}" if known and len(known) <= 40 and not prefix else ""

@@ -104,10 +104,19 @@ def canonical_formula(text: str, data: str, moduli: Collection[str]) -> str:
     other = next(
         (each for each in [*reader.moduli, *([match[1]] if match else [])] if each not in ("p", *moduli)), None
     )
+    if other is not None and match is None and not (_is_remainder(root) and len(reader.moduli) == 1):
+        raise UserError(
+            f"--data.formula is {show(text)}, which takes a remainder by {other} within arithmetic mod p; "
+            f"there {show('%')} belongs into a condition, such as y if x % {other} == 0 else x"
+        )
     if other is not None:
         written = f'--data.formula "{formula}" --data.modulus {other}'
         raise UserError(f"--data.formula is {show(text)}, but the modulus is an option of its own: write {written}")
     return formula
+
+
+def _is_remainder(root: ast.expr) -> bool:
+    return isinstance(root, ast.BinOp) and isinstance(root.op, ast.Mod)
 
 
 def _rename_operands(root: ast.expr, data: str) -> dict[str, str]:

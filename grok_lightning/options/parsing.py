@@ -34,6 +34,7 @@ from grok_lightning.options.parser import LINKED, MEASURED, METHOD_OPTIONS, comm
 from grok_lightning.options.refusals import (
     refuse_at_once,
     refuse_changes,
+    refuse_end,
     refuse_float64_on_mps,
     refuse_trainer_options,
 )
@@ -101,7 +102,10 @@ def _resolve(arguments: list[str], further: Nested | None, written: dict[str, st
     refuse_float64_on_mps(options)
     if saved is not None:
         logs, _ = run_directories(root, options["experiment"], options["run"])
-        refuse_changes(command, saved, options, (logs / RESULT).exists())
+        ended = (logs / RESULT).exists()
+        refuse_changes(command, saved, options, ended)
+        if ended and command == "fit":
+            refuse_end(saved, options, logs / RESULT)
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
     return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen, written)

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from grok_lightning.errors import UserError, refusing, show
 from grok_lightning.module import GrokModule
 from grok_lightning.options.classes import Nested, class_of, find_object, import_object, listed, lookup
 from grok_lightning.options.config import SavedRun
+from grok_lightning.reading import Malformed
 from grok_lightning.records.checkpoint_form import find_foreign
 from grok_lightning.records.defaults import known_then
-from grok_lightning.records.record import CALLBACKS, flatten
+from grok_lightning.records.record import CALLBACKS, STOPPED, flatten, read_result
 from grok_lightning.training.separate import RunOptimizers
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -58,6 +60,7 @@ REFUSED_SCHEDULERS = {
     "SequentialLR": _WANTS_OBJECTS,
     "ChainedScheduler": _WANTS_OBJECTS,
 }
+ENDS = ("evaluation.stop_after", "evaluation.stop_at_grok_times")  # of a run that has grokked
 FREE_ON_RESUME = ("trainer", "model.compile", "threads", "checkpoint", "overwrite", "split", "output")
 
 
@@ -147,6 +150,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     for key in {**flatten(saved.config), **after}:
         fixed = not f"{key}.".startswith(tuple(f"{name}." for name in free))
         fixed |= command == "fit" and key == "trainer.precision"  # which a checkpoint always holds, auto as what it was
+        fixed &= not (command == "fit" and key in ENDS and _ends_later(before.get(key), after.get(key)))
         if fixed and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
             raise UserError(
@@ -166,6 +170,35 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
             f"--trainer.max_steps is {budget}, but the checkpoint {path!r} is already at step {saved.step}; "
             "give a larger one to continue"
         )
+
+
+def refuse_end(saved: SavedRun, options: Nested, result: Path) -> None:
+    """Refuses to resume, as it is, a run that is over because it had stood at the threshold for long enough.
+
+    Args:
+        saved: The checkpoint.
+        options: The options asked for.
+        result: The run's record.
+
+    Raises:
+        UserError: If it is that, and the checkpoint is of its last step.
+    """
+    try:
+        found = read_result(result)
+    except (OSError, Malformed):
+        return
+    before, after = known_then(flatten(saved.config)), flatten(options)
+    by = next((key for key in ENDS if before.get(key) and before.get(key) == after.get(key)), None)
+    if by is not None and found.get("status") == STOPPED and found.get("steps") == saved.step:
+        raise UserError(
+            f"the run of the checkpoint {str(saved.path)!r} was ended at step {saved.step} by {by} {before[by]}; "
+            f"--{by} 0 trains it to the end of its budget"
+        )
+
+
+def _ends_later(before: Any, after: Any) -> bool:
+    """Whether a run ends later, or never, by a number of evaluations or a multiple of its grok step; 0: never."""
+    return before is not None and after is not None and bool(before) and (not after or after >= before)
 
 
 def _refuse_other_averaging(saved: SavedRun, options: Nested) -> None:

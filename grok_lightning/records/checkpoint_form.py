@@ -281,6 +281,7 @@ def check_state(checkpoint: dict[str, Any], module: Any, trainer: Any, training:
         wrong = _find_other_step(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
     kept = module.weight_norm != "free" and (training or KEPT_NORMS_KEY in checkpoint)
     kept |= module.interventions.keeps_norms and bool(checkpoint.get(KEPT_NORMS_KEY))
+    kept &= bool(checkpoint["global_step"] or checkpoint.get(KEPT_NORMS_KEY))  # initial norms are known from step 1 on
     for key, count in ((KEPT_NORMS_KEY, module.runs * kept), (DIVERGED_KEY, module.runs), (FILTERS_KEY, None)):
         count = len(module.filters) if count is None else count
         if len(checkpoint.get(key, [None] * count)) != count or (training and count and key not in checkpoint):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from grok_lightning.errors import in_one_line
+from grok_lightning.errors import UserError, in_one_line
 from grok_lightning.reading import parse_json
 from grok_lightning.records.after_grok import AFTER, describe_file
 from grok_lightning.records.columns import TEXT, column_of, decode, encode, is_encoded, join, to_series
@@ -73,6 +73,9 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
         ``attrs["damaged"]`` lists the run directories left out because their ``result.json`` is incomplete or cannot
         be read; ``attrs["faults"]`` says of each what is wrong.
 
+    Raises:
+        UserError: If a path is no directory.
+
     Example:
         >>> table = read_records("lightning_logs/addition")
         >>> table[["config.seed_everything", "memorize_step", "grok_step"]]  # doctest: +SKIP
@@ -80,6 +83,8 @@ def read_records(paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     experiments: dict[Path, dict[str, Mark]] = {}
     single: dict[Path, Mark] = {}
     for top in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+        if not top.is_dir():
+            raise UserError(f"{str(top)!r} is no directory; give a run's, or one above it such as lightning_logs")
         if mark := _mark(str(top)):
             single[top] = mark
         else:

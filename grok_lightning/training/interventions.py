@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grok_lightning.errors import UserError, show
+from grok_lightning.models.ordinary import ModuleStack
 from grok_lightning.optim.base import StackOptimizer
 from grok_lightning.training.norms import AT_MOST, WholeNorm, weight_norm
 from grok_lightning.training.separate import RunOptimizers
@@ -222,16 +223,17 @@ class Interventions:
             self._filtered[run] = each.filters
         if each.frozen is not None:
             self._parts[run] = each.frozen
+            buffers = dict(self._network.named_buffers()) if isinstance(self._network, ModuleStack) else {}
             self._frozen = [
                 (weight.detach()[own], weight.detach()[own].clone())
                 for own, parts in enumerate(self._parts)
-                for name, weight in self._network.named_parameters()
+                for name, weight in [*self._network.named_parameters(), *buffers.items()]
                 if _is_in(name, parts)
             ]
 
     @torch.no_grad()
     def hold_frozen(self) -> None:
-        """Brings the weights that are frozen back to their values, after an update."""
+        """Brings what is frozen back to its values, after an update: weights, and buffers such as running means."""
         if self._frozen:
             torch._foreach_copy_([part for part, _ in self._frozen], [values for _, values in self._frozen])
 

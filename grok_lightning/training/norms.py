@@ -109,7 +109,7 @@ def read_norm(option: str | PerRun | dict[str, Any], runs: int) -> WholeNorm:
 def _single_norm(trained: Iterable[Tensor]) -> Tensor:
     """The norm in the weights' own type, for a step on a device where float64 is slow or missing."""
     norms = [torch.linalg.vector_norm(weight[..., None].flatten(1), dim=1) for weight in trained]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return torch.linalg.vector_norm(torch.stack(norms, dim=1), dim=1)
 
 
 def _squares(tensor: Tensor) -> Tensor:
@@ -117,4 +117,5 @@ def _squares(tensor: Tensor) -> Tensor:
 
 
 def _root(squares: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(squares)).sum(0).sqrt()
+    # runs first: sums down a column round differently from stack to stack
+    return torch.stack(list(squares), dim=1).sum(1).sqrt()

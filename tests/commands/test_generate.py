@@ -192,7 +192,7 @@ def test_what_the_formula_does_not_define_is_not_answered(monkeypatch, capsys) -
     run = run_of(data, lambda written: "3")
     monkeypatch.setattr(generate, "load_run", lambda path, trust: run)
     assert main(["generate", "c", "1/0=", "4/3="]) == 0
-    assert capsys.readouterr().out == "1/0= (the table has no such row: x / y divides by zero)\n4/3= 3\n"
+    assert capsys.readouterr().out == "1/0= (the table has no such row: x / y is not defined there)\n4/3= 3\n"
 
 
 def test_a_sample_of_the_table_is_asked_about_all_of_it(monkeypatch, capsys) -> None:

@@ -299,3 +299,16 @@ def test_numbers_that_yaml_takes_for_text(command: Command) -> None:
     assert result("yaml")["config_hash"] == result("json")["config_hash"]
     plan = read_plan(write("swept", {"model.interventions": [[{"at": 2, "set": {"lr": "1e-3"}}]]}))
     assert plan.config(plan.runs[0], "a")["model"]["interventions"] == [{"at": 2, "set": {"lr": 0.001}}]
+
+
+def test_running_means_of_a_frozen_part_stay_too(command: Command) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+    own = [*TINY[:4], *TINY[-4:], "--model.network", "ordinary_modules.BatchNorm", "--evaluation.per_decade", 0]
+    own += ["--evaluation.every", 5, "--experiment", "e", "--trainer.max_steps", 60]
+    freeze = ["--model.interventions", "[{at: 20, freeze: all}]"]
+    for run, more in (("frozen", freeze), ("trained", [])):
+        assert command("fit", *own, "--run", run, *more)[::2] == (0, "")
+    losses = {row["step"]: row["val/loss"] for row in metrics("frozen")}
+    assert len({loss for step, loss in losses.items() if step >= 20}) == 1
+    assert len({loss for step, loss in losses.items() if step <= 20}) > 3
+    assert metrics("trained")[-1]["val/loss"] != metrics("frozen")[-1]["val/loss"]

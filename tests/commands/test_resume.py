@@ -8,6 +8,7 @@ import torch
 from conftest import TINY
 
 from grok_lightning.callbacks.guards import StopSignals
+from grok_lightning.module import GrokModule
 from grok_lightning.records.checkpoint import load
 
 Command = Callable[..., tuple[int, str, str]]
@@ -224,3 +225,42 @@ def test_every_model_and_trick_continues_where_it_stopped(command: Command, name
     assert_as_if_never_stopped("part")
     filters = [load(Path(f"checkpoints/e/{run}/last.ckpt"))["gradient_filters"] for run in ("full", "part")]
     assert_same(*filters)
+
+
+EASILY = ["--experiment", "e", "--evaluation.threshold", "0.02", "--evaluation.per_decade", 0, "--evaluation.every", 5]
+
+
+def test_a_run_that_its_grok_has_ended_goes_on_to_a_later_end(command: Command) -> None:
+    assert command("fit", *TINY, *EASILY, "--run", "full", "--trainer.max_steps", FULL)[0] == 0
+    stopped = ["--run", "stopped", "--evaluation.stop_after", 2]
+    assert command("fit", *TINY, *EASILY, *stopped, "--trainer.max_steps", FULL)[0] == 0
+    checkpoint = ["--ckpt_path", "checkpoints/e/stopped/last.ckpt"]
+    step = load(Path(checkpoint[1]))["global_step"]
+    assert step < FULL - 10
+    status, _, err = command("fit", *checkpoint)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"ended at step {step} by evaluation.stop_after 2; --evaluation.stop_after 0 trains it" in err
+    assert "was trained with 2" in command("fit", *checkpoint, "--evaluation.stop_after", 1)[2]
+    assert command("fit", *checkpoint, "--evaluation.stop_after", 3)[0] == 0
+    assert load(Path(checkpoint[1]))["global_step"] == step + 5
+    assert command("fit", *checkpoint, "--evaluation.stop_after", 0)[0] == 0
+    assert_as_if_never_stopped("stopped")
+
+
+@pytest.mark.parametrize("norm", ["initial", "{at_most: initial}"])
+def test_a_checkpoint_of_step_0_is_evaluated_whatever_keeps_its_norm(
+    command: Command, monkeypatch: pytest.MonkeyPatch, norm: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("before the first update")
+
+    own = ["--model.weight_norm", norm, "--experiment", "e", "--run", "a", "--trainer.max_steps", 5]
+    with monkeypatch.context() as patch:
+        patch.setattr(GrokModule, "training_step", broken)
+        with pytest.raises(RuntimeError, match="before the first"):
+            command("fit", *TINY, *own)
+    first = "checkpoints/e/a/last.ckpt"
+    assert (load(Path(first))["global_step"], load(Path(first))["kept_norms"]) == (0, [])
+    for name in ("validate", "predict"):
+        more = ["--output", "p.csv"] if name == "predict" else []
+        assert command(name, "--ckpt_path", first, *more)[::2] == (0, "")

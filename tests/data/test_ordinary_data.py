@@ -122,7 +122,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: DataLoader([("a", 1)]), "inputs of tuple|inputs of list"),  # type: ignore[arg-type]
     (lambda: DataLoader(WHOLE, sampler=WeightedRandomSampler([1.0] * 25, 25)), "WeightedRandomSampler, some of them"),
     (lambda: DataLoader(WHOLE, sampler=RandomSampler(WHOLE, num_samples=5)), "RandomSampler, others in each pass"),
-    (lambda: [(X, Y)], "returns Tensor"),
+    (lambda: (X, Y), "gives a batch of Tensor"),
     (lambda: 3, "returns int"),
     (lambda: [DataLoader(WHOLE), DataLoader(TensorDataset(X[:, :1], Y))], "loaders whose inputs have 2 and 1 tokens"),
     (lambda: iter([(X, Y), (X[:, :1], Y)]), "rows of 2 [+] 1 and 1 [+] 1 tokens"),
@@ -254,3 +254,11 @@ def test_modules_that_cannot_be_trained_on_are_refused() -> None:
         wrap(LightningDataModule, 0)
     with pytest.raises(UserError, match="tokens differ between the runs"):
         wrap(Growing, *range(8))
+
+
+def test_a_list_of_batches_is_a_loader() -> None:
+    whole = read([(X[:20], Y[:20]), (X[20:], Y[20:])])
+    assert whole.inputs_NT.tolist() == X.tolist()
+    assert whole.targets_NA[:, 0].tolist() == Y.tolist()
+    assert read([{"inputs": X, "targets": Y}]).batch_size == 25
+    assert read([DataLoader(TensorDataset(X, Y), 5), [(X, Y)]]).batch_size == 30

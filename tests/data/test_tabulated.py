@@ -17,7 +17,10 @@ from grok_lightning.errors import UserError
 
 def integers(p: int) -> TabulatedAlgebra:
     return TabulatedAlgebra(
-        range(p), {"+": lambda x, y: (x + y) % p, "*": lambda x, y: x * y % p}, title=f"tabulated mod {p}"
+        range(p),
+        {"+": lambda x, y: (x + y) % p, "*": lambda x, y: x * y % p},
+        f"tabulated mod {p}",
+        functions={"larger": lambda x, y: max(x, y)},
     )
 
 
@@ -69,7 +72,9 @@ def test_algebras_of_other_tables_have_another_identity() -> None:
     ("formula", "words"),
     [
         ("x % y", r"'%'; the algebra 'tabulated mod 5' has only \+, -, \*, /"),
-        ("x + 2", "uses the number 2"),
+        ("x + 2", "uses the number 2, which stands for no element"),
+        ("larger(x)", "calls larger with 1 arguments"),
+        ("larger(x, y, x)", "calls larger with 3 arguments"),
         ("x if x < y else y", "only == and !="),
     ],
 )
@@ -83,6 +88,7 @@ def test_mistakes_in_it_are_found() -> None:
         (range(3), {"*": lambda x, y: x * y}, "2 [*] 2 is 4, no element"),
         ([0, 0, 1], {}, "an element twice"),
         (range(3), {"x": min}, "the operator 'x'"),
+        (["a", " b"], {}, "the name ' b'"),
     ):
         with pytest.raises(ValueError, match=words):
             TabulatedAlgebra(elements, operators, "wrong")

@@ -16,6 +16,8 @@ from grok_lightning.measures.fourier import (
     gini,
     key_frequencies,
     neurons_to_logits,
+    require_cyclic,
+    require_integers,
     spectra,
     spectrum,
 )
@@ -159,3 +161,12 @@ def test_what_it_cannot_be_computed_of_is_refused() -> None:
     Fourier(plain=True).check(network, sample)
     with pytest.raises(UserError, match=r"^measures\.Fourier\.top is -1"):
         Fourier(top=-1)
+
+
+@pytest.mark.parametrize("name", ["Fourier", "Participation"])
+def test_numbers_in_another_order_are_named_as_the_reason(name: str) -> None:
+    data = ModularArithmeticDataModule("x**2 + x*y + y**2", 7, numbering_seed=3)
+    with pytest.raises(UserError, match=rf"measures names {name}, .* and data\.numbering_seed is 3; leave it out"):
+        require_integers(name, data)
+    with pytest.raises(UserError, match=r"data\.numbering_seed is 3"):
+        require_cyclic(name, data)

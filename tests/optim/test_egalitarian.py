@@ -134,3 +134,10 @@ def test_a_pattern_without_a_matrix_is_refused_before_training(kind: type) -> No
         with pytest.raises(UserError) as refused:
             build(Ordinary, [kind(matrices=[pattern])])
         assert f"{kind.__name__}.matrices has the pattern '{pattern}', which matches no parameter" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Egalitarian, NormalizeColumns])
+def test_a_filter_of_no_matrix_is_refused(kind: type) -> None:
+    for network, options in ((functools.partial(MLP, inputs="one-hot", hidden=[]), {}), (Ordinary, {"matrices": []})):
+        with pytest.raises(UserError, match=rf"{kind.__name__}.matrices is of no parameter of this network"):
+            build(network, [kind(**options)])

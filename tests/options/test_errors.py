@@ -8,6 +8,7 @@ import torch
 
 from grok_lightning.__main__ import main
 from grok_lightning.data import ModularArithmeticDataModule
+from grok_lightning.options.classes import suggestion
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -83,3 +84,19 @@ def test_an_interruption_says_what_is_true_of_the_command(
     assert "grok-lightning: interrupted" in err
     assert "resume" not in err
     assert ("not" in err) == (name != "generate")
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("data.modulus", ["data.rows", "data.degree"], ""),
+        ("data.degre", ["data.rows", "data.degree"], "; did you mean data.degree?"),
+        ("model.optimizer.betas", ["model.optimizer.lr", "model.optimizer"], ""),
+        ("model.network.layers", ["model.network", "model.network_of"], ""),
+        ("layers.0", ["recurrent.1.memory_at.0", "embeddings"], "; known are embeddings, recurrent.1.memory_at.0"),
+        ("optimizer.weight_deca", ["model.optimizer.weight_decay"], "; did you mean model.optimizer.weight_decay?"),
+    ],
+)
+def test_names_of_one_group_are_not_near_for_beginning_alike(name: str, known: list[str], said: str) -> None:
+    many = [] if said else map(str, range(41))  # so many that they are not listed
+    assert suggestion(name, [*known, *many]) == said

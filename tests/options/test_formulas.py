@@ -70,6 +70,12 @@ def test_another_modulus_is_answered_with_the_option(text: str) -> None:
         canonical_formula(text, MODULAR, ["97"])
 
 
+@pytest.mark.parametrize("text", ["x % 2 * y", "x + y % 2", "(x % 113 + y) % 113"])
+def test_a_remainder_within_arithmetic_is_no_modulus(text: str) -> None:
+    with pytest.raises(UserError, match=r"within arithmetic mod p; .* such as y if x % \d+ == 0 else x$"):
+        canonical_formula(text, MODULAR, ["97"])
+
+
 @pytest.mark.parametrize(
     ("text", "near"), [("divison", "division"), ("Substraction", "subtraction"), ("adition", "ad")]
 )

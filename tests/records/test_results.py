@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from results_of_every_kind import INDEX, any_result, assert_same_table, assert_says, experiment, from_nothing, write
 
+from grok_lightning.errors import UserError
 from grok_lightning.records.record import RESULT, flatten
 from grok_lightning.records.results import read_records, refresh
 
@@ -124,7 +125,7 @@ def test_nothing_is_a_table_too_and_leaves_nothing(tmp_path: Path) -> None:
     for directory in (tmp_path / "none", tmp_path):
         assert len(refresh(directory)) == 0
         assert list(refresh(directory, ["steps"]).columns) == ["steps", "run"]
-        assert list(read_records(directory).columns) == ["path"]
+    assert list(read_records(tmp_path).columns) == ["path"]
     assert not list(tmp_path.iterdir())
 
 
@@ -144,3 +145,8 @@ def test_texts_of_runs_that_have_gone_leave_the_index(tmp_path: Path) -> None:
     content = (tmp_path / INDEX).read_bytes()
     assert b"error 4" in content
     assert b"error 3" not in content
+
+
+def test_a_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nosuch' is no directory; give a run's, or one above it"):
+        read_records(tmp_path / "nosuch")

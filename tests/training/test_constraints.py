@@ -365,3 +365,10 @@ def test_a_filter_that_does_not_return_each_gradient_is_refused(change: Any, wor
     updates.filtered_R = changed
     with pytest.raises(UserError, match=f"^model.filters: Odd returns {words}"):
         train(updates, batches)
+
+
+def test_rows_of_nothing_are_refused_where_nothing_else_would_change() -> None:
+    with pytest.raises(UserError, match=r"ClipRows.parameters is of no parameter of this network"):
+        build([ClipRows(max_norm=1e-3, parameters=[])])
+    module, _, _ = build([ClipRows(max_norm=1e-3, initial_norm=2.0, parameters=[])])
+    assert module.constraints.capturable

@@ -90,3 +90,10 @@ def test_norms_neither_need_nor_leave_a_graph() -> None:
     model = network(*SEEDS)
     assert not any(norm.requires_grad for norm in weight_norms(model).values())
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_sums_of_many_parts_are_those_of_a_run_alone_to_the_bit() -> None:
+    for seed in range(60):
+        seeds = (seed, seed + 100, seed + 200)
+        stacked = weight_norms(network(*seeds))["norm/weights"]
+        assert stacked.tolist() == [weight_norms(network(each))["norm/weights"].item() for each in seeds]
