@@ -14,6 +14,7 @@ import shutil
 import signal
 from contextlib import suppress
 from importlib import import_module
+from math import floor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -245,7 +246,8 @@ def _accuracies(cli: "GrokCLI") -> str:
             if not count:  # no rows are held out: the training rows once more
                 continue
             right = round(accuracy * count)
-            lines.append(f"{split:<5} accuracy {accuracy:.2%} ({right:,} of {count:,}), loss {loss:.4g}")
+            share = floor(1e4 * accuracy + 1e-6) / 100  # 100 % is all
+            lines.append(f"{split:<5} accuracy {share:.2f}% ({right:,} of {count:,}), loss {loss:.4g}")
     return "\n".join(lines)
 
 

@@ -291,8 +291,12 @@ class Run:
         counts = {split: self.data.counts(split)[0] for split in ("train", "val")}
         threshold, budget = self.config["evaluation"]["threshold"], int(self.config["trainer"]["max_steps"])
         return shipped_forecaster()(
-            history_of_rows(flatten(self.config), self._rows(), counts, threshold, budget), step
-        )
+            history_of_rows(
+                flatten(self.config), self._rows(), counts, threshold, budget,
+                validated=bool(self.data.held_counts()["val"]),
+            ),
+            step,
+        )  # fmt: skip
 
     def _milestones(self) -> dict[str, int | None]:
         evaluation = self.config["evaluation"]

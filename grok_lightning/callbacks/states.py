@@ -98,7 +98,7 @@ class RunStates:
         """Whether a run has stood at the threshold, or was watched after it, for as long as it is asked to."""
         if self.stop_at_grok_times:
             grokked = self._grokked_at[run]
-            return grokked is not None and self.rows[run][-1]["step"] >= self.stop_at_grok_times * grokked
+            return grokked is not None and self.rows[run][-1]["step"] >= self.stop_at_grok_times * max(grokked, 1)
         return 0 < self.stop_after <= self.standing[run]
 
     def may_stop_early(self) -> bool:

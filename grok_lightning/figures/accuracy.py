@@ -95,6 +95,11 @@ def _draw_split(axes: Axes, rows: pd.DataFrame, row: dict[str, float], shift: fl
     )  # fmt: skip
 
 
+def _format_loss(loss: float) -> str:
+    """A loss at a tick: ``0.01``, ``1e-4``."""
+    return f"{loss:g}" if loss >= 1e-3 else f"{loss:.0e}".replace("e-0", "e-")
+
+
 def _set_loss_axis(axes: Axes, losses: "pd.Series[float]") -> None:
     """Logarithmic, around the losses that are finite and positive."""
     axes.set_xlabel("loss (nats)")
@@ -103,8 +108,8 @@ def _set_loss_axis(axes: Axes, losses: "pd.Series[float]") -> None:
         limits = (seen.min() / 1.5, seen.max() * 1.5)
         axes.set(xscale="log", xlim=limits)
         wide = limits[1] > 30 * limits[0]
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=5 if wide else 9))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=4 if wide else 9))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda loss, _: _format_loss(loss)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xticks([])

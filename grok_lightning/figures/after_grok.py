@@ -11,6 +11,7 @@ from grok_lightning.figures import style
 from grok_lightning.figures.conditions import pick_names, split_conditions, stack
 from grok_lightning.figures.multiples import draw_panels
 from grok_lightning.figures.values import list_keys
+from grok_lightning.records.after_grok import STABLE
 
 LABEL, TIMES = "validation accuracy (%)", "step / grok step"
 TICKS = (100, 99, 95, 90, 50, 0)
@@ -58,7 +59,8 @@ def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
     note = f"{style.format_count(count, 'run')}; {sum(sizes):,} that grokked are drawn"
     note += f", in {without:,} of the conditions none." if without else "."
     threshold = style.format_threshold(table["threshold"]).removesuffix(" of")
-    note += f" Dotted: {threshold}, at which a run groks; dashed: 95%."
+    note += f" Dotted: {threshold}, at which a run groks"
+    note += f"; dashed: {STABLE:.0%}." if (table["threshold"] > STABLE).any() else "."
     if len(parts) <= 1:
         figure = style.make_figure(title, note, 7.5, 4.4)
         cells = [figure.subplots()]
@@ -78,7 +80,8 @@ def draw_after_grok(table: pd.DataFrame, title: str) -> Figure:
 def _draw_lines(axes: Axes, rows: pd.DataFrame) -> None:
     if rows.empty:
         return
-    for level, line in ((rows["threshold"].max(), style.DOTTED), (0.95, style.DASHED)):
+    threshold = rows["threshold"].max()
+    for level, line in ((threshold, style.DOTTED), (min(STABLE, threshold), style.DASHED)):
         axes.axhline(100 * (1 - level), color=style.NOTE, linewidth=0.8, linestyle=line, zorder=1)
     crowd = len(rows) > 10 * style.CROWD
     for place, (_, own) in enumerate(rows.groupby("run", sort=False)):
@@ -93,7 +96,8 @@ def _set_axes(axes: Axes, table: pd.DataFrame, narrow: bool = False) -> None:
     most = max(float(table["times"].max()), 1.2) if table["times"].notna().any() else 10.0
     axes.set(xscale="log", xlim=(0.97, most * 1.1), xlabel=TIMES)
     steps = (1.0, 2.0, 5.0) if most < (25 if narrow else 300) else (1.0,)
-    ticks = [step * 10.0**power for power in range(int(log10(most)) + 1) for step in steps]
+    powers = range(0, int(log10(most)) + 1, 2 if narrow and most >= 1000 else 1)
+    ticks = [step * 10.0**power for power in powers for step in steps]
     axes.xaxis.set_major_locator(FixedLocator(ticks if most >= 2 else [1, 1.2, 1.4, 1.6, 1.8]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda times, _: f"{times:,g}x"))

@@ -1,7 +1,7 @@
 """Accuracy and loss against steps."""
 
 from collections.abc import Mapping
-from math import isnan
+from math import inf, isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def draw_curves(rows: list[Row], milestones: Mapping[str, int | None], title: st
     accuracy.set(ylabel="accuracy (%)", ylim=(-3, 106))
     loss.set(ylabel="loss")
     style.set_step_axis(loss, "x", min(steps, default=1), max(steps, default=1))
-    if any(row[f"{split}/loss"] > 0 for row in shown for split in ("train", "val")):
+    if any(0 < row[f"{split}/loss"] < inf for row in shown for split in ("train", "val")):
         style.set_loss_axis(loss)
     _mark_steps(accuracy, loss, milestones)
     accuracy.legend(frameon=False, loc="center left")

@@ -93,7 +93,8 @@ def draw_phase(table: pd.DataFrame, title: str) -> Figure:
     for place, (axes, (value, part)) in enumerate(zip(grid.ravel(), maps.items() or [("", cells)], strict=False)):
         size = 9 if max(len(columns), len(rows)) <= 12 else 7
         _draw_map(axes, cells.loc[part.index], norm, size if readable else 0)
-        axes.set_title(style.wrap_text(value, 40) if isinstance(value, str) else format_value(value), fontsize=9)
+        shown = value if isinstance(value, str) else f"{names[rest[0]]}={format_value(value)}"
+        axes.set_title(style.wrap_text(shown, 40), fontsize=9)
         _set_ticks(axes, "x", columns, names[x], 14)
         _set_ticks(axes, "y", rows, names[y], 20)
         if place % across:

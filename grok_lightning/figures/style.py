@@ -57,6 +57,7 @@ def wrap_text(text: object, width: int = 32, most: int = 4) -> str:
 
 def format_steps(step: float) -> str:
     """A number of steps in few characters: ``950``, ``1.5k``, ``20k``, ``3M``."""
+    step = float(f"{step:.3g}")  # first, for it may reach the next unit
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if step >= size:
             return f"{step / size:.3g}{unit}"

@@ -25,7 +25,7 @@ def interval(
         seed: Of the draws.
 
     Returns:
-        Its ends; NaN if no draw has a value.
+        Its ends; NaN if no draw has a value, or there is one condition only.
     """
     places: dict[Hashable, list[int]] = {}
     for place, group in enumerate(groups):
@@ -39,7 +39,7 @@ def interval(
             found.append(statistic(np.concatenate([members[each] for each in chosen])))
         except ValueError:
             found.append(np.nan)
-    if not np.isfinite(found).any():
+    if not np.isfinite(found).any() or len(members) < 2:
         return np.nan, np.nan
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

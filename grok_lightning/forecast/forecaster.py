@@ -18,6 +18,7 @@ from grok_lightning.forecast.features import NAMES, features
 from grok_lightning.forecast.history import History
 from grok_lightning.forecast.mixture import Waits, fit_mixture
 from grok_lightning.reading import Malformed, read_json
+from grok_lightning.records.record import DIVERGED
 
 Values = NDArray[np.float64]
 SHIPPED = Path(__file__).with_name("forecaster.json")
@@ -94,9 +95,15 @@ class Forecaster:
     fitted: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, history: History, step: float = inf) -> Forecast | None:
-        """The forecast for a run at its last evaluation up to a step; None before it memorized and once it grokked."""
+        """The forecast for a run at its last evaluation up to a step; None before it memorized, once it grokked, and
+        where no rows are held out for validation."""
         known = history.until(step)
-        if known.memorize_step is None or known.grok_step is not None or np.isnan(known.columns["val/acc"][-1]):
+        if (
+            not known.validated
+            or known.memorize_step is None
+            or known.grok_step is not None
+            or np.isnan(known.columns["val/acc"][-1])
+        ):
             return None
         values = features(known, step)[None, [NAMES.index(name) for name in self.names]]
         location, odds = (float(each[0]) for each in self.evaluate(values))
@@ -241,8 +248,9 @@ def landmark_steps(history: History) -> list[int]:
 
 def remaining(history: History, now: int) -> tuple[float, float]:
     """Natural logarithms of the fewest and most steps from an evaluation to the grok, as ``Waits`` has them."""
-    if history.grok_step is None:
-        return log(max(history.last - now, 1e-9)), inf
+    if history.grok_step is None:  # one that diverged would never have grokked
+        last = history.budget if history.record.get("status") == DIVERGED else history.last
+        return log(max(last - now, 1e-9)), inf
     before = max(history.grok_after or 0, now) - now
     return (log(before) if before > 0 else -inf), log(history.grok_step - now)
 

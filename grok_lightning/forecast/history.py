@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from grok_lightning.records.defaults import known_then
 from grok_lightning.records.record import Row, milestones
+from grok_lightning.records.tasks import is_memorized_text
 
 Values = NDArray[np.float64]
 NEEDED = ("train/acc", "val/acc", "train/loss", "val/loss", "norm/weights")
@@ -34,6 +35,7 @@ class History:
         grok_after: The last evaluated step before that.
         name: For tables.
         record: Other fields of its record.
+        validated: Whether rows are held out for validation; without, a run can memorize, but not grok.
     """
 
     options: Mapping[str, Any]
@@ -44,6 +46,7 @@ class History:
     grok_after: int | None
     name: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
+    validated: bool = True
 
     @property
     def steps(self) -> Values:
@@ -58,7 +61,8 @@ class History:
     @property
     def waits(self) -> bool:
         """Whether the run memorized, and had not grokked by then."""
-        return self.memorize_step is not None and (self.grok_step is None or self.grok_step > self.memorize_step)
+        memorized = self.validated and self.memorize_step is not None
+        return memorized and (self.grok_step is None or self.grok_step > cast(int, self.memorize_step))
 
     def until(self, step: float) -> "History":
         """The history as it was after the evaluation at a step, or after the last one before it."""
@@ -67,7 +71,7 @@ class History:
         grokked = self.grok_step is not None and self.grok_step <= step
         columns = {name: values[:kept] for name, values in self.columns.items()}
         reached = (self.grok_step, self.grok_after) if grokked else (None, None)
-        return History(self.options, columns, self.budget, memorized, *reached, self.name, self.record)
+        return History(self.options, columns, self.budget, memorized, *reached, self.name, self.record, self.validated)
 
     def condition(self) -> tuple[tuple[str, str], ...]:
         """The options that define its condition: all that may change when it groks, save the seed."""
@@ -85,6 +89,7 @@ def history_of_rows(
     threshold: float,
     budget: int,
     name: str = "",
+    validated: bool = True,
 ) -> History:
     """The history of a run from the evaluations of its record.
 
@@ -95,12 +100,13 @@ def history_of_rows(
         threshold: The accuracy at which it has memorized or grokked.
         budget: The most steps that it may take.
         name: For tables.
+        validated: As of ``History``.
     """
-    found = milestones(list(rows), counts, threshold, 1)
+    found = milestones(list(rows), counts, threshold, 1, validated)
     names = ("step", *NEEDED, "norm/embeddings")
     columns = {key: np.array([row.get(key, np.nan) for row in rows], float) for key in names}
     steps = found["memorize_step"], found["grok_step"], found["grok_after"]
-    return History(options, columns, budget, *steps, name)
+    return History(options, columns, budget, *steps, name, validated=validated)
 
 
 def histories_of_records(runs: pd.DataFrame, curves: pd.DataFrame) -> list[History]:
@@ -126,10 +132,12 @@ def histories_of_records(runs: pd.DataFrame, curves: pd.DataFrame) -> list[Histo
         columns |= {key: np.full(len(part), np.nan) for key in NEEDED if key not in columns}
         options = {key.removeprefix(PREFIX): value for key, value in record.items() if key.startswith(PREFIX)}
         options = known_then({key: value for key, value in options.items() if _is_given(value)})
+        data = {key: options.get(f"data.{key}") for key in ("class_path", "val_fraction")}
+        validated = record.get("counts.val") != 0 and not is_memorized_text(data)
         reached = [_step(record.get(key)) for key in ("memorize_step", "grok_step", "grok_after")]
-        found.append(
-            History(options, columns, int(record["budget"]), reached[0], reached[1], reached[2], record["path"], record)
-        )
+        known = record["path"], record, validated
+        budget, (memorized, grokked, after) = int(record["budget"]), reached
+        found.append(History(options, columns, budget, memorized, grokked, after, *known))
     return found
 
 

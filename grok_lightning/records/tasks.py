@@ -73,6 +73,16 @@ def is_memorized_text(data: Mapping[str, Any]) -> bool:
     return class_name(data) == TEXT and data.get("val_fraction") is None
 
 
+def is_held_out(data: Mapping[str, Any], first: Mapping[Any, Any]) -> bool:
+    """Whether a run without a record has rows held out for validation.
+
+    Args:
+        data: Group ``data`` of its config.
+        first: Its first evaluation, in which both losses are equal where validation is on the training rows.
+    """
+    return first.get("train/loss", 0.0) != first.get("val/loss") and not is_memorized_text(data)
+
+
 def is_shipped(data: Mapping[str, Any]) -> bool:
     """Whether a DataModule belongs to this package, so that its options define its algebra."""
     return str(data.get("class_path", SHIPPED)).startswith(SHIPPED)

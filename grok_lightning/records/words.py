@@ -24,7 +24,11 @@ def format_option(value: Any, common: tuple[str, ...] = (), exactly: bool = Fals
         number = float(value)
         if abs(number) < 1e6 and number == int(number):
             return f"{int(number)}"
-        return repr(number if isinstance(value, float) else value) if exactly else f"{number:g}"
+        whole = number == value and abs(number) < 2**53 and number == int(number)
+        short = f"{number:g}"
+        if whole and float(short) != number:  # a count or a seed, of which no digit is to be lost
+            return f"{int(number)}"
+        return repr(number if isinstance(value, float) else value) if exactly else short
     if isinstance(value, dict):
         inner = {key: item for key, item in value.items() if key not in common}
         name = str(inner.pop("class_path", "")).rsplit(".", 1)[-1]

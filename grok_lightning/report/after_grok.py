@@ -14,10 +14,11 @@ VERDICTS = ("sustained", "stable", "collapsed")
 NUMBERS = ("watched", "dips", "below", "lowest_val_acc")
 COLUMNS = ("watched", *VERDICTS, "lost_step", "dips", "below", "lowest_val_acc", "collapse_step")
 READING = """\
-- After the grok: *sustained*, the next five evaluations are at the threshold; *stable*, no later one is below 95 %;
-  *collapsed*, training accuracy falls below 90 % after memorizing. A *dip* is a number of consecutive evaluations below
-  the threshold. k/n counts the runs of which it is known: that accuracy was lost is known when it is seen, that it held
-  after five further evaluations. *Watched to* is the last evaluated step over the grok step."""
+- After the grok: *sustained*, the next five evaluations are at the threshold; *stable*, no later one is below 95 %, or
+  the threshold where that is lower; *collapsed*, training accuracy falls below 90 %, or likewise, after memorizing. A
+  *dip* is a number of consecutive evaluations below the threshold. k/n counts the runs of which it is known: that
+  accuracy was lost is known when it is seen, that it held after five further evaluations. *Watched to* is the last
+  evaluated step over the grok step."""
 
 
 def tabulate_after_grok(table: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame:

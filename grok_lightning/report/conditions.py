@@ -41,7 +41,8 @@ def tabulate_conditions(table: pd.DataFrame, missing: Mapping[str, int]) -> pd.D
         accuracies and losses: median, least and most over the runs, of test rows only if any run has them;
         ``steps_per_success``, all steps taken over runs that grokked (infinity: none).
     """
-    found = {event: _extract_times(table, event) for event in EVENTS}
+    unfinished = (table["status"] == UNFINISHED).to_numpy()
+    found = {event: [*_extract_times(table, event), unfinished] for event in EVENTS}
     budgets, groups, validated = table["budget"].to_numpy(float), _group(table), _are_validated(table)
     rows = []
     for name in _insert_missing(list(groups), list(missing)):
@@ -90,13 +91,30 @@ def _group(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
 
 
 def _describe_event(
-    event: str, curve: KaplanMeier, step: NDArray[Any], observed: NDArray[Any], after: NDArray[Any]
+    event: str,
+    curve: KaplanMeier,
+    step: NDArray[Any],
+    observed: NDArray[Any],
+    after: NDArray[Any],
+    unfinished: NDArray[Any],
 ) -> dict[str, Any]:
     k, n = int(observed.sum()), len(observed)
     before = [after[observed & (step == at) & ~np.isnan(after)] for at in curve.median_steps]
     median_after = sum(found.min() for found in before) / 2 if all(map(len, before)) else nan
+    if np.isfinite(median_after):  # of runs with other schedules a later, wider interval may have begun before it
+        median_after = min(
+            median_after, kaplan_meier(np.where(observed, np.nan_to_num(after).clip(0), step), observed).median
+        )
     steps = list_steps(step, observed) if n < LEAST_RUNS else ""
-    values = (k, *wilson(k, n), curve.median, *curve.median_interval, median_after, steps)
+    known = n - int((unfinished & ~observed).sum())  # the others may still have it
+    values = (
+        k,
+        *(wilson(k, known) if known else (nan, nan)),
+        curve.median,
+        *curve.median_interval,
+        median_after,
+        steps,
+    )
     names = ("k", "low", "high", "median", "median_low", "median_high", "median_after", "steps")
     return {f"{event}_{name}": value for name, value in zip(names, values, strict=True)}
 

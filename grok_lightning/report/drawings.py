@@ -57,6 +57,7 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
     operations = runs["operation"].unique()
     of = operations[0] if len(operations) == 1 else f"{len(operations)} operations"
     curves = _leave_out_validation(runs, curves)
+    curves = curves[:0] if len(curves) and not _is_any_drawn(curves) else curves
     if len(runs) == 1:
         if len(curves):
             yield Drawing("curves", "Accuracy and loss of the run.", lambda: (curves, _draw_single(runs, curves, of)))
@@ -78,6 +79,11 @@ def list_drawings(runs: pd.DataFrame, curves: pd.DataFrame, keys: Sequence[str])
         pooled = validated.drop(columns=list(keys)).assign(condition="all runs") if which else validated
         caption, title = "Steps to memorize against steps to grok.", f"{of}: memorizing and grokking"
         yield Drawing("delay", caption, _prepare(lambda: tabulate_delay(pooled), draw_delay, title))
+
+
+def _is_any_drawn(curves: pd.DataFrame) -> bool:
+    """Whether any evaluation is after step 0, which axes of steps do not show."""
+    return bool(curves["step"].gt(0).any())
 
 
 def list_left_out(runs: pd.DataFrame, keys: Sequence[str] = ()) -> list[str]:

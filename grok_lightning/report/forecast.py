@@ -19,6 +19,7 @@ from grok_lightning.forecast import (
     shipped_forecaster,
 )
 from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.records.record import DIVERGED
 from grok_lightning.report.gather import gather
 
 MEMORIZED, LAST = "memorized", "last"
@@ -103,7 +104,7 @@ def tabulate_forecasts(histories: Sequence[History], forecaster: Forecaster, at:
         histories: The runs.
         forecaster: Forecasts them.
         at: ``memorized``, ``last`` or a step: forecast from what was known by then. None: ``memorized`` of a run that
-            has grokked, ``last`` of any other.
+            has grokked, ``last`` of any other. There is none from the last evaluation of a run that diverged.
     """
     rows: list[tuple[Any, ...]] = []
     for history in histories:
@@ -123,7 +124,9 @@ def tabulate_forecasts(histories: Sequence[History], forecaster: Forecaster, at:
 def _step(history: History, at: str | None) -> int | None:
     if at is not None and at not in (MEMORIZED, LAST):
         return int(at)
-    return history.memorize_step if at == MEMORIZED or (at is None and history.grok_step is not None) else history.last
+    if at == MEMORIZED or (at is None and history.grok_step is not None):
+        return history.memorize_step
+    return None if history.record.get("status") == DIVERGED else history.last
 
 
 def _check_at(at: str | None) -> None:

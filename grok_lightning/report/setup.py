@@ -64,7 +64,7 @@ def describe_setup(runs: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str,
         words = [*([_list_some(list(block.unique()))] if block is not None else []), *shared.get(part, [])]
         if words:
             found.append((part, ", ".join(words)))
-    seeds = [format_option(seed) for seed in sorted(runs["seed"].dropna().unique())]
+    seeds = [str(int(seed)) for seed in sorted(runs["seed"].dropna().unique())]
     if seeds:
         found.append((f"Seed{'s' * (len(seeds) > 1)}", _list_some(seeds)))
     if "device" in records and records["device"].notna().any():

@@ -23,7 +23,8 @@ MOST_WORDS = 12
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 READING = """\
-- *memorized*, *grokked*: the number of runs, with the 95 % Wilson interval of the share where there are several. A run
+- *memorized*, *grokked*: the number of runs, with the 95 % Wilson interval of the share where there are several; it is
+  of the runs whose outcome is known, without unfinished ones that may still get there. A run
   has memorized (grokked) at the first evaluation at which its training (validation) accuracy reaches the threshold. *At
   threshold at the end* counts the runs whose last validation accuracy is at the threshold; the column appears where it
   differs from *grokked*.
@@ -86,7 +87,7 @@ def compose_markdown(
         parts += ["## After the grok", format_after_grok(conditions)]
     parts += ["## Runs", _format_runs(results, validated)]
     if len(comparisons) and validated:
-        parts += ["## Log-rank tests", _describe_tests(conditions, len(comparisons))]
+        parts += ["## Log-rank tests", _describe_tests(conditions, int(comparisons["p"].notna().sum()))]
         parts.append(_format_table(_tests_table(comparisons)))
     parts.append("## Figures")
     if left_out:
@@ -132,7 +133,7 @@ def _describe_tests(conditions: pd.DataFrame, tests: int) -> str:
     if (conditions["n"] > 0).sum() > len(tested):
         lacking += " or without rows held out for validation"
     without = f" Conditions {lacking} are not tested: {rest:,}." if rest else ""
-    which = f"1 test of the grok step.{without}"
+    which = f"{format_count(tests, 'test')} of the grok step{', for no run grokked' * (not tests)}.{without}"
     if tests > 1:
         adjusted = "P-values are adjusted for the number of tests (Holm)."
         which = f"{format_count(tests, 'test')} of the grok step: {pairs}.{without} {adjusted}"
@@ -220,7 +221,7 @@ def _format_share(row: Mapping[Hashable, Any], event: str) -> str:
     """``2/3 (21 to 94 %)``; no interval for one run."""
     low, high = (100 * row[f"{event}_{end}"] for end in ("low", "high"))
     n = row[COUNTED[event]]
-    interval = f" ({low:.0f} to {high:.0f} %)" if n > 1 else ""
+    interval = f" ({low:.0f} to {high:.0f} %)" if n > 1 and isfinite(low) else ""
     return f"{row[f'{event}_k']}/{n}{interval}" if n else "-"
 
 
@@ -269,7 +270,7 @@ def _format_runs(results: pd.DataFrame, validated: bool) -> str:
         table[_name_measure(name).removeprefix("final ")] = results[name].map(_pick_form(name))
     for event in EVENTS[: 1 + validated]:
         table[f"{event} step"] = results[f"{event}_step"].map(_format_integer)
-    table["seed"] = table["seed"].map(_format_integer)
+    table["seed"] = table["seed"].map(lambda seed: "-" if pd.isna(seed) else str(int(seed)))
     table = table.assign(steps=results["steps"].map(_format_integer), status=results["status"], run=results["run"])
     if count <= UNFOLDED:
         return _format_table(table)
@@ -286,7 +287,7 @@ def _format_mean(row: Mapping[Hashable, Any], one_budget: bool) -> str:
         return "-"
     low, high = row["grok_mean_low"], row["grok_mean_high"]
     interval = f" ({low:,.0f} to {high:,.0f})" if isfinite(low) else ""
-    until = "" if one_budget else f" to {row['budget']:,.0f}"
+    until = "" if one_budget else f" within {row['budget']:,.0f}"
     return f"{row['grok_mean']:,.0f}{interval}{until}"
 
 

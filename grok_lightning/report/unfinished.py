@@ -12,6 +12,7 @@ from grok_lightning.records.after_grok import AFTER, describe_record
 from grok_lightning.records.form import find_fault
 from grok_lightning.records.record import METRICS, RESULT, flatten, milestones
 from grok_lightning.records.runs import hash_of_name
+from grok_lightning.records.tasks import is_held_out
 
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"
@@ -59,7 +60,11 @@ def unfinished_record(directory: str, curve: pd.DataFrame) -> dict[str, Any] | N
     record: dict[str, Any] = {"path": directory, "status": UNFINISHED, "threshold": threshold}
     record |= {"steps": int(curve["step"].iloc[-1]), "budget": budget}
     rows = [{str(key): value for key, value in row.items()} for row in curve.to_dict("records")]
-    events = milestones(rows, {"train": None, "val": None}, threshold, 1)
+    data = {key: config.get(f"config.data.{key}") for key in ("class_path", "val_fraction")}
+    validated = is_held_out(data, rows[0])
+    if not validated:
+        record["counts.val"] = 0
+    events = milestones(rows, {"train": None, "val": None}, threshold, 1, validated)
     record |= {name: step for name, step in events.items() if name != "sustained_grok_step"}  # it may still fall
     record |= {f"final.{key}": float(curve[key].iloc[-1]) for key in curve.columns if "/" in key}
     if (accuracy := curve["val/acc"]).notna().any():

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from grok_lightning.hardware.terminal import format_duration
-from grok_lightning.records.after_grok import STABLE
 from grok_lightning.records.record import FAILED
 from grok_lightning.records.runs import hash_of_name
 from grok_lightning.records.words import describe_median, format_percent
@@ -97,8 +96,8 @@ def _summarize(runs: Sequence[Run]) -> str:
     phases = Counter(run.phase for run in runs)
     parts = [f"{count:,} {state}" for state, count in states.items()]
     reached = [f"{phases[phase]:,} {phase}" for phase in ("grokked", "memorized", "not memorized") if phases[phase]]
-    lost = sum(run.stable is False for run in runs)
-    reached += [f"{lost:,} below {STABLE:.0%} later"] if lost else []
+    lost = [run.level for run in runs if run.stable is False]
+    reached += [f"{len(lost):,} below {100 * max(lost):g}% later"] if lost else []
     at = f"; {_describe_grok_step(runs)}" if phases["grokked"] else ""
     return f"{', '.join(parts)}: {', '.join(reached)}{at} (--all shows them)"
 
@@ -143,7 +142,7 @@ def _format_percent(_: str, run: Run) -> str:
 
 def _format_loss(run: Run) -> str:
     """What a run has lost again."""
-    lost = [f"below {STABLE:.0%}"] if run.stable is False else []
+    lost = [f"below {100 * run.level:g}%"] if run.stable is False else []
     return ", ".join([*lost, "collapsed"] if run.collapsed else lost)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from grok_lightning.errors import in_one_line
 from grok_lightning.reading import parse_yaml, read_bytes, read_json
-from grok_lightning.records.after_grok import describe_record
+from grok_lightning.records.after_grok import STABLE, describe_record
 from grok_lightning.records.curves import read_curves
 from grok_lightning.records.form import find_faults
 from grok_lightning.records.locks import lock_name, locks_of
@@ -25,7 +25,7 @@ from grok_lightning.records.planned import HASH, read_planned
 from grok_lightning.records.record import CONFIG, FAILED, METRICS, RESULT, reaches
 from grok_lightning.records.results import refresh
 from grok_lightning.records.runs import hash_of_name
-from grok_lightning.records.tasks import class_name
+from grok_lightning.records.tasks import is_held_out, is_memorized_text
 
 RUNNING, INTERRUPTED, DAMAGED = "running", "interrupted", "damaged"
 OWNER = Path(".sweep") / "sweep.json"
@@ -54,7 +54,8 @@ class Run:
         left: Seconds left while it runs at a steady rate.
         at_most: Whether it may end earlier.
         grok_step: The step at which it grokked, of a run that is over.
-        stable: Whether validation accuracy has stayed at 95 % after the grok; None if that is not known.
+        stable: Whether validation accuracy has stayed at ``level`` after the grok; None if that is not known.
+        level: 95 %, or the threshold if that is lower.
         collapsed: Whether training accuracy has fallen below 90 % after memorizing; None if that is not known.
         hashed: Hash of its options, of a run that is over or of a sweep.
         fault: What is wrong with its record.
@@ -72,6 +73,7 @@ class Run:
     at_most: bool = False
     grok_step: int | None = None
     stable: bool | None = None
+    level: float = STABLE
     collapsed: bool | None = None
     hashed: str | None = None
     fault: str = ""
@@ -239,8 +241,8 @@ def _read_finished(logs: Path) -> dict[str, Run]:
         name = str(row["run"])
         if name in damaged:
             continue
-        held_out = row["counts.val"] != 0
-        validated = held_out and _is_validated(row["config.data.class_path"], row["config.data.val_fraction"])
+        data = {key: row[f"config.data.{key}"] for key in ("class_path", "val_fraction")}
+        validated = row["counts.val"] != 0 and not is_memorized_text(data)
         grokked = row["grok_step"] is not None and validated
         phase = _name_phase(row["memorize_step"] is not None, grokked) if row["status"] != FAILED else ""
         found[name] = Run(
@@ -253,6 +255,7 @@ def _read_finished(logs: Path) -> dict[str, Run]:
             val=_to_share(row["final.val/acc"]) if validated else None,
             grok_step=_to_int(row["grok_step"]) if validated else None,
             stable=_to_flag(row["after_grok.stable"]) if grokked else None,
+            level=min(STABLE, row["threshold"] or STABLE),
             collapsed=_to_flag(row["after_grok.collapsed"]),
             hashed=row[HASH] if isinstance(row[HASH], str) else None,
         )
@@ -292,14 +295,14 @@ def _read_one(
         if not running:
             return Run(name, DAMAGED, hashed=hash_of_name(name), fault=in_one_line(f"{CONFIG}: {reason}"))
         config = {}
-    held_out = first.get("train/loss", 0.0) != first.get("val/loss")  # equal where validation is on the training rows
-    validated = held_out and _is_validated(config.get("class_path"), config.get("val_fraction"))
+    validated = is_held_out(config, first)
     train, val = (_to_share(last.get(f"{split}/acc")) for split in ("train", "val"))
     reached = [
         reaches(float(best.get(f"{split}/acc", float("nan"))), None, config.get("threshold") or 0.99)
         for split in ("train", "val")
     ]
-    record = {"threshold": config.get("threshold") or 0.99, "counts.val": None if validated else 0}
+    threshold = float(config.get("threshold") or 0.99)
+    record = {"threshold": threshold, "counts.val": None if validated else 0}
     after = describe_record(record, curve)
     step = max(_to_int(last.get("step")) or 0, notice.get("step", 0) if running else 0)
     fresh = running and bool(notice)
@@ -316,6 +319,7 @@ def _read_one(
         find_left(notice) if fresh else None,
         bool(notice.get("at_most", False)),
         stable=after["stable"],
+        level=min(STABLE, threshold),
         collapsed=after["collapsed"],
         hashed=hash_of_name(name),
     )
@@ -368,11 +372,6 @@ def _parse(section: str) -> dict[str, Any]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _is_validated(class_path: Any, val_fraction: Any) -> bool:
-    """Whether rows are held out for validation; of a text there need not be any."""
-    return val_fraction is not None or class_name({"class_path": class_path}) != "TextDataModule"
 
 
 def _name_phase(memorized: bool, grokked: bool) -> str:

@@ -52,5 +52,6 @@ def test_bootstrap_draws_whole_conditions() -> None:
     """Runs of one condition that agree are one observation: the interval of two is all there is between them."""
     values = np.repeat([0.0, 1.0], 50)
     assert interval(lambda places: float(values[places].mean()), [*np.repeat([0, 1], 50)]) == (0.0, 1.0)
+    assert np.isnan(interval(lambda places: float(values[places].mean()), [0] * 100)).all()
     low, high = interval(lambda places: float(values[places].mean()), range(100))
     assert 0.35 < low < 0.45 < 0.55 < high < 0.65

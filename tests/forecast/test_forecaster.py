@@ -1,7 +1,8 @@
 """The forecaster: what it learns, and what its forecasts are."""
 
 import json
-from math import inf
+from dataclasses import replace
+from math import inf, log
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from grok_lightning.forecast.features import NAMES, features
 from grok_lightning.forecast.forecaster import SHIPPED, describe, landmark_steps, remaining
 from grok_lightning.forecast.history import histories_of_records
 from grok_lightning.forecast.mixture import Waits, _loss, fit_mixture
+from grok_lightning.report.forecast import tabulate_forecasts
 
 HISTORIES = make_histories()
 
@@ -142,6 +144,19 @@ def test_records_of_several_versions_are_one_condition(none: object) -> None:
     assert a.condition() == b.condition()
     assert "data.train_rows" not in dict(a.condition())
     assert features(a, 1)[NAMES.index("fraction")] == features(b, 1)[NAMES.index("fraction")] == 0.5
+
+
+def test_runs_that_cannot_grok_have_no_forecast(fitted) -> None:
+    history = make_history(grok=inf)
+    assert fitted(history, 900) is not None
+    assert fitted(replace(history, validated=False), 900) is None
+    assert not replace(history, validated=False).waits
+    lost = replace(history, budget=50_000, record={"status": "diverged"})
+    table = tabulate_forecasts([history, lost], fitted)
+    assert table["forecast_at"].notna().tolist() == [True, False]
+    assert tabulate_forecasts([lost], fitted, "memorized")["forecast_at"].notna().all()
+    assert remaining(lost, 900) == (log(49_100), inf)
+    assert remaining(history, 900)[0] < log(49_100)
 
 
 def test_quantiles_and_probabilities_agree() -> None:

@@ -57,7 +57,8 @@ def test_each_row_is_that_of_its_runs_alone(seed):
             estimate = kaplan_meier(at["step"], at["observed"])
             k = runs[f"{event}_step"].notna().sum()
             assert row[f"{event}_k"] == k
-            assert (row[f"{event}_low"], row[f"{event}_high"]) == wilson(k, len(runs))
+            begun = (runs["status"] == UNFINISHED) & runs[f"{event}_step"].isna()
+            assert (row[f"{event}_low"], row[f"{event}_high"]) == wilson(k, len(runs) - begun.sum())
             assert row[f"{event}_median"] == estimate.median
             interval = [row[f"{event}_median_low"], row[f"{event}_median_high"]]
             assert interval == pytest.approx(estimate.median_interval, nan_ok=True)
@@ -294,3 +295,55 @@ def test_a_last_line_that_was_cut_is_not_read(report):
     assert report("e")[0] == 0
     assert conditions()[["grok_k", "steps"]].to_numpy().tolist() == [[0, 160]]
     assert curve(None, None)[-1]["val/acc"] < THRESHOLD
+
+
+def test_runs_that_have_just_begun_are_no_failures(report):
+    for seed in range(3):
+        write_run("a", 20, 80, {"seed_everything": seed})
+    for seed in range(3, 9):
+        write_run("a", None, None, {"seed_everything": seed}, over=False)
+    report("e")
+    assert "3/9 (44 to 100 %)" in Path("out/report.md").read_text()
+
+
+def test_of_other_schedules_the_lower_end_is_that_of_the_median(report):
+    """Intervals (40, 80], (0, 160], (80, 120]: if the second grokked at 5, the median is at most 80."""
+    for seed, evaluated in enumerate([(0, 40, 80), (0, 160), (0, 80, 120)]):
+        write_run("a", evaluated[-1], evaluated[-1], {"seed_everything": seed}, evaluated=[*evaluated, 400])
+    report("e")
+    found = conditions()
+    assert found["grok_median"].tolist() == [120]
+    assert found["grok_median_after"].tolist() == [40]
+
+
+def test_seeds_keep_all_their_digits(report):
+    for seed in (20240101, 20240102):
+        write_run("a", 20, 80, {"seed_everything": seed})
+    report("e")
+    text = Path("out/report.md").read_text()
+    assert "20240101, 20240102" in text
+    assert "20,240,101" not in text
+
+
+def test_an_unfinished_run_without_rows_held_out_has_not_grokked(report):
+    write_run("a", 20, 20, over=False)
+    (file,) = Path("lightning_logs/e").glob("*/metrics.csv")
+    frame = pd.read_csv(file)
+    frame["val/loss"], frame["val/acc"] = frame["train/loss"], frame["train/acc"]
+    frame.to_csv(file, index=False)
+    report("e")
+    run = pd.read_parquet("out/runs.parquet").iloc[0]
+    assert run["memorize_step"] == 20
+    assert pd.isna(run.get("grok_step"))
+    assert run["counts.val"] == 0
+
+
+def test_runs_lost_at_once_have_no_blank_figures(command):
+    for seed in range(3):
+        write_run("a", None, None, {"seed_everything": seed}, evaluated=[0])
+    assert command("report", "e", "--out", "out")[0] == 0
+    figures = [path.name for path in Path("out").rglob("*.png")]
+    assert not [name for name in figures if "curves" in name]
+    write_run("b", None, None, {"seed_everything": 5}, evaluated=[0, 40])
+    assert command("report", "e", "--out", "more")[0] == 0
+    assert [path.name for path in Path("more").rglob("*.png") if "curves" in path.name]

@@ -68,7 +68,8 @@ def format_table(plan: Plan, found: Standing) -> str:
         words = plan.label(runs[0].varied)
         rows.append([words[place] for place in pooled] + _summarize(runs, found, results))
     heads = [plan.grid.options[place].rsplit(".", 1)[-1] for place in pooled]
-    heads += ["runs", *HEADS, f"below {STABLE_SHARE:.0%} later", *(f"{split} acc (loss)" for split in SPLITS)]
+    level = min([STABLE_SHARE, *(float(block.resolved["evaluation"]["threshold"]) for block in plan.blocks)])
+    heads += ["runs", *HEADS, f"below {100 * level:g}% later", *(f"{split} acc (loss)" for split in SPLITS)]
     heads += ["diverged", "failed", "missing"]
     always = len(pooled) + 1
     shown = [place for place in range(len(heads)) if place < always or any(row[place] not in EMPTY for row in rows)]
