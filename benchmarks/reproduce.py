@@ -73,6 +73,7 @@ EXPERIMENTS = (
     Experiment("progress-precision", ("trainer.precision", "loss_precision"), ("curves",)),
     Experiment("report-tasks", ("data.formula", "modulus", "layers"), tested=True),
     Experiment("division-decay", ("optimizer.weight_decay",), ("median-curves",)),
+    Experiment("division-without-decay", (), ("curves",)),
     Experiment("hard-operation", ()),
     Experiment("blog-losses", ("loss_on",)),
     Experiment("blog-functions-ours", ("data.formula",), ("median-curves",)),
