@@ -2,8 +2,9 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,17 @@ def test_the_line_counts_them_and_never_falls(tmp_path: Path, monkeypatch: pytes
     assert line(Tally(done=5, grokked=3)) == "7/9 runs  5 grokked  2 diverged"
     assert line(Tally(done=9, grokked=6, diverged=2)) == "9/9 runs  6 grokked  2 diverged"
     assert line(Tally(done=8, grokked=4), last=True) == "8/9 runs  4 grokked"
+
+
+def test_runs_that_ended_early_promise_no_short_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 runs that took a twentieth of their budgets each in 1,000 s, five more may take 5,000 s, not 250."""
+    monkeypatch.chdir(tmp_path)
+    display = Display([Places(Path(), "e")], 25, io.StringIO(), began=time.monotonic() - 1000)
+    tally = Tally()
+    for _ in range(20):
+        tally.count({"status": "stopped", "grok_step": 4, "steps": 5, "budget": 100})
+    assert tally.trained == pytest.approx(1)
+    assert display._find_left(tally, []) == pytest.approx(5000, rel=0.01)
+    whole = Tally()
+    whole.add(asdict(tally))
+    assert whole.trained == tally.trained

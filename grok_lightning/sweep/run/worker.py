@@ -36,6 +36,7 @@ class Tally:
 
     Attributes:
         done: Runs that are over now and were not when the sweep began.
+        trained: What these have taken of their budgets, added up.
         grokked, diverged, failed: Numbers of these.
         memorized: Number of runs that have memorized, of those without validation rows.
         busy: Runs that another process trains, or has resumed with other options.
@@ -46,6 +47,7 @@ class Tally:
     """
 
     done: int = 0
+    trained: float = 0.0
     grokked: int = 0
     memorized: int = 0
     diverged: int = 0
@@ -58,7 +60,7 @@ class Tally:
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add the outcome of one stack."""
-        for name in (*ENDED, "busy"):
+        for name in (*ENDED, "busy", "trained"):
             setattr(self, name, getattr(self, name) + outcome.get(name, 0))
         self.full = self.full or outcome.get("full", "")
 
@@ -67,6 +69,8 @@ class Tally:
         if result is None and (self.stopped or self.full):
             return
         self.done += 1
+        steps, budget = ((result or {}).get(name) for name in ("steps", "budget"))
+        self.trained += min(1.0, steps / budget) if steps and budget else 1.0
         self.grokked += result is not None and result.get("grok_step") is not None
         if result is not None and flatten(result).get("counts.val") == 0:
             self.memorized += result.get("memorize_step") is not None

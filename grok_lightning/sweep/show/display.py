@@ -67,7 +67,7 @@ class Display:
             others = f"; {tally.waiting:,} wait for its cache" if tally.waiting else ""
             counts += f"  compiling ({tally.compiling:,} worker{'s' * (tally.compiling > 1)}{others})"
         gone = f"{format_duration(now - self.began)} gone"
-        left = self._find_left(tally.done, notices)
+        left = self._find_left(tally, notices)
         times = gone if left is None else f"{gone}, {format_left(left, at_most=True)}"
         with unharmed():
             if not terminal:
@@ -98,12 +98,15 @@ class Display:
         self._most |= ended  # a stack that has just ended, or whose worker died, has no notice for a moment
         return self._most
 
-    def _find_left(self, done: int, notices: list[dict[str, Any]]) -> float | None:
-        """Seconds left at the rate so far, parts of runs included; None as long as that rate is not steady."""
-        elapsed, parts, trained = time.monotonic() - self.began, 0.0, float(done)
+    def _find_left(self, tally: Tally, notices: list[dict[str, Any]]) -> float | None:
+        """Seconds left at the rate so far, parts of runs included; None as long as that rate is not steady.
+
+        A run that its grok has ended counts in the rate with what it took of its budget, not as a whole one.
+        """
+        elapsed, parts, trained, done = time.monotonic() - self.began, 0.0, tally.trained, tally.done
         for n in notices:
             parts += (n["runs"] - n["over"]) * n["step"] / n["budget"] + n["over"]
-            trained += (n["runs"] - n["over"]) * max(0, n["step"] - n.get("began", 0)) / n["budget"] + n["over"]
+            trained += n["runs"] * max(0, n["step"] - n.get("began", 0)) / n["budget"]
         steady = done > 0 or any(notice.get("steady", False) for notice in notices)
         if not steady or elapsed <= BEGINNING or trained < LEAST or done >= self.total:
             return None
