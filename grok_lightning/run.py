@@ -274,7 +274,7 @@ class Run:
             found = pictures(self.module, self.data, 0, self.title, self.step)
             if name not in found:
                 names = [CURVES, *found]
-                raise UserError(f"figure is {show(name)}; expected: {', '.join(names)}")
+                raise UserError(f"figure is {show(name)}{suggestion(name, names)}")
             figure = found[name][1]
         vars(figure)["_repr_png_"] = partial(png, figure, 100)  # IPython's own display of figures needs pyplot
         return figure

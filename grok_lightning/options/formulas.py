@@ -104,7 +104,7 @@ def canonical_formula(text: str, data: str, moduli: Collection[str]) -> str:
     other = next(
         (each for each in [*reader.moduli, *([match[1]] if match else [])] if each not in ("p", *moduli)), None
     )
-    if other is not None and match is None and not (_is_remainder(root) and len(reader.moduli) == 1):
+    if other is not None and match is None and not (_is_remainder(root) and set(reader.moduli) == {other}):
         raise UserError(
             f"--data.formula is {show(text)}, which takes a remainder by {other} within arithmetic mod p; "
             f"there {show('%')} belongs into a condition, such as y if x % {other} == 0 else x"

@@ -64,13 +64,15 @@ def test_the_algebra_decides() -> None:
     assert len(PermutationDataModule(formula, 3).operation) == 36
 
 
-@pytest.mark.parametrize("text", ["(a+b)%113", "a + b mod 113", "x+y_mod_113", "(a % 113 + b) mod 97"])
+@pytest.mark.parametrize(
+    "text", ["(a+b)%113", "a + b mod 113", "x+y_mod_113", "(a % 113 + b) mod 97", "(x % 113 + y) % 113"]
+)
 def test_another_modulus_is_answered_with_the_option(text: str) -> None:
     with pytest.raises(UserError, match=r'write --data.formula "x \+ y" --data.modulus 113$'):
         canonical_formula(text, MODULAR, ["97"])
 
 
-@pytest.mark.parametrize("text", ["x % 2 * y", "x + y % 2", "(x % 113 + y) % 113"])
+@pytest.mark.parametrize("text", ["x % 2 * y", "x + y % 2", "(x % 2 + y) % 113"])
 def test_a_remainder_within_arithmetic_is_no_modulus(text: str) -> None:
     with pytest.raises(UserError, match=r"within arithmetic mod p; .* such as y if x % \d+ == 0 else x$"):
         canonical_formula(text, MODULAR, ["97"])
