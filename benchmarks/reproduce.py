@@ -80,7 +80,7 @@ EXPERIMENTS = (
     Experiment("blog-finetune", ("init_from",), ("median-curves",)),
     Experiment("blog-functions", ("data.formula",), ("curves",)),
     Experiment("unfinished-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
-    Experiment("unfinished-fractions-least", ("train_fraction",), ("curves",)),
+    Experiment("unfinished-third", ("train_fraction",), ("curves",)),
 )
 
 
