@@ -107,7 +107,7 @@ def canonical_formula(text: str, data: str, moduli: Collection[str]) -> str:
     if other is not None and match is None and not (_is_remainder(root) and set(reader.moduli) == {other}):
         raise UserError(
             f"--data.formula is {show(text)}, which takes a remainder by {other} within arithmetic mod p; "
-            f"there {show('%')} belongs into a condition, such as y if x % {other} == 0 else x"
+            f"there {show('%')} belongs in a condition, such as y if x % {other} == 0 else x"
         )
     if other is not None:
         written = f'--data.formula "{formula}" --data.modulus {other}'
