@@ -17,7 +17,7 @@ class IntegersMod(Algebra):
     """
 
     operators = ("+", "-", "*", "/", "**")
-    LARGEST = 2**31 - 1  # so that a product of two elements fits an int64
+    LARGEST = 2**20  # the most elements of an operation; a product of two of them fits an int64
 
     def __init__(self, modulus: int) -> None:
         if not 2 <= modulus <= self.LARGEST:

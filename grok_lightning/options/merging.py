@@ -251,7 +251,10 @@ def check_names(given: Nested, known: Iterable[str], words: Mapping[str, Iterabl
                 raise UserError(f"--{key} is given, but --{owner} names no class")
         names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
         meant = {word: option for word, options in (words or {}).items() for option in options if option in names}
-        raise UserError(f"--{key} is {what}{suggestion(key, names, '--', meant)}")
+        near = suggestion(key, names, "--", meant)
+        if not near and owner is not None:
+            near = f"; --{owner}.help {class_of(owner, lookup(given, owner) or {})} shows what is"
+        raise UserError(f"--{key} is {what}{near}")
 
 
 def plain(value: Any) -> Any:

@@ -57,7 +57,8 @@ def report_command(arguments: list[str]) -> int:
     slug = re.sub(r"[^\w.=+-]+", "-", "+".join(names))[:100].strip("-.") or "runs"
     out = Path(options.out or Path("reports", slug))
     refuse_unwritable("out", out)
-    report = make_report(options.experiments, Path(options.root), options.by)
+    by = None if options.by is None else [name for given in options.by for name in given.split(",") if name]
+    report = make_report(options.experiments, Path(options.root), by)
     if options.ckpt_path is not None:
         report.drawings.extend(draw_checkpoint(options.ckpt_path, Path(options.root), options.trust))
     elif len(report.runs) == 1:

@@ -92,7 +92,7 @@ def test_a_composite_modulus_does_without_division() -> None:
 
 
 def test_a_modulus_out_of_range_is_refused() -> None:
-    for modulus in (-7, 0, 1, 2**31):
+    for modulus in (-7, 0, 1, 2**20 + 1):
         with pytest.raises(UserError, match=rf"^data\.modulus is {modulus};"):
             IntegersMod(modulus)
 

@@ -131,7 +131,7 @@ IMPOSSIBLE = [
     (PARITY, 2, {"operands": 43}, r"2\^43 = 8,796,093,022,208 rows, .*set data\.rows"),
     (PARITY, 97, {"operands": 99}, r"97\^99 rows, about 10\^\d+ GiB; .*set data\.rows"),
     ("x1 + x5", 97, {}, r"97\^5 = 8,587,340,257 rows, .*set data\.rows"),
-    ("x + y", 2**31 - 1, {"rows": 5}, r"^data\.formula 'x \+ y' is over 2,147,483,647 elements"),
+    ("x + y", 2**31 - 1, {"rows": 5}, r"^data\.modulus is 2147483647; .* from 2 to 1048576"),
     ("x + y", 97, {"operands": 1}, r"^data\.operands is 1, but data\.formula 'x \+ y' uses 2"),
     ("x1 + x7", 97, {"operands": 6}, r"^data\.operands is 6, .*uses 7; give at least 7"),
     ("x + z", 97, {"operands": 4}, r"^data\.operands is 4, .*use x1 \.\.\. x4"),
@@ -146,6 +146,14 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
             Operation(formula, IntegersMod(modulus), **options)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 300
+
+
+def test_an_algebra_of_ones_own_that_is_too_large_is_refused() -> None:
+    class Larger(IntegersMod):
+        LARGEST = 2**31 - 1
+
+    with pytest.raises(UserError, match=r"^data\.formula 'x \+ y' is over 2,147,483,647 elements"):
+        Operation("x + y", Larger(2**31 - 1), rows=5)
 
 
 NAMED = [

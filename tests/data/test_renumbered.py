@@ -83,5 +83,5 @@ def test_a_negative_seed_is_refused() -> None:
 
 
 def test_an_algebra_that_is_too_large_is_refused_before_anything_is_drawn() -> None:
-    with pytest.raises(UserError, match="elements"):
+    with pytest.raises(UserError, match="from 2 to 1048576"):
         ModularArithmeticDataModule("x + y", 2**31 - 1, numbering_seed=0)

@@ -79,7 +79,10 @@ REFUSED_TOO = [
     ("--config nope", "neither a file nor a shipped config"),
     ("--ckpt_path last", "has no unfinished run"),
     ("--data.formula", "--data.formula needs a value"),
-    ("--data PermutationDataModule", "--data.modulus is no option of PermutationDataModule"),
+    (
+        "--data PermutationDataModule",
+        "--data.modulus is no option of PermutationDataModule; --data.help PermutationDataModule shows what is",
+    ),
     ("--data.seeds [1]", "no option"),
     ("--model.vocabulary 5", "no option"),
     ("--data.class_path Foo", "names the class 'Foo'"),

@@ -91,6 +91,14 @@ def test_up_to_six_conditions_are_all_compared_more_with_the_first_alone(count):
         assert row.p <= row.p_holm <= 1
 
 
+def test_by_takes_its_options_with_spaces_or_commas(report):
+    write_run("a", grokked=100, changes={"seed_everything": 1, "data.train_fraction": 0.4})
+    write_run("b", grokked=200, changes={"seed_everything": 1, "data.train_fraction": 0.6})
+    for by in (["data.train_fraction", "seed_everything"], ["data.train_fraction,seed_everything"]):
+        assert report("e", "--by", *by)[0] == 0
+        assert list(conditions().index) == [f"train_fraction={each}, seed_everything=1" for each in (0.4, 0.6)]
+
+
 def test_a_diverged_run_is_censored_at_the_budget_a_stopped_one_where_it_stopped(report):
     write_run("a", grokked=None, status="diverged", changes={"seed_everything": 1})
     assert report("e", "--by", "formula")[0] == 0
