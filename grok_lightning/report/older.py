@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from grok_lightning.records.columns import encode, to_series
-from grok_lightning.records.defaults import frozen_table
+from grok_lightning.records.defaults import known_then
 from grok_lightning.report.keys import PREFIX
 
 ALWAYS_THERE = "model.optimizer.lr"  # every record has it; a null is a number that JSON does not have
@@ -20,25 +20,16 @@ def fill_options(runs: pd.DataFrame, further: Iterable[Hashable] = ()) -> pd.Dat
         runs: Records, numbered from 0. Options of a class are those of a record's own class.
         further: Columns of options that the records may all lack, such as those that a plan varies.
     """
-    table, filled = frozen_table(), dict[str, pd.Series]()
     names = [str(name) for name in dict.fromkeys([*runs, *further]) if str(name).startswith(PREFIX)]
-    owners = {
-        owner: runs[f"{PREFIX}{owner}.class_path"].tolist()
-        for owner in table["classes"]
-        if f"{PREFIX}{owner}.class_path" in runs
-    }
+    classes = [name for name in names if name.endswith(".class_path") and name in runs]
+    kinds = [tuple(row) for row in runs[classes].to_numpy(dtype=object)] if classes else [()] * len(runs)
+    then_of = {kind: known_then(_given(classes, kind)) for kind in kinds}
+    filled = dict[str, pd.Series]()
     for name in names:
         option = name.removeprefix(PREFIX)
-        owner, _, last = option.rpartition(".")
-        if option == ALWAYS_THERE:
+        if option == ALWAYS_THERE or option.endswith(".class_path"):
             continue
-        if option in table["options"]:
-            then = [table["options"][option]] * len(runs)
-        elif owner in owners:
-            classes = table["classes"][owner]
-            then = [classes.get(each, {}).get(last) if isinstance(each, str) else None for each in owners[owner]]
-        else:
-            continue
+        then = [then_of[kind].get(option) for kind in kinds]
         column = _fill(runs.get(name), then)
         if column is not None:
             filled[name] = column
@@ -46,6 +37,12 @@ def fill_options(runs: pd.DataFrame, further: Iterable[Hashable] = ()) -> pd.Dat
         return runs
     columns = {str(name): filled.get(str(name), runs[name]) for name in runs}
     return pd.DataFrame(columns | {name: column for name, column in filled.items() if name not in columns})
+
+
+def _given(columns: list[str], values: tuple[Any, ...]) -> dict[str, str]:
+    """The class paths of one record; a null is none."""
+    paired = zip(columns, values, strict=True)
+    return {column.removeprefix(PREFIX): value for column, value in paired if isinstance(value, str)}
 
 
 def _fill(column: pd.Series | None, then: list[Any]) -> pd.Series | None:
