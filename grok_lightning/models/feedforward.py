@@ -62,9 +62,9 @@ class FeedForward(nn.Module):
         out: Tensor = self.outer(self.inner(x).clamp_(min=0))  # in place: a pass over the largest numbers less
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (R, M, D) to (R, M, D)."""
+    def forward(self, x: Tensor, drop: Callable[[Tensor], Tensor] = lambda hidden: hidden) -> Tensor:
+        """Maps (R, M, D) to (R, M, D), with ``drop`` for the dropout of the hidden activations."""
         inner = self.inner(x)
         hidden = self.activation(inner) if self.gate is None else self.activation(self.gate(x)) * inner
-        out: Tensor = self.outer(self.hidden(hidden))
+        out: Tensor = self.outer(drop(self.hidden(hidden)))
         return out

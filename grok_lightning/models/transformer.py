@@ -1,8 +1,8 @@
 """The decoder-only transformer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ Positions = Literal["learned", "sinusoidal", "rotary"]
 Activation = Literal["relu", "gelu", "square", "swiglu"]
 Initialization = Literal["scaled", "width", "torch", "multihead"]
 Bias = bool | Literal["feedforward", "norms"]
+Place = Literal["input", "pattern", "attention", "hidden", "feedforward"]
 
 
 class Block(nn.Module):
@@ -31,7 +32,8 @@ class Block(nn.Module):
 
     Where the norm is that of the ``stream``, attention adds to its normed input.
 
-    Its arguments are those of ``Transformer``; ``norm_layer`` builds a norm, or nothing where it is not wanted.
+    Its arguments are those of ``Transformer``; ``dropout`` builds the dropout of a place, ``norm_layer`` a norm, or
+    nothing where it is not wanted.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Block(nn.Module):
         width: int,
         heads: int,
         feedforward: int,
-        dropout: float,
+        dropout: Callable[[Place], Dropout],
         norm: Norm,
         norm_layer: Callable[[bool], nn.Module],
         activation: Activation,
@@ -49,26 +51,27 @@ class Block(nn.Module):
         residual_scale: float,
     ) -> None:
         super().__init__()
-        self.attention = Attention(linear.attention(width, bias is True, residual_scale), length, heads)
+        maps = linear.attention(width, bias is True, residual_scale)
+        self.attention = Attention(maps, length, heads, dropout("pattern"))
         inner_bias = bias in (True, "feedforward")
         inner = linear(width, feedforward, inner_bias)
         outer = linear(feedforward, width, inner_bias, residual_scale)
         gate = linear(width, feedforward, inner_bias) if activation == "swiglu" else None
         self.feedforward = FeedForward(inner, outer, activation, gate)
-        self.dropout = Dropout(linear.runs, dropout)
+        self.attention_dropout, self.hidden_dropout = dropout("attention"), dropout("hidden")
+        self.dropout = dropout("feedforward")
         self.attention_norm, self.feedforward_norm = norm_layer(norm != "none"), norm_layer(norm != "none")
         self.norm = norm
 
     def forward(self, x: Tensor, layout: Layout, answers: int | None, draw: Draw | None) -> Tensor:
         """Maps all rows (R, M, D), or only the last ``answers`` positions of each equation: (R, B * answers, D)."""
         x = self.attention_norm(x) if self.norm == "stream" else x
-        mixed = self.attention(self.attention_norm(x) if self.norm == "pre" else x, layout, answers)
-        x = layout.map(lambda rows: rows, x, answers) + mixed
+        mixed = self.attention(self.attention_norm(x) if self.norm == "pre" else x, layout, answers, draw)
+        x = layout.map(lambda rows: rows, x, answers) + _drop(self.attention_dropout, mixed, layout, draw)
         x = self.attention_norm(x) if self.norm == "post" else x
-        added = self.feedforward(self.feedforward_norm(x) if self.norm in BEFORE else x)
-        if draw is not None and self.dropout.rate > 0:
-            added = self.dropout(added.unflatten(1, (layout.batch, -1)), draw).flatten(1, 2)
-        x = x + added
+        normed = self.feedforward_norm(x) if self.norm in BEFORE else x
+        added = self.feedforward(normed, lambda hidden: _drop(self.hidden_dropout, hidden, layout, draw))
+        x = x + _drop(self.dropout, added, layout, draw)
         return self.feedforward_norm(x) if self.norm == "post" else x
 
     def on_grid(self, xs: list[Tensor], rotations: Tensor | None, last: bool) -> list[Tensor]:
@@ -84,6 +87,13 @@ class Block(nn.Module):
             x = x + self.feedforward.without_trace(self.feedforward_norm(x) if before else x)
             out.append(self.feedforward_norm(x) if post else x)
         return out
+
+
+def _drop(dropout: Dropout, rows: Tensor, layout: Layout, draw: Draw | None) -> Tensor:
+    """Drops out of the rows (R, B * n, D) of B equations."""
+    if draw is None or dropout.rate == 0:
+        return rows
+    return cast(Tensor, dropout(rows.unflatten(1, (layout.batch, -1)), draw)).flatten(1, 2)
 
 
 def _norm_layer(runs: int, width: int, normalization: Normalization, bias: Bias, wanted: bool) -> nn.Module:
@@ -130,7 +140,10 @@ class Transformer(SequenceModel):
         width: D, embedding dimension.
         heads: H, attention heads; a divisor of the width.
         feedforward: Hidden units per block; default: 4 * width.
-        dropout: Dropout rate of the feed-forward outputs.
+        dropout: Dropout rate, at the places of ``dropout_on``.
+        dropout_on: input, pattern, attention, hidden, feedforward. Some of these: the first layer's input (embeddings
+            of tokens and positions, added up), the attention pattern, what attention adds, the hidden activations of
+            the feed-forward layers, and what these add. torch.nn.TransformerEncoderLayer has all but the first.
         norm: Place of the norms. Before attention and feed-forward (pre); the same, but attention adds to its normed
             input (stream, as in Grokfast's code: arXiv 2405.20233); after them, as in the original paper (post); or
             none.
@@ -175,6 +188,7 @@ class Transformer(SequenceModel):
         heads: int = 4,
         feedforward: int | None = None,
         dropout: float = 0.0,
+        dropout_on: Sequence[Place] = ("feedforward",),
         norm: Norm = "pre",
         final_norm: bool | None = None,
         normalization: Normalization = "layer",
@@ -194,6 +208,7 @@ class Transformer(SequenceModel):
         runs, feedforward = len(seeds), 4 * width if feedforward is None else feedforward
         check_counts(layers=layers, width=width, heads=heads, feedforward=feedforward)
         check_dropout(dropout)
+        _check_places(dropout, dropout_on)
         check_scales(embedding_std=embedding_std, init_scale=init_scale)
         check_scales(residual_scale=residual_scale, head_scale=head_scale)
         check_choices(norm=(norm, Norm), normalization=(normalization, Normalization))
@@ -206,14 +221,19 @@ class Transformer(SequenceModel):
         check_memory(f"model.network.width is {width} with {layers} layers", weights)
         linear = LinearMaps(runs, initialization, init_scale, width if initialization == "width" else None)
         norms = partial(_norm_layer, runs, width, normalization, bias)
+
+        def dropout_of(place: Place) -> Dropout:
+            return Dropout(runs, dropout if place in dropout_on else 0.0)
+
         self.padded, self.dropout = padded, dropout
         self.embeddings = Embeddings(
             runs, vocabulary, length, width, positions, init_scale * embedding_std, embedding_rank
         )
+        self.input_dropout = dropout_of("input")
         turns = rotations(length, width // heads) if positions == "rotary" else None
         self.register_buffer("rotations", turns, persistent=False)
         self.layers = nn.ModuleList(
-            Block(linear, length, width, heads, feedforward, dropout, norm, norms, activation, bias, residual_scale)
+            Block(linear, length, width, heads, feedforward, dropout_of, norm, norms, activation, bias, residual_scale)
             for _ in range(layers)
         )
         self.final_norm = norms(norm in BEFORE if final_norm is None else final_norm)
@@ -238,7 +258,7 @@ class Transformer(SequenceModel):
         if distinct:
             x, layout.inputs_RM = self.embeddings.distinct(length), self.embeddings.inputs(tokens_RBT, layout)
         else:
-            x = self.embeddings(tokens_RBT, layout)
+            x = _drop(self.input_dropout, self.embeddings(tokens_RBT, layout), layout, draw)
         for block in self.layers:
             x = block(x, layout, answers if block is self.layers[-1] else None, draw)
             layout.inputs_RM = None  # from here on every row is its own
@@ -273,6 +293,18 @@ class Transformer(SequenceModel):
         self.outputs = classes
         if self.head is not None:
             self.head.limit(classes)
+
+
+def _check_places(dropout: float, places: Collection[str]) -> None:
+    for place in places:
+        check_choices(dropout_on=(place, Place))
+    if len(set(places)) < len(places):
+        raise UserError(f"model.network.dropout_on is {list(places)}; each place is expected once")
+    if dropout and not places:
+        raise UserError(
+            f"model.network.dropout is {dropout}, but model.network.dropout_on is []; give a dropout of 0, or some of "
+            f"{', '.join(get_args(Place))}"
+        )
 
 
 def _check_combination(width: int, heads: int, positions: Positions, bias: Bias) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 from grok_lightning.batch import PADDING, Beginnings
 from grok_lightning.models.attention import Attention, rotate, rotations
 from grok_lightning.models.layout import Layout
-from grok_lightning.models.stacked import Linear
+from grok_lightning.models.stacked import Dropout, Linear
 
 
 def numbers(*shape, seed=0):
@@ -16,7 +16,7 @@ def numbers(*shape, seed=0):
 
 
 def attention(heads):
-    layer = Attention([Linear(3, 8, 8, True, 1.0) for _ in range(4)], 5, heads).double()
+    layer = Attention([Linear(3, 8, 8, True, 1.0) for _ in range(4)], 5, heads, Dropout(3, 0.0)).double()
     for place, parameter in enumerate(layer.parameters()):
         parameter.data = numbers(*parameter.shape, seed=100 + place)
     return layer

@@ -1,5 +1,7 @@
 """The transformer: causal, the same alone as in a stack, and torch's own layers underneath."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given
@@ -20,11 +22,19 @@ from grok_lightning.batch import Beginnings, Draw
 from grok_lightning.data import ModularArithmeticDataModule
 from grok_lightning.errors import UserError
 from grok_lightning.models import Transformer
+from grok_lightning.models.stacked import Dropout
+from grok_lightning.models.transformer import Place
+
+PLACES = list(get_args(Place))
 
 any_options = given(
-    options=fixed_dictionaries({"padded": booleans(), "dropout": sampled_from([0.0, 0.3])}).flatmap(
-        lambda more: ANY_OPTIONS.map(lambda options: options | more)
-    )
+    options=fixed_dictionaries(
+        {
+            "padded": booleans(),
+            "dropout": sampled_from([0.0, 0.3]),
+            "dropout_on": sampled_from([["feedforward"], PLACES]),
+        }
+    ).flatmap(lambda more: ANY_OPTIONS.map(lambda options: options | more))
 )
 
 
@@ -82,8 +92,46 @@ def test_dropout_acts_only_in_training() -> None:
     assert torch.equal(plain(tokens(), 1), plain(tokens(), 1, Draw(torch.tensor(1))))
 
 
-def test_a_share_of_a_training_batch_equals_its_place_in_the_whole() -> None:
-    model, step = build(dropout=0.5), torch.tensor(8)
+def doubled(model, place):
+    """The model with twice the numbers at a place."""
+    for block in model.layers:
+        attention, feedforward = block.attention, block.feedforward
+        parts = {"pattern": [attention.out.weight], "attention": [attention.out.weight, attention.out.bias]}
+        parts |= {
+            "hidden": [feedforward.outer.weight],
+            "feedforward": [feedforward.outer.weight, feedforward.outer.bias],
+        }
+        for weight in parts.get(place, []):
+            weight.data *= 2
+    if place == "input":
+        model.embeddings.tokens.weight.data *= 2
+        model.embeddings.positions.weight.data *= 2
+    return model
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_dropout_acts_at_its_places(monkeypatch, norm) -> None:
+    monkeypatch.setattr(Dropout, "forward", lambda self, x, draw: x if draw is None or self.rate == 0 else 2 * x)
+    draw = Draw(torch.tensor(0))
+    for place in PLACES:
+        for answers in (1, LENGTH):
+            found = build(norm=norm, dropout=0.5, dropout_on=[place])(tokens(), answers, draw)
+            assert_same(found, doubled(build(norm=norm), place)(tokens(), answers))
+
+
+def test_every_place_has_a_mask_of_its_own() -> None:
+    logits = [build(dropout=0.5, dropout_on=[place])(tokens(), 1, Draw(torch.tensor(1))) for place in PLACES]
+    assert len({tuple(each.flatten().tolist()) for each in logits}) == len(PLACES)
+    model = build(dropout=0.5, dropout_on=PLACES)
+    layers = [layer for layer in model.modules() if isinstance(layer, Dropout)]
+    masks = [layer(torch.ones(3, 6, LENGTH, 16), Draw(torch.tensor(1))) for layer in layers]
+    assert len(masks) == 1 + 2 * 4
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == len(masks)
+
+
+@pytest.mark.parametrize("places", [["feedforward"], PLACES])
+def test_a_share_of_a_training_batch_equals_its_place_in_the_whole(places) -> None:
+    model, step = build(dropout=0.5, dropout_on=places), torch.tensor(8)
     shares = [model(tokens()[:, start:stop], 2, Draw(step, start)) for start, stop in ((0, 1), (1, 4), (4, 6))]
     assert_same(torch.cat(shares, dim=1), model(tokens(), 2, Draw(step)))
 
@@ -155,6 +203,8 @@ def test_activations_are_named_and_cover_all_positions() -> None:
 REFUSED = [
     *[({"width": 128, "heads": 3}, "heads"), ({"layers": 0}, "layers"), ({"width": 0}, "width")],
     *[({"heads": 0}, "heads"), ({"heads": -4}, "heads"), ({"feedforward": 0}, "feedforward")],
+    *[({"dropout_on": places}, "dropout_on") for places in (["heads"], ["pattern", "pattern"])],
+    ({"dropout": 0.1, "dropout_on": []}, "dropout"),
     *[({"dropout": rate}, "dropout") for rate in (1, 1.0, 1.5, -0.1, float("nan"))],
     *[({name: -0.1}, name) for name in ("embedding_std", "init_scale", "residual_scale", "head_scale")],
     *[({"init_scale": scale}, "init_scale") for scale in (float("nan"), float("inf"))],

@@ -1,10 +1,15 @@
 """Compiled as one graph, and with other weights put in its own weights' place."""
 
+from typing import get_args
+
 import pytest
 import torch
 from small_transformers import LENGTH, MODERN, VOCABULARY, assert_same, build, tokens
 
 from grok_lightning.batch import PADDING, Beginnings, Draw
+from grok_lightning.models.transformer import Place
+
+EVERYWHERE = list(get_args(Place))
 
 # dynamo's and inductor's own imports and traces use what torch itself deprecates
 FROM_TORCH = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -30,7 +35,12 @@ def padded_tokens():
     return sequence
 
 
-OPTIONS = [{"dropout": 0.3}, {"tied": True, "bias": False}, MODERN, {**MODERN, "padded": True}]
+OPTIONS = [
+    {"dropout": 0.3, "dropout_on": EVERYWHERE},
+    {"tied": True, "bias": False},
+    MODERN,
+    {**MODERN, "padded": True},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -52,7 +62,10 @@ def test_weights_may_be_replaced_for_one_forward(options) -> None:
 @FROM_TORCH
 @pytest.mark.parametrize(
     "options",
-    [{**MODERN, "padded": True, "dropout": 0.3}, pytest.param({"activation": "square"}, marks=pytest.mark.slow)],
+    [
+        {**MODERN, "padded": True, "dropout": 0.3, "dropout_on": EVERYWHERE},
+        pytest.param({"activation": "square"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_padding_sharing_and_other_weights_are_one_graph(options) -> None:
