@@ -59,7 +59,7 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
     options = _list_options(runs)
     blocks = {".".join(parts[:count]) for parts in (option.split(".") for option in options) for count in
               range(1, len(parts))}  # fmt: skip
-    known = [*options, *sorted(blocks)]
+    known = list(dict.fromkeys([*options, *sorted(blocks)]))
     found = [name] if name in known else [option for option in known if option.endswith(f".{name}")]
     if len(found) > 1:
         raise UserError(f"--by {name}: several options end so: {', '.join(sorted(found))}; give one in full")
@@ -67,9 +67,9 @@ def find_key(name: str, runs: pd.DataFrame) -> Key:
         parts = [part for option in options for part in option.split(".")]
         near = suggestion(name, [*dict.fromkeys([*parts, *options, EXPERIMENT])])
         raise UserError(f"--by {name}: no run has such an option{near}")
-    if found[0] in options:
+    inner = [option for option in options if is_within(option, found) and option not in SEEDS]
+    if inner == found or found[0] in SEEDS:
         return Key(found[0], (f"{PREFIX}{found[0]}",))
-    inner = [option for option in options if option.startswith(f"{found[0]}.") and option not in SEEDS]
     columns = [f"{PREFIX}{option}" for option in inner]
     varied = [column for column in columns if _count_distinct(runs, column) > 1]
     return Key(found[0], tuple(varied or columns[:1]))
@@ -124,6 +124,7 @@ def _find_varying(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
         option for option in options if not is_within(option, OWN) and _count_distinct(runs, f"{PREFIX}{option}") > 1
     ]
     blocks = [block for block in BLOCKS if f"{block}.class_path" in differing]
+    blocks += [option for option in options if any(each.startswith(f"{option}.") for each in differing)]
     return list(
         dict.fromkeys(next((block for block in blocks if is_within(option, [block])), option) for option in differing)
     )

@@ -29,7 +29,8 @@ def fill_options(runs: pd.DataFrame, further: Iterable[Hashable] = ()) -> pd.Dat
         option = name.removeprefix(PREFIX)
         if option == ALWAYS_THERE or option.endswith(".class_path"):
             continue
-        then = [then_of[kind].get(option) for kind in kinds]
+        inner = runs[[column for column in runs if str(column).startswith(f"{name}.")]].notna().any(axis=1)
+        then = [None if mapped else then_of[kind].get(option) for kind, mapped in zip(kinds, inner, strict=True)]
         column = _fill(runs.get(name), then)
         if column is not None:
             filled[name] = column

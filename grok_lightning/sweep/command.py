@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -233,8 +232,8 @@ def _summarize(schedule: Schedule, known: pd.DataFrame | None) -> int:
     plan = schedule.plan
     found = find_standing(plan, known)
     print(f"{plan.name}\n{format_table(plan, found)}")
-    if all(found.is_over(run) for run in plan.runs) and plan.places.stacks.is_dir():
-        shutil.rmtree(plan.places.stacks)
+    over = {run.hash for run in plan.runs if found.is_over(run)}
+    plan.places.remove_stacks(over, damaged=len(over) == len({run.hash for run in plan.runs}))
     failures = [run for run in plan.runs if found.status.get(run.hash) == "failed"]
     if failures:
         path = plan.places.of_run(found.names[failures[0].hash])[0] / RESULT

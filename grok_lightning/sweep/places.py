@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +69,30 @@ class Places:
 
     def read_members(self) -> dict[str, list[str]]:
         """Read the hashes of the runs of each stack that has a checkpoint, by the name of the stack."""
-        found = {}
+        return {name: members for name, members in self._list_members() if (self.stacks / name / LAST).exists()}
+
+    def _list_members(self) -> Iterator[tuple[str, list[str]]]:
         for path in sorted(self.stacks.glob(f"*/{MEMBERS}")) if self.stacks.is_dir() else ():
             with suppress(OSError, ValueError):  # cut short, or just removed
-                if (path.parent / LAST).exists():
-                    members = read_json(path)
-                    if isinstance(members, list) and all(isinstance(hashed, str) for hashed in members):
-                        found[path.parent.name] = members
-        return found
+                members = read_json(path)
+                if isinstance(members, list) and all(isinstance(hashed, str) for hashed in members):
+                    yield path.parent.name, members
 
     def note_members(self, stack: str, hashes: list[str]) -> None:
         """Write the hashes of a stack's runs, before its first checkpoint."""
         write_durably(self.stacks / stack / MEMBERS, json.dumps(hashes).encode())
+
+    def remove_stacks(self, over: Collection[str], damaged: bool) -> None:
+        """Remove the checkpoints of the stacks whose runs are all over; those of other options, which may go on, stay.
+
+        Args:
+            over: Hashes of the runs that are over.
+            damaged: Whether to remove those of which it is not known any more what runs they have.
+        """
+        members = dict(self._list_members())
+        for path in list(self.stacks.glob("*/*")):
+            name = path.parent.name
+            if set(members[name]) <= set(over) if name in members else damaged:
+                shutil.rmtree(path.parent, ignore_errors=True)
+        with suppress(OSError):  # not empty, or none
+            self.stacks.rmdir()

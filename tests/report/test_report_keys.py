@@ -46,6 +46,18 @@ def test_a_block_is_told_by_its_class_and_by_what_varies_within_it(report):
         assert sorted(names()) == ["MLP", "Transformer layers=1", "Transformer layers=2"]
 
 
+def test_an_option_that_is_a_value_in_some_runs_and_a_mapping_in_others_is_one_key(report):
+    norms = ["free", 5.0, {"at_most": 6.0}, {"at_most": 4.0}]
+    for place, norm in enumerate(norms):
+        for seed in (0, 1):
+            write_run(f"{place}{seed}", changes={"model.weight_norm": norm, "seed_everything": seed})
+    for by in ([], ["--by", "weight_norm"], ["--by", "model.weight_norm"]):
+        assert report("e", *by)[0] == 0
+        assert sorted(names()) == ["at_most=4", "at_most=6", "weight_norm=5", "weight_norm=free"]
+        assert set(conditions()["n"]) == {2}
+        assert "weight_norm: free, 5, -; at_most: 4, 6, -" in Path("out", "report.md").read_text()
+
+
 def test_an_option_of_a_block_that_is_a_key_too_is_told_once(report):
     write_run("a", changes={"model.network": NETWORK})
     write_run("b", changes={"model.network": NETWORK | {"layers": 1, "dropout": 0.1}})

@@ -274,6 +274,37 @@ def test_a_damaged_result_is_done_again_and_no_other(command: Command) -> None:
     assert changed - {".sweep"} == {"lr=0.003"}
 
 
+def test_a_stack_of_other_options_can_go_on_after_the_end_of_a_changed_sweep(command: Command) -> None:
+    with as_the_program(), struck((STACK + "last.ckpt", 3, "after"), kill), pytest.raises(Killed):
+        begin(4)
+    (stack,) = Path("checkpoints/e/.stacks").glob("*")
+    begun = {path: path.read_bytes() for path in stack.iterdir()}
+    path = write("e", {"model.optimizer.lr": [0.01, 0.02]}, **LEAVING)
+    assert command("sweep", str(path), "--stack-size", "2", "--events", "off")[0] == 0
+    assert {path: path.read_bytes() for path in stack.iterdir()} == begun
+    assert [path.name for path in Path("checkpoints/e/.stacks").iterdir()] == [stack.name]
+    assert command(*arguments(4))[0] == 0
+    assert not Path("checkpoints/e/.stacks").exists()
+
+
+def test_stacks_are_removed_once_all_their_runs_are_over(tmp_path: Path) -> None:
+    places = Places(tmp_path, "e")
+    for name, members in {"a": ["1", "2"], "b": ["2", "3"], "c": ["4"]}.items():
+        places.note_members(name, members)
+    (places.stacks / "d").mkdir()
+    (places.stacks / "d" / "members.json").write_text("[1")
+
+    def left() -> list[str]:
+        return sorted(path.name for path in places.stacks.iterdir())
+
+    places.remove_stacks(["1", "2"], damaged=False)
+    assert left() == ["b", "c", "d"]
+    places.remove_stacks(["2", "3"], damaged=True)
+    assert left() == ["c"]
+    places.remove_stacks(["4"], damaged=True)
+    assert not places.stacks.exists()
+
+
 def test_members_of_a_stack_are_known_only_with_their_checkpoint(tmp_path: Path) -> None:
     places = Places(tmp_path, "e")
     places.note_members("a", ["1", "2"])
