@@ -35,6 +35,7 @@ from grok_lightning.options.refusals import (
     refuse_at_once,
     refuse_changes,
     refuse_end,
+    refuse_shorter,
     refuse_float64_on_mps,
     refuse_trainer_options,
 )
@@ -106,6 +107,8 @@ def _resolve(arguments: list[str], further: Nested | None, written: dict[str, st
         refuse_changes(command, saved, options, ended)
         if ended and command == "fit":
             refuse_end(saved, options, logs / RESULT)
+        if command == "fit":
+            refuse_shorter(saved, options["trainer"]["max_steps"], logs)
     method = {key: typed[key] for key in METHOD_OPTIONS if key in typed}
     numbered = saved is None and "run" not in names and RUN_FROM_PARENT not in os.environ
     return Config(command, options, root, saved, overwrite, numbered, trust, method, tuple(notes), chosen, written)

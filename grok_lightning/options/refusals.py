@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from grok_lightning.options.config import SavedRun
 from grok_lightning.reading import Malformed
 from grok_lightning.records.checkpoint_form import find_foreign
 from grok_lightning.records.defaults import known_then
-from grok_lightning.records.record import CALLBACKS, STOPPED, flatten, read_result
+from grok_lightning.records.record import CALLBACKS, STOPPED, flatten, read_metrics, read_result, standing
 from grok_lightning.training.separate import RunOptimizers
 
 PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -150,6 +150,7 @@ def refuse_changes(command: str, saved: SavedRun, options: Nested, recorded: boo
     for key in {**flatten(saved.config), **after}:
         fixed = not f"{key}.".startswith(tuple(f"{name}." for name in free))
         fixed |= command == "fit" and key == "trainer.precision"  # which a checkpoint always holds, auto as what it was
+        fixed &= not (key == "data.splits" and saved.rows is not None)  # the rows are compared, not where they lie
         fixed &= not (command == "fit" and key in ENDS and _ends_later(before.get(key), after.get(key)))
         if fixed and before.get(key) != after.get(key):
             own, saved_value = show(after.get(key)), show(before.get(key))
@@ -188,11 +189,44 @@ def refuse_end(saved: SavedRun, options: Nested, result: Path) -> None:
     except (OSError, Malformed):
         return
     before, after = known_then(flatten(saved.config)), flatten(options)
-    by = next((key for key in ENDS if before.get(key) and before.get(key) == after.get(key)), None)
+    same = [key for key in ENDS if before.get(key) and before.get(key) == after.get(key)]
+    by = next((key for key in same if _has_ended(key, before[key], found, result.parent)), None)
     if by is not None and found.get("status") == STOPPED and found.get("steps") == saved.step:
         raise UserError(
             f"the run of the checkpoint {str(saved.path)!r} was ended at step {saved.step} by {by} {before[by]}; "
             f"--{by} 0 trains it to the end of its budget"
+        )
+
+
+def _has_ended(option: str, number: float, found: Mapping[str, Any], directory: Path) -> bool:
+    """Whether a run stands where an option of ``ENDS`` ends it; if not, something else has stopped it, a callback."""
+    try:
+        if option == "evaluation.stop_after":
+            return standing(read_metrics(directory), found["counts"], found["threshold"]) >= number
+        return bool(found["grok_step"] is not None and found["steps"] >= number * max(found["grok_step"], 1))
+    except (OSError, Malformed, KeyError, TypeError):
+        return True
+
+
+def refuse_shorter(saved: SavedRun, budget: int, directory: Path) -> None:
+    """Refuses to go back to an earlier checkpoint of a run for less than the run has already.
+
+    Args:
+        saved: The checkpoint.
+        budget: The steps asked for.
+        directory: Of the run's record.
+
+    Raises:
+        UserError: If evaluations beyond the budget would be lost, with the checkpoints of these steps.
+    """
+    try:
+        last = int(max(row["step"] for row in read_metrics(directory)))
+    except (OSError, Malformed, ValueError):
+        return
+    if budget < last:
+        raise UserError(
+            f"--trainer.max_steps is {budget}, but the run of the checkpoint {str(saved.path)!r} has evaluations up to "
+            f"step {last}, which would be lost; give {last} or more, or another --trainer.default_root_dir"
         )
 
 
@@ -212,9 +246,10 @@ def _refuse_other_averaging(saved: SavedRun, options: Nested) -> None:
         return
     trained = "averages" if saved.averaged else "does not average"
     asked = show(averaging[0]) if averaging else "no averaging"
+    do = "leave the option out" if averaging else f"give --{CALLBACKS} with its averaging again"
     raise UserError(
         f"--{CALLBACKS} has {asked}, but the run of the checkpoint {str(saved.path)!r} {trained} its weights"
-        f"{' otherwise' if averaging and saved.averaged else ''}; leave the option out, or start a fresh run"
+        f"{' otherwise' if averaging and saved.averaged else ''}; {do}, or start a fresh run"
     )
 
 

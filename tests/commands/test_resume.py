@@ -1,5 +1,6 @@
 """Stopping anywhere and continuing equals never having stopped, to the bit."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +246,46 @@ def test_a_run_that_its_grok_has_ended_goes_on_to_a_later_end(command: Command) 
     assert load(Path(checkpoint[1]))["global_step"] == step + 5
     assert command("fit", *checkpoint, "--evaluation.stop_after", 0)[0] == 0
     assert_as_if_never_stopped("stopped")
+
+
+def test_a_run_that_a_callback_has_stopped_goes_on_without_it(command: Command) -> None:
+    """Whatever its ``stop_after``: it has not stood at the threshold."""
+    early = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
+    early += ["--trainer.callbacks.patience", 1, "--trainer.callbacks.mode", "max", "--evaluation.stop_after", 5]
+    own = ["--experiment", "e", "--run", "a", "--evaluation.every", 5, "--evaluation.per_decade", 0]
+    assert command("fit", *TINY, *own, *early, "--trainer.max_steps", FULL)[0] == 0
+    checkpoint = ["--ckpt_path", "checkpoints/e/a/last.ckpt"]
+    assert load(Path(checkpoint[1]))["global_step"] < FULL
+    assert command("fit", *checkpoint, "--trainer.callbacks", "null")[0] == 0
+    assert load(Path(checkpoint[1]))["global_step"] == FULL
+
+
+def test_going_back_for_less_than_there_is_is_refused(command: Command) -> None:
+    own = ["--experiment", "e", "--run", "a", "--checkpoint.steps", "[5]"]
+    assert command("fit", *TINY, *own, "--trainer.max_steps", FULL)[0] == 0
+    before = {path: path.read_bytes() for path in Path().glob("*/e/a/*") if path.is_file()}
+    back = ["fit", "--ckpt_path", "checkpoints/e/a/step=5.ckpt"]
+    status, _, err = command(*back, "--trainer.max_steps", 10)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"has evaluations up to step {FULL}, which would be lost; give {FULL} or more, or another" in err
+    assert {path: path.read_bytes() for path in Path().glob("*/e/a/*") if path.is_file()} == before
+    assert command(*back, "--trainer.max_steps", 10, "--trainer.default_root_dir", "elsewhere")[0] == 0
+    assert command(*back)[0] == 0
+    assert load(Path("checkpoints/e/a/last.ckpt"))["global_step"] == FULL
+
+
+def test_splits_may_have_moved(command: Command) -> None:
+    assert command("data", "--data.modulus", 11, "--output", "splits")[0] == 0
+    given = [*TINY, "--data.splits", "splits", "--experiment", "e", "--run", "a"]
+    assert command("fit", *given, "--trainer.max_steps", 10)[0] == 0
+    shutil.move("splits", "moved")
+    back = ["--ckpt_path", "checkpoints/e/a/last.ckpt", "--data.splits", "moved"]
+    assert command("validate", *back)[0] == 0
+    assert command("fit", *back, "--trainer.max_steps", 20)[0] == 0
+    train = Path("moved/train.csv")
+    train.write_text("".join(train.read_text().splitlines(keepends=True)[:-1]))
+    status, _, err = command("fit", *back, "--trainer.max_steps", 30)
+    assert (status, "on other rows than" in err) == (2, True)
 
 
 @pytest.mark.parametrize("norm", ["initial", "{at_most: initial}"])
