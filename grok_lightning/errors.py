@@ -1,5 +1,6 @@
 """Errors caused by user input, as opposed to bugs."""
 
+import errno
 import os
 import re
 import traceback
@@ -88,8 +89,10 @@ _NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "start new thread
 
 
 def find_shortage(error: BaseException) -> str | None:
-    """What the machine has too little of, where an exception is due to that: memory, or threads; else None."""
+    """Memory, threads or disk space, where an exception is due to a lack of that on this machine; else None."""
     for each in trace_causes(error):
+        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "disk space"
         text = str(each)
         if isinstance(each, MemoryError) or (isinstance(each, Exception) and any(map(text.__contains__, _NO_MEMORY))):
             return "threads" if "thread" in text else "memory"

@@ -1,5 +1,6 @@
 """A trained network for other programs: ``export CKPT --format torch|safetensors|transformer_lens|onnx``."""
 
+import io
 import json
 import logging
 import warnings
@@ -12,12 +13,12 @@ import torch
 from torch import Tensor
 
 from grok_lightning.errors import UserError, show
-from grok_lightning.files import refuse_unwritable
+from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.models.lens import find_unfit, list_parts, norm_kind, to_lens
 from grok_lightning.models.plain import PlainNetwork
 from grok_lightning.models.transformer import Transformer
 from grok_lightning.options.commands import TRUST, command_parser, parse
-from grok_lightning.records.checkpoint import refuse_checkpoint
+from grok_lightning.records.checkpoint import refuse_part_of_run
 from grok_lightning.run import Run, load_run
 
 
@@ -81,26 +82,32 @@ def to_transformer_lens(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, {name: value.detach().clone().contiguous() for name, value in state.items()}
 
 
-def _write_torch(run: Run, path: Path) -> None:
-    torch.save({**describe(run), "state_dict": run.plain().state_dict()}, path)
+def _as_pickle(content: dict[str, Any]) -> bytes:
+    torch.save(content, buffer := io.BytesIO())
+    return buffer.getvalue()
 
 
-def _write_safetensors(run: Run, path: Path) -> None:
-    from safetensors.torch import save_file
+def _to_torch(run: Run) -> bytes:
+    return _as_pickle({**describe(run), "state_dict": run.plain().state_dict()})
+
+
+def _to_safetensors(run: Run) -> bytes:
+    from safetensors.torch import save
 
     # copies, for it takes no tensor under two names
     weights = {
         name: weight.clone(memory_format=torch.contiguous_format) for name, weight in run.plain().state_dict().items()
     }
-    save_file(weights, path, {name: json.dumps(value) for name, value in describe(run).items()})
+    content: bytes = save(weights, {name: json.dumps(value) for name, value in describe(run).items()})
+    return content
 
 
-def _write_transformer_lens(run: Run, path: Path) -> None:
+def _to_lens(run: Run) -> bytes:
     config, state = to_transformer_lens(run)
-    torch.save({**describe(run), "transformer_lens_config": config, "state_dict": state}, path)
+    return _as_pickle({**describe(run), "transformer_lens_config": config, "state_dict": state})
 
 
-def _write_onnx(run: Run, path: Path) -> None:
+def _to_onnx(run: Run) -> bytes:
     tokens_BT = torch.zeros(3, run.data.length, dtype=torch.int64)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # which tells of packages that nothing here needs
     with warnings.catch_warnings():
@@ -117,14 +124,15 @@ def _write_onnx(run: Run, path: Path) -> None:
     assert program is not None
     for name, value in describe(run).items():
         program.model.metadata_props[name] = json.dumps(value)
-    program.save(path)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
-WRITERS: dict[str, Callable[[Run, Path], None]] = {
-    "torch": _write_torch,
-    "safetensors": _write_safetensors,
-    "transformer_lens": _write_transformer_lens,
-    "onnx": _write_onnx,
+FORMS: dict[str, Callable[[Run], bytes]] = {
+    "torch": _to_torch,
+    "safetensors": _to_safetensors,
+    "transformer_lens": _to_lens,
+    "onnx": _to_onnx,
 }
 ENDINGS = {".pt": "torch", ".safetensors": "safetensors", ".onnx": "onnx"}
 NEEDED = {"safetensors": "safetensors", "onnx": "onnxscript"}
@@ -143,19 +151,18 @@ def export(run: Run, form: str, path: Path) -> None:
 
     Raises:
         UserError: If the format is none of these, needs a package that is not installed, or has no such network; or
-            the file cannot be written, or is a checkpoint.
+            the file cannot be written, or is a checkpoint or the record of a run.
     """
-    if form not in WRITERS:
-        raise UserError(f"--format is {form!r}; expected: {', '.join(WRITERS)}")
+    if form not in FORMS:
+        raise UserError(f"--format is {form!r}; expected: {', '.join(FORMS)}")
     package = NEEDED.get(form)
     if package is not None and find_spec(package) is None:
         raise UserError(f"--format is {form}, which needs the package {package}: pip install {package}")
     refuse_unwritable("output", path.parent)
     if path.is_dir() or not path.name:
         raise UserError(f"--output is {str(path)!r}; the path of a file is expected")
-    refuse_checkpoint(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[form](run, path)
+    refuse_part_of_run(path)
+    write_durably(path, FORMS[form](run))
 
 
 def _format_of(output: str | None) -> str:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ class Fit:
                 if fresh:
                     self._claim(locks)
                 self._begin()
-                self.cli.loggers.begin(self.cli.trainer.loggers)
+                self._open_loggers(fresh)
             self.cli.lifecycle.checkpoints.signals.install()
             saved = self.config.saved
             # a checkpoint of step 0 is the state of a fresh start, which repeats it exactly
@@ -131,6 +132,17 @@ class Fit:
             with float32_by_default():
                 self._build(config)
             self.cli.add_loggers()
+
+    def _open_loggers(self, fresh: bool) -> None:
+        """Opens the loggers; where one refuses, a new run's name is not taken."""
+        try:
+            self.cli.loggers.begin(self.cli.trainer.loggers)
+        except UserError:
+            if fresh and self.config.saved is None:
+                names = self.config.options["experiment"], self.config.options["run"]
+                for directory in run_directories(self.config.root, *names):
+                    shutil.rmtree(directory, ignore_errors=True)
+            raise
 
     def _begin(self) -> None:
         """Makes what directories are not there yet, and writes the configs: everything has been checked by now."""

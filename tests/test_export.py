@@ -1,6 +1,8 @@
 """A network that was exported computes what the run's own network computes."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,24 @@ def test_formats_and_paths_are_checked(tmp_path: Path) -> None:
         export(run, "tf", tmp_path / "a")
     with pytest.raises(UserError, match="the path of a file is expected"):
         export(run, "torch", tmp_path)
+
+
+def test_a_record_is_not_written_over_and_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
+    run = run_of({})
+    for name in ("config.yaml", "metrics.csv", "result.json"):
+        (tmp_path / name).write_text("kept")
+        with pytest.raises(UserError, match=f"{name}', which is the record of a run; name another file"):
+            export(run, "torch", tmp_path / name)
+    (tmp_path / "net.pt").write_text("kept")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(run, "torch", tmp_path / "net.pt")
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "metrics.csv", "result.json", "net.pt"}
+    assert all(path.read_text() == "kept" for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -221,7 +221,8 @@ def describe_trajectory(option: str, count: int, size: int, directory: Path) -> 
     Raises:
         UserError: If there is not that much room.
     """
-    line = f"checkpoint.{option}: at most {count:,} checkpoints of {show_bytes(size / count)}, {show_bytes(size)}"
+    several = f"{count:,} checkpoint{'s' * (count > 1)} of {show_bytes(size / count)}"
+    line = f"checkpoint.{option}: at most {several}, {show_bytes(size)}"
     free = find_free_bytes(directory)
     if size > free:
         raise UserError(f"--{line}, but only {show_bytes(free)} are free at {str(directory)!r}; save less often")

@@ -110,7 +110,7 @@ class Loggers(Callback):
     def end(self) -> None:
         """Ends what the next run of this process would otherwise go on with: wandb has one run at a time."""
         for logger in self._brought.values():
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, WandbLogger) and logger._experiment is not None:  # else it would begin now
                 logger.experiment.finish()
 
 

@@ -11,7 +11,7 @@ from grok_lightning.data import SequenceDataModule
 from grok_lightning.errors import UserError, show
 from grok_lightning.files import refuse_unwritable, write_durably
 from grok_lightning.models.continuing import until_end
-from grok_lightning.records.checkpoint import refuse_checkpoint
+from grok_lightning.records.checkpoint import refuse_part_of_run
 
 
 class Predictions(Callback):
@@ -29,14 +29,14 @@ class Predictions(Callback):
         data: The data that are predicted.
 
     Raises:
-        UserError: If the file cannot be written or is a checkpoint, or the split has no rows.
+        UserError: If the file cannot be written or is a part of a run, or the split has no rows.
     """
 
     def __init__(self, output: Path, split: str, data: SequenceDataModule) -> None:
         refuse_unwritable("output", output.parent)
         if output.is_dir() or not output.name:
             raise UserError(f"--output is {str(output)!r}; the path of a CSV file is expected")
-        refuse_checkpoint(output)
+        refuse_part_of_run(output)
         splits = ["train", "val", "test"] if split == "all" else [split]
         data.predict_splits = [name for name in splits if max(data.counts(name))]
         if not data.predict_splits:

@@ -29,7 +29,7 @@ def tabulate_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
         runs with a known accuracy. Rows of kind ``median`` are medians over the runs of the condition.
     """
     splits = [split for split in WORDS if f"final_{split}_acc" in runs and runs[f"final_{split}_acc"].notna().any()]
-    parts = []
+    columns, parts = ["kind", "run", "split", "acc", "loss", "n"], []
     for condition, group in split_conditions(runs):
         rows: list[dict[str, object]] = []
         for split in splits:
@@ -38,8 +38,7 @@ def tabulate_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
             rows += [{"kind": "run", "run": run, "split": split, "acc": a, "loss": b} for run, a, b in each]
             rows.append({"kind": "median", "split": split, "acc": acc.median(), "loss": loss.median()})
             rows[-1]["n"] = int(acc.count())
-        parts.append((condition, pd.DataFrame(rows)))
-    columns = ["kind", "run", "split", "acc", "loss", "n"]
+        parts.append((condition, pd.DataFrame(rows, columns=columns)))
     return stack(parts, list_keys(runs, "condition"), columns).astype({"acc": float, "loss": float})
 
 

@@ -40,7 +40,10 @@ def tabulate_medians(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             parts.append((condition, rows))
             continue
         places = [by_run[name] for name in rows["run"]]
-        stopped = rows["status"].eq("stopped") & rows["grok_step"].notna()
+        reached = rows["grok_step"].notna()
+        if "validated" in rows:
+            reached |= ~rows["validated"].astype(bool) & rows["memorize_step"].notna()
+        stopped = rows["status"].eq("stopped") & reached
         carried = rows["status"].eq("diverged") | rows["sustained_grok_step"].notna() | stopped
         own = curves.iloc[np.concatenate(places)]
         table = _summarize(own, np.array(list(map(len, places))), carried.to_numpy(bool), interval)

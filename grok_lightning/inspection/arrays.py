@@ -208,7 +208,8 @@ def project_on_plane(vectors_ND: NDArray, basis: Basis, component: int) -> Float
     """A component's part of n vectors in its own first two principal directions: (n, 2).
 
     Of a frequency whose cosine and sine are embedded at right angles and alike long it is a circle, otherwise an
-    ellipse. Plane rotations are fixed by turning the first element onto the first axis.
+    ellipse. The axes are those of the ellipse, turned so that the first element is on the right and the second above;
+    those of a circle are any two at right angles.
     """
     part = basis.project(vectors_ND, component)
     left, sizes, _ = np.linalg.svd(part, full_matrices=False)

@@ -130,7 +130,7 @@ class Landscape:
         return equation_losses(logits, targets, self.objective.loss, double=True)
 
     def gradient(self, weights_RP: Tensor, rows_RB: Tensor) -> Tensor:
-        """The gradient of the rows' mean loss, (R, P); NaN where a run has none of them."""
+        """The gradient of the rows' mean loss, (R, P); 0 where a run has none of them."""
         return self.losses_and_gradient(weights_RP, rows_RB)[1]
 
     def losses_and_gradient(self, weights_RP: Tensor, rows_RB: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,8 @@ class NoiseScale(LandscapeMeasure):
     """Gradient noise scale tr(Sigma) / |G|^2, in rows, and both of its parts, estimated on a few batches.
 
     See ``noise_scale``. Batches much smaller than it give mostly noise, much larger ones hardly a better gradient. It
-    is NaN where the estimate of |G|^2 is not above 0: the gradient vanishes in its noise. The rows are the same at
-    every evaluation of a run.
+    is NaN where the estimate of |G|^2 is not above 0: the gradient vanishes in its noise. All three are NaN in a run
+    with fewer rows than batches. The rows are the same at every evaluation of a run.
 
     Cost: 8 gradients of 64 rows in float64.
 
@@ -48,6 +48,8 @@ class NoiseScale(LandscapeMeasure):
     def compute(self, landscape: Landscape) -> dict[str, Tensor]:
         parts = landscape.batches(self.batches, self.rows, "noise scale")
         gradients_KRP = torch.stack([landscape.gradient(landscape.weights_RP, rows_RB) for rows_RB in parts])
-        trace_R, squared_R = noise_scale(gradients_KRP, (parts[0] >= 0).sum(1).to(gradients_KRP))
+        rows_R = (parts[0] >= 0).sum(1)
+        found = noise_scale(gradients_KRP, rows_R.to(gradients_KRP))
+        trace_R, squared_R = (part_R.masked_fill(rows_R == 0, torch.nan) for part_R in found)
         scale_R = (trace_R / squared_R).masked_fill(squared_R <= 0, torch.nan)
         return {"noise/scale": scale_R, "noise/trace": trace_R, "noise/squared_gradient": squared_R}

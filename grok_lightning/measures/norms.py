@@ -12,6 +12,6 @@ class Norms(Measure):
 
     def __call__(self, view: View) -> dict[str, Tensor]:
         return {
-            f"norms/{name}": torch.linalg.vector_norm(to_double(weight.detach()).flatten(1), dim=1)
+            f"norms/{name}": torch.linalg.vector_norm(to_double(weight.detach())[..., None].flatten(1), dim=1)
             for name, weight in view.network.named_parameters()
         }

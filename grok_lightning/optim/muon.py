@@ -207,10 +207,12 @@ def choose_matrices(shapes: dict[str, tuple[int, ...]], patterns: list[str] | No
             )
         for name in found:
             if len(shapes[name]) != 2 or shapes[name][0] == 1:
+                if patterns is None:  # a width of 1
+                    continue
                 raise UserError(
                     f"{option} has the pattern {show(pattern)}, which matches {name}, and that is no matrix"
                 )
-        chosen.update(found)
+            chosen.add(name)
     if not chosen:
         raise UserError(f"{option} matches no parameter of this network; name its hidden matrices among {known}, ...")
     return chosen

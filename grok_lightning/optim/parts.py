@@ -1,5 +1,6 @@
 """Parts of a network whose parameters may have settings of their own: embeddings, hidden matrices, head and vectors."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -16,6 +17,7 @@ Told = Mapping[str, Part]  # parts by name that a network tells of itself, which
 Given = dict[Part, tuple[PerRun | None, PerRun | None]]  # the options of parts: learning rate, weight decay
 
 _NONE: Told = MappingProxyType({})
+_EMBEDDING = re.compile(r"embed|(?<![a-z])emb")  # not ensemble, nor member
 _EMBEDDINGS = ("wte", "wpe")
 _HEADS = ("head", "lm_head", "unembed", "unembedding")
 _LAST = ("out", "output", "readout", "classifier", "decoder")  # only as the first word of a name
@@ -30,15 +32,15 @@ def part_of(name: str, shape: Sequence[int]) -> Part:
         shape: Its shape in each run; a bias or gain is (1, D) or (D,).
 
     Returns:
-        ``vector`` for biases, gains and what else is no matrix; ``embedding`` where a word of the name begins with
-        ``embed``, ``tok_emb`` or the like (and for the first map of one-hot tokens); ``head`` where one is ``head``,
-        ``lm_head``, ``unembed`` or the like; else ``matrix``.
+        ``vector`` for biases, gains and what else is no matrix; ``embedding`` where a word of the name has ``embed`` in
+        it, or a part that begins with ``emb``, such as ``tok_emb`` (and for the first map of one-hot tokens); ``head``
+        where one is ``head``, ``lm_head``, ``unembed`` or the like; else ``matrix``.
     """
-    if len(shape) < 2 or shape[0] == 1:
+    if len(shape) < 2 or (shape[0] == 1 and not name.endswith(".weight")):
         return "vector"
     if is_in_head(name):
         return "head"
-    if any("emb" in word or word in _EMBEDDINGS for word in _words(name)) or name == _ONE_HOT:
+    if any(_EMBEDDING.search(word) or word in _EMBEDDINGS for word in _words(name)) or name == _ONE_HOT:
         return "embedding"
     return "matrix"
 

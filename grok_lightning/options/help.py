@@ -39,7 +39,7 @@ _LIGHTNING = {  # options of Lightning's that belong to every run, in our words
 }
 _OF_A_CHECKPOINT = {  # what differs where a checkpoint is evaluated
     "experiment": "Experiment, for --ckpt_path last.",
-    "run": "Run, for last; default: the newest unfinished.",
+    "run": "Run, for last; default: the newest.",
     "ckpt_path": "Checkpoint file, or last.",
     "trainer.precision": "Precision; default: the checkpoint's.",
 }

@@ -249,7 +249,7 @@ def check_names(given: Nested, known: Iterable[str], words: Mapping[str, Iterabl
             what = f"no option of {class_of(owner, lookup(given, owner) or {}).rsplit('.', 1)[-1]}"
             if not class_of(owner, lookup(given, owner) or {}):
                 raise UserError(f"--{key} is given, but --{owner} names no class")
-        names = [name for name in own | known if not name.endswith((".help", ".class_path"))]
+        names = [name for name in own | known | {"config"} if not name.endswith((".help", ".class_path"))]
         meant = {word: option for word, options in (words or {}).items() for option in options if option in names}
         near = suggestion(key, names, "--", meant)
         if not near and owner is not None:

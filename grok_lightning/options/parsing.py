@@ -35,8 +35,8 @@ from grok_lightning.options.refusals import (
     refuse_at_once,
     refuse_changes,
     refuse_end,
-    refuse_shorter,
     refuse_float64_on_mps,
+    refuse_shorter,
     refuse_trainer_options,
 )
 from grok_lightning.options.shipped import experiment_of

@@ -30,7 +30,7 @@ from grok_lightning.records.checkpoint_form import INTERVENTIONS_KEY as INTERVEN
 from grok_lightning.records.checkpoint_form import KEPT_NORMS_KEY as KEPT_NORMS_KEY
 from grok_lightning.records.checkpoint_form import ROWS_KEY as ROWS_KEY
 from grok_lightning.records.checkpoint_form import RUNS_KEY, check_archive, check_form
-from grok_lightning.records.record import Row
+from grok_lightning.records.record import CONFIG, METRICS, RESULT, Row
 
 LAST, GROK = "last.ckpt", "grok.ckpt"
 EVALUATIONS_KEY = "evaluations"  # for each run: names of columns, and a float64 tensor (rows, columns)
@@ -99,12 +99,14 @@ def is_ours(path: Path) -> bool:
         return file.read(len(_MARK)) == _MARK
 
 
-def refuse_checkpoint(path: Path) -> None:
-    """Refuse to write over a checkpoint.
+def refuse_part_of_run(path: Path) -> None:
+    """Refuse to write over a checkpoint, or a file of a record.
 
     Raises:
         UserError: The file is one of ours.
     """
+    if path.name in (CONFIG, METRICS, RESULT) and path.exists() and (path.parent / CONFIG).exists():
+        raise UserError(f"--output is {str(path)!r}, which is the record of a run; name another file")
     if path.is_file() and os.access(path, os.R_OK) and is_ours(path):
         raise UserError(f"--output is {str(path)!r}, which is a checkpoint of a run; name another file")
 

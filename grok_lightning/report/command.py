@@ -12,6 +12,7 @@ from grok_lightning.errors import UserError
 from grok_lightning.figures.style import format_count
 from grok_lightning.files import refuse_unwritable
 from grok_lightning.options.commands import TRUST, command_parser, parse
+from grok_lightning.records.record import METRICS
 from grok_lightning.report.making import Report, make_report
 from grok_lightning.report.pictures import draw_checkpoint, draw_run
 
@@ -57,6 +58,8 @@ def report_command(arguments: list[str]) -> int:
     slug = re.sub(r"[^\w.=+-]+", "-", "+".join(names))[:100].strip("-.") or "runs"
     out = Path(options.out or Path("reports", slug))
     refuse_unwritable("out", out)
+    if (out / METRICS).exists():
+        raise UserError(f"--out is {str(out)!r}, which is the record of a run; name another folder")
     by = None if options.by is None else [name for given in options.by for name in given.split(",") if name]
     report = make_report(options.experiments, Path(options.root), by)
     if options.ckpt_path is not None:

@@ -19,6 +19,7 @@ from grok_lightning.forecast import (
     shipped_forecaster,
 )
 from grok_lightning.options.commands import command_parser, parse
+from grok_lightning.records.checkpoint import refuse_part_of_run
 from grok_lightning.records.record import DIVERGED
 from grok_lightning.report.gather import gather
 
@@ -138,6 +139,7 @@ def _refuse_output(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--output: {str(path)!r} is a folder; name a file")
     refuse_unwritable("output", path.parent)
+    refuse_part_of_run(path)
 
 
 def _format(table: pd.DataFrame) -> str:

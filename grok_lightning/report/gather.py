@@ -234,14 +234,18 @@ def _refuse_other_schema(runs: pd.DataFrame) -> None:
 def _drop_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Drops runs with the same hash, keeping finished ones; returns the rest and the number dropped.
 
-    Runs without a hash are the same if their path and their options are: archives of different runs may have the same
-    short path.
+    A run without a hash, an unfinished fit, is that of a hash if all their options agree, its name among them. Others
+    are the same if their path and their options are: archives of different runs may have the same short path.
     """
     named = zip(runs[HASH], runs["path"], strict=True)
     names = [os.path.realpath(path) if pd.isna(hashed) else hashed for hashed, path in named]
     options = runs[[name for name in runs if str(name).startswith(PREFIX)]].astype(object)
-    for place in np.flatnonzero(runs[HASH].isna()):
-        names[place] += f" {options.iloc[place].dropna().to_dict()}"
+    unnamed = runs[HASH].isna().to_numpy()
+    if unnamed.any():
+        told = [str(row.dropna().to_dict()) for _, row in options.iterrows()]
+        hashed = {told[place]: names[place] for place in np.flatnonzero(~unnamed)}
+        for place in np.flatnonzero(unnamed):
+            names[place] = hashed.get(told[place], f"{names[place]} {told[place]}")
     same = pd.Series(names)
     rank = (runs["status"] == UNFINISHED).to_numpy()
     twice = same.iloc[rank.argsort(kind="stable")].duplicated().sort_index()

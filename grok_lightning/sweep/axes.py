@@ -9,7 +9,7 @@ import numpy as np
 
 from grok_lightning.errors import UserError, show
 from grok_lightning.options.arguments import option_name
-from grok_lightning.options.classes import CLASS_OPTIONS, Nested, lookup, suggestion
+from grok_lightning.options.classes import CLASS_OPTIONS, LISTS, Nested, lookup, suggestion
 from grok_lightning.options.merging import normalize
 from grok_lightning.options.yamls import nest, undotted
 from grok_lightning.records.record import flatten
@@ -116,7 +116,7 @@ def to_short_form(place: str, option: str, value: Any) -> Any:
     nested = undotted(nest(option, value), f"{place}: {option}")
     refuse_reserved(place, nested)
     nested = normalize(nested)
-    optional = option in CLASS_OPTIONS and not CLASS_OPTIONS[option].default  # where null is no class
+    optional = option in LISTS or (option in CLASS_OPTIONS and not CLASS_OPTIONS[option].default)  # null is no class
     if value is None and option not in flatten(nested) and not optional:
         raise UserError(f"{place}: {option} is null; a class name or a mapping of options is expected")
     return lookup(nested, option)

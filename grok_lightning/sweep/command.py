@@ -135,6 +135,8 @@ def _read_known(paths: list[str]) -> pd.DataFrame:
     """Finished runs of archives."""
     tables = []
     for path in paths:
+        if not Path(path).exists():
+            raise UserError(f"--known is {path!r}, and there is no such file; give a runs.parquet that a report wrote")
         runs = read_archive(Path(path))[0].reindex(columns=["path", *COLUMNS])
         faults = find_faults(runs, ())
         for row, fault in faults.items():

@@ -179,11 +179,15 @@ def _read_base(written: Any, folder: Path, names: Names | None = None) -> tuple[
         raise UserError(
             text.replace("--config", "base", 1) if text.startswith("--config") else f"base {written!r}: {text}"
         ) from None
+    if "base" in options or "grid" in options or "zip" in options:
+        raise UserError(f"base {written!r} is a sweep file; a fit config is expected, by its path or name")
     for option in _OF_A_RUN:
         parent, _, last = option.rpartition(".")
         place = lookup(options, parent) if parent else options
         if isinstance(place, dict):
             place.pop(last, None)  # null too
+            if parent and not place:
+                del options[parent]
     refuse_reserved(f"base {written!r}", options)
     return path, options
 

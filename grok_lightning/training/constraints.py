@@ -1,6 +1,7 @@
 """What is done to the weights of a stack after each update: its constraints, in their order."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def _change(
     Raises:
         UserError: If it returned something.
     """
-    result = change(weights, rows)
+    result = change(MappingProxyType(weights), rows)  # other tensors under the names would be lost too
     if result is not None:
         raise UserError(
             f"model.constraints: {type(constraint).__name__} returns {type(result).__name__}; it must change the "

@@ -94,6 +94,8 @@ def _check_filtered(gradient_filter: GradientFilter, found: Any, weights: dict[s
             if shape != weight.shape:
                 given = type(found[name]).__name__ if shape is None else tuple(shape)
                 raise UserError(f"{where} {given} for {show(name)}; expected: a tensor of shape {tuple(weight.shape)}")
+            if found[name].dtype != weight.dtype:
+                raise UserError(f"{where} {found[name].dtype} for {show(name)}; expected: {weight.dtype}")
         gradient_filter.checked = True
     return found
 

@@ -152,6 +152,13 @@ def test_a_run_that_stopped_in_a_dip_after_its_grok_counts_with_its_last_value(s
     assert (table.loc[100, "n"], table.loc[100, "carried"]) == (1 + carried, carried)
 
 
+@pytest.mark.parametrize(("validated", "carried"), [(True, 0), (False, 1)])
+def test_a_run_without_validation_that_stopped_memorized_counts_with_its_last_value(validated, carried) -> None:
+    more = {"status": "stopped", "memorize_step": 10, "validated": validated}
+    table = band_of(record("quick", {1: 0.0, 10: 1.0}, **more), record("long", {1: 0.0, 10: 0.0, 100: 0.1}, **more))
+    assert (table.loc[100, "n"], table.loc[100, "carried"]) == (1 + carried, carried)
+
+
 @pytest.mark.parametrize("status", ["running", "stopped", "finished"])
 def test_another_run_counts_only_as_long_as_it_was_watched(status: str) -> None:
     short = record("short", {1: 0.0, 10: 0.5}, status=status)

@@ -257,3 +257,11 @@ def test_a_network_that_cannot_be_differentiated_so_often_is_refused_in_one_line
 def test_options_out_of_range_are_refused(build, words) -> None:
     with pytest.raises(UserError, match=words):
         build()
+
+
+def test_the_noise_scale_of_fewer_rows_than_batches_does_not_exist() -> None:
+    data, network = small(fraction=(0.8, 0.2))
+    assert [len(split.train) for split in data.splits] == [20, 5]
+    for name, value in measured(NoiseScale(batches=8, rows=1), network, data).items():
+        assert value.isnan().tolist()[1], name
+    assert not measured(NoiseScale(batches=8, rows=1), network, data)["noise/trace"][0].isnan()

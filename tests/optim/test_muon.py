@@ -207,6 +207,13 @@ def test_by_default_it_takes_the_hidden_matrices_of_every_model(network, options
     assert len(chosen) >= 1
 
 
+def test_hidden_layers_of_one_unit_are_left_to_adamw_unless_they_are_named() -> None:
+    model = Transformer(13, 4, [0, 1], width=16, heads=2, layers=1, feedforward=1)
+    chosen = Muon(model.named_parameters()).matrices
+    assert "layers.0.feedforward.inner.weight" in chosen
+    assert "layers.0.feedforward.outer.weight" not in chosen
+
+
 def test_parameters_without_names_are_numbered() -> None:
     weights = [weight.detach().requires_grad_() for weight in stack().values()]
     assert Muon(weights, matrices=["[1-3]", "5"]).matrices == {"1", "2", "3", "5"}

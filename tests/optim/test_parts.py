@@ -144,3 +144,12 @@ def test_a_part_that_is_not_there_or_out_of_range_is_refused() -> None:
         AdamW(weights, embedding_lr=-1.0)
     with pytest.raises(UserError, match=r"^model\.optimizer\.embedding_lr has 2 values for a stack of 1"):
         AdamW(weights, embedding_lr=[0.1, 0.2])
+
+
+def test_names_are_read_by_words() -> None:
+    for name in ("module.ensemble.0.weight", "module.member.weight", "module.remember.weight"):
+        assert part_of(name, (4, 4)) == "matrix"
+    for name in ("module.tok_emb.weight", "module.embed.weight", "module.embeddings.weight", "module.emb2.weight"):
+        assert part_of(name, (4, 4)) == "embedding"
+    assert part_of("embeddings.tokens.map.weight", (1, 4)) == "embedding"
+    assert part_of("final_norm.gain", (1, 4)) == "vector"

@@ -58,7 +58,6 @@ MISTAKES: list[tuple[Nested | str, str]] = [
     ({"grid": {"model.optimizer": ["Muon", {"class_path": MUON}]}}, "model.optimizer has the same value twice"),
     ({"grid": {"model.optimizer": ["AdmW"]}}, "'AdmW', which does not exist; did you mean AdamW?"),
     ({"grid": {"model.optimizer": ["Muon", None]}}, "grid: model.optimizer is null; a class name or a mapping"),
-    ({"grid": {"model.filters": [None]}}, "grid: model.filters is null"),
     ({"grid": {"model.filters.strength": [1, 2]}}, "model.filters"),
     ({"grid": {"evaluation": [{1: 2}]}}, "grid: evaluation has 1 where the name of an option is expected"),
     (
@@ -76,6 +75,7 @@ MISTAKES: list[tuple[Nested | str, str]] = [
     ({"grid": SEED, "base": "divison"}, "base 'divison' is neither a file nor"),
     ({"grid": SEED, "base": "divison"}, "did you mean division?"),
     ({"grid": SEED, "base": "no/such.yaml"}, "base 'no/such.yaml' is neither a file nor a shipped config"),
+    ({"grid": SEED, "base": "sweeps/addition-seeds"}, "is neither a file nor"),
     ({"grid": SEED, "base": "."}, "base '.' is neither a file nor"),
     ({"grid": SEED, "base": "a" * 999}, "is neither a file nor a shipped config"),
     ({"grid": SEED, "exclude": {"seed_everything": 1}}, "a list of mappings is expected"),
@@ -200,3 +200,19 @@ def test_an_option_that_would_be_replaced_is_refused(write_yaml: Write) -> None:
 def test_what_the_base_contradicts_is_refused(write_yaml: Write) -> None:
     base = write_yaml({"trainer": {"logger": True}}, "base.yaml")
     assert "contradict each other" in refusal(write_yaml({"base": str(base), "grid": {"trainer.logger.x": [1]}}))
+
+
+def test_a_sweep_is_no_base_and_a_base_may_hold_nothing_but_what_a_sweep_decides(
+    write_yaml: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "other.yaml").write_text("grid: {seed_everything: [0, 1]}")
+    (tmp_path / "config.yaml").write_text("trainer: {default_root_dir: .}")
+    assert "base 'other.yaml' is a sweep file; a fit config is" in refusal(
+        write_yaml({"grid": SEED, "base": "other.yaml"})
+    )
+    assert len(read_grid(write_yaml({"grid": SEED, "base": "config.yaml"})).points) == 3
+
+
+def test_null_is_no_class_of_a_list(write_yaml: Write) -> None:
+    assert len(read_grid(write_yaml({"grid": {"model.filters": [None, ["GrokfastEMA"]]}})).points) == 2
+    assert len(read_grid(write_yaml({"grid": SEED, "set": {"model.filters": None}})).points) == 3

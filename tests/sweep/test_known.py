@@ -150,4 +150,5 @@ def test_what_is_no_archive_is_refused(command, sweep):
         status, _, error = sweep("known.yaml", "--known", name)
         assert (status, error.count("\n")) == (2, 1)
         assert name in error
+    assert error.startswith("grok-lightning: --known is 'nothing.parquet', and there is no such file")
     assert not Path("lightning_logs").exists()

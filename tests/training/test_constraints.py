@@ -336,6 +336,19 @@ def test_a_constraint_that_returns_new_weights_is_refused() -> None:
         train(updates, batches)
 
 
+class Renaming(Returning):
+    """Puts other tensors under the names."""
+
+    def __call__(self, weights: Any, rows: Mapping[str, Tensor]) -> None:
+        for name in list(weights):
+            weights[name] = weights[name].clamp(min=0)
+
+
+def test_a_constraint_cannot_put_other_weights_in_the_place_of_its_own() -> None:
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        build([Renaming()])[0].constraints.begin()
+
+
 class Odd(GradientFilter):
     """Returns something else than a gradient for each weight."""
 
@@ -356,6 +369,10 @@ class Odd(GradientFilter):
         (
             lambda found: {name: gradient.mean(0) for name, gradient in found.items()},
             r"\([0-9, ]+\) for '[a-z.]+'; expected: a tensor of shape \(2, ",
+        ),
+        (
+            lambda found: {name: gradient.bfloat16() for name, gradient in found.items()},
+            r"torch.bfloat16 for '[a-z.]+'; expected: torch.float64",
         ),
         (lambda found: dict.fromkeys(found, 1.0), "float for '[a-z.]+'; expected: a tensor of shape"),
     ],
