@@ -79,6 +79,7 @@ EXPERIMENTS = (
     Experiment("blog-functions-ours", ("data.formula",), ("median-curves",)),
     Experiment("blog-finetune", ("init_from",), ("median-curves",)),
     Experiment("blog-functions", ("data.formula",), ("curves",)),
+    Experiment("blog-dropout", ("dropout_on",), ("curves",)),
     Experiment("unfinished-fractions", ("train_fraction",), ("median-curves", "steps-by-train_fraction")),
     Experiment("unfinished-third", ("train_fraction",), ("curves",)),
 )
