@@ -345,3 +345,10 @@ def test_a_map_says_that_its_marks_are_of_the_runs_that_did_not_grok() -> None:
     runs = runs_of([0.1, 0.2], 3).assign(grok_step=[np.nan] * 3 + [500.0] * 3)
     figure = KINDS["phase"].draw(KINDS["phase"].table(runs), "t")
     assert [legend.get_title().get_text() for legend in figure.legends] == ["most of the others"]
+
+
+def test_a_table_without_any_accuracy_can_be_drawn() -> None:
+    nothing = dict.fromkeys(("final_train_acc", "final_val_acc", "final_test_acc"), np.nan)
+    table = tabulate_accuracy(with_losses(runs_of([0.3, 0.5], 3)).assign(**nothing))
+    assert table["acc"].isna().all()
+    assert draw_accuracy(table, "nothing").axes

@@ -355,3 +355,18 @@ def test_runs_lost_at_once_have_no_blank_figures(command):
     write_run("b", None, None, {"seed_everything": 5}, evaluated=[0, 40])
     assert command("report", "e", "--out", "more")[0] == 0
     assert [path.name for path in Path("more").rglob("*.png") if "curves" in path.name]
+
+
+def test_an_unfinished_fit_and_its_finished_form_are_one_run(report):
+    """Its directory's name has no hash, as that of a sweep's run has."""
+    (directory,) = (Path("lightning_logs/e", f"a-{write_run('a')}"),)
+    config = (directory / "config.yaml").read_text().replace(f"run: {directory.name}", "run: a")
+    (directory / "config.yaml").write_text(config)
+    result = (directory / "result.json").read_text().replace(f'"run": "{directory.name}"', '"run": "a"')
+    (directory / "result.json").unlink()
+    fit = directory.rename(directory.with_name("a"))
+    assert report("e", out="begun")[0] == 0
+    (fit / "result.json").write_text(result)
+    assert report("e", "begun/runs.parquet")[0] == 0
+    assert conditions()["n"].tolist() == [1]
+    assert "Duplicates, counted once: 1 run" in Path("out/report.md").read_text()
