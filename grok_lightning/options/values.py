@@ -225,6 +225,7 @@ def describe_type(hint: Any) -> str:
         return "a mapping"
     if inner:
         count = f"{len(inner)} " if origin is tuple else ""
-        return f"a list of {count}{describe_type(inner[0]).removeprefix('an ').removeprefix('a ')}s"
+        of = describe_type(inner[0]).removeprefix("an ").removeprefix("a ")
+        return f"a list of {count}{of}{'' if get_origin(inner[0]) is Literal else 's'}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))

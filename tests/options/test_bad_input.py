@@ -90,6 +90,7 @@ REFUSED_TOO = [
     ("--model.network.layers 100000000", "GiB of weights"),
     ("--model.optimizer SparseAdam", "dense gradients"),
     ("--model.optimizer.betas [0.9]", "expected: a list of 2 numbers"),
+    ("--model.network.dropout_on [head]", "expected: a list of input, pattern, attention, hidden, feedforward\n"),
     ("--trainer.max_time 00:00:00:01", "use trainer.max_steps"),
     ("--trainer.accelerator tpu", "--trainer"),
     ("--trainer.default_root_dir /etc/passwd", "--trainer.default_root_dir"),
