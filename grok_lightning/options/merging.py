@@ -253,7 +253,8 @@ def check_names(given: Nested, known: Iterable[str], words: Mapping[str, Iterabl
         meant = {word: option for word, options in (words or {}).items() for option in options if option in names}
         near = suggestion(key, names, "--", meant)
         if not near and owner is not None:
-            near = f"; --{owner}.help {class_of(owner, lookup(given, owner) or {})} shows what is"
+            name = class_of(owner, lookup(given, owner) or {})
+            near = f"; --{owner}.help {name.rsplit('.', 1)[-1] if name.startswith('grok_lightning.') else name} shows what is"
         raise UserError(f"--{key} is {what}{near}")
 
 
