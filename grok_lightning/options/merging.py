@@ -254,7 +254,8 @@ def check_names(given: Nested, known: Iterable[str], words: Mapping[str, Iterabl
         near = suggestion(key, names, "--", meant)
         if not near and owner is not None:
             name = class_of(owner, lookup(given, owner) or {})
-            near = f"; --{owner}.help {name.rsplit('.', 1)[-1] if name.startswith('grok_lightning.') else name} shows what is"
+            short = name.rsplit(".", 1)[-1] if name.startswith("grok_lightning.") else name
+            near = f"; --{owner}.help {short} shows what is"
         raise UserError(f"--{key} is {what}{near}")
 
 
